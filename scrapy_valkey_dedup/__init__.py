@@ -1,3 +1,9 @@
 """Deduplicates scraped posts across spiders, processes and runs, with Valkey as the memory."""
 
+from scrapy_valkey_dedup.addon import Addon
+from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePost
+from scrapy_valkey_dedup.pipeline import DedupPipeline, current_claim
+
 __version__ = "0.1.0"
+
+__all__ = ["Addon", "Claim", "DedupError", "DedupPipeline", "DuplicatePost", "current_claim"]

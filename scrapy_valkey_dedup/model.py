@@ -1,10 +1,106 @@
-"""The words of the ledger as types: keys, verdicts and errors. Imports nothing of the package."""
+"""The words of the ledger as types: key, verdict, claim and errors. Imports nothing of the package."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from scrapy.exceptions import DropItem
+
+Key: TypeAlias = bytes
+"""The identity of a post: 16 bytes, see :mod:`scrapy_valkey_dedup.identity`."""
+
+
+class Verdict(Enum):
+    """What the ledger says of a post that is asked for."""
+
+    NEW = "new"
+    """Nobody has it: it is yours to store."""
+    SEEN = "seen"
+    """It is stored and remembered: drop it."""
+    HELD = "held"
+    """Another run is storing it at this moment."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A verdict; with ``HELD`` the run that holds the claim, with ``NEW`` whether it was a dead run's."""
+
+    verdict: Verdict
+    holder: str = ""
+    taken_over: bool = False
+
+
+class Claim:
+    """The right to store one post. It settles once: by :meth:`confirm` or by :meth:`release`.
+
+    What comes after the first is ignored, so a claim may be settled from several places. Neither
+    method waits: the news goes to Valkey with the next batch, at the latest when the spider closes.
+    """
+
+    __slots__ = ("_settle", "accepted", "key")
+
+    def __init__(self, key: Key, settle: Callable[[Claim, bool], None] | None) -> None:
+        self.key = key
+        self.accepted = False
+        """All pipelines have accepted the item, and its storing is still to come."""
+        self._settle = settle
+
+    def confirm(self) -> None:
+        """The post is stored: remember it."""
+        self._end(stored=True)
+
+    def release(self) -> None:
+        """The post was not stored: whoever meets it next may store it."""
+        self._end(stored=False)
+
+    @property
+    def is_open(self) -> bool:
+        """Neither confirmed nor released yet."""
+        return self._settle is not None
+
+    def _end(self, *, stored: bool) -> None:
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(self, stored)
+
+    def __repr__(self) -> str:
+        return f"<Claim {self.key.hex()} {'open' if self.is_open else 'settled'}>"
+
+
+NO_CLAIM = Claim(b"", None)
+"""Stands for "nothing to settle": an item without identity, a marked duplicate."""
+
+
+class DuplicatePost(DropItem):  # noqa: N818 (named as Scrapy's own DropItem, it shows in stats)
+    """The item was dropped: its post is stored already, or a live run is storing it."""
 
 
 class DedupError(Exception):
     """Root of this package's errors. The message names what is wrong, the value, and the cure."""
+
+
+class SettingsError(DedupError, ValueError):
+    """One or more settings are wrong; the message lists every fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        lines = "".join(f"\n  - {fault}" for fault in faults)
+        super().__init__(f"{len(faults)} fault(s) in the settings of scrapy-valkey-dedup:{lines}")
+
+
+class UnkeyedError(DedupError, ValueError):
+    """A post has no identity. ``reason`` says why in a few words, without the post's values."""
+
+
+class LedgerUnavailableError(DedupError):
+    """Valkey could not be asked in time. Waiting may cure it."""
+
+
+class LedgerRefusedError(DedupError):
+    """Valkey refuses: credentials, permissions, layout. Waiting cures nothing."""
 
 
 class EmbeddedServerError(DedupError):

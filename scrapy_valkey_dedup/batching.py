@@ -1,0 +1,91 @@
+"""Gathers single questions into one call. Knows nothing of Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+_Question = TypeVar("_Question")
+_Answer = TypeVar("_Answer")
+
+
+class Batcher(Generic[_Question, _Answer]):
+    """Puts all questions that wait at that moment to one call; there is no timer.
+
+    The first question of an idle batcher goes with those asked in the same turn of the event loop.
+    While a call is under way the next questions gather for the one after it. An error of the call
+    reaches everyone whose question was in it. Who is cancelled before the call has begun is left
+    out of it; afterwards his answer is dropped, and the others get theirs.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[_Question]], Awaitable[Sequence[_Answer]]],
+        limit: int = 2000,
+    ) -> None:
+        """``call`` returns one answer for each question, in order; it gets at most ``limit``."""
+        self._call = call
+        self._limit = limit
+        self._queue: deque[tuple[_Question, asyncio.Future[_Answer] | None]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def ask(self, question: _Question) -> _Answer:
+        """Returns the answer, or raises what the call raised."""
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._put(question, answer)
+        return await answer
+
+    def tell(self, question: _Question) -> None:
+        """Asks without waiting for an answer; ``call`` must deal with its errors itself."""
+        self._put(question, None)
+
+    async def drain(self) -> None:
+        """Returns when nothing waits and no call is under way."""
+        while self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    async def close(self) -> None:
+        """Gives up what waits and what is under way."""
+        self._queue.clear()
+        if self._worker is not None:
+            self._worker.cancel()
+            await self.drain()
+
+    def _put(self, question: _Question, answer: asyncio.Future[_Answer] | None) -> None:
+        self._queue.append((question, answer))
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    def _next_batch(self) -> list[tuple[_Question, asyncio.Future[_Answer] | None]]:
+        batch: list[tuple[_Question, asyncio.Future[_Answer] | None]] = []
+        while self._queue and len(batch) < self._limit:
+            question, answer = self._queue.popleft()
+            if answer is None or not answer.done():
+                batch.append((question, answer))
+        return batch
+
+    async def _work(self) -> None:
+        try:
+            while batch := self._next_batch():
+                await self._serve(batch)
+        finally:
+            self._worker = None
+
+    async def _serve(self, batch: list[tuple[_Question, asyncio.Future[_Answer] | None]]) -> None:
+        waiting = [answer for _, answer in batch if answer is not None]
+        try:
+            answers = await self._call([question for question, _ in batch])
+        except Exception as error:  # noqa: BLE001 (it is handed on to those who asked)
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            raise
+        for (_, asker), answer in zip(batch, answers, strict=True):
+            if asker is not None and not asker.done():
+                asker.set_result(answer)

@@ -1,0 +1,186 @@
+"""What Valkey remembers of posts: claim, confirm, release, look and forget, for many at a time.
+
+A key (128 bits) is split: 8 bits choose a partition (a hash tag, so a slot of a cluster), the next
+25 a path through buckets that grow by levels, and its last 64 are the integer in the bucket's set.
+The scripts in ``lua/`` do the rest; ``lua/layout.lua`` describes the keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any
+
+from scrapy_valkey_dedup.client import Argument, Script, ScriptCall, Server
+from scrapy_valkey_dedup.model import Answer, Key, LedgerRefusedError, Verdict
+
+LAYOUT = "1"
+PARTITIONS = 256
+FAN_OUT_DIGITS = 7  # octal digits of the path below its first, hexadecimal one: levels 2 to 8
+CALL_LIMIT = 500  # posts in one script call: 3 arguments each, ElastiCache allows 3,999 in all
+STEPS_IN_RETENTION = 2
+"""A generation begins every half of the retention. Quarters would hold a post 12 % shorter on
+average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
+
+_CLAIM_LIFETIME = 86400.0
+_ANSWERS = {
+    0: Answer(Verdict.NEW),
+    1: Answer(Verdict.SEEN),
+    2: Answer(Verdict.NEW, taken_over=True),
+}
+
+
+def _script(name: str) -> Script:
+    folder = files("scrapy_valkey_dedup") / "lua"
+    source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("layout", name))
+    return Script(name, source)
+
+
+def tag(namespace: str) -> str:
+    """The namespace as it stands in key names: itself if it is plain and short, else its digest."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", namespace):
+        return namespace
+    return "%" + blake2b(namespace.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def split(key: Key) -> tuple[int, str, str]:
+    """A key as partition, path (one character a level) and member (decimal text of 64 bits)."""
+    path = int.from_bytes(key[1:5], "big") >> (32 - 4 - 3 * FAN_OUT_DIGITS)
+    below = path & (8**FAN_OUT_DIGITS - 1)
+    member = int.from_bytes(key[8:], "big", signed=True)
+    return key[0], f"{path >> 3 * FAN_OUT_DIGITS:x}{below:0{FAN_OUT_DIGITS}o}", str(member)
+
+
+class Ledger:
+    """The ledger of one namespace, as one run sees it. Times are in seconds.
+
+    Every method may be repeated: what a lost reply had done already is done once. Errors are those
+    of :class:`~scrapy_valkey_dedup.client.Server`.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        namespace: str,
+        run: str,
+        *,
+        retention: float | None,
+        refresh: bool = True,
+        record: bool = False,
+        claim_lifetime: float = _CLAIM_LIFETIME,
+    ) -> None:
+        """With ``record`` a claim counts as confirmed at once. ``retention`` None is for ever."""
+        self.claim_lifetime = claim_lifetime
+        self._server = server
+        self._run = run
+        root = tag(namespace)
+        self._root = f"vd1:{{{root}}}"
+        self._partitions = [f"vd1:{{{root}:{number:02x}}}" for number in range(PARTITIONS)]
+        kept = int((retention or 0) * 1000)
+        self._remember: tuple[Argument, ...] = (run, kept, kept // STEPS_IN_RETENTION)
+        modes = ("refresh" if refresh else "keep", "record" if record else "claim")
+        self._acquire = (*self._remember, int(claim_lifetime * 1000), *modes)
+        names = ("claim", "confirm", "release", "look", "forget")
+        self._scripts = {name: _script(name) for name in names}
+
+    async def open(self) -> None:
+        """Checks that the ledger in this namespace is of the layout that this version writes.
+
+        Raises:
+            LedgerRefusedError: it is of another.
+        """
+        name = f"{self._root}:layout"
+        _, found = await self._server.ask(("SET", name, LAYOUT, "NX"), ("GET", name))
+        if found != LAYOUT.encode():
+            raise LedgerRefusedError(
+                f"the ledger {self._root} has layout {found!r:.20}; this version of "
+                f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, or "
+                "choose another VALKEY_DEDUP_NAMESPACE"
+            )
+
+    async def claim_many(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:
+        """Asks for posts: each a key and the run whose claim may be taken over, as it is dead, or "".
+
+        Returns one answer for each, in order.
+        """
+        split_posts = [(*split(key), dead) for key, dead in questions]
+        replies = await self._run_for_each("claim", self._acquire, split_posts)
+        return [
+            _ANSWERS[reply] if isinstance(reply, int) else Answer(Verdict.HELD, reply.decode())
+            for reply in replies
+        ]
+
+    async def settle_many(self, stored: Sequence[Key], not_stored: Sequence[Key]) -> None:
+        """Confirms some and releases others, in one round trip."""
+        calls = self._calls("confirm", self._remember, [split(key) for key in stored])
+        calls += self._calls("release", (self._run,), [split(key) for key in not_stored])
+        await self._server.run([call for call, _ in calls])
+
+    async def confirm_many(self, keys: Sequence[Key]) -> None:
+        """Remembers posts, whether claimed or not: they are stored."""
+        await self.settle_many(keys, ())
+
+    async def release_many(self, keys: Sequence[Key]) -> None:
+        """Gives this run's claims back."""
+        await self.settle_many((), keys)
+
+    async def seen_many(self, keys: Sequence[Key]) -> list[bool]:
+        """Tells which posts are remembered; changes nothing."""
+        return [reply == 1 for reply in await self._run_for_each("look", (), map(split, keys))]
+
+    async def forget_many(self, keys: Sequence[Key]) -> int:
+        """Forgets posts; returns how many of them were remembered. Claims stay."""
+        calls = self._calls("forget", (), [split(key) for key in keys])
+        return sum(await self._server.run([call for call, _ in calls]))
+
+    async def beat(self, count: int, lease: float) -> None:
+        """Tells the other runs that this one lives, for ``lease`` seconds."""
+        name = self._heartbeat(self._run)
+        await self._server.ask(("SET", name, count, "PX", int(lease * 1000)))
+
+    async def beats(self, runs: Sequence[str]) -> list[bytes | None]:
+        """The last heartbeat of each run, None for a dead one."""
+        found: list[list[bytes | None]] = await self._server.ask(
+            ("MGET", *map(self._heartbeat, runs))
+        )
+        return found[0]
+
+    async def leave(self) -> None:
+        """Ends this run's heartbeat: what it still claims is free."""
+        await self._server.ask(("DEL", self._heartbeat(self._run)))
+
+    def _heartbeat(self, run: str) -> str:
+        return f"{self._root}:run:{run}"
+
+    def _calls(
+        self, script: str, head: Sequence[Argument], posts: Iterable[tuple[Any, ...]]
+    ) -> list[tuple[ScriptCall, list[int]]]:
+        """One call for each partition (more, if one has many posts), with the posts' positions."""
+        places: defaultdict[int, list[int]] = defaultdict(list)
+        rows = list(posts)
+        for position, row in enumerate(rows):
+            places[row[0]].append(position)
+        calls = []
+        for partition, positions in places.items():
+            for start in range(0, len(positions), CALL_LIMIT):
+                chunk = positions[start : start + CALL_LIMIT]
+                arguments = [*head, *(value for i in chunk for value in rows[i][1:])]
+                call = ScriptCall(self._scripts[script], self._partitions[partition], arguments)
+                calls.append((call, chunk))
+        return calls
+
+    async def _run_for_each(
+        self, script: str, head: Sequence[Argument], posts: Iterable[tuple[Any, ...]]
+    ) -> list[Any]:
+        rows = list(posts)
+        calls = self._calls(script, head, rows)
+        replies: list[Any] = [None] * len(rows)
+        for (_, positions), answers in zip(
+            calls, await self._server.run([call for call, _ in calls]), strict=True
+        ):
+            for position, answer in zip(positions, answers, strict=True):
+                replies[position] = answer
+        return replies

@@ -1,0 +1,33 @@
+-- Forgets posts, in every generation. A full bucket must stay full, or the posts in the levels below
+-- it would be lost from sight: a filler takes the place of the one removed.
+--
+-- ARGV: two for each post: path, member.
+-- Reply: the number of posts that were remembered.
+local live = generations(milliseconds())
+
+-- Any integer but the member itself will do: that a post to come has just this one is as likely as
+-- that it collides with any other. The first twelve digits tell the fillers of one bucket apart.
+local function fill(bucket, member)
+  local filler = tonumber(member:sub(1, 12))
+  while redis.call('SADD', bucket, string.format('%.0f', filler)) == 0 do filler = filler + 1 end
+end
+
+local function remove(bucket, path, member)
+  if redis.call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
+  redis.call('SREM', bucket, member)
+end
+
+local forgotten = 0
+for i = 1, #ARGV, 2 do
+  local path, member = ARGV[i], ARGV[i + 1]
+  local held = false
+  for _, generation in ipairs(live) do
+    local bucket = find(generation, path, member)
+    if bucket then
+      remove(bucket, path, member)
+      held = true
+    end
+  end
+  if held then forgotten = forgotten + 1 end
+end
+return forgotten

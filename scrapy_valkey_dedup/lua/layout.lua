@@ -1,0 +1,91 @@
+-- The layout of one partition, and how to walk it. ledger.py puts this in front of every script.
+--
+-- KEYS[1] = vd1:{namespace:pp} names the partition. All keys below derive from it, so they share its
+-- hash tag and its slot:
+--   KEYS[1]                     set: the moments at which the partition's generations end
+--   KEYS[1]:<end>:<path>        set of 64-bit integers: a bucket of the generation that ends then
+--   KEYS[1]:c:<path>:<member>   string: a claim, its value is the run that holds it
+-- A moment is in milliseconds of the server's clock; "0" is never. A post is a path, one character a
+-- level, and a member, a 64-bit integer as decimal text: Lua's own numbers could not hold it.
+local base = KEYS[1]
+
+-- One below the 512 at which a set of integers stops being an intset: 8 bytes of header and 511
+-- integers fill jemalloc's 4096-byte class to the last byte, one more would take 5120.
+local CAPACITY = 511
+
+local function milliseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function lasts_longer(a, b) return a.ends > b.ends end
+
+-- The ends of the generations that still hold posts, the one that lasts longest first; and those
+-- that are over.
+local function generations(now)
+  local live, over = {}, {}
+  for _, text in ipairs(redis.call('SMEMBERS', base)) do
+    local ends = tonumber(text)
+    if ends == 0 then ends = math.huge end
+    local list = ends > now and live or over
+    list[#list + 1] = {text = text, ends = ends}
+  end
+  table.sort(live, lasts_longer)
+  return live, over
+end
+
+-- The bucket of a generation that holds the post, or nil. A full bucket is continued one level down.
+local function find(generation, path, member)
+  local prefix = base .. ':' .. generation.text .. ':'
+  for level = 1, #path do
+    local bucket = prefix .. path:sub(1, level)
+    if redis.call('SISMEMBER', bucket, member) == 1 then return bucket end
+    if redis.call('SCARD', bucket) < CAPACITY then return nil end
+  end
+  return nil
+end
+
+-- The live generation that keeps a post for the retention and not much longer: its end lies between
+-- now + retention and now + retention + step. If there is none it begins here.
+local function generation_to_write(live, over, now, retention, step)
+  if retention == 0 then retention, step = math.huge, 0 end
+  for _, generation in ipairs(live) do
+    if generation.ends >= now + retention and generation.ends <= now + retention + step then
+      return generation
+    end
+  end
+  local ends = now + retention + step
+  local generation = {text = ends == math.huge and '0' or string.format('%.0f', ends), ends = ends}
+  live[#live + 1] = generation
+  table.sort(live, lasts_longer)
+  redis.call('SADD', base, generation.text)
+  for _, past in ipairs(over) do redis.call('SREM', base, past.text) end
+  if live[1].ends == math.huge then
+    redis.call('PERSIST', base)
+  else
+    redis.call('PEXPIREAT', base, live[1].text)
+  end
+  return generation
+end
+
+-- All buckets of a generation end at the same moment: a level never vanishes above one that still
+-- holds posts. Only the last level, which no real ledger reaches, grows beyond the capacity.
+local function add(generation, path, member)
+  local prefix = base .. ':' .. generation.text .. ':'
+  for level = 1, #path do
+    local bucket = prefix .. path:sub(1, level)
+    local size = redis.call('SCARD', bucket)
+    if size < CAPACITY or level == #path then
+      redis.call('SADD', bucket, member)
+      if size == 0 and generation.text ~= '0' then
+        redis.call('PEXPIREAT', bucket, generation.text)
+      end
+      return
+    end
+    if redis.call('SISMEMBER', bucket, member) == 1 then return end
+  end
+end
+
+local function claim_key(path, member)
+  return base .. ':c:' .. path .. ':' .. member
+end

@@ -1,0 +1,170 @@
+"""The item pipeline: claims a post before it is stored, settles the claim when its fate is known."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from itemadapter import ItemAdapter
+from scrapy import signals
+from scrapy.crawler import Crawler
+from scrapy.exceptions import DropItem, NotConfigured
+from scrapy.utils.asyncio import is_asyncio_available
+
+from scrapy_valkey_dedup.feeds import FeedWatch
+from scrapy_valkey_dedup.identity import Identifier
+from scrapy_valkey_dedup.model import (
+    NO_CLAIM,
+    Claim,
+    DuplicatePost,
+    SettingsError,
+    UnkeyedError,
+    Verdict,
+)
+from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.stats import Stats
+
+# Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
+# context: so the claim is found even if a later pipeline has replaced the item.
+_current: ContextVar[Claim] = ContextVar("scrapy_valkey_dedup_claim", default=NO_CLAIM)
+
+_sessions: WeakKeyDictionary[Crawler, Session] = WeakKeyDictionary()
+
+
+def current_claim() -> Claim:
+    """The claim on the item that is being processed.
+
+    For storage pipelines under ``VALKEY_DEDUP_CONFIRM = "manual"``: call it in ``process_item``,
+    keep what it returns, and call its ``confirm()`` or ``release()`` when the item is, or cannot
+    be, stored. Where there is nothing to settle (an item without an identity) the claim that is
+    returned ignores both.
+    """
+    return _current.get()
+
+
+def session_of(crawler: Crawler) -> Session:
+    """The crawler's one session, for all components.
+
+    Raises:
+        NotConfigured: ``VALKEY_DEDUP_ENABLED`` is off.
+        SettingsError: a setting is wrong, or Scrapy runs without asyncio.
+    """
+    if not DedupSettings.wanted(crawler.settings):
+        raise NotConfigured("VALKEY_DEDUP_ENABLED is off")
+    session = _sessions.get(crawler)
+    if session is None:
+        if not is_asyncio_available():
+            raise SettingsError(
+                [
+                    f"TWISTED_REACTOR = {crawler.settings.get('TWISTED_REACTOR')!r}: the plugin needs "
+                    "asyncio; remove the setting, or set it to "
+                    "'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
+                ]
+            )
+        name = crawler.spider.name if crawler.spider else crawler.spidercls.name
+        settings = DedupSettings.parse(crawler.settings, name)
+        session = _sessions[crawler] = Session(settings, Stats(crawler.stats))
+        crawler.signals.connect(session.flush, signals.spider_closed)
+        crawler.signals.connect(session.close, signals.engine_stopped)
+    return session
+
+
+class DedupPipeline:
+    """Drops posts that some spider of the fleet has stored, in this run or an earlier one.
+
+    A post is claimed when it arrives, and remembered only after every later pipeline accepted it
+    (``VALKEY_DEDUP_CONFIRM`` says when exactly). If it was dropped or failed on the way, the claim is
+    given back. Place it after what cleans the fields of the identity and before what stores.
+
+    Raises :class:`~scrapy_valkey_dedup.DuplicatePost`, a ``DropItem``, for a duplicate. All settings
+    are in ``docs/settings.md``.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self._crawler = crawler
+        self._session = session_of(crawler)
+        self._settings = self._session.settings
+        self._stats = Stats(crawler.stats)
+        self._identifier = Identifier(self._settings)
+        self._feeds = FeedWatch(crawler, self._stats)
+        crawler.signals.connect(self._item_scraped, signals.item_scraped)
+        crawler.signals.connect(self._item_failed, signals.item_dropped)
+        crawler.signals.connect(self._item_failed, signals.item_error)
+        if self._settings.confirm == "exported":
+            crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> DedupPipeline:
+        """Built by Scrapy."""
+        return cls(crawler)
+
+    async def open_spider(self) -> None:
+        """Connects to Valkey."""
+        await self._session.open()
+
+    async def process_item(self, item: Any) -> Any:
+        """Returns the item if it is to be stored."""
+        _current.set(NO_CLAIM)
+        key = self._identifier.key(item, self._crawler.spider)
+        if key is None:
+            return self._unkeyed(item)
+        outcome = await self._session.claim(key)
+        if isinstance(outcome, Verdict):
+            return self._duplicate(item, outcome)
+        _current.set(outcome)
+        return item
+
+    def _unkeyed(self, item: Any) -> Any:
+        self._stats.count(Stats.UNKEYED)
+        if self._settings.on_unkeyed == "drop":
+            raise DropItem("the post has no identity (VALKEY_DEDUP_ON_UNKEYED = 'drop')")
+        if self._settings.on_unkeyed == "error":
+            raise UnkeyedError("the post has no identity (VALKEY_DEDUP_ON_UNKEYED = 'error')")
+        return item
+
+    def _duplicate(self, item: Any, verdict: Verdict) -> Any:
+        if self._settings.on_duplicate == "mark":
+            self._mark(item)
+            return item
+        reason = "it is stored already" if verdict is Verdict.SEEN else "a live run is storing it"
+        raise DuplicatePost(f"duplicate post: {reason}", log_level="DEBUG")
+
+    def _mark(self, item: Any) -> None:
+        name = self._settings.mark_field
+        try:
+            ItemAdapter(item)[name] = True
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise SettingsError(
+                [
+                    f"VALKEY_DEDUP_MARK_FIELD = {name!r}: a {type(item).__qualname__} has no such field "
+                    "that can be set; add it to the class, or name another"
+                ]
+            ) from error
+
+    def _item_scraped(self, item: Any) -> None:
+        claim = _current.get()
+        mode = self._settings.confirm
+        if mode == "exported":
+            self._await_feeds(claim, item)
+        elif mode != "manual":
+            claim.confirm()
+
+    def _await_feeds(self, claim: Claim, item: Any) -> None:
+        took = self._feeds.took(item)
+        if not claim.is_open:
+            return
+        if took is None:  # no feed is meant for it: the pipelines were its only storage
+            claim.confirm()
+        elif took:
+            self._session.accept(claim)
+        else:
+            claim.release()
+
+    def _item_failed(self) -> None:
+        _current.get().release()
+
+    async def _feeds_closed(self) -> None:
+        self._session.settle_accepted(stored=self._feeds.all_stored())
+        await self._session.flush()

@@ -1,0 +1,280 @@
+"""One for each crawler: joins the parts, keeps the heartbeat, and brings it all to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from secrets import token_bytes
+
+from scrapy_valkey_dedup.batching import Batcher
+from scrapy_valkey_dedup.client import Server
+from scrapy_valkey_dedup.embedded import EmbeddedServer
+from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.model import (
+    NO_CLAIM,
+    Answer,
+    Claim,
+    DedupError,
+    Key,
+    LedgerUnavailableError,
+    Verdict,
+)
+from scrapy_valkey_dedup.outage import Outage
+from scrapy_valkey_dedup.settings import DedupSettings, redacted
+from scrapy_valkey_dedup.settling import Settling
+from scrapy_valkey_dedup.stats import Stats
+
+logger = logging.getLogger(__name__)
+
+_FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
+_RENEWED_AT_ONCE = 10_000
+
+
+class Session:
+    """What one run and the ledger have to say to each other.
+
+    A claim stands in the run's own book from the moment it is asked for until it is settled. An
+    item of the same run with the same key waits for that, so Valkey never hears of twins.
+    """
+
+    def __init__(self, settings: DedupSettings, stats: Stats) -> None:
+        self.settings = settings
+        self.run = urlsafe_b64encode(token_bytes(9)).decode()
+        self._stats = stats
+        self._outage = Outage(stats)
+        self._open: dict[Key, Claim] = {}
+        self._twins: dict[Key, asyncio.Future[Verdict]] = {}
+        self._claims = Batcher(self._ask_claims)
+        self._beats = Batcher(self._ask_beats)
+        self._embedded: EmbeddedServer | None = None
+        self._server: Server | None = None
+        self._heart: asyncio.Task[None] | None = None
+
+    # -- the beginning ---------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects, and begins the heartbeat.
+
+        Raises:
+            EmbeddedServerError, LedgerRefusedError: there is no ledger, and waiting will not help.
+        """
+        settings = self.settings
+        try:
+            url = settings.url or await self._start_embedded()
+            self._server = Server(url, redacted(url), settings.client_options, settings.timeout)
+            self._ledger = Ledger(
+                self._server,
+                settings.namespace,
+                self.run,
+                retention=settings.retention,
+                refresh=settings.refresh,
+                record=settings.confirm == "claimed",
+            )
+            self._settling = Settling(self._ledger, self._stats, self._outage)
+            await self._greet()
+        except BaseException:
+            await self._disconnect()
+            raise
+        self._heart = asyncio.create_task(self._keep_beating())
+
+    async def _start_embedded(self) -> str:
+        self._embedded = EmbeddedServer(self.settings.data_dir)
+        url = await asyncio.to_thread(self._embedded.acquire)
+        logger.info(
+            "No VALKEY_DEDUP_URL: the ledger is an embedded Valkey in %s, shared by the spiders of "
+            "this machine only.",
+            self.settings.data_dir,
+        )
+        return url
+
+    async def _greet(self) -> None:
+        try:
+            await self._ledger.open()
+            await self._ledger.beat(0, self.settings.lease)
+        except LedgerUnavailableError as error:
+            self._outage.failed(error)
+
+    # -- claims ----------------------------------------------------------------------------------
+
+    async def claim(self, key: Key) -> Claim | Verdict:
+        """Asks for a post. Returns the claim on it; or, if it is to be dropped, why.
+
+        ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been
+        storing it for longer than ``WAIT``.
+        """
+        verdict = await self._wait_for_twin(key)
+        if verdict is Verdict.NEW:
+            claim = self._open[key] = Claim(key, self._settle)
+            try:
+                verdict = await self._ask_patiently(key)
+            except DedupError as error:
+                self._outage.failed(error)
+                self._stats.count(Stats.UNCHECKED)
+                return claim
+            except BaseException:
+                claim.release()  # cancelled: the question may have reached Valkey
+                raise
+            if verdict is Verdict.NEW and self.settings.confirm != "claimed":
+                self._stats.count(Stats.NEW)
+                return claim
+            self._close(key, Verdict.SEEN if verdict is Verdict.NEW else verdict)
+        self._stats.count(_STAT_OF[verdict])
+        return NO_CLAIM if verdict is Verdict.NEW else verdict
+
+    async def _wait_for_twin(self, key: Key) -> Verdict:
+        """``NEW`` if no other item of this run has the key, or the one that had it gave it back."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.wait
+        while (twin := self._open.get(key)) is not None:
+            if twin.accepted:
+                return Verdict.SEEN
+            settled = self._twins.setdefault(key, loop.create_future())
+            await asyncio.wait([settled], timeout=max(deadline - loop.time(), 0))
+            if not settled.done():
+                return Verdict.HELD
+            if settled.result() is not Verdict.NEW:
+                return settled.result()
+        return Verdict.NEW
+
+    async def _ask_patiently(self, key: Key) -> Verdict:
+        """Asks until the answer is final. A dead run's claim is taken over, a live run's is waited
+        for. Only a heartbeat that changes is a sign of life: a run that was killed a moment ago has
+        one still, and what it held must not be dropped by all the others.
+        """
+        clock = asyncio.get_running_loop().time
+        began, pause = clock(), _FIRST_LOOK
+        holder, first_beat, dead = "", b"", ""
+        while True:
+            answer = await self._claims.ask((key, dead))
+            if answer.verdict is not Verdict.HELD:
+                self._stats.count_some(Stats.TAKEN_OVER, answer.taken_over)
+                return answer.verdict
+            beat = await self._beats.ask(answer.holder)
+            if answer.holder != holder:
+                holder, first_beat = answer.holder, beat or b""
+            waited = clock() - began
+            alive = beat is not None and beat != first_beat
+            if (alive and waited >= self.settings.wait) or waited >= self._longest_wait:
+                return Verdict.HELD
+            dead = holder if beat is None else ""
+            if not dead:
+                await asyncio.sleep(pause)
+                pause = min(1.5 * pause, _LONGEST_LOOK)
+
+    @property
+    def _longest_wait(self) -> float:
+        return self.settings.wait + 2 * self.settings.lease
+
+    async def _ask_claims(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:
+        self._stats.batch(len(questions))
+        answers = await self._ledger.claim_many(questions)
+        self._outage.answered()
+        return answers
+
+    async def _ask_beats(self, runs: Sequence[str]) -> list[bytes | None]:
+        distinct = list(dict.fromkeys(runs))
+        found = dict(zip(distinct, await self._ledger.beats(distinct), strict=True))
+        return [found[run] for run in runs]
+
+    # -- settling --------------------------------------------------------------------------------
+
+    def accept(self, claim: Claim) -> None:
+        """Every pipeline has accepted the item, and its storing comes later: twins may go."""
+        claim.accepted = True
+        self._answer_twins(claim.key, Verdict.SEEN)
+
+    def settle_accepted(self, *, stored: bool) -> None:
+        """Settles all claims that were accepted."""
+        for claim in [claim for claim in self._open.values() if claim.accepted]:
+            if stored:
+                claim.confirm()
+            else:
+                claim.release()
+
+    def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
+        self._close(claim.key, Verdict.SEEN if stored else Verdict.NEW)
+        self._settling.tell(claim.key, stored=stored)
+
+    def _close(self, key: Key, verdict: Verdict) -> None:
+        del self._open[key]
+        self._answer_twins(key, verdict)
+
+    def _answer_twins(self, key: Key, verdict: Verdict) -> None:
+        settled = self._twins.pop(key, None)
+        if settled is not None:
+            settled.set_result(verdict)
+
+    async def flush(self) -> None:
+        """Delivers what is settled so far, within twice the deadline of one question."""
+        if self._heart is not None:
+            await self._settling.flush(2 * self.settings.timeout)
+
+    # -- heartbeat -------------------------------------------------------------------------------
+
+    async def _keep_beating(self) -> None:
+        """Beats thrice a lease, and often enough to be seen alive within the others' ``WAIT``."""
+        interval = min(self.settings.lease / 3, max(self.settings.wait, 1) / 2)
+        clock = asyncio.get_running_loop().time
+        renewed, count = clock(), 0
+        while True:
+            await asyncio.sleep(interval)
+            count += 1
+            try:
+                await self._ledger.beat(count, self.settings.lease)
+                if clock() - renewed >= self._ledger.claim_lifetime / 2:
+                    await self._renew_claims()
+                    renewed = clock()
+            except DedupError as error:
+                self._outage.failed(error)
+            else:
+                self._outage.answered()
+                self._settling.retry()
+
+    async def _renew_claims(self) -> None:
+        """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
+        keys = list(self._open)
+        for start in range(0, len(keys), _RENEWED_AT_ONCE):
+            await self._ledger.claim_many(
+                [(key, "") for key in keys[start : start + _RENEWED_AT_ONCE]]
+            )
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Releases what was never settled, delivers all news, leaves, and sums the run up."""
+        if self._heart is None:
+            return
+        self._heart.cancel()
+        await asyncio.wait([self._heart])
+        if self._open:
+            logger.warning(
+                "%d posts were claimed but neither confirmed nor released; they are free again.",
+                len(self._open),
+            )
+        for claim in list(self._open.values()):
+            claim.release()
+        await self.flush()
+        self._heart = None
+        await self._settling.close()
+        if not self._outage:
+            with contextlib.suppress(DedupError):
+                await self._ledger.leave()
+        self._stats.count_some(Stats.UNCONFIRMED, self._settling.unconfirmed)
+        await self._disconnect()
+        logger.info("Deduplication: %s", self._stats.summary())
+
+    async def _disconnect(self) -> None:
+        if self._server is not None:
+            await self._server.close()
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.release)
+
+
+_STAT_OF = {
+    Verdict.NEW: Stats.NEW,
+    Verdict.SEEN: Stats.DUPLICATE,
+    Verdict.HELD: Stats.IN_FLIGHT,
+}
