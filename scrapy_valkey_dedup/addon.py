@@ -33,6 +33,7 @@ class Addon:
 
         Raises:
             SettingsError: names every fault.
+
         """
         if not DedupSettings.wanted(settings):
             return

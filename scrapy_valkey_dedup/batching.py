@@ -31,11 +31,11 @@ class Batcher(Generic[_Question, _Answer]):
         self._queue: deque[tuple[_Question, asyncio.Future[_Answer] | None]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
-    async def ask(self, question: _Question) -> _Answer:
-        """Returns the answer, or raises what the call raised."""
+    def ask(self, question: _Question) -> asyncio.Future[_Answer]:
+        """Returns a future of the answer, or of what the call raises."""
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._put(question, answer)
-        return await answer
+        return answer
 
     def tell(self, question: _Question) -> None:
         """Asks without waiting for an answer; ``call`` must deal with its errors itself."""

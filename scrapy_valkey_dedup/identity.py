@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -54,6 +55,7 @@ def digest(kind: str, values: Any) -> Key:
 
     Raises:
         UnkeyedError: a value has no encoding.
+
     """
     return _digest(kind, _encode(values, 0))
 
@@ -107,7 +109,7 @@ def _encode_decimal(value: Decimal, depth: int) -> bytes:
     text = "".join(map(str, digits))
     stripped = text.rstrip("0")
     exponent += len(text) - len(stripped)
-    if 0 <= exponent and len(stripped) + exponent < _DIGITS:
+    if exponent >= 0 and len(stripped) + exponent < _DIGITS:
         return _encode_int((-1) ** sign * int(stripped) * 10**exponent, depth)
     return _sized(b"r", f"{'-' * sign}{stripped.lstrip('0')}e{exponent}".encode())
 
@@ -176,13 +178,13 @@ class Identifier:
         self._warned: set[tuple[type, str]] = set()
 
     def key(self, item: Any, spider: Any) -> Key | None:
-        """Returns the key, or None if the item has no identity; why is logged once for each reason."""
+        """Returns the key, or None if the item has no identity: why is logged once a reason."""
         try:
             rule = self._rule(type(item))
             if self._function is not None:
                 encoded = _from_function(self._function, item, spider)
             elif rule.fields is not None:
-                encoded = _from_fields(ItemAdapter(item), rule.fields)
+                encoded = _from_fields(item, rule.fields)
             else:
                 encoded = _from_all_fields(ItemAdapter(item))
         except UnkeyedError as error:
@@ -197,7 +199,7 @@ class Identifier:
         return rule
 
     def _find_rule(self, cls: type) -> ClassRule:
-        """The settings' rule for the class or its nearest ancestor, completed from field metadata."""
+        """The settings' rule for the class or its nearest ancestor, else its field metadata."""
         found = next((self._rules[base] for base in cls.__mro__ if base in self._rules), None)
         rule = found or self._rules.get(None) or ClassRule()
         if rule.fields is None and self._function is None:
@@ -259,12 +261,12 @@ def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> byte
     return _named("what the function in VALKEY_DEDUP_IDENTITY returned", values)
 
 
-def _from_fields(adapter: ItemAdapter, rules: tuple[FieldRule, ...]) -> bytes:
-    return b"l%d:%b" % (len(rules), b"".join([_field(adapter, rule) for rule in rules]))
+def _from_fields(item: Any, rules: tuple[FieldRule, ...]) -> bytes:
+    return b"l%d:%b" % (len(rules), b"".join([_field(item, rule) for rule in rules]))
 
 
-def _field(adapter: ItemAdapter, rule: FieldRule) -> bytes:
-    value: Any = adapter
+def _field(item: Any, rule: FieldRule) -> bytes:
+    value = item
     for step in rule.path:
         value = _step(value, step)
     if rule.normalise is not None:
@@ -279,11 +281,18 @@ def _field(adapter: ItemAdapter, rule: FieldRule) -> bytes:
 
 
 def _step(value: Any, name: str) -> Any:
-    if isinstance(value, (ItemAdapter, Mapping)):
+    if isinstance(value, Mapping):  # dicts and scrapy.Item
         return value.get(name)
-    if isinstance(value, (list, tuple)) and name.isdecimal():
-        return value[int(name)] if int(name) < len(value) else None
-    return ItemAdapter(value).get(name) if is_item(value) else None
+    if isinstance(value, (list, tuple)):
+        return value[int(name)] if name.isdecimal() and int(name) < len(value) else None
+    names = _field_names(type(value))  # type: ignore[arg-type] # (mypy: a type is not Hashable)
+    return getattr(value, name, None) if name in names else None
+
+
+@lru_cache(maxsize=1000)
+def _field_names(cls: type) -> frozenset[str]:
+    """The fields of a dataclass, an attrs class or a pydantic model; none for any other class."""
+    return frozenset(ItemAdapter.get_field_names_from_class(cls) or ())
 
 
 def _from_all_fields(adapter: ItemAdapter) -> bytes:

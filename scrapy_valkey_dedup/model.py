@@ -1,4 +1,4 @@
-"""The words of the ledger as types: key, verdict, claim and errors. Imports nothing of the package."""
+"""The words of the ledger as types: key, verdict, claim, errors. Imports nothing of the package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict; with ``HELD`` the run that holds the claim, with ``NEW`` whether it was a dead run's."""
+    """A verdict; with ``HELD`` who holds the claim, with ``NEW`` whether it was a dead run's."""
 
     verdict: Verdict
     holder: str = ""
@@ -74,7 +74,7 @@ NO_CLAIM = Claim(b"", None)
 """Stands for "nothing to settle": an item without identity, a marked duplicate."""
 
 
-class DuplicatePost(DropItem):  # noqa: N818 (named as Scrapy's own DropItem, it shows in stats)
+class DuplicatePost(DropItem):
     """The item was dropped: its post is stored already, or a live run is storing it."""
 
 

@@ -16,14 +16,18 @@ Normaliser = Callable[[Any], Any]
 
 # Parameters that name where a click came from, never what it leads to. A name that some site uses
 # for content ("ref", "s", "t", "si") is not among them: two posts must never become one.
+# fmt: off
 TRACKING_PARAMETERS = (
-    "utm_source utm_medium utm_campaign utm_term utm_content utm_id utm_name utm_reader utm_brand "
-    "utm_social utm_social-type utm_source_platform utm_creative_format utm_marketing_tactic "
-    "fbclid gclid gclsrc dclid gbraid wbraid msclkid yclid twclid ttclid li_fat_id igshid igsh "
-    "mc_cid mc_eid mkt_tok _hsenc _hsmi hsa_cam hsa_grp hsa_mt hsa_src hsa_ad hsa_acc hsa_net hsa_kw "
-    "hsa_tgt hsa_ver oly_anon_id oly_enc_id vero_id vero_conv wickedid _openstat rb_clickid "
-    "s_cid ml_subscriber ml_subscriber_hash _ga _gl"
-).split()
+    "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id", "utm_name",
+    "utm_reader", "utm_brand", "utm_social", "utm_social-type", "utm_source_platform",
+    "utm_creative_format", "utm_marketing_tactic", "fbclid", "gclid", "gclsrc", "dclid",
+    "gbraid", "wbraid", "msclkid", "yclid", "twclid", "ttclid", "li_fat_id", "igshid", "igsh",
+    "mc_cid", "mc_eid", "mkt_tok", "_hsenc", "_hsmi", "hsa_cam", "hsa_grp", "hsa_mt", "hsa_src",
+    "hsa_ad", "hsa_acc", "hsa_net", "hsa_kw", "hsa_tgt", "hsa_ver", "oly_anon_id", "oly_enc_id",
+    "vero_id", "vero_conv", "wickedid", "_openstat", "rb_clickid", "s_cid", "ml_subscriber",
+    "ml_subscriber_hash", "_ga", "_gl",
+)
+# fmt: on
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
@@ -94,6 +98,7 @@ def compose(names: list[str]) -> Normaliser:
 
     Raises:
         ValueError: a name is neither; the message names it and what would be right.
+
     """
 
     def find(name: str) -> Normaliser:
@@ -110,7 +115,7 @@ def compose(names: list[str]) -> Normaliser:
             raise ValueError(f"the normaliser {name!r} cannot be imported: {error}") from error
         if not callable(function):
             raise ValueError(f"the normaliser {name!r} is not a function")  # noqa: TRY004
-        return cast(Normaliser, function)
+        return cast("Normaliser", function)
 
     functions = [find(name) for name in names]
     if len(functions) == 1:

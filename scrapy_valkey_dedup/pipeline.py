@@ -1,4 +1,4 @@
-"""The item pipeline: claims a post before it is stored, settles the claim when its fate is known."""
+"""The item pipeline: claims a post before it is stored, settles the claim when it is known how."""
 
 from __future__ import annotations
 
@@ -50,19 +50,16 @@ def session_of(crawler: Crawler) -> Session:
     Raises:
         NotConfigured: ``VALKEY_DEDUP_ENABLED`` is off.
         SettingsError: a setting is wrong, or Scrapy runs without asyncio.
+
     """
     if not DedupSettings.wanted(crawler.settings):
         raise NotConfigured("VALKEY_DEDUP_ENABLED is off")
     session = _sessions.get(crawler)
     if session is None:
         if not is_asyncio_available():
-            raise SettingsError(
-                [
-                    f"TWISTED_REACTOR = {crawler.settings.get('TWISTED_REACTOR')!r}: the plugin needs "
-                    "asyncio; remove the setting, or set it to "
-                    "'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
-                ]
-            )
+            found = crawler.settings.get("TWISTED_REACTOR")
+            cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
+            raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
         name = crawler.spider.name if crawler.spider else crawler.spidercls.name
         settings = DedupSettings.parse(crawler.settings, name)
         session = _sessions[crawler] = Session(settings, Stats(crawler.stats))
@@ -75,11 +72,11 @@ class DedupPipeline:
     """Drops posts that some spider of the fleet has stored, in this run or an earlier one.
 
     A post is claimed when it arrives, and remembered only after every later pipeline accepted it
-    (``VALKEY_DEDUP_CONFIRM`` says when exactly). If it was dropped or failed on the way, the claim is
-    given back. Place it after what cleans the fields of the identity and before what stores.
+    (``VALKEY_DEDUP_CONFIRM`` says when exactly). If it was dropped or failed on the way, the claim
+    is given back. Place it after what cleans the fields of the identity, before what stores.
 
-    Raises :class:`~scrapy_valkey_dedup.DuplicatePost`, a ``DropItem``, for a duplicate. All settings
-    are in ``docs/settings.md``.
+    Raises :class:`~scrapy_valkey_dedup.DuplicatePost`, a ``DropItem``, for a duplicate. All
+    settings are in ``docs/settings.md``.
     """
 
     def __init__(self, crawler: Crawler) -> None:
@@ -136,12 +133,9 @@ class DedupPipeline:
         try:
             ItemAdapter(item)[name] = True
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise SettingsError(
-                [
-                    f"VALKEY_DEDUP_MARK_FIELD = {name!r}: a {type(item).__qualname__} has no such field "
-                    "that can be set; add it to the class, or name another"
-                ]
-            ) from error
+            cure = f"add it to {type(item).__qualname__}, or name a field that it has"
+            fault = f"VALKEY_DEDUP_MARK_FIELD = {name!r}: the item has no such field; {cure}"
+            raise SettingsError([fault]) from error
 
     def _item_scraped(self, item: Any) -> None:
         claim = _current.get()

@@ -8,16 +8,17 @@ import logging
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from secrets import token_bytes
+from typing import TYPE_CHECKING
 
 from scrapy_valkey_dedup.batching import Batcher
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.embedded import EmbeddedServer
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import (
     NO_CLAIM,
     Answer,
     Claim,
     DedupError,
+    EmbeddedServerError,
     Key,
     LedgerUnavailableError,
     Verdict,
@@ -26,6 +27,9 @@ from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.settings import DedupSettings, redacted
 from scrapy_valkey_dedup.settling import Settling
 from scrapy_valkey_dedup.stats import Stats
+
+if TYPE_CHECKING:
+    from scrapy_valkey_dedup.embedded import EmbeddedServer
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class Session:
         self.run = urlsafe_b64encode(token_bytes(9)).decode()
         self._stats = stats
         self._outage = Outage(stats)
+        self._remembers_at_once = settings.confirm == "claimed"
         self._open: dict[Key, Claim] = {}
         self._twins: dict[Key, asyncio.Future[Verdict]] = {}
         self._claims = Batcher(self._ask_claims)
@@ -60,18 +65,22 @@ class Session:
 
         Raises:
             EmbeddedServerError, LedgerRefusedError: there is no ledger, and waiting will not help.
+
         """
         settings = self.settings
         try:
             url = settings.url or await self._start_embedded()
-            self._server = Server(url, redacted(url), settings.client_options, settings.timeout)
+            revive = self._embedded.acquire if self._embedded is not None else None
+            self._server = Server(
+                url, redacted(url), settings.client_options, settings.timeout, revive
+            )
             self._ledger = Ledger(
                 self._server,
                 settings.namespace,
                 self.run,
                 retention=settings.retention,
                 refresh=settings.refresh,
-                record=settings.confirm == "claimed",
+                record=self._remembers_at_once,
             )
             self._settling = Settling(self._ledger, self._stats, self._outage)
             await self._greet()
@@ -81,6 +90,13 @@ class Session:
         self._heart = asyncio.create_task(self._keep_beating())
 
     async def _start_embedded(self) -> str:
+        try:
+            # Here and not above: it needs fcntl, and with a URL the plugin runs on Windows too.
+            from scrapy_valkey_dedup.embedded import EmbeddedServer  # noqa: PLC0415
+        except ImportError:
+            raise EmbeddedServerError(
+                "VALKEY_DEDUP_URL is not set, and the embedded server cannot run here: set it"
+            ) from None
         self._embedded = EmbeddedServer(self.settings.data_dir)
         url = await asyncio.to_thread(self._embedded.acquire)
         logger.info(
@@ -105,24 +121,31 @@ class Session:
         ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been
         storing it for longer than ``WAIT``.
         """
-        verdict = await self._wait_for_twin(key)
-        if verdict is Verdict.NEW:
-            claim = self._open[key] = Claim(key, self._settle)
-            try:
-                verdict = await self._ask_patiently(key)
-            except DedupError as error:
-                self._outage.failed(error)
-                self._stats.count(Stats.UNCHECKED)
-                return claim
-            except BaseException:
-                claim.release()  # cancelled: the question may have reached Valkey
-                raise
-            if verdict is Verdict.NEW and self.settings.confirm != "claimed":
-                self._stats.count(Stats.NEW)
-                return claim
-            self._close(key, Verdict.SEEN if verdict is Verdict.NEW else verdict)
+        if key in self._open:
+            verdict = await self._wait_for_twin(key)
+            if verdict is not Verdict.NEW:
+                self._stats.count(_STAT_OF[verdict])
+                return verdict
+        claim = self._open[key] = Claim(key, self._settle)
+        try:
+            verdict = (await self._claims.ask((key, ""))).verdict
+            if verdict is Verdict.HELD:
+                verdict = await self._wait_for_holder(key)
+        except DedupError as error:
+            self._outage.failed(error)
+            self._stats.count(Stats.UNCHECKED)
+            return claim
+        except BaseException:
+            claim.release()  # cancelled: the question may have reached Valkey
+            raise
         self._stats.count(_STAT_OF[verdict])
-        return NO_CLAIM if verdict is Verdict.NEW else verdict
+        if verdict is Verdict.NEW:
+            if not self._remembers_at_once:
+                return claim
+            self._close(key, Verdict.SEEN)
+            return NO_CLAIM
+        self._close(key, verdict)
+        return verdict
 
     async def _wait_for_twin(self, key: Key) -> Verdict:
         """``NEW`` if no other item of this run has the key, or the one that had it gave it back."""
@@ -139,30 +162,28 @@ class Session:
                 return settled.result()
         return Verdict.NEW
 
-    async def _ask_patiently(self, key: Key) -> Verdict:
-        """Asks until the answer is final. A dead run's claim is taken over, a live run's is waited
-        for. Only a heartbeat that changes is a sign of life: a run that was killed a moment ago has
-        one still, and what it held must not be dropped by all the others.
+    async def _wait_for_holder(self, key: Key) -> Verdict:
+        """Asks until the answer is final: waits for a live run, takes over from a dead one.
+
+        Only a heartbeat that changes is a sign of life: a run that was killed a moment ago has one
+        still, and what it held must not be dropped by all the others.
         """
         clock = asyncio.get_running_loop().time
         began, pause = clock(), _FIRST_LOOK
         holder, first_beat, dead = "", b"", ""
-        while True:
-            answer = await self._claims.ask((key, dead))
-            if answer.verdict is not Verdict.HELD:
-                self._stats.count_some(Stats.TAKEN_OVER, answer.taken_over)
-                return answer.verdict
+        while (answer := await self._claims.ask((key, dead))).verdict is Verdict.HELD:
             beat = await self._beats.ask(answer.holder)
             if answer.holder != holder:
                 holder, first_beat = answer.holder, beat or b""
             waited = clock() - began
             alive = beat is not None and beat != first_beat
             if (alive and waited >= self.settings.wait) or waited >= self._longest_wait:
-                return Verdict.HELD
+                break
             dead = holder if beat is None else ""
             if not dead:
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, _LONGEST_LOOK)
+        return answer.verdict
 
     @property
     def _longest_wait(self) -> float:
@@ -170,8 +191,10 @@ class Session:
 
     async def _ask_claims(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:
         self._stats.batch(len(questions))
-        answers = await self._ledger.claim_many(questions)
+        dead = {run for _, run in questions if run}
+        answers = await self._ledger.claim_many([key for key, _ in questions], dead)
         self._outage.answered()
+        self._stats.count_some(Stats.TAKEN_OVER, sum(answer.taken_over for answer in answers))
         return answers
 
     async def _ask_beats(self, runs: Sequence[str]) -> list[bytes | None]:
@@ -237,9 +260,7 @@ class Session:
         """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
         keys = list(self._open)
         for start in range(0, len(keys), _RENEWED_AT_ONCE):
-            await self._ledger.claim_many(
-                [(key, "") for key in keys[start : start + _RENEWED_AT_ONCE]]
-            )
+            await self._ledger.claim_many(keys[start : start + _RENEWED_AT_ONCE])
 
     # -- the end ---------------------------------------------------------------------------------
 

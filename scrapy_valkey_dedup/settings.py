@@ -1,4 +1,4 @@
-"""The ``VALKEY_DEDUP_...`` settings, read once into one frozen object. The only reader of Scrapy's."""
+"""The ``VALKEY_DEDUP_...`` settings, read once into one frozen object, and only here."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def field_rule(text: str) -> FieldRule:
 
     Raises:
         ValueError: an empty name or an unknown normaliser.
+
     """
     path, colon, names = text.partition(":")
     steps = tuple(step.strip() for step in path.split("."))
@@ -241,7 +242,7 @@ def _confirm(value: Any, context: Context) -> str:
 
 
 def _directory(value: Any, _: Context) -> Path:
-    """Relative to the folder of scrapy.cfg: a crawl started from elsewhere finds the same ledger."""
+    """Relative to the folder of scrapy.cfg: a crawl started elsewhere finds the same ledger."""
     project = closest_scrapy_cfg()
     base = Path(project).parent if project else Path.cwd()
     return base / Path(value).expanduser()
@@ -279,7 +280,7 @@ class DedupSettings:
     @staticmethod
     def wanted(settings: BaseSettings) -> bool:
         """Whether the plugin is switched on; what else is set does not matter while it is off."""
-        return settings.getbool(PREFIX + "ENABLED", True)  # noqa: FBT003
+        return settings.getbool(PREFIX + "ENABLED", True)
 
     @classmethod
     def parse(cls, settings: BaseSettings, spider: str) -> DedupSettings:
@@ -287,6 +288,7 @@ class DedupSettings:
 
         Raises:
             SettingsError: names every fault: the setting, the value found, the cure.
+
         """
         context = Context(str(settings.get("BOT_NAME")), spider, bool(settings.getdict("FEEDS")))
         names = {PREFIX + entry.name.upper(): entry for entry in fields(cls)}

@@ -1,4 +1,4 @@
-"""Tells Valkey what became of the posts: confirmed or released, in batches that nobody waits for."""
+"""Tells Valkey what became of the posts, stored or not, in batches that nobody waits for."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ class Stats:
 
     Items: ``new``, ``duplicate``, ``in_flight`` (dropped because a live run was storing it),
     ``unkeyed``, ``unchecked`` (passed because Valkey could not be asked), ``confirmed``,
-    ``released``, ``unconfirmed`` (stored, but Valkey could not be told), ``taken_over`` (of the new:
-    claims of a dead run). Valkey: ``batches`` (round trips), ``keys``, ``outages``,
+    ``released``, ``unconfirmed`` (stored, but Valkey could not be told), ``taken_over`` (new: a
+    dead run had claimed it). Valkey: ``batches`` (round trips), ``keys``, ``outages``,
     ``outage_seconds``.
     """
 
@@ -60,7 +60,7 @@ class Stats:
         self.count_some(self.RELEASED, released)
 
     def feeds(self, outcome: str) -> int:
-        """The number of feeds that Scrapy has stored (``"success"``) or failed to (``"failed"``)."""
+        """How many files the feed exporter has stored (``"success"``) or not (``"failed"``)."""
         prefix = f"feedexport/{outcome}_count/"
         stats = self._collector.get_stats()
         return sum(value for name, value in stats.items() if name.startswith(prefix))

@@ -1,7 +1,7 @@
 -- Forgets posts, in every generation. A full bucket must stay full, or the posts in the levels below
 -- it would be lost from sight: a filler takes the place of the one removed.
 --
--- ARGV: two for each post: path, member.
+-- ARGV: the posts.
 -- Reply: the number of posts that were remembered.
 local live = generations(milliseconds())
 
@@ -12,22 +12,22 @@ local function fill(bucket, member)
   while redis.call('SADD', bucket, string.format('%.0f', filler)) == 0 do filler = filler + 1 end
 end
 
-local function remove(bucket, path, member)
+local function remove(bucket, post)
+  local member = member_of(post)
   if redis.call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
   redis.call('SREM', bucket, member)
 end
 
 local forgotten = 0
-for i = 1, #ARGV, 2 do
-  local path, member = ARGV[i], ARGV[i + 1]
-  local held = false
+for i = 1, #ARGV do
+  local remembered = false
   for _, generation in ipairs(live) do
-    local bucket = find(generation, path, member)
+    local bucket = find(generation, ARGV[i])
     if bucket then
-      remove(bucket, path, member)
-      held = true
+      remove(bucket, ARGV[i])
+      remembered = true
     end
   end
-  if held then forgotten = forgotten + 1 end
+  if remembered then forgotten = forgotten + 1 end
 end
 return forgotten

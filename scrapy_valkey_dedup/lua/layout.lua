@@ -4,14 +4,20 @@
 -- hash tag and its slot:
 --   KEYS[1]                     set: the moments at which the partition's generations end
 --   KEYS[1]:<end>:<path>        set of 64-bit integers: a bucket of the generation that ends then
---   KEYS[1]:c:<path>:<member>   string: a claim, its value is the run that holds it
--- A moment is in milliseconds of the server's clock; "0" is never. A post is a path, one character a
--- level, and a member, a 64-bit integer as decimal text: Lua's own numbers could not hold it.
+--   KEYS[1]:c:<post>            string: a claim, its value is the run that holds it
+-- A moment is in milliseconds of the server's clock; "0" is never. A post is its path, two octal
+-- digits for the first level and one for each below it, followed by its member, a 64-bit integer as
+-- decimal text: Lua's own numbers could not hold it.
 local base = KEYS[1]
+local LEVELS = 8
 
 -- One below the 512 at which a set of integers stops being an intset: 8 bytes of header and 511
 -- integers fill jemalloc's 4096-byte class to the last byte, one more would take 5120.
 local CAPACITY = 511
+
+local function path_of(post, level) return post:sub(1, level + 1) end
+
+local function member_of(post) return post:sub(LEVELS + 2) end
 
 local function milliseconds()
   local time = redis.call('TIME')
@@ -35,10 +41,10 @@ local function generations(now)
 end
 
 -- The bucket of a generation that holds the post, or nil. A full bucket is continued one level down.
-local function find(generation, path, member)
-  local prefix = base .. ':' .. generation.text .. ':'
-  for level = 1, #path do
-    local bucket = prefix .. path:sub(1, level)
+local function find(generation, post)
+  local prefix, member = base .. ':' .. generation.text .. ':', member_of(post)
+  for level = 1, LEVELS do
+    local bucket = prefix .. path_of(post, level)
     if redis.call('SISMEMBER', bucket, member) == 1 then return bucket end
     if redis.call('SCARD', bucket) < CAPACITY then return nil end
   end
@@ -70,12 +76,12 @@ end
 
 -- All buckets of a generation end at the same moment: a level never vanishes above one that still
 -- holds posts. Only the last level, which no real ledger reaches, grows beyond the capacity.
-local function add(generation, path, member)
-  local prefix = base .. ':' .. generation.text .. ':'
-  for level = 1, #path do
-    local bucket = prefix .. path:sub(1, level)
+local function add(generation, post)
+  local prefix, member = base .. ':' .. generation.text .. ':', member_of(post)
+  for level = 1, LEVELS do
+    local bucket = prefix .. path_of(post, level)
     local size = redis.call('SCARD', bucket)
-    if size < CAPACITY or level == #path then
+    if size < CAPACITY or level == LEVELS then
       redis.call('SADD', bucket, member)
       if size == 0 and generation.text ~= '0' then
         redis.call('PEXPIREAT', bucket, generation.text)
@@ -86,6 +92,6 @@ local function add(generation, path, member)
   end
 end
 
-local function claim_key(path, member)
-  return base .. ':c:' .. path .. ':' .. member
+local function claim_of(post)
+  return base .. ':c:' .. post
 end

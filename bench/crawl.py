@@ -1,0 +1,93 @@
+"""Posts per second through a real crawl, with deduplication and without: ``python -m bench.crawl``.
+
+One site on loopback, one spider process at a time: plain Scrapy; with the plugin; with the plugin
+and Valkey a millisecond away in each direction. The three take turns, round after round; the median
+of each is set against plain Scrapy's. Every post is new, so each costs a claim and a confirm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench.servers import ValkeyServer, free_port
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to crawl the site."""
+
+    name: str
+    url: str | None
+
+    def crawl(self, port: int, pages: int, namespace: str) -> dict[str, float]:
+        """Runs one spider process; returns its stats."""
+        settings: dict[str, object] = {}
+        if self.url:
+            settings = {
+                "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
+                "VALKEY_DEDUP_URL": self.url,
+                "VALKEY_DEDUP_FIELDS": ["platform", "post_id"],
+                "VALKEY_DEDUP_NAMESPACE": namespace,
+            }
+        command = [
+            sys.executable,
+            "-m",
+            "bench.spider",
+            str(port),
+            str(pages),
+            json.dumps(settings),
+        ]
+        output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        stats: dict[str, float] = json.loads(output.stdout.strip().splitlines()[-1])
+        return stats
+
+
+def helper(stack: ExitStack, module: str, *arguments: object) -> None:
+    """Starts a module of this folder as a process that ends with the stack."""
+    command = [sys.executable, "-m", f"bench.{module}", *map(str, arguments)]
+    process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+    stack.callback(process.kill)
+    assert process.stdout is not None
+    process.stdout.readline()
+
+
+def main() -> None:
+    """Runs the comparison and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--posts", type=int, default=20_000)
+    parser.add_argument("--page", type=int, default=40, help="posts on a page")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    pages = options.posts // options.page
+    with ExitStack() as stack:
+        server = stack.enter_context(ValkeyServer(port=free_port()))
+        site, slow = free_port(), free_port()
+        helper(stack, "site", site, pages, options.page)
+        helper(stack, "proxy", slow, server.port, 1)
+        ways = [
+            Way("plain Scrapy", None),
+            Way("deduplication", server.url),
+            Way("deduplication, Valkey 1 ms away each way", f"valkey://127.0.0.1:{slow}"),
+        ]
+        rates: dict[str, list[float]] = {way.name: [] for way in ways}
+        for number in range(options.rounds):
+            for way in ways:
+                stats = way.crawl(site, pages, f"{way.name} {number}")
+                assert stats["item_scraped_count"] == pages * options.page, stats
+                assert not way.url or stats["dedup/items/confirmed"] == pages * options.page, stats
+                rates[way.name].append(stats["item_scraped_count"] / stats["elapsed_time_seconds"])
+    base = statistics.median(rates["plain Scrapy"])
+    for name, found in rates.items():
+        median = statistics.median(found)
+        spread = f"{min(found):.0f} to {max(found):.0f}"
+        print(f"{name:42} {median:7.0f} posts/s ({spread})  ratio {median / base:.2f}")
+
+
+if __name__ == "__main__":
+    main()
