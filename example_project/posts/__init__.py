@@ -1,0 +1,1 @@
+"""Posts of the fediverse, each stored once, however many instances show it."""
