@@ -11,6 +11,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from scrapy_valkey_dedup.batching import Batcher
+from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import (
@@ -38,11 +39,7 @@ _RENEWED_AT_ONCE = 10_000
 
 
 class Session:
-    """What one run and the ledger have to say to each other.
-
-    A claim stands in the run's own book from the moment it is asked for until it is settled. An
-    item of the same run with the same key waits for that, so Valkey never hears of twins.
-    """
+    """What one run and the ledger have to say to each other."""
 
     def __init__(self, settings: DedupSettings, stats: Stats) -> None:
         self.settings = settings
@@ -50,8 +47,7 @@ class Session:
         self._stats = stats
         self._outage = Outage(stats)
         self._remembers_at_once = settings.confirm == "claimed"
-        self._open: dict[Key, Claim] = {}
-        self._twins: dict[Key, asyncio.Future[Verdict]] = {}
+        self._book = Book(settings.wait)
         self._claims = Batcher(self._ask_claims)
         self._beats = Batcher(self._ask_beats)
         self._embedded: EmbeddedServer | None = None
@@ -82,7 +78,7 @@ class Session:
                 refresh=settings.refresh,
                 record=self._remembers_at_once,
             )
-            self._settling = Settling(self._ledger, self._stats, self._outage)
+            self._settling = Settling(self._ledger, self._book, self._stats, self._outage)
             await self._greet()
         except BaseException:
             await self._disconnect()
@@ -121,46 +117,33 @@ class Session:
         ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been
         storing it for longer than ``WAIT``.
         """
-        if key in self._open:
-            verdict = await self._wait_for_twin(key)
-            if verdict is not Verdict.NEW:
-                self._stats.count(_STAT_OF[verdict])
-                return verdict
-        claim = self._open[key] = Claim(key, self._settle)
-        try:
-            verdict = (await self._claims.ask((key, ""))).verdict
-            if verdict is Verdict.HELD:
-                verdict = await self._wait_for_holder(key)
-        except DedupError as error:
-            self._outage.failed(error)
-            self._stats.count(Stats.UNCHECKED)
-            return claim
-        except BaseException:
-            claim.release()  # cancelled: the question may have reached Valkey
-            raise
-        self._stats.count(_STAT_OF[verdict])
+        verdict = Verdict.NEW
+        if key in self._book:
+            verdict = await self._book.wait_for_twin(key)
         if verdict is Verdict.NEW:
-            if not self._remembers_at_once:
+            claim = Claim(key, self._settle)
+            self._book.enter(claim)
+            try:
+                verdict = await self._ask(key)
+            except DedupError as error:
+                self._outage.failed(error)
+                self._stats.count(Stats.UNCHECKED)
                 return claim
-            self._close(key, Verdict.SEEN)
-            return NO_CLAIM
-        self._close(key, verdict)
-        return verdict
+            except BaseException:
+                claim.release()  # cancelled: the question may have reached Valkey
+                raise
+            if verdict is Verdict.NEW and not self._remembers_at_once:
+                self._stats.count(Stats.NEW)
+                return claim
+            self._book.strike(key, Verdict.SEEN if verdict is Verdict.NEW else verdict)
+        self._stats.count(_STAT_OF[verdict])
+        return NO_CLAIM if verdict is Verdict.NEW else verdict
 
-    async def _wait_for_twin(self, key: Key) -> Verdict:
-        """``NEW`` if no other item of this run has the key, or the one that had it gave it back."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.wait
-        while (twin := self._open.get(key)) is not None:
-            if twin.accepted:
-                return Verdict.SEEN
-            settled = self._twins.setdefault(key, loop.create_future())
-            await asyncio.wait([settled], timeout=max(deadline - loop.time(), 0))
-            if not settled.done():
-                return Verdict.HELD
-            if settled.result() is not Verdict.NEW:
-                return settled.result()
-        return Verdict.NEW
+    async def _ask(self, key: Key) -> Verdict:
+        answer = await self._claims.ask((key, ""))
+        if answer.verdict is Verdict.HELD:
+            return await self._wait_for_holder(key)
+        return answer.verdict
 
     async def _wait_for_holder(self, key: Key) -> Verdict:
         """Asks until the answer is final: waits for a live run, takes over from a dead one.
@@ -205,30 +188,19 @@ class Session:
     # -- settling --------------------------------------------------------------------------------
 
     def accept(self, claim: Claim) -> None:
-        """Every pipeline has accepted the item, and its storing comes later: twins may go."""
-        claim.accepted = True
-        self._answer_twins(claim.key, Verdict.SEEN)
+        """Every pipeline has accepted the item, and its storing comes later."""
+        self._book.accept(claim)
 
     def settle_accepted(self, *, stored: bool) -> None:
         """Settles all claims that were accepted."""
-        for claim in [claim for claim in self._open.values() if claim.accepted]:
-            if stored:
+        for claim in self._book.claims:
+            if claim.accepted and stored:
                 claim.confirm()
-            else:
+            elif claim.accepted:
                 claim.release()
 
     def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
-        self._close(claim.key, Verdict.SEEN if stored else Verdict.NEW)
         self._settling.tell(claim.key, stored=stored)
-
-    def _close(self, key: Key, verdict: Verdict) -> None:
-        del self._open[key]
-        self._answer_twins(key, verdict)
-
-    def _answer_twins(self, key: Key, verdict: Verdict) -> None:
-        settled = self._twins.pop(key, None)
-        if settled is not None:
-            settled.set_result(verdict)
 
     async def flush(self) -> None:
         """Delivers what is settled so far, within twice the deadline of one question."""
@@ -258,7 +230,7 @@ class Session:
 
     async def _renew_claims(self) -> None:
         """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
-        keys = list(self._open)
+        keys = [claim.key for claim in self._book.claims]
         for start in range(0, len(keys), _RENEWED_AT_ONCE):
             await self._ledger.claim_many(keys[start : start + _RENEWED_AT_ONCE])
 
@@ -270,12 +242,13 @@ class Session:
             return
         self._heart.cancel()
         await asyncio.wait([self._heart])
-        if self._open:
+        unsettled = self._book.claims
+        if unsettled:
             logger.warning(
                 "%d posts were claimed but neither confirmed nor released; they are free again.",
-                len(self._open),
+                len(unsettled),
             )
-        for claim in list(self._open.values()):
+        for claim in unsettled:
             claim.release()
         await self.flush()
         self._heart = None

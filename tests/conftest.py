@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
+from scrapy import version_info
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
+from tests.crawl_process import Job
+from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
 
+SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
 
 
@@ -41,3 +49,90 @@ def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
             await server.close()
 
     return opened
+
+
+@dataclass
+class World:
+    """A site, a ledger and a place for files: all that a test of crawls needs."""
+
+    url: str
+    namespace: str
+    directory: Path
+    sites: list[Site] = field(default_factory=list)
+    crawls: list[Crawl] = field(default_factory=list)
+    reactor: bool = True
+
+    def site(self, pages: dict[int, list[dict[str, Any]]]) -> Site:
+        """Serves pages for the length of the test."""
+        self.sites.append(Site(pages))
+        return self.sites[-1]
+
+    def start(self, site: Site, *, seed: int | None = None, **changes: Any) -> Crawl:
+        """Starts a crawl of all pages of a site into the test's one table.
+
+        Upper-case changes are settings, lower-case ones are options of spider and pipelines.
+        """
+        settings = {"VALKEY_DEDUP_URL": self.url, "VALKEY_DEDUP_NAMESPACE": self.namespace}
+        if not self.reactor:
+            settings["TWISTED_REACTOR_ENABLED"] = False
+        settings |= {name: value for name, value in changes.items() if name.isupper()}
+        options = {"database": str(self.directory / "posts.db")}
+        options |= {name: value for name, value in changes.items() if not name.isupper()}
+        directory = self.directory / f"crawl-{len(self.crawls)}"
+        job = Job(site.url, sorted(site.pages), str(directory), settings, options, seed)
+        self.crawls.append(start(job))
+        return self.crawls[-1]
+
+    def crawl(self, site: Site, **changes: Any) -> dict[str, Any]:
+        """Runs a crawl to its end; returns its stats."""
+        return self.start(site, **changes).wait()
+
+    @property
+    def stored(self) -> Counter[str]:
+        """How often each post is stored."""
+        return stored(self.crawls[0].job)
+
+    @property
+    def log(self) -> str:
+        """The log of the newest crawl."""
+        return self.crawls[-1].log
+
+    def remembered(self, posts: Iterable[int | str], kind: str = "Post") -> set[str]:
+        """Which of the posts the ledger remembers."""
+        return remembered(self.url, self.namespace, posts, kind)
+
+    @property
+    def claims(self) -> dict[bytes, bytes]:
+        """The open claims of all runs."""
+        return claims(self.url, self.namespace)
+
+    def assert_settled(self) -> None:
+        """No run that ended well leaves a claim or a heartbeat."""
+        assert claims(self.url, self.namespace) == {}
+        assert heartbeats(self.url, self.namespace) == 0
+
+    def close(self) -> None:
+        """Ends what is left running."""
+        for crawl in self.crawls:
+            if crawl.process.is_alive():
+                crawl.kill()
+        for site in self.sites:
+            site.close()
+
+
+@pytest.fixture
+def world(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[World]:
+    """Crawls with the session's server."""
+    made = World(valkey.url, namespace, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["reactor", "no reactor"])
+def either_world(world: World, request: pytest.FixtureRequest) -> World:
+    """Crawls under the asyncio reactor, and without a Twisted reactor where Scrapy can do that."""
+    if request.param == "no reactor":
+        if SCRAPY_VERSION < (2, 15):
+            pytest.skip("Scrapy runs without a reactor from 2.15 on")
+        world.reactor = False
+    return world

@@ -1,0 +1,296 @@
+"""What runs in the processes of the crawl tests: one real spider, storages good and bad.
+
+A crawl is described by a :class:`Job`, which a process receives, and answered by a ``result.json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+import sqlite3
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import scrapy
+from scrapy.crawler import AsyncCrawlerProcess
+from scrapy.exceptions import DropItem
+from scrapy.settings import Settings
+
+from scrapy_valkey_dedup import current_claim
+
+HERE = "tests.crawl_process"
+
+
+@dataclass
+class Job:
+    """One crawl: where, what, with which settings, into which directory it writes."""
+
+    site: str
+    pages: list[int]
+    directory: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    """For the spider and the pipelines below: see where they read ``spider.options``."""
+    seed: int | None = None
+    """Shuffles the order of the pages."""
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file, which crawls may share."""
+        return Path(self.options.get("database") or Path(self.directory) / "posts.db")
+
+
+@dataclass
+class Post:
+    """A scraped post."""
+
+    post_id: int | str
+    text: str = ""
+    duplicate: bool = False
+
+
+@dataclass
+class StoredPost:
+    """What a later pipeline makes of a post."""
+
+    identifier: int | str
+    words: list[str] = field(default_factory=list)
+
+
+class PostItem(scrapy.Item):
+    """The same post as a Scrapy item."""
+
+    post_id = scrapy.Field()
+    text = scrapy.Field()
+
+
+KINDS = {"Post": Post, "dict": dict, "PostItem": PostItem}
+
+
+class Posts(scrapy.Spider):
+    """Reads the site's pages and yields their posts."""
+
+    name = "posts"
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.job = job
+        self.options = job.options
+
+    async def start(self):
+        if "items" in self.options:
+            for values in self.options["items"]:
+                yield self.item(values)
+        pages = list(self.job.pages)
+        if self.job.seed is not None:
+            random.Random(self.job.seed).shuffle(pages)
+        for number in pages:
+            yield scrapy.Request(f"{self.job.site}/{number}", self.parse)
+
+    def parse(self, response):
+        for values in response.json():
+            yield self.item(values)
+
+    def item(self, values):
+        return KINDS[self.options.get("kind", "Post")](**values)
+
+
+def identifier(item: Any) -> Any:
+    """The post's id, whatever a pipeline has made of the item."""
+    if isinstance(item, StoredPost):
+        return item.identifier
+    return item.post_id if isinstance(item, Post) else item["post_id"]
+
+
+class Store:
+    """A real table without a unique constraint: a duplicate would show. Stored means committed.
+
+    ``options``: ``delay`` seconds before each insert; ``refuse``: ids that it fails to store.
+    """
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        return cls(crawler)
+
+    def __init__(self, crawler):
+        self.crawler = crawler
+
+    def open_spider(self):
+        options = self.crawler.spider.options
+        self.delay, self.refuse = options.get("delay", 0), set(options.get("refuse", ()))
+        self.connection = sqlite3.connect(
+            self.crawler.spider.job.database, timeout=30, isolation_level=None
+        )
+        self.connection.execute("PRAGMA synchronous = OFF")
+        create_table(self.connection)
+
+    async def process_item(self, item):
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        post = identifier(item)
+        if post in self.refuse:
+            raise OSError(f"the storage refuses {post}")
+        self.insert(post, item)
+        return item
+
+    def insert(self, post, item):
+        marked = isinstance(item, Post) and item.duplicate
+        row = (str(post), type(item).__name__, marked, os.getpid())
+        self.connection.execute("INSERT INTO posts VALUES (?, ?, ?, ?)", row)
+
+    def close_spider(self):
+        self.connection.close()
+
+
+def create_table(connection: sqlite3.Connection) -> None:
+    """Makes the table of posts, and lets processes write it at once."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE IF NOT EXISTS posts (id TEXT, class TEXT, marked INT, pid INT)")
+
+
+class ManualStore(Store):
+    """Stores in batches and confirms each claim itself; ``options["forget_every"]`` loses some."""
+
+    def open_spider(self):
+        super().open_spider()
+        self.batch = []
+
+    async def process_item(self, item):
+        self.batch.append((identifier(item), item, current_claim()))
+        if len(self.batch) >= 10:
+            self.flush()
+        return item
+
+    def flush(self):
+        for post, item, claim in self.batch:
+            if post in self.refuse:
+                claim.release()
+            else:
+                self.insert(post, item)
+                claim.confirm()
+        self.batch = []
+
+    def close_spider(self):
+        self.flush()
+        super().close_spider()
+
+
+class Dropper:
+    """A later pipeline that drops the ids in ``options["drop"]``."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        pipeline = cls()
+        pipeline.crawler = crawler
+        return pipeline
+
+    def process_item(self, item):
+        if identifier(item) in self.crawler.spider.options.get("drop", ()):
+            raise DropItem("not wanted")
+        return item
+
+
+class DropFirst:
+    """A later pipeline that drops the first item that it meets, after a while."""
+
+    met = False
+
+    async def process_item(self, item):
+        if not self.met:
+            self.met = True
+            await asyncio.sleep(0.1)
+            raise DropItem("the first")
+        return item
+
+
+class Replacer:
+    """A later pipeline that hands on another object, of another type."""
+
+    def process_item(self, item):
+        return StoredPost(identifier(item), words=["replaced"])
+
+
+class MarkFirst:
+    """What the known plugins do, for comparison: a post is marked as seen before it is stored."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        pipeline = cls()
+        pipeline.url = crawler.settings["VALKEY_DEDUP_URL"]
+        return pipeline
+
+    async def process_item(self, item):
+        from valkey.asyncio import Valkey
+
+        if not hasattr(self, "client"):
+            self.client = Valkey.from_url(self.url)
+        if not await self.client.sadd("marked-first", identifier(item)):
+            raise DropItem("seen")
+        return item
+
+
+class BrokenStorage:
+    """A feed storage that takes the file and fails to store it."""
+
+    def __init__(self, uri, *, feed_options=None):
+        pass
+
+    def open(self, spider):
+        from tempfile import TemporaryFile
+
+        return TemporaryFile()
+
+    def store(self, file):
+        file.close()
+        raise OSError("the bucket is gone")
+
+
+def fingerprint(item, spider):
+    """An identity function for VALKEY_DEDUP_IDENTITY."""
+    return None if identifier(item) == "none" else ["by function", str(identifier(item))]
+
+
+def settings_of(job: Job) -> Settings:
+    """The project's settings: the plugin is enabled as README says."""
+    return Settings(
+        {
+            "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
+            "BOT_NAME": "tests",
+            "ITEM_PIPELINES": {f"{HERE}.Store": 300},
+            "LOG_FILE": str(Path(job.directory) / "log"),
+            "LOG_LEVEL": "INFO",
+            "TELNETCONSOLE_ENABLED": False,
+            "RETRY_ENABLED": False,
+            "HTTPPROXY_ENABLED": False,
+            "DOWNLOAD_DELAY": 0,
+            "CONCURRENT_REQUESTS_PER_DOMAIN": 16,
+            "VALKEY_DEDUP_FIELDS": ["post_id"],
+            **job.settings,
+        }
+    )
+
+
+def crawl(job: Job) -> None:
+    """Runs the crawl in this process and leaves ``result.json``: stats, or the error."""
+    os.chdir(job.directory)
+    process = AsyncCrawlerProcess(settings_of(job))
+    crawler = process.create_crawler(Posts)
+    process.crawl(crawler, job=job)
+    process.start()
+    logging.shutdown()
+    stats = crawler._stats.get_stats() if getattr(crawler, "_stats", None) else crawler.stats.get_stats()
+    result = {"stats": stats, "failed": process.bootstrap_failed}
+    path = Path(job.directory) / "result.json"
+    path.with_suffix(".new").write_text(json.dumps(result, default=str))
+    path.with_suffix(".new").replace(path)
+
+
+if __name__ == "__main__":
+    crawl(Job(**json.loads(sys.argv[1])))
+
+__all__ = ["Job", "asdict", "crawl"]

@@ -1,0 +1,182 @@
+"""Runs real crawls in real processes against a real site on loopback, and reads what they left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from scrapy_valkey_dedup.client import Server, command
+from scrapy_valkey_dedup.identity import digest
+from scrapy_valkey_dedup.ledger import Ledger, tag
+from tests import crawl_process
+from tests.crawl_process import Job
+
+PATIENCE = 60  # seconds: a deadline for what takes one
+
+# Forked from a process that has imported Scrapy: a crawl starts in a tenth of a second.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([crawl_process.__name__])
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Returns what the condition returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds} s for {condition}")
+        time.sleep(0.005)
+    return found
+
+
+class Site:
+    """Pages of posts: ``/N`` is page N as a JSON list, ``posts`` of them on each."""
+
+    def __init__(self, pages: dict[int, list[dict[str, Any]]]) -> None:
+        self.pages = pages
+        self.served: Counter[int] = Counter()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(handler) -> None:  # noqa: N802, N805 (http.server's name; self is the site)
+                number = int(handler.path.lstrip("/"))
+                self.served[number] += 1
+                body = json.dumps(self.pages[number]).encode()
+                handler.send_response(200)
+                handler.send_header("Content-Type", "application/json")
+                handler.send_header("Content-Length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        """Stops serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def pages_of(posts: Iterable[int | str], size: int = 20) -> dict[int, list[dict[str, Any]]]:
+    """Spreads posts over pages."""
+    listed = [{"post_id": post, "text": f"post {post}"} for post in posts]
+    return {start // size: listed[start : start + size] for start in range(0, len(listed), size)}
+
+
+@dataclass
+class Crawl:
+    """A crawl in a process of its own."""
+
+    job: Job
+    process: Any
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        path = Path(self.job.directory) / "log"
+        return path.read_text() if path.exists() else ""
+
+    def wait(self, seconds: float = PATIENCE) -> dict[str, Any]:
+        """Waits for its end; returns its stats."""
+        self.process.join(seconds)
+        if self.process.is_alive():
+            self.process.kill()
+            raise TimeoutError(f"the crawl did not end within {seconds} s:\n{self.log[-3000:]}")
+        result = Path(self.job.directory) / "result.json"
+        assert result.exists(), f"exit code {self.process.exitcode}:\n{self.log[-3000:]}"
+        return dict(json.loads(result.read_text())["stats"])
+
+    def signal(self, number: int) -> None:
+        """Sends the process a signal."""
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.process.join(PATIENCE)
+
+
+def start(job: Job) -> Crawl:
+    """Starts a crawl."""
+    Path(job.directory).mkdir(parents=True, exist_ok=True)
+    process = _processes.Process(target=crawl_process.crawl, args=(job,))
+    process.start()
+    return Crawl(job, process)
+
+
+def stored(job: Job) -> Counter[str]:
+    """How often each post's id stands in the table."""
+    with sqlite3.connect(job.database, timeout=30) as connection:
+        crawl_process.create_table(connection)
+        return Counter(row[0] for row in connection.execute("SELECT id FROM posts"))
+
+
+def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], Any]) -> Any:
+    """Puts a question to the ledger from outside any crawl."""
+
+    async def ask() -> Any:
+        server = Server(url, url, {}, 10)
+        try:
+            ledger = Ledger(server, namespace, "a-look-from-outside", retention=1)
+            return await question(ledger, server)
+        finally:
+            await server.close()
+
+    return asyncio.run(ask())
+
+
+def remembered(url: str, namespace: str, posts: Iterable[int | str], kind: str = "Post") -> set[str]:
+    """Which of the posts the ledger remembers."""
+    listed = [str(post) for post in posts]
+    keys = [digest(kind, [post]) for post in listed]
+    found = ask_ledger(url, namespace, lambda ledger, _: ledger.seen_many(keys))
+    return {post for post, seen in zip(listed, found, strict=True) if seen}
+
+
+def claims(url: str, namespace: str) -> dict[bytes, bytes]:
+    """The claims in the ledger: key and run."""
+    pattern = f"vd1:{{{tag(namespace)}:??}}:c:*"
+
+    async def look(_: Ledger, server: Server) -> dict[bytes, bytes]:
+        keys, cursor = [], b"0"
+        while True:
+            ((cursor, found),) = await server.ask(command("SCAN", cursor, "MATCH", pattern, "COUNT", 10000))
+            keys += found
+            if cursor == b"0":
+                break
+        values = await server.ask(*(command("GET", key) for key in keys)) if keys else []
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    return dict(ask_ledger(url, namespace, look))
+
+
+def heartbeats(url: str, namespace: str) -> int:
+    """How many runs are alive."""
+    pattern = f"vd1:{{{tag(namespace)}}}:run:*"
+
+    async def look(_: Ledger, server: Server) -> int:
+        ((_, found),) = await server.ask(command("SCAN", 0, "MATCH", pattern, "COUNT", 1000000))
+        return len(found)
+
+    return int(ask_ledger(url, namespace, look))
