@@ -19,6 +19,7 @@ from typing import Any
 import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import DropItem
+from scrapy.exporters import JsonLinesItemExporter
 from scrapy.settings import Settings
 
 from scrapy_valkey_dedup import current_claim
@@ -92,9 +93,16 @@ class Posts(scrapy.Spider):
         for number in pages:
             yield scrapy.Request(f"{self.job.site}/{number}", self.parse)
 
-    def parse(self, response):
+    async def linger(self):
+        """Keeps the spider open until the test says go."""
+        while not (Path(self.job.directory) / "go").exists():
+            await asyncio.sleep(0.02)
+
+    async def parse(self, response):
         for values in response.json():
             yield self.item(values)
+        if self.options.get("linger"):
+            await self.linger()
 
     def item(self, values):
         return KINDS[self.options.get("kind", "Post")](**values)
@@ -221,7 +229,7 @@ class MarkFirst:
     @classmethod
     def from_crawler(cls, crawler):
         pipeline = cls()
-        pipeline.url = crawler.settings["VALKEY_DEDUP_URL"]
+        pipeline.url, pipeline.crawler = crawler.settings["VALKEY_DEDUP_URL"], crawler
         return pipeline
 
     async def process_item(self, item):
@@ -229,7 +237,7 @@ class MarkFirst:
 
         if not hasattr(self, "client"):
             self.client = Valkey.from_url(self.url)
-        if not await self.client.sadd("marked-first", identifier(item)):
+        if not await self.client.sadd(self.crawler.spider.options["marked"], identifier(item)):
             raise DropItem("seen")
         return item
 
@@ -248,6 +256,22 @@ class BrokenStorage:
     def store(self, file):
         file.close()
         raise OSError("the bucket is gone")
+
+
+class PickyExporter(JsonLinesItemExporter):
+    """An exporter that cannot write some items."""
+
+    def export_item(self, item):
+        if item.text == "unexportable":
+            raise ValueError("this one cannot be written")
+        super().export_item(item)
+
+
+class UnfinishedExporter(JsonLinesItemExporter):
+    """An exporter that cannot write the last bytes."""
+
+    def finish_exporting(self):
+        raise OSError("the disk is full")
 
 
 def fingerprint(item, spider):

@@ -40,6 +40,13 @@ def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     return found
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Spiders that are killed leave broken connections, which is no news here."""
+
+
 class Site:
     """Pages of posts: ``/N`` is page N as a JSON list, ``posts`` of them on each."""
 
@@ -63,7 +70,7 @@ class Site:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -111,10 +118,12 @@ class Crawl:
         """Sends the process a signal."""
         os.kill(self.process.pid, number)
 
-    def kill(self) -> None:
-        """SIGKILL, and waits until it is gone."""
-        self.signal(signal.SIGKILL)
+    def kill(self) -> bool:
+        """SIGKILL, and waits until it is gone. False if it had ended before."""
+        if self.process.is_alive():
+            self.process.kill()
         self.process.join(PATIENCE)
+        return bool(self.process.exitcode == -signal.SIGKILL)
 
 
 def start(job: Job) -> Crawl:

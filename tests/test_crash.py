@@ -1,0 +1,56 @@
+"""SIGKILL at random moments, again and again: no post is missing, few are stored twice."""
+
+from __future__ import annotations
+
+import os
+import random
+
+from tests.conftest import World
+from tests.crawl_process import HERE
+from tests.crawls import pages_of, wait_until
+
+KILLS = int(os.environ.get("CRASH_KILLS", "25"))
+POSTS = range(120 * KILLS)
+EVERY_POST = {str(post) for post in POSTS}
+SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
+
+
+def kill_again_and_again(world: World, **changes: object) -> int:
+    """Kills crawls at random moments after they began to store; returns the posts in flight then."""
+    site = world.site(pages_of(POSTS, size=60))
+    chance = random.Random(20261122)
+    in_flight, known = 0, set()
+    for number in range(KILLS):
+        before = sum(world.stored.values()) if world.crawls else 0
+        crawl = world.start(site, seed=number, VALKEY_DEDUP_LEASE=1, **SLOW, **changes)
+        wanted = before + chance.randrange(1, 40)
+        wait_until(lambda wanted=wanted: sum(world.stored.values()) >= wanted)
+        assert crawl.kill(), f"crawl {number} ended before it was killed"
+        left = {key for key, run in world.claims.items() if run not in known}
+        in_flight += len(left)
+        known.update(world.claims.values())
+    world.crawl(site, VALKEY_DEDUP_LEASE=1, **changes)
+    return in_flight
+
+
+def test_no_post_is_lost_by_kills(world: World) -> None:
+    """After many kills and one run to the end all posts are stored, twice only those in flight."""
+    in_flight = kill_again_and_again(world)
+    stored = world.stored
+    twice = sum(stored.values()) - len(stored)
+    assert set(stored) == EVERY_POST
+    assert in_flight >= KILLS
+    assert twice <= in_flight
+    assert world.remembered(POSTS) == EVERY_POST
+    world.assert_settled()
+
+
+def test_marking_first_loses_posts(world: World) -> None:
+    """The same kills against a pipeline that marks before it stores: posts are missing."""
+    kill_again_and_again(
+        world,
+        ADDONS={},
+        ITEM_PIPELINES={f"{HERE}.MarkFirst": 100, f"{HERE}.Store": 300},
+        marked=world.namespace,
+    )
+    assert set(world.stored) < EVERY_POST
