@@ -85,7 +85,7 @@ class ValkeyServer:
             connection.settimeout(1)
             connection.connect(str(self.socket))
             connection.sendall(b"PING\r\n")
-            return connection.recv(100).startswith(b"+PONG")
+            return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
     def __enter__(self) -> ValkeyServer:  # noqa: PYI034 (Self needs Python 3.11)

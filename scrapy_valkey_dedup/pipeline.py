@@ -63,7 +63,8 @@ def session_of(crawler: Crawler) -> Session:
         name = crawler.spider.name if crawler.spider else crawler.spidercls.name
         settings = DedupSettings.parse(crawler.settings, name)
         session = _sessions[crawler] = Session(settings, Stats(crawler.stats))
-        crawler.signals.connect(session.flush, signals.spider_closed)
+        crawler.signals.connect(session.spider_opened, signals.spider_opened)
+        crawler.signals.connect(session.spider_closed, signals.spider_closed)
         crawler.signals.connect(session.close, signals.engine_stopped)
     return session
 

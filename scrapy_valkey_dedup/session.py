@@ -53,6 +53,8 @@ class Session:
         self._embedded: EmbeddedServer | None = None
         self._server: Server | None = None
         self._heart: asyncio.Task[None] | None = None
+        self._beat_number = 0
+        self._started = False
 
     # -- the beginning ---------------------------------------------------------------------------
 
@@ -105,7 +107,7 @@ class Session:
     async def _greet(self) -> None:
         try:
             await self._ledger.open()
-            await self._ledger.beat(0, self.settings.lease)
+            await self._ledger.beat(self._beat_number, self.settings.lease)
         except LedgerUnavailableError as error:
             self._outage.failed(error)
 
@@ -173,6 +175,7 @@ class Session:
         return self.settings.wait + 2 * self.settings.lease
 
     async def _ask_claims(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:
+        self._outage.check()
         self._stats.batch(len(questions))
         dead = {run for _, run in questions if run}
         answers = await self._ledger.claim_many([key for key, _ in questions], dead)
@@ -181,6 +184,7 @@ class Session:
         return answers
 
     async def _ask_beats(self, runs: Sequence[str]) -> list[bytes | None]:
+        self._outage.check()
         distinct = list(dict.fromkeys(runs))
         found = dict(zip(distinct, await self._ledger.beats(distinct), strict=True))
         return [found[run] for run in runs]
@@ -202,9 +206,21 @@ class Session:
     def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
         self._settling.tell(claim.key, stored=stored)
 
+    def spider_opened(self) -> None:
+        """All components have started."""
+        self._started = True
+
+    async def spider_closed(self) -> None:
+        """Before Scrapy dumps its stats. Where a component failed to start no other end comes."""
+        if self._started:
+            await self.flush()
+        else:
+            await self.close()
+
     async def flush(self) -> None:
         """Delivers what is settled so far, within twice the deadline of one question."""
         if self._heart is not None:
+            await self._beat()
             await self._settling.flush(2 * self.settings.timeout)
 
     # -- heartbeat -------------------------------------------------------------------------------
@@ -213,26 +229,33 @@ class Session:
         """Beats thrice a lease, and often enough to be seen alive within the others' ``WAIT``."""
         interval = min(self.settings.lease / 3, max(self.settings.wait, 1) / 2)
         clock = asyncio.get_running_loop().time
-        renewed, count = clock(), 0
+        renewed = clock()
         while True:
             await asyncio.sleep(interval)
-            count += 1
-            try:
-                await self._ledger.beat(count, self.settings.lease)
-                if clock() - renewed >= self._ledger.claim_lifetime / 2:
-                    await self._renew_claims()
-                    renewed = clock()
-            except DedupError as error:
-                self._outage.failed(error)
-            else:
-                self._outage.answered()
-                self._settling.retry()
+            await self._beat()
+            if clock() - renewed >= self._ledger.claim_lifetime / 2:
+                renewed = clock()
+                await self._renew_claims()
+
+    async def _beat(self) -> None:
+        """Tells the others that this run lives; during an outage this finds out when it ends."""
+        self._beat_number += 1
+        try:
+            await self._ledger.beat(self._beat_number, self.settings.lease)
+        except DedupError as error:
+            self._outage.failed(error)
+        else:
+            self._outage.answered()
+            self._settling.retry()
 
     async def _renew_claims(self) -> None:
         """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
         keys = [claim.key for claim in self._book.claims]
-        for start in range(0, len(keys), _RENEWED_AT_ONCE):
-            await self._ledger.claim_many(keys[start : start + _RENEWED_AT_ONCE])
+        try:
+            for start in range(0, len(keys), _RENEWED_AT_ONCE):
+                await self._ledger.claim_many(keys[start : start + _RENEWED_AT_ONCE])
+        except DedupError as error:
+            self._outage.failed(error)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -253,11 +276,14 @@ class Session:
         await self.flush()
         self._heart = None
         await self._settling.close()
-        if not self._outage:
-            with contextlib.suppress(DedupError):
-                await self._ledger.leave()
         self._stats.count_some(Stats.UNCONFIRMED, self._settling.unconfirmed)
-        await self._disconnect()
+        with contextlib.suppress(DedupError):
+            self._outage.check()
+            await self._ledger.leave()
+        try:
+            await self._disconnect()
+        except EmbeddedServerError as error:
+            logger.error("%s", error)  # noqa: TRY400 (its message says all)
         logger.info("Deduplication: %s", self._stats.summary())
 
     async def _disconnect(self) -> None:

