@@ -43,11 +43,14 @@ class Batcher(Generic[_Question, _Answer]):
 
     async def drain(self) -> None:
         """Returns when nothing waits and no call is under way."""
-        while self._worker is not None:
+        while self._worker is not None and not self._worker.done():
             await asyncio.wait([self._worker])
 
     async def close(self) -> None:
-        """Gives up what waits and what is under way."""
+        """Gives up what waits and what is under way: who asked is cancelled."""
+        for _, answer in self._queue:
+            if answer is not None:
+                answer.cancel()
         self._queue.clear()
         if self._worker is not None:
             self._worker.cancel()
@@ -55,7 +58,7 @@ class Batcher(Generic[_Question, _Answer]):
 
     def _put(self, question: _Question, answer: asyncio.Future[_Answer] | None) -> None:
         self._queue.append((question, answer))
-        if self._worker is None:
+        if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
     def _next_batch(self) -> list[tuple[_Question, asyncio.Future[_Answer] | None]]:
@@ -67,25 +70,24 @@ class Batcher(Generic[_Question, _Answer]):
         return batch
 
     async def _work(self) -> None:
-        try:
-            while batch := self._next_batch():
-                await self._serve(batch)
-        finally:
-            self._worker = None
+        while batch := self._next_batch():
+            await self._serve(batch)
 
     async def _serve(self, batch: list[tuple[_Question, asyncio.Future[_Answer] | None]]) -> None:
         waiting = [answer for _, answer in batch if answer is not None]
         try:
             answers = await self._call([question for question, _ in batch])
+            for (_, asker), answer in zip(batch, answers, strict=True):
+                if asker is not None and not asker.done():
+                    asker.set_result(answer)
         except Exception as error:  # noqa: BLE001 (it is handed on to those who asked)
             for future in waiting:
                 if not future.done():
                     future.set_exception(error)
-            return
+            if not waiting:
+                context = {"message": "a call that nobody waits for failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
         except BaseException:
             for future in waiting:
                 future.cancel()
             raise
-        for (_, asker), answer in zip(batch, answers, strict=True):
-            if asker is not None and not asker.done():
-                asker.set_result(answer)
