@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from importlib.resources import files
+from itertools import count
 from typing import Any
 
 from scrapy_valkey_dedup.client import Argument, Script, ScriptCall, Server, command
@@ -29,6 +30,7 @@ STEPS_IN_RETENTION = 2
 average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
 
 _CLAIM_LIFETIME = 86400.0
+_REPLY_LIFETIME = 60.0  # as long as a question whose reply was lost may be put again
 _ANSWERS = {
     0: Answer(Verdict.NEW),
     1: Answer(Verdict.SEEN),
@@ -80,10 +82,12 @@ class Ledger:
         root = tag(namespace)
         self._root = f"vd1:{{{root}}}"
         self._partitions = [f"vd1:{{{root}:{number:02x}}}" for number in range(PARTITIONS)]
-        kept = int((retention or 0) * 1000)
+        kept = 0 if retention is None else max(int(retention * 1000), 1)
         self._remember: tuple[Argument, ...] = (run, kept, kept // STEPS_IN_RETENTION)
-        modes = ("refresh" if refresh else "keep", "record" if record else "claim")
-        self._acquire = (*self._remember, int(claim_lifetime * 1000), *modes)
+        self._record = record
+        self._questions = count()
+        lifetime = int((_REPLY_LIFETIME if record else claim_lifetime) * 1000)
+        self._acquire = (*self._remember, lifetime, "refresh" if refresh else "keep")
         names = ("claim", "confirm", "release", "look", "forget")
         self._scripts = {name: _script(name) for name in names}
 
@@ -108,7 +112,8 @@ class Ledger:
 
         Returns one answer for each, in order.
         """
-        head = (*self._acquire, "".join(f"{run} " for run in dead))
+        question = f"{self._run}:{next(self._questions)}" if self._record else ""
+        head = (*self._acquire, question, " ".join(["", *dead, ""]))
         return [
             _ANSWERS[reply] if isinstance(reply, int) else Answer(Verdict.HELD, reply.decode())
             for reply in await self._run_for_each("claim", head, keys)

@@ -1,13 +1,25 @@
 -- Asks for posts: which may I store? Remembered ones are answered as seen, the others are claimed.
 --
--- ARGV: run; retention, step and lifetime of a claim (ms; retention 0 = for ever); "refresh" or
---       "keep"; "claim" or "record"; the runs known to be dead, with a space after each; the posts.
+-- ARGV: run; retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a
+--       recorded reply; "refresh" or "keep"; "" to claim, or to record the name of the question,
+--       the same when it is put again; the runs known to be dead, with a space before and after
+--       each; the posts.
 -- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the name of the
 --       run that holds it.
 local run, retention, step, lifetime = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local refresh, record, dead = ARGV[5] == 'refresh', ARGV[6] == 'record', ARGV[7]
+local refresh, question, dead = ARGV[5] == 'refresh', ARGV[6], ARGV[7]
 local FIRST_POST = 8
 local NEW, SEEN, TAKEN_OVER = 0, 1, 2
+
+-- What is recorded is seen from then on. So if the reply was lost and the question is put again, the
+-- reply must be the same: else nobody would store these posts.
+local record, recorded = question ~= '', nil
+if record then
+  recorded = base .. ':r:' .. redis.sha1hex(table.concat(ARGV, ' '))
+  local replies = redis.call('GET', recorded)
+  if replies then return cmsgpack.unpack(replies) end
+end
+
 local now = milliseconds()
 local live, over = generations(now)
 local keep_until = retention == 0 and math.huge or now + retention
@@ -18,12 +30,12 @@ end
 
 local function generation_of(post)
   for _, generation in ipairs(live) do
-    if find(generation, post) then return generation end
+    if holds(generation, post) then return generation end
   end
   return nil
 end
 
--- "record": the post counts as stored at once; only a claim of somebody else stands in the way.
+-- To record: the post counts as stored at once; only a claim of somebody else stands in the way.
 local function acquire(post)
   local claim, holder = claim_of(post), nil
   if record then
@@ -31,7 +43,7 @@ local function acquire(post)
   else
     holder = redis.call('SET', claim, run, 'NX', 'GET', 'PX', lifetime)
   end
-  local taken_over = holder and holder ~= run and dead:find(holder .. ' ', 1, true)
+  local taken_over = holder and holder ~= run and dead:find(' ' .. holder .. ' ', 1, true)
   if holder and holder ~= run and not taken_over then return holder end
   if record then
     redis.call('DEL', claim)
@@ -53,4 +65,5 @@ for i = FIRST_POST, #ARGV do
     replies[#replies + 1] = acquire(post)
   end
 end
+if record then redis.call('SET', recorded, cmsgpack.pack(replies), 'PX', lifetime) end
 return replies

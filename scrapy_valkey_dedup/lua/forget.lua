@@ -12,21 +12,25 @@ local function fill(bucket, member)
   while redis.call('SADD', bucket, string.format('%.0f', filler)) == 0 do filler = filler + 1 end
 end
 
-local function remove(bucket, post)
-  local member = member_of(post)
-  if redis.call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
-  redis.call('SREM', bucket, member)
+-- Every level is searched, even below a bucket with room: after an eviction a post may stand twice.
+local function forget(generation, post)
+  local prefix, member, found = base .. ':' .. generation.text .. ':', member_of(post), false
+  for level = 1, LEVELS do
+    local bucket = prefix .. path_of(post, level)
+    if redis.call('SISMEMBER', bucket, member) == 1 then
+      if redis.call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
+      redis.call('SREM', bucket, member)
+      found = true
+    end
+  end
+  return found
 end
 
 local forgotten = 0
 for i = 1, #ARGV do
   local remembered = false
   for _, generation in ipairs(live) do
-    local bucket = find(generation, ARGV[i])
-    if bucket then
-      remove(bucket, ARGV[i])
-      remembered = true
-    end
+    if forget(generation, ARGV[i]) then remembered = true end
   end
   if remembered then forgotten = forgotten + 1 end
 end

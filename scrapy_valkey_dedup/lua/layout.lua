@@ -5,6 +5,7 @@
 --   KEYS[1]                     set: the moments at which the partition's generations end
 --   KEYS[1]:<end>:<path>        set of 64-bit integers: a bucket of the generation that ends then
 --   KEYS[1]:c:<post>            string: a claim, its value is the run that holds it
+--   KEYS[1]:r:<digest>          string: the reply to a question that recorded posts at once
 -- A moment is in milliseconds of the server's clock; "0" is never. A post is its path, two octal
 -- digits for the first level and one for each below it, followed by its member, a 64-bit integer as
 -- decimal text: Lua's own numbers could not hold it.
@@ -40,15 +41,15 @@ local function generations(now)
   return live, over
 end
 
--- The bucket of a generation that holds the post, or nil. A full bucket is continued one level down.
-local function find(generation, post)
+-- Whether a generation holds the post. A full bucket is continued one level down.
+local function holds(generation, post)
   local prefix, member = base .. ':' .. generation.text .. ':', member_of(post)
   for level = 1, LEVELS do
     local bucket = prefix .. path_of(post, level)
-    if redis.call('SISMEMBER', bucket, member) == 1 then return bucket end
-    if redis.call('SCARD', bucket) < CAPACITY then return nil end
+    if redis.call('SISMEMBER', bucket, member) == 1 then return true end
+    if redis.call('SCARD', bucket) < CAPACITY then return false end
   end
-  return nil
+  return false
 end
 
 -- The live generation that keeps a post for the retention and not much longer: its end lies between
