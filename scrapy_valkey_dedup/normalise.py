@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import reduce
-from typing import Any, cast
+from functools import lru_cache, reduce
+from itertools import groupby
+from typing import Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from scrapy.utils.misc import load_object
@@ -33,10 +34,35 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
 _NOT_DIGITS = re.compile("[^0-9]+")
 _SPACE = re.compile(r"\s+")
+_LONGEST_RUN = 100  # marks on one letter; Unicode's stream-safe format allows 30
+
+
+def normal_form(form: Literal["NFC", "NFKC"], text: str) -> str:
+    """The text in a Unicode normal form; as it is, if it has more marks in a row than language has.
+
+    CPython sorts a run of marks in quadratic time: a hundred thousand would stop the crawl for
+    seconds, and a stranger may write them.
+    """
+    if text.isascii() or unicodedata.is_normalized(form, text):
+        return text
+    if len(text) > _LONGEST_RUN and _longest_run(text) > _LONGEST_RUN:
+        return text
+    return unicodedata.normalize(form, text)
+
+
+def _longest_run(text: str) -> int:
+    runs = groupby(map(_is_mark, text))
+    return max(sum(1 for _ in run) if marks else 0 for marks, run in runs)
+
+
+@lru_cache(maxsize=4096)
+def _is_mark(character: str) -> bool:
+    """Whether it is a combining mark, or becomes one when it is normalised."""
+    return unicodedata.combining(unicodedata.normalize("NFKD", character)[0]) != 0
 
 
 def _nfkc(text: str) -> str:
-    return unicodedata.normalize("NFKC", text)
+    return normal_form("NFKC", text)
 
 
 def _digits(text: str) -> str:
@@ -57,11 +83,17 @@ def _host(parts: SplitResult) -> str:
 
 
 def _url(text: str) -> str:
-    """w3lib's canonical form; the path keeps its case, as ids live there."""
-    parts = urlsplit(
-        url_query_cleaner(text.strip(), TRACKING_PARAMETERS, remove=True, unique=False)
-    )
-    return canonicalize_url(urlunsplit(parts._replace(netloc=_host(parts))))
+    """w3lib's canonical form; the path keeps its case, as ids live there.
+
+    A semicolon in the query and a backslash in the path are written as w3lib 2.5 reads them:
+    older versions read them otherwise, and an update must not forget what is stored.
+    """
+    parts = urlsplit(text.strip())
+    path = parts.path.replace("\\", "/") if parts.scheme in _DEFAULT_PORTS else parts.path
+    query = parts.query.replace(";", "%3B")
+    plain = parts._replace(netloc=_host(parts), path=path, query=query)
+    canonical = canonicalize_url(urlunsplit(plain))
+    return url_query_cleaner(canonical, TRACKING_PARAMETERS, remove=True, unique=False)
 
 
 NORMALISERS: dict[str, Callable[[str], str]] = {
@@ -75,7 +107,7 @@ NORMALISERS: dict[str, Callable[[str], str]] = {
 
 
 def _on_text(normaliser: Callable[[str], str]) -> Normaliser:
-    """Applies to texts, to integers by their decimal text, and to each member of a list."""
+    """Applies to texts, to integers by their decimal text, to each member of a list or a set."""
 
     def apply(value: Any) -> Any:
         if isinstance(value, str):
@@ -84,6 +116,8 @@ def _on_text(normaliser: Callable[[str], str]) -> Normaliser:
             return normaliser(str(value))
         if isinstance(value, (list, tuple)):
             return [apply(member) for member in value]
+        if isinstance(value, (set, frozenset)):
+            return {apply(member) for member in value}
         if value is None:
             return None
         raise TypeError(f"a normaliser of text was given a {type(value).__name__}")
@@ -111,7 +145,7 @@ def compose(names: list[str]) -> Normaliser:
             )
         try:
             function = load_object(name)
-        except (ImportError, NameError, ValueError) as error:
+        except Exception as error:  # an import may run any code
             raise ValueError(f"the normaliser {name!r} cannot be imported: {error}") from error
         if not callable(function):
             raise ValueError(f"the normaliser {name!r} is not a function")  # noqa: TRY004
