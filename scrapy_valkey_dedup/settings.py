@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
@@ -24,6 +25,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _CENTURY = 100 * 365.25 * 86400
 _SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
 _RESERVED_OPTIONS = {"decode_responses", "protocol", "connection_pool", "retry", "parser_class"}
+_NOT_SHOWN = "(not shown)"
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,23 @@ def field_rule(text: str) -> FieldRule:
 
 
 def redacted(url: str) -> str:
-    """The URL without user, password and query: fit for logs and messages."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    """The URL without user, password and query: fit for logs and messages.
+
+    Where a password ends is not certain if its special characters are not percent-encoded: of such
+    a URL, and of one that cannot be read, only the scheme is shown.
+    """
+    scheme = re.match(r"[a-z+]{1,30}://", url)
+    hidden = (scheme[0] if scheme else "") + _NOT_SHOWN
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (reading it checks it)
+    except ValueError:
+        return hidden
+    if scheme and parts.scheme == "unix" and not parts.netloc:
+        return f"unix://{parts.path}"
+    if not parts.hostname or "@" in parts.path + parts.query + parts.fragment:
+        return hidden
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _text(value: Any) -> str:
@@ -124,7 +140,7 @@ def _duration(at_least: float) -> Callable[[Any, Context], float]:
 
 
 def _retention(value: Any, context: Context) -> float | None:
-    if value is None or str(value).strip().lower() in ("none", ""):
+    if value is None or str(value).strip().lower() == "none":
         return None
     return _duration(1)(value, context)
 
@@ -132,34 +148,53 @@ def _retention(value: Any, context: Context) -> float | None:
 def _url(value: Any, _: Context) -> str | None:
     if value is None or value == "":
         return None
+    text = _text(value)
     try:
-        parts = urlsplit(_text(value))
+        parts = urlsplit(text)
         scheme, place = parts.scheme, parts.path if parts.scheme == "unix" else parts.hostname
         parts.port  # noqa: B018 (reading it checks it)
-    except ValueError as error:
-        raise ValueError(f"not a URL: {error}") from error
+    except ValueError:  # its message may hold the password
+        raise ValueError(
+            "it cannot be read as a URL; percent-encode special characters in user and password"
+        ) from None
     if scheme not in _SCHEMES:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise ValueError(f"this version speaks {known}, for example valkey://localhost:6379")
     if not place:
         raise ValueError("it names no host (or, for unix://, no path of a socket)")
-    return str(value).strip()
+    if scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path, re.ASCII):
+        raise ValueError(
+            "after the host only the number of a database may follow (valkey://localhost:6379/0); "
+            "percent-encode special characters in user and password"
+        )
+    _refuse_reserved(parse_qs(parts.query, keep_blank_values=True))
+    return scheme + text[len(scheme) :]
+
+
+def _refuse_reserved(names: Iterable[str]) -> None:
+    if reserved := sorted(_RESERVED_OPTIONS.intersection(names)):
+        raise ValueError(f"the plugin sets {', '.join(reserved)} itself; leave it out")
 
 
 def _options(value: Any, _: Context) -> Mapping[str, Any]:
     value = _decoded(value)
+    if value is None or value == "":
+        value = {}
     if not isinstance(value, Mapping):
         raise ValueError("write a dict of keyword arguments for valkey-py")  # noqa: TRY004
-    if reserved := sorted(_RESERVED_OPTIONS.intersection(value)):
-        raise ValueError(f"the plugin sets {', '.join(reserved)} itself; leave it out")
-    return dict(value)
+    _refuse_reserved(value)
+    return MappingProxyType(dict(value))
 
 
 def _namespace(value: Any, context: Context) -> str:
-    text = _text(value)
-    for unknown in set(re.findall(r"\{(\w*)\}", text)) - {"bot", "spider"}:
-        raise ValueError(f"{{{unknown}}} is not known; it may use {{bot}} and {{spider}}")
-    return text.replace("{spider}", context.spider).replace("{bot}", context.bot)
+    names = {"bot": context.bot, "spider": context.spider}
+
+    def expanded(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            raise ValueError(f"{match[0]} is not known; it may use {{bot}} and {{spider}}")
+        return names[match[1]]
+
+    return re.sub(r"\{(.*?)\}", expanded, _text(value))
 
 
 def _decoded(value: Any) -> Any:
@@ -196,10 +231,17 @@ def _class_rule(value: Any) -> ClassRule:
     )
 
 
+def _loaded(path: Any) -> Any:
+    try:
+        return load_object(path)
+    except Exception as error:  # an import may run any code
+        raise ValueError(f"it cannot be imported: {error}") from error
+
+
 def _item_class(name: Any) -> type | None:
     if name == "*":
         return None
-    found = dict if name == "dict" else load_object(name)
+    found = dict if name == "dict" else _loaded(name)
     if not isinstance(found, type):
         raise ValueError(f"{name!r} is not a class")  # noqa: TRY004
     return found
@@ -208,25 +250,22 @@ def _item_class(name: Any) -> type | None:
 def _fields(value: Any, _: Context) -> Mapping[type | None, ClassRule]:
     value = _decoded(value)
     if value is None or value == "":
-        return {}
+        value = {}
     if not isinstance(value, Mapping):
-        return {None: ClassRule(_field_rules(value))}
+        value = {"*": value}
     rules = {}
     for name, rule in value.items():
         try:
             rules[_item_class(name)] = _class_rule(rule)
-        except (ImportError, NameError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"for the item class {name!r}: {error}") from error
-    return rules
+    return MappingProxyType(rules)
 
 
 def _function(value: Any, _: Context) -> Callable[..., Any] | None:
     if value is None or value == "":
         return None
-    try:
-        found = load_object(value)
-    except (ImportError, NameError, TypeError, ValueError) as error:
-        raise ValueError(f"it cannot be imported: {error}") from error
+    found = _loaded(value)
     if not callable(found):
         raise ValueError("it is not a function of (item, spider)")  # noqa: TRY004
     return found  # type: ignore[no-any-return]
@@ -245,11 +284,27 @@ def _directory(value: Any, _: Context) -> Path:
     """Relative to the folder of scrapy.cfg: a crawl started elsewhere finds the same ledger."""
     project = closest_scrapy_cfg()
     base = Path(project).parent if project else Path.cwd()
-    return base / Path(value).expanduser()
+    if value == "":
+        raise ValueError("write the path of a folder")
+    try:
+        return base / Path(value).expanduser()
+    except RuntimeError as error:  # "~somebody" who is not known
+        raise ValueError(f"{error}; write the whole path") from error
 
 
-def _setting(default: Any, parse: Callable[[Any, Context], Any], *, secret: bool = False) -> Any:
-    return field(repr=not secret, metadata={"parse": parse, "default": default})
+def _shown_url(value: Any) -> str:
+    return repr(redacted(value.strip())) if isinstance(value, str) else _NOT_SHOWN
+
+
+def _not_shown(_: Any) -> str:
+    return _NOT_SHOWN
+
+
+def _setting(
+    default: Any, parse: Callable[[Any, Context], Any], show: Callable[[Any], str] = repr
+) -> Any:
+    """A setting; ``show`` writes its value into messages, without secrets."""
+    return field(repr=show is repr, metadata={"default": default, "parse": parse, "show": show})
 
 
 @dataclass(frozen=True)
@@ -260,8 +315,8 @@ class DedupSettings:
     """
 
     enabled: bool = _setting(True, _flag)
-    url: str | None = _setting(None, _url, secret=True)
-    client_options: Mapping[str, Any] = _setting({}, _options, secret=True)
+    url: str | None = _setting(None, _url, _shown_url)
+    client_options: Mapping[str, Any] = _setting({}, _options, _not_shown)
     namespace: str = _setting("{bot}", _namespace)
     fields: Mapping[type | None, ClassRule] = _setting(None, _fields)  # None: any other class
     identity: Callable[..., Any] | None = _setting(None, _function)
@@ -280,7 +335,10 @@ class DedupSettings:
     @staticmethod
     def wanted(settings: BaseSettings) -> bool:
         """Whether the plugin is switched on; what else is set does not matter while it is off."""
-        return settings.getbool(PREFIX + "ENABLED", True)
+        try:
+            return _flag(settings.get(PREFIX + "ENABLED", True), Context())
+        except ValueError:
+            return True  # and parse names the fault
 
     @classmethod
     def parse(cls, settings: BaseSettings, spider: str) -> DedupSettings:
@@ -293,36 +351,28 @@ class DedupSettings:
         context = Context(str(settings.get("BOT_NAME")), spider, bool(settings.getdict("FEEDS")))
         names = {PREFIX + entry.name.upper(): entry for entry in fields(cls)}
         faults = [
-            _unknown(name, settings.get(name), list(names))
+            _unknown(name, settings[name], names)
             for name in sorted(str(name) for name in settings)
             if name.startswith(PREFIX) and name not in names
         ]
         values: dict[str, Any] = {}
         for name, entry in names.items():
-            value = settings.get(name, entry.metadata["default"])
+            # Not settings.get, for which a None is not there: a retention of None is for ever.
+            value = settings[name] if name in settings else entry.metadata["default"]
             try:
                 values[entry.name] = entry.metadata["parse"](value, context)
             except (TypeError, ValueError) as error:
-                shown = repr(value) if entry.repr else _redacted_value(value)
-                faults.append(f"{name} = {shown:.200}: {error}")
+                faults.append(f"{name} = {entry.metadata['show'](value):.200}: {error}")
         if faults:
             raise SettingsError(faults)
         return cls(**values)
 
 
-def _redacted_value(value: Any) -> str:
-    try:
-        return repr(redacted(value)) if isinstance(value, str) else "(not shown)"
-    except ValueError:
-        return "(not shown)"
-
-
-def _unknown(name: str, value: Any, known: list[str]) -> str:
-    known = [other.removeprefix(PREFIX) for other in known]
-    close = difflib.get_close_matches(name.removeprefix(PREFIX), known, 1)
-    cure = (
-        f"did you mean {PREFIX}{close[0]}?"
-        if close
-        else "this version has no such setting; remove it"
-    )
-    return f"{name} = {value!r:.60}: unknown; {cure}"
+def _unknown(name: str, value: Any, known: Mapping[str, Field[Any]]) -> str:
+    """Its value is shown if the nearest right name is that of no secret."""
+    words = [other.removeprefix(PREFIX) for other in known]
+    close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), words, 1)
+    if not close:
+        return f"{name} = {_NOT_SHOWN}: unknown; this version has no such setting; remove it"
+    meant = PREFIX + close[0]
+    return f"{name} = {known[meant].metadata['show'](value):.60}: unknown; did you mean {meant}?"
