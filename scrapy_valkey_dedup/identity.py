@@ -16,22 +16,23 @@ d     dates, times and datetimes in ISO 8601, to the microsecond; aware datetime
 n     None
 l     lists and tuples: the members in order
 s     sets: the encoded members, sorted
-m     mappings and nested items: the encoded pairs, sorted
+m     mappings and nested items: the encoded pairs, sorted, without those whose value holds nothing
 ====  ==========================================================================================
 
-An Enum counts as its value.
+An Enum counts as its value. What holds nothing: None, an empty text, bytes or collection, and a
+collection of nothing but these.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import unicodedata
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -39,15 +40,19 @@ from uuid import UUID
 from itemadapter import ItemAdapter, is_item
 
 from scrapy_valkey_dedup.model import Key, UnkeyedError
+from scrapy_valkey_dedup.normalise import normal_form
 from scrapy_valkey_dedup.settings import ClassRule, DedupSettings, FieldRule, field_rule
 
 logger = logging.getLogger(__name__)
 
 KEY_BYTES = 16
 _DEPTH = 50
-_DIGITS = 4000  # below the 4300 digits at which CPython refuses to turn an integer into text
+_SIZE = 32 * 2**20  # bytes; a list that holds itself twice on every level would have no end
+_DIGITS = 640  # CPython turns as many into text whatever its limit (str_digits_check_threshold)
 _WHOLE_LIMIT = 10**_DIGITS
 _WARNINGS = 100
+_NOTHING = re.compile(rb"(?:n|[ty]0:|[lsm]\d+:)+")
+"""The encodings of what identifies nothing."""
 
 
 def digest(kind: str, values: Any) -> Key:
@@ -66,14 +71,26 @@ def _digest(kind: str, encoded: bytes) -> Key:
 
 
 def _sized(letter: bytes, content: bytes) -> bytes:
+    _check_size(len(content))
     return b"%b%d:%b" % (letter, len(content), content)
+
+
+def _counted(letter: bytes, members: list[bytes]) -> bytes:
+    content = b"".join(members)
+    _check_size(len(content))
+    return b"%b%d:%b" % (letter, len(members), content)
+
+
+def _check_size(size: int) -> None:
+    if size > _SIZE:
+        raise UnkeyedError(f"it holds more than {_SIZE >> 20} MB")
 
 
 def _encode(value: Any, depth: int) -> bytes:
     kind = type(value)
     if kind is str:
         # A lone surrogate, as JSON may carry, has no UTF-8 of its own.
-        text = unicodedata.normalize("NFC", value).strip()
+        text = normal_form("NFC", value).strip()
         return _sized(b"t", text.encode("utf-8", "surrogatepass"))
     if kind is int:
         return _encode_int(value, depth)
@@ -95,13 +112,13 @@ def _encode_int(value: int, _: int) -> bytes:
 
 def _encode_float(value: float, depth: int) -> bytes:
     if not math.isfinite(value):
-        raise UnkeyedError(f"{value} identifies nothing")
-    return _encode_decimal(Decimal(repr(value)), depth)
+        raise UnkeyedError("a float that is not finite identifies nothing")
+    return _encode_decimal(Decimal(float.__repr__(value)), depth)
 
 
 def _encode_decimal(value: Decimal, depth: int) -> bytes:
     if not value.is_finite():
-        raise UnkeyedError(f"{value} identifies nothing")
+        raise UnkeyedError("a Decimal that is not finite identifies nothing")
     sign, digits, exponent = value.as_tuple()
     if not any(digits):
         return _encode_int(0, depth)
@@ -109,60 +126,57 @@ def _encode_decimal(value: Decimal, depth: int) -> bytes:
     text = "".join(map(str, digits))
     stripped = text.rstrip("0")
     exponent += len(text) - len(stripped)
-    if exponent >= 0 and len(stripped) + exponent < _DIGITS:
+    if exponent >= 0 and len(stripped) + exponent <= _DIGITS:
         return _encode_int((-1) ** sign * int(stripped) * 10**exponent, depth)
-    return _sized(b"r", f"{'-' * sign}{stripped.lstrip('0')}e{exponent}".encode())
+    return _sized(b"r", f"{'-' * sign}{stripped}e{exponent}".encode())
 
 
 def _encode_datetime(value: datetime, _: int) -> bytes:
-    if value.tzinfo is not None:
-        value = value.astimezone(timezone.utc)
-    return _sized(b"d", value.isoformat(timespec="microseconds").encode())
+    if value.utcoffset() is not None:
+        try:
+            value = value.astimezone(timezone.utc)
+        except OverflowError:
+            raise UnkeyedError("a datetime outside the years 1 to 9999 has no encoding") from None
+    return _sized(b"d", datetime.isoformat(value, timespec="microseconds").encode())
 
 
 def _encode_members(value: Any, depth: int) -> bytes:
-    members = [_encode(member, depth + 1) for member in value]
-    return b"l%d:%b" % (len(members), b"".join(members))
+    return _counted(b"l", [_encode(member, depth + 1) for member in value])
 
 
 def _encode_set(value: Any, depth: int) -> bytes:
-    members = sorted(_encode(member, depth + 1) for member in value)
-    return b"s%d:%b" % (len(members), b"".join(members))
+    return _counted(b"s", sorted({_encode(member, depth + 1) for member in value}))
 
 
 def _encode_mapping(value: Mapping[Any, Any], depth: int) -> bytes:
-    pairs = sorted(
-        _encode(name, depth + 1) + _encode(member, depth + 1) for name, member in value.items()
-    )
-    return b"m%d:%b" % (len(pairs), b"".join(pairs))
+    """What holds nothing does not count: a default of None and a field never set are the same."""
+    pairs = [
+        _encode(name, depth + 1) + encoded
+        for name, member in value.items()
+        if not _NOTHING.fullmatch(encoded := _encode(member, depth + 1))
+    ]
+    return _counted(b"m", sorted(pairs))
 
 
-# The order matters: an Enum may be a str or an int, a bool is an int, a datetime is a date.
+# The order matters: an Enum may be a str or an int, a bool is an int, a datetime is a date. Methods
+# are called by the name of the class: a subclass may have odd ones.
 _ENCODERS: tuple[tuple[Any, Callable[[Any, int], bytes]], ...] = (
     (Enum, lambda value, depth: _encode(value.value, depth + 1)),
     (str, lambda value, depth: _encode(str.__str__(value), depth)),
     (bool, lambda value, _: b"b1" if value else b"b0"),
-    (int, lambda value, depth: _encode_int(int(value), depth)),
+    (int, lambda value, depth: _encode_int(int.__index__(value), depth)),
     (float, _encode_float),
     (Decimal, _encode_decimal),
-    (UUID, lambda value, depth: _encode(str(value), depth)),
-    ((bytes, bytearray, memoryview), lambda value, _: _sized(b"y", bytes(value))),
+    (UUID, lambda value, depth: _encode(UUID.__str__(value), depth)),
+    ((bytes, bytearray), lambda value, _: _sized(b"y", bytes(value))),
     (datetime, _encode_datetime),
-    (date, lambda value, _: _sized(b"d", value.isoformat().encode())),
-    (time, lambda value, _: _sized(b"d", value.isoformat(timespec="microseconds").encode())),
+    (date, lambda value, _: _sized(b"d", date.isoformat(value).encode())),
+    (time, lambda value, _: _sized(b"d", time.isoformat(value, "microseconds").encode())),
     (type(None), lambda _, __: b"n"),
     ((list, tuple), _encode_members),
     ((set, frozenset), _encode_set),
     (Mapping, _encode_mapping),
 )
-
-
-def _is_empty(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (
-        isinstance(value, (bytes, list, tuple, dict, set, frozenset)) and not value
-    )
 
 
 class Identifier:
@@ -175,56 +189,63 @@ class Identifier:
         self._function = settings.identity
         self._rules = settings.fields
         self._by_class: dict[type, ClassRule] = {}
-        self._warned: set[tuple[type, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def key(self, item: Any, spider: Any) -> Key | None:
-        """Returns the key, or None if the item has no identity: why is logged once a reason."""
-        try:
-            rule = self._rule(type(item))
-            if self._function is not None:
-                encoded = _from_function(self._function, item, spider)
-            elif rule.fields is not None:
-                encoded = _from_fields(item, rule.fields)
-            else:
-                encoded = _from_all_fields(ItemAdapter(item))
-        except UnkeyedError as error:
-            self._warn(type(item), error)
-            return None
-        return _digest(rule.kind or type(item).__name__, encoded)
+        """Returns the key, or None if the item has no identity: why is logged once a reason.
 
-    def _rule(self, cls: type) -> ClassRule:
+        Never raises: items, normalisers and functions of the user's may hold any code.
+        """
+        try:
+            return self._key(item, spider)
+        except UnkeyedError as error:
+            self._warn(type(item).__qualname__, str(error))
+        except Exception as error:  # noqa: BLE001
+            self._warn(type(item).__qualname__, _raised(error))
+        return None
+
+    def _key(self, item: Any, spider: Any) -> Key:
+        cls = type(item)
         rule = self._by_class.get(cls)
         if rule is None:
             rule = self._by_class[cls] = self._find_rule(cls)
-        return rule
+        if self._function is not None:
+            encoded = _from_function(self._function, item, spider)
+        elif rule.fields is not None:
+            encoded = _from_fields(item, rule.fields)
+        else:
+            encoded = _from_all_fields(ItemAdapter(item))
+        return _digest(rule.kind or cls.__name__, encoded)
 
     def _find_rule(self, cls: type) -> ClassRule:
         """The settings' rule for the class or its nearest ancestor, else its field metadata."""
-        found = next((self._rules[base] for base in cls.__mro__ if base in self._rules), None)
-        rule = found or self._rules.get(None) or ClassRule()
-        if rule.fields is None and self._function is None:
-            return ClassRule(_from_metadata(cls), rule.kind)
-        return rule
+        others = self._rules.get(None, ClassRule())
+        rule = next((self._rules[base] for base in cls.__mro__ if base in self._rules), others)
+        fields = rule.fields or others.fields
+        if fields is None and self._function is None:
+            fields = _from_metadata(cls)
+        return ClassRule(fields, rule.kind)
 
-    def _warn(self, cls: type, error: UnkeyedError) -> None:
+    def _warn(self, cls: str, reason: str) -> None:
         """Warns once for each class and reason: reasons name fields and types, never values."""
-        logged = (cls, str(error))
-        if logged in self._warned or len(self._warned) >= _WARNINGS:
+        if (cls, reason) in self._warned or len(self._warned) >= _WARNINGS:
             return
-        self._warned.add(logged)
+        self._warned.add((cls, reason))
         logger.warning(
             "An item of class %s has no identity: %s. VALKEY_DEDUP_ON_UNKEYED says what becomes of "
             "such items; from here on the stat dedup/items/unkeyed counts them.",
-            cls.__qualname__,
-            error,
-            exc_info=error.__cause__,
+            cls,
+            reason,
         )
 
 
 def _from_metadata(cls: type) -> tuple[FieldRule, ...] | None:
-    """The fields declared with ``dedup=True`` or ``dedup="url"`` (a normaliser), in their order."""
+    """The fields declared with ``dedup=True`` or ``dedup="url"`` (a normaliser), by name.
+
+    Not in the order of their declaration: Scrapy 2.14 does not know that of an Item.
+    """
     rules = []
-    for name in ItemAdapter.get_field_names_from_class(cls) or ():
+    for name in sorted(ItemAdapter.get_field_names_from_class(cls) or ()):
         meta = ItemAdapter.get_field_meta_from_class(cls, name)
         extra = meta.get("json_schema_extra")  # where pydantic keeps what it does not know
         mark = meta.get("dedup") or (extra.get("dedup") if isinstance(extra, dict) else None)
@@ -239,45 +260,60 @@ def _from_metadata(cls: type) -> tuple[FieldRule, ...] | None:
     return tuple(rules) or None
 
 
-def _named(name: str, value: Any) -> bytes:
+def _raised(error: Exception) -> str:
+    """The error's type and place. Not its message: that may hold values of the post."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return f"{type(error).__name__} was raised"
+    place = trace.tb_frame.f_code.co_filename
+    return f"{type(error).__name__} was raised in {place}, line {trace.tb_lineno}"
+
+
+def _named(name: object, read: Callable[[], Any]) -> bytes:
+    """The encoding of what is read; an error says where it stood, not what it was."""
     try:
-        return _encode(value, 0)
+        return _encode(read(), 0)
     except UnkeyedError as error:
-        raise UnkeyedError(f"{name}: {error}") from None
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 (properties and normalisers are the user's)
+        reason = _raised(error)
+    raise UnkeyedError(f"its field {str(name)!r:.100}: {reason}")
 
 
 def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> bytes:
     try:
         found = function(item, spider)
-    except Exception as error:
-        raise UnkeyedError(
-            f"the function in VALKEY_DEDUP_IDENTITY raised {type(error).__name__}"
-        ) from error
-    values = list(found) if isinstance(found, (list, tuple)) else [found]
-    if not values or any(_is_empty(value) for value in values):
-        raise UnkeyedError(
-            "the function in VALKEY_DEDUP_IDENTITY returned nothing, or an empty value"
-        )
-    return _named("what the function in VALKEY_DEDUP_IDENTITY returned", values)
+        values = list(found) if isinstance(found, (list, tuple)) else [found]
+        encoded = [_encode(value, 1) for value in values]
+    except UnkeyedError as error:
+        reason = f"returned what identifies no post: {error}"
+    except Exception as error:  # noqa: BLE001 (it is the user's)
+        reason = f"failed: {_raised(error)}"
+    else:
+        if encoded and not any(map(_NOTHING.fullmatch, encoded)):
+            return _counted(b"l", encoded)
+        reason = "returned nothing, or an empty value"
+    raise UnkeyedError(f"the function in VALKEY_DEDUP_IDENTITY {reason}")
 
 
 def _from_fields(item: Any, rules: tuple[FieldRule, ...]) -> bytes:
-    return b"l%d:%b" % (len(rules), b"".join([_field(item, rule) for rule in rules]))
+    return _counted(b"l", [_field(item, rule) for rule in rules])
 
 
 def _field(item: Any, rule: FieldRule) -> bytes:
+    encoded = _named(rule, lambda: _value(item, rule))
+    if _NOTHING.fullmatch(encoded):
+        raise UnkeyedError(f"its field {str(rule)!r} is missing or empty")
+    return encoded
+
+
+def _value(item: Any, rule: FieldRule) -> Any:
     value = item
     for step in rule.path:
         value = _step(value, step)
-    if rule.normalise is not None:
-        try:
-            value = rule.normalise(value)
-        except Exception as error:
-            reason = f"its field {str(rule)!r} cannot be normalised: {type(error).__name__}"
-            raise UnkeyedError(reason) from error
-    if _is_empty(value):
-        raise UnkeyedError(f"its field {str(rule)!r} is missing or empty")
-    return _named(f"its field {str(rule)!r}", value)
+    return value if rule.normalise is None else rule.normalise(value)
 
 
 def _step(value: Any, name: str) -> Any:
@@ -296,12 +332,11 @@ def _field_names(cls: type) -> frozenset[str]:
 
 
 def _from_all_fields(adapter: ItemAdapter) -> bytes:
-    """Empty fields do not count: a default of None and a field never set are the same."""
-    pairs = sorted(
-        _encode(str(name), 0) + _named(f"its field {name!r}", value)
-        for name, value in adapter.items()
-        if not _is_empty(value)
-    )
+    pairs = [
+        _encode(name, 0) + encoded
+        for name in adapter
+        if not _NOTHING.fullmatch(encoded := _named(name, partial(adapter.__getitem__, name)))
+    ]
     if not pairs:
         raise UnkeyedError("all its fields are empty")
-    return b"m%d:%b" % (len(pairs), b"".join(pairs))
+    return _counted(b"m", sorted(pairs))

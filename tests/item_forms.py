@@ -1,0 +1,51 @@
+"""Items of every class that Scrapy knows, with the same name and the same fields."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import attr
+import pydantic
+import scrapy
+from scrapy.settings import Settings
+
+from scrapy_valkey_dedup.identity import Identifier
+from scrapy_valkey_dedup.settings import DedupSettings
+
+FORMS = ("item", "dataclass", "attrs", "pydantic")
+
+
+def class_of(form: str, name: str, marks: Mapping[str, Any]) -> type:
+    """A class of items with these fields; ``marks`` are their ``dedup`` metadata (None: none)."""
+    meta = {field: {} if mark is None else {"dedup": mark} for field, mark in marks.items()}
+    if form == "item":
+        return type(name, (scrapy.Item,), {key: scrapy.Field(**meta[key]) for key in meta})
+    if form == "dataclass":
+        listed = [(key, Any, dataclasses.field(default=None, metadata=meta[key])) for key in meta]
+        return dataclasses.make_dataclass(name, listed)
+    if form == "attrs":
+        return attr.make_class(
+            name, {key: attr.ib(default=None, metadata=meta[key]) for key in meta}
+        )
+    listed = {key: (Any, pydantic.Field(None, json_schema_extra=meta[key])) for key in meta}
+    return pydantic.create_model(name, **listed)
+
+
+def post(form: str, name: str = "Post", /, **values: Any) -> Any:
+    """An item of a class of that form, with these values."""
+    if form == "dict":
+        return dict(values)
+    return class_of(form, name, dict.fromkeys(values))(**values)
+
+
+def identifier(**settings: Any) -> Identifier:
+    """An identifier with these settings, ``fields=...`` for ``VALKEY_DEDUP_FIELDS``."""
+    named = {f"VALKEY_DEDUP_{name.upper()}": value for name, value in settings.items()}
+    return Identifier(DedupSettings.parse(Settings(named), "spider"))
+
+
+def key(item: Any, **settings: Any) -> bytes | None:
+    """The key of an item under these settings."""
+    return identifier(**settings).key(item, None)

@@ -1,0 +1,623 @@
+"""The laws of an identity: what tells a post apart, whatever class it is of, on every machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time as clock
+import unicodedata
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from enum import Enum, IntEnum
+from typing import Any
+from uuid import UUID
+
+import pytest
+import scrapy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapy_valkey_dedup.identity import KEY_BYTES, _encode, digest
+from tests.item_forms import FORMS, class_of, identifier, key, post
+
+SECRET = "hunter2"
+
+
+# -- the encoding ----------------------------------------------------------------------------------
+
+
+def canonical(value: Any) -> Any:
+    """What an identity consists of, written independently of the encoding."""
+    if value is None or isinstance(value, (bool, bytes)):
+        return (type(value).__name__, value)
+    if isinstance(value, str):
+        return ("text", unicodedata.normalize("NFC", value).strip())
+    if isinstance(value, (int, float, Decimal)):
+        exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+        if exact == exact.to_integral_value():
+            return ("text", str(int(exact)))
+        return ("number", exact)
+    if isinstance(value, (list, frozenset)):
+        kind = tuple if isinstance(value, list) else frozenset
+        return ({tuple: "list", frozenset: "set"}[kind], kind(map(canonical, value)))
+    pairs = [(canonical(name), canonical(member)) for name, member in value.items()]
+    return ("map", frozenset((name, member) for name, member in pairs if not is_nothing(member)))
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a canonical value identifies nothing."""
+    if value[0] in ("list", "set"):
+        return all(map(is_nothing, value[1]))
+    return value[0] == "NoneType" or (value[0] in ("text", "bytes", "map") and not value[1])
+
+
+def read(code: bytes, at: int = 0) -> tuple[Any, int]:
+    """Reads an encoding back: the canonical value, and where the next one begins."""
+    letter = chr(code[at])
+    if letter == "n":
+        return ("NoneType", None), at + 1
+    if letter == "b":
+        return ("bool", code[at + 1] == ord("1")), at + 2
+    colon = code.index(b":", at)
+    number, at = int(code[at + 1 : colon]), colon + 1
+    if letter in "try":
+        content = code[at : at + number]
+        text = content.decode("utf-8", "surrogatepass") if letter != "y" else content
+        kinds = {"t": ("text", text), "y": ("bytes", text)}
+        return kinds.get(letter) or ("number", Decimal(text)), at + number
+    members = []
+    for _ in range(number * (2 if letter == "m" else 1)):
+        member, at = read(code, at)
+        members.append(member)
+    if letter == "l":
+        return ("list", tuple(members)), at
+    if letter == "s":
+        return ("set", frozenset(members)), at
+    return ("map", frozenset(zip(members[::2], members[1::2], strict=True))), at
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=6) | st.sampled_from(["1", "t1:a", "l1:", "é"])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.decimals(allow_nan=False, allow_infinity=False, places=3)
+    | st.binary(max_size=6)
+    | TEXTS
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["a", "b", "id", ""]), inner, max_size=3)
+        | st.frozensets(LEAVES, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_no_two_identities_share_an_encoding(value: Any) -> None:
+    """An encoding can be read back, so no other identity has it."""
+    code = _encode(value, 0)
+    assert read(code) == (canonical(value), len(code))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["ab", "c"], ["a", "bc"]),
+        (["a", "b"], ["a", ["b"]]),
+        (["a", None], ["a"]),
+        (["a"], "a"),
+        (["a", "b"], ["b", "a"]),
+        (["a", "b"], {"a", "b"}),
+        ({"a": "b"}, ["a", "b"]),
+        ({"a": "b"}, {"b": "a"}),
+        ("1", b"1"),
+        (1, True),
+        (0, False),
+        ("True", True),
+        ("None", None),
+        (1.5, "1.5"),
+        (0.1, 0.10000000000000002),
+        (1, -1),
+        ("dQw4w9WgXcQ", "dqw4w9wgxcq"),
+        ("007", 7),
+        ("a b", "a  b"),
+        ("\ud800", "?"),
+        (date(2026, 1, 2), datetime(2026, 1, 2)),  # noqa: DTZ001
+        (datetime(2026, 1, 2), datetime(2026, 1, 2, tzinfo=timezone.utc)),  # noqa: DTZ001
+        (date(2026, 1, 2), "2026-01-02"),
+    ],
+)
+def test_what_differs_stays_apart(one: Any, other: Any) -> None:
+    """Different values have different keys; ids keep their case."""
+    assert digest("Post", one) != digest("Post", other)
+
+
+class Colour(Enum):
+    """An Enum of texts."""
+
+    RED = "red"
+
+
+class Level(IntEnum):
+    """An Enum of integers."""
+
+    HIGH = 3
+
+
+class Shout(str):
+    """A text whose own methods say something else."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "no"
+
+    def strip(self, *_: Any) -> str:  # noqa: D102
+        return "no"
+
+
+class Odd(int):
+    """An integer whose own methods say something else."""
+
+    def __int__(self) -> int:
+        return 7
+
+    def __str__(self) -> str:
+        return "no"
+
+    __repr__ = __str__
+
+
+class NumpyLike(float):
+    """A float that is written as NumPy's are."""
+
+    def __repr__(self) -> str:
+        return "np.float64(1.5)"
+
+
+EAST = timezone(timedelta(hours=5, minutes=30))
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
+Pair = namedtuple("Pair", "x y")  # noqa: PYI024
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("123", 123),
+        (123, 123.0),
+        (123, Decimal("123.00")),
+        (1200, Decimal("12E2")),
+        (10**22, 1e22),
+        ("-5", -5),
+        (0, -0.0),
+        (0, Decimal("-0E-9")),
+        (0.1, Decimal("0.10")),
+        (1e-7, Decimal("0.0000001")),
+        (10**639, Decimal("1E639")),
+        (" x\n", "x"),
+        ("e\u0301", "\u00e9"),
+        (Shout("x"), "x"),
+        (Odd(3), 3),
+        (NumpyLike(1.5), 1.5),
+        (Colour.RED, "red"),
+        (Level.HIGH, "3"),
+        (UUID("12345678123456781234567812345678"), "12345678-1234-5678-1234-567812345678"),
+        (bytearray(b"x"), b"x"),
+        ((1, 2), [1, 2]),
+        (Pair(1, 2), [1, 2]),
+        ({1, 2, 3}, frozenset([3, 2, 1])),
+        ({"a", " a"}, {"a"}),
+        ({"a": 1, "b": 2}, OrderedDict(b=2, a=1)),
+        ({"a": 1, "b": None, "c": [""]}, {"a": 1}),
+        (NOON, NOON.astimezone(EAST)),
+        (NOON, NOON.replace(fold=1)),
+    ],
+)
+def test_what_is_the_same_has_one_key(one: Any, other: Any) -> None:
+    """Spellings of one value have one key, subclasses with odd methods included."""
+    assert digest("Post", [one]) == digest("Post", [other])
+
+
+def test_kinds_differ() -> None:
+    """A Post with id 1 is not an Author with id 1."""
+    assert digest("Post", [1]) != digest("Author", [1])
+    assert key(post("item", "Post", id=1)) != key(post("item", "Author", id=1))
+
+
+class NoOffset(tzinfo):
+    """A time zone that knows no offset: such a datetime counts as naive."""
+
+    def utcoffset(self, _: datetime | None) -> None:  # noqa: D102
+        return None
+
+    tzname = dst = utcoffset
+
+
+def test_a_time_zone_without_offset_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own time zone is in no key."""
+    keys = set()
+    for zone in ("UTC", "Asia/Kolkata"):
+        monkeypatch.setenv("TZ", zone)
+        clock.tzset()
+        keys.add(digest("Post", datetime(2026, 1, 2, tzinfo=NoOffset())))
+        keys.add(digest("Post", datetime(2026, 1, 2)))  # noqa: DTZ001
+    monkeypatch.undo()
+    clock.tzset()
+    assert len(keys) == 1
+
+
+# -- fields, normalisers, paths --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [["platform", "id"], ["text:text", "id"], ["author.name"], None])
+def test_one_post_one_key(fields: list[str] | None) -> None:
+    """A post has one key as Item, dataclass, attrs, pydantic and, by its kind, as a plain dict."""
+    values = {"platform": "x", "id": 7, "text": "A  B"}
+    settings = {} if fields is None else {"fields": {"*": fields, "dict": {"kind": "Post"}}}
+    if fields is None:
+        settings = {"fields": {"dict": {"kind": "Post"}}}
+    keys = {
+        key(post(form, **values, author=post(form, "Author", name="Ann", age=None)), **settings)
+        for form in (*FORMS, "dict")
+    }
+    assert len(keys) == 1
+    assert len(keys.pop() or b"") == KEY_BYTES
+
+
+def test_all_fields_without_the_empty_ones() -> None:
+    """With nothing said all fields count, but for empty ones and those that are not there."""
+    full = key(post("item", id=1, text="x"))
+    assert full == key(post("item", text="x", id="1", url=None, tags=[], author={"name": ""}))
+    assert full != key(post("item", id=1, text="y"))
+    assert full != key(post("item", id=1))
+    assert key(post("item", a=0)) is not None
+    assert key(post("item", a=False)) is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("author.id", {"author": {"id": "z"}}),
+        ("author.id", {"author": post("dataclass", "Author", id="z")}),
+        ("author.id", {"author": post("attrs", "Author", id="z")}),
+        ("author.id", {"author": post("pydantic", "Author", id="z")}),
+        ("author.id", {"author": post("item", "Author", id="z")}),
+        ("media.0.url", {"media": [{"url": "z"}, {"url": "y"}]}),
+        ("media.1", {"media": ("y", "z")}),
+        ("a.b.c.d", {"a": {"b": [0, 1], "c": 2} | {"b": {"c": {"d": "z"}}}}),
+    ],
+)
+def test_paths_reach_inside(path: str, value: dict[str, Any]) -> None:
+    """A path leads into nested items, mappings and lists."""
+    assert key(post("item", **value), fields=[path]) == key(post("item", it="z"), fields=["it"])
+
+
+@pytest.mark.parametrize(
+    "path", ["a.b", "a.2", "a.-1", "a.x.y", "it.upper", "it.0", "gone", "size"]
+)
+def test_paths_to_nothing_leave_it_unkeyed(path: str) -> None:
+    """A path that ends nowhere, in a property or in a method means that the field is missing."""
+
+    @dataclasses.dataclass
+    class Sized:
+        a: list[str]
+        it: str = "text"
+
+        @property
+        def size(self) -> int:
+            return 1
+
+    assert key(Sized(["p", "q"]), fields=[path]) is None
+
+
+def test_normalisers_run_before_the_encoding() -> None:
+    """What a normaliser makes of a field is what counts; several are applied in their order."""
+    assert key(post("item", t=" A\u200b "), fields=["t:text"]) == key(
+        post("item", t="a"), fields=["t"]
+    )
+    assert key(post("item", t="No. 42"), fields=["t:digits"]) == key(
+        post("item", t=42), fields=["t"]
+    )
+    assert key(post("item", t="\uff21"), fields=["t:nfkc,casefold"]) == key(
+        post("item", t="a"), fields=["t"]
+    )
+
+
+# -- who decides -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_field_metadata(form: str) -> None:
+    """Metadata names fields and normalisers, in whatever order the class declares them."""
+    marks = {"zone": True, "url": "url", "text": None, "note": False}
+    values = {"zone": "eu", "url": "HTTPS://Example.com/a?utm_source=x", "text": "t", "note": "n"}
+    turned = dict(reversed(marks.items()))
+    expected = key(post("item", zone="eu", url="https://example.com/a"), fields=["url", "zone"])
+    assert key(class_of(form, "Post", marks)(**values)) == expected
+    assert key(class_of(form, "Post", turned)(**values)) == expected
+
+
+def by_id(item: Any, _: Any) -> Any:
+    """A user's function."""
+    return item.c
+
+
+def test_order_of_decision() -> None:
+    """IDENTITY goes before FIELDS, FIELDS before metadata, metadata before all fields."""
+    item = class_of("dataclass", "Post", {"a": True, "b": None, "c": None})(a="1", b="2", c="3")
+    plain = class_of("dataclass", "Post", dict.fromkeys("abc"))(a="1", b="2", c="3")
+    assert key(item, identity=by_id, fields=["b"]) == digest("Post", ["3"])
+    assert key(item, fields=["b"]) == digest("Post", ["2"])
+    assert key(item) == digest("Post", ["1"])
+    assert key(plain) == digest("Post", {"a": "1", "b": "2", "c": "3"})
+
+
+class Base(scrapy.Item):
+    """An item with two fields."""
+
+    a = scrapy.Field()
+    b = scrapy.Field()
+
+
+class Child(Base):
+    """A rule of its own."""
+
+
+class GrandChild(Child):
+    """No rule of its own."""
+
+
+def test_rules_of_classes() -> None:
+    """The rule of the nearest ancestor counts, else that of all others; kinds are not inherited."""
+    rules = {Base: ["a"], Child: ["b"], "*": ["a", "b"]}
+    values = {"a": "1", "b": "2"}
+    assert key(Base(values), fields=rules) == digest("Base", ["1"])
+    assert key(Child(values), fields=rules) == digest("Child", ["2"])
+    assert key(GrandChild(values), fields=rules) == digest("GrandChild", ["2"])
+    assert key(values, fields=rules) == digest("dict", ["1", "2"])
+
+
+def test_kind_alone() -> None:
+    """A rule that names only a kind leaves the fields to the rule of all others."""
+    rules = {"*": {"fields": ["a"], "kind": "thing"}, "dict": {"kind": "Base"}}
+    assert key({"a": "1"}, fields=rules) == digest("Base", ["1"])
+    assert key(Base(a="1"), fields=rules) == digest("thing", ["1"])
+    assert key({"a": "1"}, fields={"dict": {"kind": "Base"}}) == key(Base(a="1"))
+
+
+@pytest.mark.parametrize("found", ["x", b"x", 7, ["x", 7], ("x", 7), UUID(int=1), {"a": 1}])
+def test_identity_function(found: Any) -> None:
+    """What the user's function returns is the identity, one value or several."""
+    values = list(found) if isinstance(found, (list, tuple)) else [found]
+    assert key(post("item", id=1), identity=lambda *_: found) == digest("Post", values)
+
+
+def test_identity_function_sees_item_and_spider() -> None:
+    """The function is given the item and the spider."""
+    seen: list[Any] = []
+    item, spider = post("item", id=1), object()
+    identifier(identity=lambda *given: seen.extend(given) or "x").key(item, spider)
+    assert seen == [item, spider]
+
+
+# -- what has no identity --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """The warnings so far."""
+    with caplog.at_level(logging.DEBUG):
+        yield lambda: [record.getMessage() for record in caplog.records]
+
+
+class Unknown:
+    """A type of no encoding, whose repr must stay out of the log."""
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Raising(Mapping[str, Any]):
+    """A mapping that fails when it is read."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise LookupError(SECRET)
+
+    def __iter__(self) -> Iterator[str]:
+        raise LookupError(SECRET)
+
+    def __len__(self) -> int:
+        raise LookupError(SECRET)
+
+
+class NotATime(datetime):
+    """Like pandas' NaT: a datetime by name only."""
+
+    def utcoffset(self) -> timedelta | None:  # noqa: D102
+        raise ValueError(SECRET)
+
+
+def cycle() -> list[Any]:
+    """A list that contains itself, twice."""
+    endless: list[Any] = []
+    endless += [endless, endless]
+    return endless
+
+
+def bomb() -> list[Any]:
+    """Forty lists, each of which holds the one before twice: 2 ** 40 members."""
+    inner: list[Any] = ["x" * 4096]
+    for _ in range(40):
+        inner = [inner, inner]
+    return inner
+
+
+def deep() -> list[Any]:
+    """A list that is nested deeper than Python can go."""
+    inner: list[Any] = []
+    for _ in range(sys.getrecursionlimit() * 2):
+        inner = [inner]
+    return inner
+
+
+UNKEYED = {
+    "unknown type": (Unknown(), "test_identity.Unknown"),
+    "unknown type inside": ({"a": [1, {SECRET: Unknown()}]}, "test_identity.Unknown"),
+    "name of unknown type": ({Unknown(): 1}, "test_identity.Unknown"),
+    "complex": (1j, "builtins.complex"),
+    "generator": ((x for x in "ab"), "builtins.generator"),
+    "function": (len, "builtins.builtin_function_or_method"),
+    "class": (Base, "ItemMeta"),
+    "memoryview": (memoryview(b"abcd")[::2], "builtins.memoryview"),
+    "nan": (float("nan"), "float"),
+    "inf": (float("-inf"), "float"),
+    "decimal nan": (Decimal("NaN123"), "Decimal"),
+    "decimal snan": (Decimal("sNaN"), "Decimal"),
+    "huge int": (10**5000, "integer"),
+    "negative huge int": (-(10**640), "integer"),
+    "cycle": (cycle(), "contains itself"),
+    "deep": (deep(), "nested"),
+    "bomb": (bomb(), "32 MB"),
+    "huge text": (["x" * 2**25, "x"], "32 MB"),
+    "raising mapping": (Raising(), "LookupError"),
+    "raising inside": ([Raising()], "LookupError"),
+    "early": (datetime.min.replace(tzinfo=EAST), "years"),
+    "late": (datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), "years"),
+    "not a time": (NotATime(2026, 1, 1), "ValueError"),
+}
+
+
+@pytest.mark.parametrize("rule", [["id"], ["id", "platform"], None], ids=str)
+@pytest.mark.parametrize("name", UNKEYED)
+def test_values_without_encoding(name: str, rule: Any, warnings: Callable[[], list[str]]) -> None:
+    """No value makes it raise; one warning names class, field and type, and not the value."""
+    value, words = UNKEYED[name]
+    settings = {} if rule is None else {"fields": rule}
+    it = identifier(**settings)
+    for form in ("item", "dataclass"):
+        assert it.key(post(form, platform="x", id=value), None) is None
+    found = warnings()
+    assert len(set(found)) == 1
+    assert "'id'" in found[0]
+    assert "class Post" in found[0].replace("class_of.<locals>.", "")
+    assert words in found[0]
+    assert SECRET not in found[0]
+    assert len(found[0]) < 500
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [None, "", " \n\u3000", b"", bytearray(), [], (), set(), {}, [""], [None, [" "]], {"a": None},
+     Enum("E", [("NO", "")]).NO, post("item"), post("dataclass", a=None)],
+    ids=repr,
+)  # fmt: skip
+def test_empty_fields(empty: Any, warnings: Callable[[], list[str]]) -> None:
+    """A missing or empty field of the identity leaves the post unkeyed, whatever the others are."""
+    it = identifier(fields=["platform", "id"])
+    assert it.key(post("item", platform="x", id=empty), None) is None
+    assert it.key(post("item", platform="x"), None) is None
+    assert it.key(post("dict", platform="x", id=empty), None) is None
+    assert len(warnings()) == 2  # for Post and for dict
+    assert all("its field 'id' is missing or empty" in warning for warning in warnings())
+    assert key(post("item", a=empty, b=empty)) is None
+    assert key(post("item", id="x"), identity=lambda *_: empty) is None
+    assert key(post("item", id="x"), identity=lambda *_: ["x", empty]) is None
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, False, "0", b"\0", [0], {"a": 0}], ids=repr)
+def test_zero_is_a_value(zero: Any) -> None:
+    """Zero and False identify a post."""
+    assert key(post("item", id=zero), fields=["id"]) is not None
+
+
+def test_texts_that_are_odd_or_huge() -> None:
+    """A lone surrogate, a NUL, ten megabytes and a million marks have keys, and soon."""
+    texts = ["\ud800", "\udc00", "a\0b", "a", "x" * 10_000_000, "\u0301\u0316" * 500_000]
+    began = clock.monotonic()
+    keys = {key(post("item", id=text), fields=["id"]) for text in texts}
+    assert None not in keys
+    assert len(keys) == len(texts)
+    assert clock.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("value", ["1E+999999999", "1E-999999999", "-1.5E-6000", "9" * 100_000])
+def test_numbers_that_are_huge(value: str) -> None:
+    """A Decimal of any exponent has a key, and soon."""
+    began = clock.monotonic()
+    assert digest("Post", Decimal(value))
+    assert clock.monotonic() - began < 1
+
+
+def failing(*_: Any) -> Any:
+    """A user's function that fails with a value in its message."""
+    raise KeyError(SECRET)
+
+
+def test_failing_functions(warnings: Callable[[], list[str]]) -> None:
+    """A failing function is named with error, file and line, not with the error's message."""
+    item = post("item", id="x")
+    assert key(item, identity=failing) is None
+    assert key(item, identity=lambda *_: Unknown()) is None
+    assert key(item, identity=lambda *_: None) is None
+    assert key(item, identity=lambda *_: []) is None
+    assert key(item, fields=[f"id:{__name__}.failing"]) is None
+    assert key(post("item", id=1.5), fields=["id:url"]) is None
+    found = warnings()
+    assert len(found) == 6
+    assert "function in VALKEY_DEDUP_IDENTITY failed: KeyError was raised in" in found[0]
+    assert __file__ in found[0]
+    assert "test_identity.Unknown has no encoding" in found[1]
+    assert "VALKEY_DEDUP_IDENTITY returned nothing" in found[2]
+    assert "VALKEY_DEDUP_IDENTITY returned nothing" in found[3]
+    assert "its field 'id': KeyError was raised in" in found[4]
+    assert "its field 'id': TypeError was raised in" in found[5]
+    assert not any(SECRET in warning for warning in found)
+
+
+def test_items_that_fail(warnings: Callable[[], list[str]]) -> None:
+    """Items whose attributes raise, and what is no item at all, leave the crawl alone."""
+
+    @dataclasses.dataclass
+    class Post:
+        id: str
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "id":
+                raise LookupError(SECRET)
+            return super().__getattribute__(name)
+
+    assert key(Post("x"), fields=["id"]) is None
+    assert key(Post("x")) is None
+    assert key(object()) is None
+    assert key(None) is None
+    assert key("text", fields=["id"]) is None
+    assert len(warnings()) == 5
+    assert not any(SECRET in warning for warning in warnings())
+
+
+def test_wrong_metadata(warnings: Callable[[], list[str]]) -> None:
+    """An unknown normaliser in the metadata of a field is named, with those that there are."""
+    assert key(class_of("item", "Post", {"id": "uri"})(id="x")) is None
+    (warning,) = warnings()
+    assert "its field 'id' is declared with dedup='uri'" in warning
+    assert "there are strip, casefold" in warning
+
+
+def test_warnings_are_bounded(warnings: Callable[[], list[str]]) -> None:
+    """One warning for each class and reason, and never more than a hundred."""
+    it = identifier()
+    for _ in range(50):
+        it.key(post("dict"), None)
+    assert len(warnings()) == 1
+    for number in range(1000):
+        it.key({f"field{number}": Unknown()}, None)
+    assert len(warnings()) == 100
+    assert it.key({"a": 1}, None) is not None
