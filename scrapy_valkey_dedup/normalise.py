@@ -89,6 +89,8 @@ def _url(text: str) -> str:
     older versions read them otherwise, and an update must not forget what is stored.
     """
     parts = urlsplit(text.strip())
+    if not any(parts[:4]):
+        return ""  # no text, or a fragment alone: w3lib would make the "/" of a site of it
     path = parts.path.replace("\\", "/") if parts.scheme in _DEFAULT_PORTS else parts.path
     query = parts.query.replace(";", "%3B")
     plain = parts._replace(netloc=_host(parts), path=path, query=query)

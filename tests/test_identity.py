@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapy_valkey_dedup.identity import KEY_BYTES, _encode, digest
+from scrapy_valkey_dedup.normalise import NORMALISERS
 from tests.item_forms import FORMS, class_of, identifier, key, post
 
 SECRET = "hunter2"
@@ -530,6 +531,13 @@ def test_empty_fields(empty: Any, warnings: Callable[[], list[str]]) -> None:
     assert key(post("item", a=empty, b=empty)) is None
     assert key(post("item", id="x"), identity=lambda *_: empty) is None
     assert key(post("item", id="x"), identity=lambda *_: ["x", empty]) is None
+
+
+@pytest.mark.parametrize("name", NORMALISERS)
+def test_normalisers_make_nothing_of_nothing(name: str) -> None:
+    """An empty field stays empty under every normaliser, alone and in a list."""
+    for empty in (None, "", " \u3000", [], ["", None]):
+        assert key(post("item", it=empty), fields=[f"it:{name}"]) is None
 
 
 @pytest.mark.parametrize("zero", [0, 0.0, False, "0", b"\0", [0], {"a": 0}], ids=repr)
