@@ -242,6 +242,14 @@ class MarkFirst:
         return item
 
 
+class FailsToOpen:
+    """A pipeline that cannot start, some time after the others have."""
+
+    async def open_spider(self):
+        await asyncio.sleep(0.3)
+        raise OSError("cannot open")
+
+
 class BrokenStorage:
     """A feed storage that takes the file and fails to store it."""
 

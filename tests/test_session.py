@@ -1,0 +1,163 @@
+"""A run's session on a real server: twins, settlements under way, heartbeat, renewal, the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from scrapy.settings import Settings
+from scrapy.statscollectors import MemoryStatsCollector
+from scrapy.utils.test import get_crawler
+
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.model import Claim, Verdict
+from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.stats import Stats
+from tests.conftest import World
+from tests.crawl_process import HERE
+from tests.crawls import claims, heartbeats, pages_of
+
+KEYS = [bytes([number]) * 16 for number in range(100)]
+OpenSession = Callable[..., Any]
+
+
+@pytest.fixture
+def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
+    """Opens sessions of the test's namespace: each is a run."""
+
+    @asynccontextmanager
+    async def opened(**changes: Any) -> AsyncIterator[Session]:
+        settings = {
+            "VALKEY_DEDUP_URL": valkey.url,
+            "VALKEY_DEDUP_NAMESPACE": namespace,
+            **{f"VALKEY_DEDUP_{name.upper()}": value for name, value in changes.items()},
+        }
+        stats = Stats(MemoryStatsCollector(get_crawler()))
+        session = Session(DedupSettings.parse(Settings(settings), "spider"), stats)
+        await session.open()
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    return opened
+
+
+async def until(condition: Callable[[], Awaitable[Any]]) -> None:
+    """Waits for a condition."""
+    async with asyncio.timeout(20) if hasattr(asyncio, "timeout") else _no_timeout():
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def _no_timeout() -> AsyncIterator[None]:
+    yield
+
+
+def test_a_twin_right_behind_a_confirmation_is_a_duplicate(open_session: OpenSession) -> None:
+    """A post that was stored this moment is known, though Valkey has not heard of it yet."""
+
+    async def check() -> None:
+        async with open_session() as session:
+            for claim in await asyncio.gather(*map(session.claim, KEYS)):
+                claim.confirm()
+            assert set(await asyncio.gather(*map(session.claim, KEYS))) == {Verdict.SEEN}
+
+    asyncio.run(check())
+
+
+def test_a_twin_right_behind_a_release_gets_its_own_claim(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """A claim given back this moment is asked for anew, and the first one's end does not end it."""
+
+    async def check() -> None:
+        async with open_session() as session, open_session(wait=0.1) as other:
+            for claim in await asyncio.gather(*map(session.claim, KEYS)):
+                claim.release()
+            again = await asyncio.gather(*map(session.claim, KEYS))
+            assert {type(claim) for claim in again} == {Claim}
+            await session.flush()
+            assert set(await asyncio.gather(*map(other.claim, KEYS))) == {Verdict.HELD}
+            for claim in again:
+                claim.confirm()
+
+    asyncio.run(check())
+    assert claims(valkey.url, namespace) == {}
+    assert heartbeats(valkey.url, namespace) == 0
+
+
+def test_a_claim_settles_once(open_session: OpenSession) -> None:
+    """What comes after the first settlement is ignored."""
+
+    async def check() -> None:
+        async with open_session() as session:
+            claim = await session.claim(KEYS[0])
+            assert claim.is_open
+            claim.confirm()
+            claim.release()
+            claim.confirm()
+            await session.flush()
+            assert not claim.is_open
+            assert await session.claim(KEYS[0]) is Verdict.SEEN
+
+    asyncio.run(check())
+
+
+def test_a_cancelled_question_leaves_no_claim(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """If processing an item is cancelled while it asks, nothing stays claimed."""
+
+    async def check() -> None:
+        async with open_session() as session:
+            tasks = [asyncio.create_task(session.claim(key)) for key in KEYS]
+            await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            for claim in found[1::2]:
+                claim.release()
+            await session.flush()
+            await until(lambda: asyncio.to_thread(lambda: not claims(valkey.url, namespace)))
+
+    asyncio.run(check())
+
+
+def test_long_claims_are_renewed(open_session: OpenSession, open_ledger: Callable[..., Any]) -> None:
+    """A claim outlives its lifetime in Valkey as long as its run holds it."""
+
+    async def check() -> None:
+        async with open_session(lease=1, wait=0.1) as session, open_ledger("other") as ledger:
+            session._ledger = Ledger(
+                session._server, session.settings.namespace, session.run,
+                retention=60, claim_lifetime=1,
+            )  # fmt: skip
+            claim = await session.claim(KEYS[0])
+            for _ in range(30):
+                answer = (await ledger.claim_many([KEYS[0]]))[0]
+                assert (answer.verdict, answer.holder) == (Verdict.HELD, session.run)
+                await asyncio.sleep(0.05)
+            claim.confirm()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_a_component_that_fails_to_start_leaves_nothing(world: World, embedded: bool) -> None:  # noqa: FBT001
+    """If another component fails to start, heartbeat and embedded server end with the crawl."""
+    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{HERE}.FailsToOpen": 300}}
+    ledger = world.directory / "ledger"
+    if embedded:
+        changes |= {"VALKEY_DEDUP_URL": None, "VALKEY_DEDUP_DATA_DIR": str(ledger)}
+    world.crawl(world.site(pages_of(range(5))), **changes)
+    assert "cannot open" in world.log
+    assert not (ledger / "valkey.sock").exists()
+    if not embedded:
+        world.assert_settled()
