@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,6 +23,19 @@ from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, sto
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
+
+
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Runs a test that awaits in an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*arguments: object, **fixtures: object) -> None:
+        async def main() -> None:
+            await test(*arguments, **fixtures)
+
+        asyncio.run(main())
+
+    return run
 
 
 @pytest.fixture(scope="session")

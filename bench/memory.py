@@ -1,0 +1,102 @@
+"""Bytes of Valkey memory for each remembered post: ``python -m bench.memory --posts 1000000``.
+
+Confirms distinct posts through the plugin's own ledger and prints, at several sizes on the way,
+what ``INFO memory`` counts as used beyond the start, the keys, and the posts a second. Without
+``--url`` it starts a server of its own; ``VALKEY_SERVER`` names another binary. Fails if the last
+size takes more than 10 bytes a post, or if fewer than 30,000 posts a second went in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from hashlib import blake2b
+from secrets import token_hex
+
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.client import Server, command
+from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.model import Key
+
+RETENTION = 90 * 86400.0
+BYTES_A_POST, POSTS_A_SECOND = 10, 30_000
+
+
+def key(number: int) -> Key:
+    """The key of a post; digests are as random as those of real identities."""
+    return blake2b(b"post %d" % number, digest_size=16).digest()
+
+
+def sizes(posts: int) -> Iterator[int]:
+    """Where to measure: 1, 2, 3, 5 and 7 times each power of ten from 10^5 on, and the end."""
+    power = 100_000
+    while power < posts:
+        yield from (size for factor in (1, 2, 3, 5, 7) if (size := factor * power) < posts)
+        power *= 10
+    yield posts
+
+
+async def info(server: Server, section: str) -> dict[str, str]:
+    """A section of the server's INFO."""
+    (text,) = await server.ask(command("INFO", section))
+    lines = text.decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+async def number_of_keys(server: Server) -> int:
+    """All keys of the server."""
+    (size,) = await server.ask(command("DBSIZE"))
+    return int(size)
+
+
+async def fill(server: Server, posts: int, batch: int) -> bool:
+    """Confirms posts and prints the table; returns whether the limits held."""
+    about = await info(server, "server") | await info(server, "memory")
+    version = about.get("valkey_version") or about["redis_version"]
+    print(f"server {version}, {about['mem_allocator']}; batches of {batch:,}")
+    print(f"{'posts':>12} {'keys':>9} {'MiB':>8} {'bytes/post':>11} {'posts/s':>9}")
+    ledger = Ledger(server, f"bench-{token_hex(4)}", "bench", retention=RETENTION)
+    empty, no_keys = int(about["used_memory"]), await number_of_keys(server)
+    done, used, in_all = 0, 0, 0.0
+    for size in sizes(posts):
+        began = time.perf_counter()
+        before = done
+        while done < size:
+            upto = min(done + batch, size)
+            await ledger.confirm_many([key(number) for number in range(done, upto)])
+            done = upto
+        seconds = time.perf_counter() - began
+        in_all += seconds
+        used = int((await info(server, "memory"))["used_memory"]) - empty
+        keys = await number_of_keys(server) - no_keys
+        print(
+            f"{size:>12,} {keys:>9,} {used / 2**20:>8.1f} {used / size:>11.2f} "
+            f"{(size - before) / seconds:>9,.0f}",
+            flush=True,
+        )
+    print(f"memory: {posts:,} posts, {used / posts:.2f} bytes each, {posts / in_all:,.0f} a second")
+    return used / posts <= BYTES_A_POST and posts / in_all >= POSTS_A_SECOND
+
+
+async def main() -> bool:
+    """Returns whether the limits held."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="a server to fill; without it one is started")
+    parser.add_argument("--posts", type=int, default=1_000_000)
+    parser.add_argument("--batch", type=int, default=10_000, help="posts in one round trip")
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        url = arguments.url or stack.enter_context(ValkeyServer()).url
+        server = Server(url, "the server", {}, timeout=60)
+        try:
+            return await fill(server, arguments.posts, arguments.batch)
+        finally:
+            await server.close()
+
+
+if __name__ == "__main__":
+    sys.exit(not asyncio.run(main()))

@@ -1,0 +1,75 @@
+"""A ledger whose time the test makes, so that years pass in a moment and always in the same way.
+
+The scripts are the plugin's own but for three substitutions, each of which must be found:
+
+- ``milliseconds()`` reads a clock that the test keeps in a key, in place of the server's ``TIME``;
+- a claim's lifetime counts on that clock, too;
+- on demand a bucket holds fewer posts, so that few posts overflow into all levels.
+
+The clock starts in the year 2100, so the server itself never expires a key; the test does it when
+it moves the clock: every key whose ``PEXPIRETIME`` has come is deleted, none sooner, none later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import valkey
+
+from scrapy_valkey_dedup.client import Script
+from scrapy_valkey_dedup.ledger import Ledger, tag
+
+START = 4_102_444_800_000  # ms
+
+_CLOCK = """local function milliseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end"""
+_TEST_CLOCK = """local function milliseconds()
+  return tonumber(redis.call('GET', base .. ':clock'))
+end"""
+_EXPIRE = """
+local gone = 0
+for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+  local ends = redis.call('PEXPIRETIME', key)
+  if ends > 0 and ends <= tonumber(ARGV[2]) then gone = gone + redis.call('DEL', key) end
+end
+return gone
+"""
+
+
+def _replaced(source: str, old: str, new: str) -> str:
+    assert old in source
+    return source.replace(old, new)
+
+
+def clocked(ledger: Ledger, capacity: int | None = None) -> Ledger:
+    """Puts a ledger on the test's clock; ``capacity``: how many posts fill a bucket."""
+    for name, script in ledger._scripts.items():
+        source = _replaced(script.source, _CLOCK, _TEST_CLOCK)
+        if name == "claim":
+            source = _replaced(source, "'PX', lifetime", "'PXAT', milliseconds() + lifetime")
+        if capacity:
+            source = _replaced(source, "CAPACITY = 511", f"CAPACITY = {capacity}")
+        ledger._scripts[name] = Script(name, source)
+    return ledger
+
+
+class Clock:
+    """The clock of some partitions of a namespace. ``now`` is in ms."""
+
+    def __init__(self, raw: valkey.Valkey, namespace: str, partitions: Iterable[int]) -> None:
+        self._raw = raw
+        self._prefix = f"vd1:{{{tag(namespace)}"
+        self._names = [f"{self._prefix}:{number:02x}}}:clock" for number in partitions]
+        self.set(START)
+
+    def set(self, now: int) -> None:
+        """Moves the clock, and expires what has come to its end."""
+        self.now = now
+        self._raw.mset(dict.fromkeys(self._names, now))
+        self._raw.eval(_EXPIRE, 0, f"{self._prefix}*", now)
+
+    def pass_(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.set(self.now + int(seconds * 1000))
