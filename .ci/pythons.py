@@ -18,7 +18,9 @@ def works(command: str) -> bool:
     """Whether it runs, and can make virtual environments."""
     try:
         ended = subprocess.run(  # noqa: S603 (candidates found on this machine)
-            [command, "-c", "import ensurepip, ssl, sqlite3, venv"], check=False, capture_output=True
+            [command, "-c", "import ensurepip, ssl, sqlite3, venv"],
+            check=False,
+            capture_output=True,
         )
     except OSError:
         return False

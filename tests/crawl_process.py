@@ -158,7 +158,8 @@ class Store:
 def create_table(connection: sqlite3.Connection) -> None:
     """Makes the table of posts, and lets processes write it at once."""
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("CREATE TABLE IF NOT EXISTS posts (id TEXT, class TEXT, marked INT, pid INT)")
+    columns = "id TEXT, class TEXT, marked INT, pid INT"
+    connection.execute(f"CREATE TABLE IF NOT EXISTS posts ({columns})")
 
 
 class ManualStore(Store):
@@ -315,8 +316,7 @@ def crawl(job: Job) -> None:
     process.crawl(crawler, job=job)
     process.start()
     logging.shutdown()
-    stats = crawler._stats.get_stats() if getattr(crawler, "_stats", None) else crawler.stats.get_stats()
-    result = {"stats": stats, "failed": process.bootstrap_failed}
+    result = {"stats": crawler.stats.get_stats(), "failed": process.bootstrap_failed}
     path = Path(job.directory) / "result.json"
     path.with_suffix(".new").write_text(json.dumps(result, default=str))
     path.with_suffix(".new").replace(path)

@@ -57,7 +57,7 @@ class Site:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(handler) -> None:  # noqa: N802, N805 (http.server's name; self is the site)
+            def do_GET(handler) -> None:  # noqa: N805 (self is the site)
                 number = int(handler.path.lstrip("/"))
                 self.served[number] += 1
                 body = json.dumps(self.pages[number]).encode()
@@ -155,7 +155,9 @@ def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], An
     return asyncio.run(ask())
 
 
-def remembered(url: str, namespace: str, posts: Iterable[int | str], kind: str = "Post") -> set[str]:
+def remembered(
+    url: str, namespace: str, posts: Iterable[int | str], kind: str = "Post"
+) -> set[str]:
     """Which of the posts the ledger remembers."""
     listed = [str(post) for post in posts]
     keys = [digest(kind, [post]) for post in listed]
@@ -170,7 +172,8 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
     async def look(_: Ledger, server: Server) -> dict[bytes, bytes]:
         keys, cursor = [], b"0"
         while True:
-            ((cursor, found),) = await server.ask(command("SCAN", cursor, "MATCH", pattern, "COUNT", 10000))
+            scan = command("SCAN", cursor, "MATCH", pattern, "COUNT", 10000)
+            ((cursor, found),) = await server.ask(scan)
             keys += found
             if cursor == b"0":
                 break

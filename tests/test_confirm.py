@@ -52,7 +52,7 @@ def test_manual_remembers_what_the_storage_confirms(either_world: World) -> None
 
 
 def test_manual_frees_what_nobody_confirmed(world: World) -> None:
-    """With "manual" a post whose claim nobody settled is free when the run ends, and the log says so."""
+    """With "manual" a post whose claim nobody settled is free at the end, and the log says so."""
     site = world.site(pages_of(POSTS))
     world.crawl(site, VALKEY_DEDUP_CONFIRM="manual")
     assert "50 posts were claimed but neither confirmed nor released" in world.log
@@ -70,7 +70,7 @@ def test_manual_releases_a_dropped_item(world: World) -> None:
 
 
 def test_exported_remembers_after_the_feed_is_stored(either_world: World) -> None:
-    """With "exported" nothing is remembered before the feed is stored, and everything afterwards."""
+    """With "exported" nothing is remembered before the feed is stored, everything afterwards."""
     world = either_world
     site = world.site(pages_of(POSTS))
     crawl = world.start(site, VALKEY_DEDUP_CONFIRM="exported", FEEDS=feed(world), linger=True)
@@ -129,7 +129,7 @@ def test_exported_with_one_broken_feed_of_two(world: World) -> None:
 
 
 def test_exported_releases_an_item_that_cannot_be_exported(world: World) -> None:
-    """With "exported" a post that the exporter could not write is not remembered, the others are."""
+    """With "exported" a post that the exporter could not write is not remembered, others are."""
     pages = {0: [{"post_id": 1}, {"post_id": 2, "text": "unexportable"}, {"post_id": 3}]}
     stats = world.crawl(
         world.site(pages),
@@ -156,9 +156,7 @@ def test_exported_releases_all_if_a_file_cannot_be_finished(world: World) -> Non
 def test_exported_confirms_at_once_what_no_feed_is_meant_for(world: World) -> None:
     """With "exported" an item that every feed filters out has been stored by its pipelines."""
     feeds = feed(world, item_classes=[f"{HERE}.PostItem"])
-    stats = world.crawl(
-        world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="exported", FEEDS=feeds
-    )
+    stats = world.crawl(world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="exported", FEEDS=feeds)
     assert stats["dedup/items/confirmed"] == 50
 
 
@@ -199,7 +197,7 @@ def test_mark_lets_duplicates_through(world: World, kind: str) -> None:
 
 
 def test_mark_needs_a_field_that_the_item_has(world: World) -> None:
-    """With ON_DUPLICATE = "mark" an item without the field is an error that names setting and cure."""
+    """With ON_DUPLICATE = "mark" an item without the field is an error that names the cure."""
     site = world.site(pages_of([1]))
     changes = {"VALKEY_DEDUP_ON_DUPLICATE": "mark", "VALKEY_DEDUP_MARK_FIELD": "again"}
     world.crawl(site, **changes)

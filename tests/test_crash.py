@@ -16,7 +16,7 @@ SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
 
 
 def kill_again_and_again(world: World, **changes: object) -> int:
-    """Kills crawls at random moments after they began to store; returns the posts in flight then."""
+    """Kills crawls at random moments of their storing; returns the posts in flight then."""
     site = world.site(pages_of(POSTS, size=60))
     chance = random.Random(20261122)
     in_flight, known = 0, set()

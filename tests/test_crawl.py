@@ -1,4 +1,4 @@
-"""Real crawls: which posts are stored, remembered, dropped and released, and what stats and log say."""
+"""Real crawls: which posts are stored, remembered and dropped, and what stats and log say."""
 
 from __future__ import annotations
 
@@ -194,7 +194,8 @@ def test_a_stopped_crawl_confirms_what_it_stored(either_world: World, number: in
 
 def test_the_plugin_can_be_switched_off(world: World) -> None:
     """VALKEY_DEDUP_ENABLED = False leaves plain Scrapy, whatever else is set."""
-    stats = world.crawl(world.site(pages_of([1, 1])), VALKEY_DEDUP_ENABLED=False, VALKEY_DEDUP_NONSENSE=1)
+    off = {"VALKEY_DEDUP_ENABLED": False, "VALKEY_DEDUP_NONSENSE": 1}
+    stats = world.crawl(world.site(pages_of([1, 1])), **off)
     assert world.stored == {"1": 2}
     assert not any(name.startswith("dedup/") for name in stats)
 

@@ -1,4 +1,4 @@
-"""Valkey is away: posts pass unchecked, nothing is lost, nothing hangs, and the log says so once."""
+"""Valkey is away: posts pass unchecked, nothing is lost, nothing hangs, the log says so once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_restarted_server_is_found_again(fragile: World) -> None:
 
 
 def test_a_server_that_is_gone_for_good(fragile: World) -> None:
-    """The server is killed for good: the crawl ends, every post is stored, what is unknown is said."""
+    """The server is killed for good: the crawl ends, every post is stored, the log says which."""
     crawl = fragile.start(fragile.site(pages_of(POSTS)), **QUICK)
     wait_until(lambda: len(fragile.stored) > 200)
     fragile.server.kill()

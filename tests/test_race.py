@@ -12,7 +12,7 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "10"))
 
 
 def test_eight_processes_store_each_post_once(world: World) -> None:
-    """Eight processes scrape the same 2,000 posts in different orders: each is stored exactly once."""
+    """Eight processes scrape the same 2,000 posts in different orders: each is stored once."""
     posts = range(2000)
     site = world.site(pages_of(posts, size=100))
     name = world.namespace
@@ -20,7 +20,8 @@ def test_eight_processes_store_each_post_once(world: World) -> None:
         world.namespace = f"{name}-{number}"
         database = str(world.directory / f"round-{number}.db")
         crawls = [
-            world.start(site, seed=seed, database=database, LOG_LEVEL="WARNING") for seed in range(8)
+            world.start(site, seed=seed, database=database, LOG_LEVEL="WARNING")
+            for seed in range(8)
         ]
         stats = [crawl.wait() for crawl in crawls]
         assert stored(crawls[0].job) == {str(post): 1 for post in posts}, f"round {number}"
@@ -48,7 +49,7 @@ def test_ten_processes_share_the_embedded_server(world: World) -> None:
 
 
 def test_a_killed_embedded_server_is_revived(world: World) -> None:
-    """The embedded server is killed in the middle of a crawl: it is started anew, nothing is lost."""
+    """The embedded server is killed in the middle of a crawl: it starts anew, nothing is lost."""
     posts = range(3000)
     ledger = world.directory / "ledger"
     embedded = {"VALKEY_DEDUP_URL": None, "VALKEY_DEDUP_DATA_DIR": str(ledger)}

@@ -130,7 +130,9 @@ def test_a_cancelled_question_leaves_no_claim(
     asyncio.run(check())
 
 
-def test_long_claims_are_renewed(open_session: OpenSession, open_ledger: Callable[..., Any]) -> None:
+def test_long_claims_are_renewed(
+    open_session: OpenSession, open_ledger: Callable[..., Any]
+) -> None:
     """A claim outlives its lifetime in Valkey as long as its run holds it."""
 
     async def check() -> None:
@@ -150,7 +152,7 @@ def test_long_claims_are_renewed(open_session: OpenSession, open_ledger: Callabl
 
 
 @pytest.mark.parametrize("embedded", [True, False])
-def test_a_component_that_fails_to_start_leaves_nothing(world: World, embedded: bool) -> None:  # noqa: FBT001
+def test_a_failed_start_leaves_nothing(world: World, embedded: bool) -> None:  # noqa: FBT001
     """If another component fails to start, heartbeat and embedded server end with the crawl."""
     changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{HERE}.FailsToOpen": 300}}
     ledger = world.directory / "ledger"
