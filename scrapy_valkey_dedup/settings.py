@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
@@ -22,10 +22,12 @@ from scrapy_valkey_dedup.normalise import Normaliser, compose
 PREFIX = "VALKEY_DEDUP_"
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_NEAR = 0.65  # of difflib's 1 for the same name: "URI" is near "URL", "CREDENTIALS" near nothing
 _CENTURY = 100 * 365.25 * 86400
 _SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
 _RESERVED_OPTIONS = {"decode_responses", "protocol", "connection_pool", "retry", "parser_class"}
 _NOT_SHOWN = "(not shown)"
+_PERCENT_ENCODE = "percent-encode special characters in user, password and options"
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,14 @@ def redacted(url: str) -> str:
         return hidden
     if scheme and parts.scheme == "unix" and not parts.netloc:
         return f"unix://{parts.path}"
-    if not parts.hostname or "@" in parts.path + parts.query + parts.fragment:
+    if not parts.hostname or _may_hold_password(parts):
         return hidden
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _may_hold_password(parts: SplitResult) -> bool:
+    """Whether an ``@`` after the host may be the real end of the password."""
+    return bool(parts.netloc) and "@" in parts.path + parts.query + parts.fragment
 
 
 def _text(value: Any) -> str:
@@ -154,18 +161,17 @@ def _url(value: Any, _: Context) -> str | None:
         scheme, place = parts.scheme, parts.path if parts.scheme == "unix" else parts.hostname
         parts.port  # noqa: B018 (reading it checks it)
     except ValueError:  # its message may hold the password
-        raise ValueError(
-            "it cannot be read as a URL; percent-encode special characters in user and password"
-        ) from None
+        raise ValueError(f"it cannot be read as a URL; {_PERCENT_ENCODE}") from None
     if scheme not in _SCHEMES:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise ValueError(f"this version speaks {known}, for example valkey://localhost:6379")
     if not place:
         raise ValueError("it names no host (or, for unix://, no path of a socket)")
+    if _may_hold_password(parts):
+        raise ValueError(f"there is an @ after the host; {_PERCENT_ENCODE}")
     if scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path, re.ASCII):
         raise ValueError(
-            "after the host only the number of a database may follow (valkey://localhost:6379/0); "
-            "percent-encode special characters in user and password"
+            "after the host only the number of a database may follow, as in valkey://localhost/0"
         )
     _refuse_reserved(parse_qs(parts.query, keep_blank_values=True))
     return scheme + text[len(scheme) :]
@@ -371,7 +377,7 @@ class DedupSettings:
 def _unknown(name: str, value: Any, known: Mapping[str, Field[Any]]) -> str:
     """Its value is shown if the nearest right name is that of no secret."""
     words = [other.removeprefix(PREFIX) for other in known]
-    close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), words, 1)
+    close = difflib.get_close_matches(name.removeprefix(PREFIX).upper(), words, 1, _NEAR)
     if not close:
         return f"{name} = {_NOT_SHOWN}: unknown; this version has no such setting; remove it"
     meant = PREFIX + close[0]
