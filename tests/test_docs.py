@@ -1,0 +1,160 @@
+"""The pages in ``docs/`` say what the code does: their tables, examples, names and links."""
+
+from __future__ import annotations
+
+import ast
+import re
+from contextlib import nullcontext
+from contextvars import copy_context
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scrapy.settings import Settings
+
+from scrapy_valkey_dedup.identity import _DEPTH, _DIGITS, _SIZE, _WARNINGS, Identifier
+from scrapy_valkey_dedup.model import Claim
+from scrapy_valkey_dedup.normalise import NORMALISERS
+from scrapy_valkey_dedup.pipeline import _current
+from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
+from tests.item_forms import key
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
+IDENTITY = (ROOT / "docs" / "identity.md").read_text("utf-8")
+DEFAULTS = {
+    PREFIX + setting.name.upper(): setting.metadata["default"] for setting in fields(DedupSettings)
+}
+
+
+def rows_after(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table that begins with this heading."""
+    table = text[text.index(heading) :].split("\n\n", maxsplit=1)[0]
+    lines = table.splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def code_blocks(text: str) -> list[str]:
+    """The Python examples of a page."""
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def run(block: str) -> dict[str, Any]:
+    """What an example defines."""
+    scope: dict[str, Any] = {"__name__": "example"}
+    exec(compile(block, "example", "exec", dont_inherit=True), scope)
+    return scope
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_table_of_settings() -> None:
+    """The table has every setting, in the order of the code, with its default."""
+    rows = rows_after(SETTINGS, "| setting | default |")
+    found = [(name.strip("`"), ast.literal_eval(value.strip("`"))) for name, value, _ in rows]
+    assert found == list(DEFAULTS.items())
+
+
+def test_the_table_of_modes() -> None:
+    """The table of CONFIRM has every mode that the setting accepts, and no other."""
+    for mode, *_ in rows_after(SETTINGS, "| mode |"):
+        given = {"VALKEY_DEDUP_CONFIRM": ast.literal_eval(mode.strip("`")), "FEEDS": {"x.json": {}}}
+        assert DedupSettings.parse(Settings(given), "spider").confirm in mode
+    assert len(rows_after(SETTINGS, "| mode |")) == 4
+
+
+def test_the_table_of_normalisers() -> None:
+    """The table has every normaliser."""
+    rows = rows_after(IDENTITY, "| normaliser |")
+    assert [row[0].strip("`") for row in rows] == list(NORMALISERS)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"VALKEY_DEDUP_\w+", SETTINGS))))
+def test_defaults_are_accepted(name: str) -> None:
+    """Every default can be written into the settings as it stands in the table."""
+    DedupSettings.parse(Settings({name: DEFAULTS[name]}), "spider")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_names_exist(page: Path) -> None:
+    """Every setting that a page mentions exists."""
+    names = set(re.findall(r"VALKEY_DEDUP_\w+", page.read_text("utf-8")))
+    assert names <= set(DEFAULTS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file or a heading of ours leads there."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if "://" not in link:
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target.read_text("utf-8")), link
+
+
+def test_the_example_of_an_identity() -> None:
+    """The example on identity.md runs, and its claims hold."""
+    example, function = code_blocks(IDENTITY)
+    assert "assert" in example
+    run(example)
+    found = run(function)["VALKEY_DEDUP_IDENTITY"]
+    post = {"platform": "mastodon", "uri": "https://m.example/1"}
+    assert key(post, identity=found) == key(post, fields=["uri"])
+
+
+def test_the_examples_of_settings() -> None:
+    """The settings on settings.md are accepted as they stand."""
+    connection = run(code_blocks(SETTINGS)[0])
+    given = {name: value for name, value in connection.items() if name.startswith(PREFIX)}
+    found = DedupSettings.parse(Settings(given), "spider")
+    assert found.url == given["VALKEY_DEDUP_URL"]
+    assert found.client_options == given["VALKEY_DEDUP_CLIENT_OPTIONS"]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_storage_that_confirms(*, works: bool) -> None:
+    """The storage on settings.md confirms each post that it stored, and releases each other."""
+    settled: dict[bytes, bool] = {}
+
+    class Storage(run(code_blocks(SETTINGS)[1])["BatchStorage"]):  # type: ignore[misc]
+        def insert(self, items: list[int]) -> None:
+            if not works and len(items) < 100:
+                raise OSError
+
+    def process(number: int) -> None:
+        _current.set(Claim(b"%d" % number, lambda claim, ok: settled.update({claim.key: ok})))
+        storage.process_item(number)
+
+    storage = Storage()
+    storage.open_spider()
+    for number in range(150):
+        copy_context().run(process, number)
+    with nullcontext() if works else pytest.raises(OSError):  # noqa: PT011 (ours, without a text)
+        storage.close_spider()
+    assert settled == {b"%d" % number: works or number < 100 for number in range(150)}
+
+
+def test_the_reserved_options_are_named() -> None:
+    """Every option that the page calls the plugin's own is refused."""
+    sentence = SETTINGS[SETTINGS.index("`decode_responses`") :].split(" are the plugin's own")[0]
+    for name in re.findall(r"`(\w+)`", sentence):
+        with pytest.raises(ValueError, match=f"sets {name} itself"):
+            DedupSettings.parse(Settings({"VALKEY_DEDUP_CLIENT_OPTIONS": {name: 1}}), "spider")
+
+
+def test_the_limits_are_named() -> None:
+    """The figures on identity.md are those of the code."""
+    page = " ".join(IDENTITY.split())
+    assert f"more than {_DIGITS} digits" in page
+    assert f"more than {_DEPTH} levels" in page
+    assert f"more than {_SIZE >> 20} MB" in page
+    assert _WARNINGS == 100
+    assert "a hundred at most" in page
+    assert Identifier(DedupSettings.parse(Settings(), "spider")).key({}, None) is None
