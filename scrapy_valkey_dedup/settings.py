@@ -87,9 +87,11 @@ def redacted(url: str) -> str:
         parts.port  # noqa: B018 (reading it checks it)
     except ValueError:
         return hidden
-    if scheme and parts.scheme == "unix" and not parts.netloc:
+    if not scheme or _may_hold_password(parts):
+        return hidden
+    if parts.scheme == "unix":
         return f"unix://{parts.path}"
-    if not parts.hostname or _may_hold_password(parts):
+    if not parts.hostname:
         return hidden
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

@@ -356,7 +356,8 @@ def test_no_repr_shows_a_secret() -> None:
         ("valkeys://user:pw@posts.example:6379/1?x=y#z", "valkeys://posts.example:6379/1"),
         ("valkey://[::1]:6379", "valkey://[::1]:6379"),
         ("unix:///tmp/a@b.sock?db=1", "unix:///tmp/a@b.sock"),
-        ("unix://user:pw@/tmp/x", "unix://(not shown)"),
+        ("unix://user:pw@/tmp/x", "unix:///tmp/x"),
+        ("unix://user:p/w@/tmp/x", "unix://(not shown)"),
         ("valkey://localhost?password=p@ss", "valkey://(not shown)"),
         ("valkey://[", "valkey://(not shown)"),
         ("localhost", "(not shown)"),
@@ -555,9 +556,14 @@ def scrapy_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[
     return run
 
 
-@pytest.mark.parametrize("enabled", [BY_ADDON, BY_HAND], ids=["add-on", "by hand"])
 @pytest.mark.parametrize(
-    "arguments", [("crawl", "posts"), ("runspider", "project_of_test/spiders/posts.py")]
+    ("enabled", "arguments"),
+    [
+        (BY_ADDON, ("crawl", "posts")),
+        (BY_HAND, ("crawl", "posts")),
+        (BY_ADDON, ("runspider", "project_of_test/spiders/posts.py")),
+    ],
+    ids=["crawl, add-on", "crawl, by hand", "runspider, add-on"],
 )
 def test_wrong_settings_stop_scrapy(
     scrapy_command: Callable[..., subprocess.CompletedProcess[str]],
