@@ -161,7 +161,7 @@ class Shout(str):
     def __str__(self) -> str:
         return "no"
 
-    def strip(self, *_: Any) -> str:  # noqa: D102
+    def strip(self, *_: Any) -> str:
         return "no"
 
 
@@ -236,7 +236,7 @@ def test_kinds_differ() -> None:
 class NoOffset(tzinfo):
     """A time zone that knows no offset: such a datetime counts as naive."""
 
-    def utcoffset(self, _: datetime | None) -> None:  # noqa: D102
+    def utcoffset(self, _: datetime | None) -> None:
         return None
 
     tzname = dst = utcoffset
@@ -442,7 +442,7 @@ class Raising(Mapping[str, Any]):
 class NotATime(datetime):
     """Like pandas' NaT: a datetime by name only."""
 
-    def utcoffset(self) -> timedelta | None:  # noqa: D102
+    def utcoffset(self) -> timedelta | None:
         raise ValueError(SECRET)
 
 
