@@ -25,7 +25,7 @@ _DENIALS = (
     exceptions.AuthenticationWrongNumberOfArgsError,
     exceptions.NoPermissionError,
 )
-_DENIED_IN_SCRIPT = "ACL failure in script"
+_DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 _PASSING = ("CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN")  # first words of errors that a failover cures
 _WRITE_IT = "write valkey://user:password@host:6379/0, special characters percent-encoded"
 

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger import Ledger, split
 from scrapy_valkey_dedup.model import Answer, Key, Verdict
 from tests.clocked import Clock, clocked
 
@@ -239,6 +239,20 @@ class LedgerMachine(RuleBasedStateMachine):
         for post, is_seen in zip(POSTS, seen, strict=True):
             assert is_seen or not self.model.must_be_seen(post), "a post that was stored"
             assert not is_seen or self.model.may_be_seen(post), "a post that nobody stored"
+
+    @invariant()
+    def all_claims_are_where_they_should_be(self) -> None:
+        """No claim is lost, left over, or in other hands."""
+        if not hasattr(self, "model"):
+            return
+        names = self.raw.keys(f"vd1:{{{self.namespace}:*}}:c:*")
+        found = dict(zip(names, self.raw.mget(names) if names else [], strict=True))
+        expected = {}
+        for post, (run, _) in self.model.claims.items():
+            partition, rest = split(post)
+            name = f"vd1:{{{self.namespace}:{partition:02x}}}:c:{rest.decode()}"
+            expected[name.encode()] = run.encode()
+        assert found == expected
 
 
 class EvictingMachine(LedgerMachine):
