@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from scrapy.crawler import Crawler
 from scrapy.settings import BaseSettings
+from scrapy.utils.misc import load_object
 
-from scrapy_valkey_dedup.pipeline import DedupPipeline
+from scrapy_valkey_dedup.pipeline import DedupPipeline, spider_name
 from scrapy_valkey_dedup.settings import DedupSettings
 
 PIPELINE_PRIORITY = 100
@@ -26,7 +27,7 @@ class Addon:
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Addon:
         """Built by Scrapy."""
-        return cls(crawler.spider.name if crawler.spider else crawler.spidercls.name)
+        return cls(spider_name(crawler))
 
     def update_settings(self, settings: BaseSettings) -> None:
         """Checks all settings, and adds the components.
@@ -38,6 +39,14 @@ class Addon:
         if not DedupSettings.wanted(settings):
             return
         DedupSettings.parse(settings, self._spider)
-        settings.setdefault_in_component_priority_dict(
-            "ITEM_PIPELINES", DedupPipeline, PIPELINE_PRIORITY
-        )
+        placed = settings.getdict("ITEM_PIPELINES")
+        if not any(_is_ours(path) for path in placed):
+            settings.setdefault_in_component_priority_dict(
+                "ITEM_PIPELINES", DedupPipeline, PIPELINE_PRIORITY
+            )
+
+
+def _is_ours(path: object) -> bool:
+    """Whether the user has placed the pipeline, or one of his own that extends it."""
+    found = load_object(path)  # type: ignore[arg-type]
+    return isinstance(found, type) and issubclass(found, DedupPipeline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from itemadapter import ItemAdapter
 from scrapy import signals
@@ -31,6 +31,7 @@ from scrapy_valkey_dedup.stats import Stats
 _current: ContextVar[Claim] = ContextVar("scrapy_valkey_dedup_claim", default=NO_CLAIM)
 
 _sessions: WeakKeyDictionary[Crawler, Session] = WeakKeyDictionary()
+_piped: WeakSet[Session] = WeakSet()
 
 
 def current_claim() -> Claim:
@@ -42,6 +43,12 @@ def current_claim() -> Claim:
     returned ignores both.
     """
     return _current.get()
+
+
+def spider_name(crawler: Crawler) -> str:
+    """The spider's name, also while Scrapy has only its class."""
+    spider = crawler.spider or crawler.spidercls
+    return getattr(spider, "name", None) or crawler.spidercls.__name__
 
 
 def session_of(crawler: Crawler) -> Session:
@@ -60,8 +67,7 @@ def session_of(crawler: Crawler) -> Session:
             found = crawler.settings.get("TWISTED_REACTOR")
             cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
             raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
-        name = crawler.spider.name if crawler.spider else crawler.spidercls.name
-        settings = DedupSettings.parse(crawler.settings, name)
+        settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
         session = _sessions[crawler] = Session(settings, Stats(crawler.stats))
         crawler.signals.connect(session.spider_opened, signals.spider_opened)
         crawler.signals.connect(session.spider_closed, signals.spider_closed)
@@ -83,6 +89,12 @@ class DedupPipeline:
     def __init__(self, crawler: Crawler) -> None:
         self._crawler = crawler
         self._session = session_of(crawler)
+        if self._session in _piped:
+            cure = "leave one of them, a subclass counts"
+            raise SettingsError(
+                [f"ITEM_PIPELINES enables the deduplication pipeline twice: {cure}"]
+            )
+        _piped.add(self._session)
         self._settings = self._session.settings
         self._stats = Stats(crawler.stats)
         self._identifier = Identifier(self._settings)

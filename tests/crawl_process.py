@@ -22,7 +22,7 @@ from scrapy.exceptions import DropItem
 from scrapy.exporters import JsonLinesItemExporter
 from scrapy.settings import Settings
 
-from scrapy_valkey_dedup import current_claim
+from scrapy_valkey_dedup import DedupPipeline, current_claim
 
 HERE = "tests.crawl_process"
 
@@ -241,6 +241,10 @@ class MarkFirst:
         if not await self.client.sadd(self.crawler.spider.options["marked"], identifier(item)):
             raise DropItem("seen")
         return item
+
+
+class OwnPipeline(DedupPipeline):
+    """A user's pipeline that extends the plugin's."""
 
 
 class FailsToOpen:

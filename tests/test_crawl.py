@@ -207,6 +207,21 @@ def test_the_pipeline_can_be_enabled_by_hand(world: World) -> None:
     assert world.stored == {"1": 1, "2": 1}
 
 
+def test_a_pipeline_of_the_users_own_takes_the_place(world: World) -> None:
+    """A subclass placed by hand is left alone: the add-on does not put a second one beside it."""
+    pipelines = {f"{HERE}.OwnPipeline": 100, f"{HERE}.Store": 300}
+    world.crawl(world.site(pages_of([1, 1, 2])), ITEM_PIPELINES=pipelines)
+    assert world.stored == {"1": 1, "2": 1}
+
+
+def test_two_pipelines_are_refused(world: World) -> None:
+    """Two of them would wait for each other: the crawl does not start, and the message says why."""
+    pipelines = {f"{HERE}.OwnPipeline": 100, "scrapy_valkey_dedup.DedupPipeline": 110}
+    world.crawl(world.site(pages_of([1])), ITEM_PIPELINES=pipelines | {f"{HERE}.Store": 300})
+    assert "ITEM_PIPELINES enables the deduplication pipeline twice" in world.log
+    assert world.stored == {}
+
+
 def test_an_identity_function_decides(world: World) -> None:
     """VALKEY_DEDUP_IDENTITY names a function; None from it is a post without an identity."""
     stats = world.crawl(
