@@ -41,7 +41,8 @@ from itemadapter import ItemAdapter, is_item
 
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 from scrapy_valkey_dedup.normalise import normal_form
-from scrapy_valkey_dedup.settings import ClassRule, DedupSettings, FieldRule, field_rule
+from scrapy_valkey_dedup.rules import ClassRule, FieldRule, field_rule
+from scrapy_valkey_dedup.settings import DedupSettings
 
 logger = logging.getLogger(__name__)
 

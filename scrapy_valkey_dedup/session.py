@@ -25,9 +25,10 @@ from scrapy_valkey_dedup.model import (
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
-from scrapy_valkey_dedup.settings import DedupSettings, redacted
+from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.settling import Settling
 from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.urls import redacted
 
 if TYPE_CHECKING:
     from scrapy_valkey_dedup.embedded import EmbeddedServer

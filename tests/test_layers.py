@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats"},
+    {"normalise", "stats", "values"},
+    {"rules", "urls"},
     {"settings"},
     {"identity", "embedded", "feeds", "outage", "book"},
     {"client"},

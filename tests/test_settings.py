@@ -20,7 +20,9 @@ from scrapy.utils.spider import DefaultSpider
 
 from scrapy_valkey_dedup import Addon, DedupPipeline
 from scrapy_valkey_dedup.model import SettingsError
-from scrapy_valkey_dedup.settings import DedupSettings, field_rule, redacted
+from scrapy_valkey_dedup.rules import field_rule
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.urls import redacted
 
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}

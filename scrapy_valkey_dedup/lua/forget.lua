@@ -5,6 +5,9 @@
 -- Reply: the number of posts that were remembered.
 local live = generations(milliseconds())
 
+-- The endless generation begins anew under its old name if an eviction took it off the list.
+live[#live + 1] = {text = '0'}
+
 -- Any integer but the member itself will do: that a post to come has just this one is as likely as
 -- that it collides with any other. The first twelve digits tell the fillers of one bucket apart.
 local function fill(bucket, member)

@@ -1,0 +1,95 @@
+"""The rules of identity, as ``VALKEY_DEDUP_FIELDS`` and field metadata state them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from scrapy_valkey_dedup.normalise import Normaliser, compose
+from scrapy_valkey_dedup.values import decoded, loaded, text
+
+
+@dataclass(frozen=True)
+class FieldRule:
+    """One field of an identity: the way to its value, and what is done to the value."""
+
+    path: tuple[str, ...]
+    normalise: Normaliser | None = None
+
+    def __str__(self) -> str:
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True)
+class ClassRule:
+    """What identifies the items of one class: fields (None: not said), and the kind they are of."""
+
+    fields: tuple[FieldRule, ...] | None = None
+    kind: str | None = None
+
+
+def field_rule(rule: str) -> FieldRule:
+    """Parses ``"author.id"``, ``"url:url"``, ``"text:nfkc,casefold"``.
+
+    Raises:
+        ValueError: an empty name or an unknown normaliser.
+
+    """
+    path, colon, names = rule.partition(":")
+    steps = tuple(step.strip() for step in path.split("."))
+    if not all(steps):
+        raise ValueError(f"{rule!r} has an empty field name")
+    if not colon:
+        return FieldRule(steps)
+    return FieldRule(steps, compose([name.strip() for name in names.split(",")]))
+
+
+def _field_rules(value: Any) -> tuple[FieldRule, ...]:
+    if isinstance(value, str):
+        if ":" in value and "," in value:
+            raise ValueError(
+                "write a list: a comma between names cannot be told from one between normalisers"
+            )
+        value = value.split(",")
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError('write a list of field names such as ["platform", "post_id"]')
+    return tuple(field_rule(text(name)) for name in value)
+
+
+def _class_rule(value: Any) -> ClassRule:
+    if not isinstance(value, Mapping):
+        return ClassRule(_field_rules(value))
+    if unknown := sorted(set(value) - {"fields", "kind"}):
+        raise ValueError(f"{unknown[0]!r} is not known here; a class may have 'fields' and 'kind'")
+    listed = value.get("fields")
+    return ClassRule(
+        _field_rules(listed) if listed is not None else None,
+        text(value["kind"]) if "kind" in value else None,
+    )
+
+
+def _item_class(name: Any) -> type | None:
+    if name == "*":
+        return None
+    found = dict if name == "dict" else loaded(name)
+    if not isinstance(found, type):
+        raise ValueError(f"{name!r} is not a class")  # noqa: TRY004
+    return found
+
+
+def class_rules(value: Any) -> Mapping[type | None, ClassRule]:
+    """Parses the setting: the rule of each item class; None stands for any other class."""
+    value = decoded(value)
+    if value is None or value == "":
+        value = {}
+    if not isinstance(value, Mapping):
+        value = {"*": value}
+    rules = {}
+    for name, rule in value.items():
+        try:
+            rules[_item_class(name)] = _class_rule(rule)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"for the item class {name!r}: {error}") from error
+    return MappingProxyType(rules)

@@ -1,0 +1,96 @@
+"""Parsers of single values, as they stand in settings files and on command lines.
+
+Each returns the value, or raises a ``ValueError`` whose message is the cure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from scrapy.utils.misc import load_object
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_CENTURY = 100 * 365.25 * 86400
+
+
+def text(value: Any) -> str:
+    """A text that is not empty, stripped."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("write a text that is not empty")
+    return value.strip()
+
+
+def flag(value: Any) -> bool:
+    """True or False, in any spelling."""
+    word = str(value).strip().lower()
+    if word in ("1", "true"):
+        return True
+    if word in ("0", "false"):
+        return False
+    raise ValueError("write True or False")
+
+
+def choice(*known: str) -> Callable[[Any], str]:
+    """A parser that knows these words."""
+
+    def parse(value: Any) -> str:
+        if value in known:
+            return str(value)
+        close = difflib.get_close_matches(str(value).lower(), known, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"{hint}it knows " + ", ".join(repr(word) for word in known))
+
+    return parse
+
+
+def seconds(value: Any) -> float:
+    """A duration in seconds, from a number or a text such as "90d"."""
+    written = str(value).strip().lower()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", written, re.ASCII)
+    if isinstance(value, bool) or not match:
+        raise ValueError('write seconds, or a duration such as "45s", "30m", "12h", "90d"')
+    found = float(match[1]) * _SECONDS[match[2]]
+    if found > _CENTURY:
+        raise ValueError("that is more than a century; None is for ever where a setting allows it")
+    return found
+
+
+def duration(at_least: float) -> Callable[[Any], float]:
+    """A parser of durations, in seconds."""
+
+    def parse(value: Any) -> float:
+        found = seconds(value)
+        if found < at_least:
+            raise ValueError(f"it must be at least {at_least:g} seconds")
+        return found
+
+    return parse
+
+
+def retention(value: Any) -> float | None:
+    """A duration in seconds, or None: for ever."""
+    if value is None or str(value).strip().lower() == "none":
+        return None
+    return duration(1)(value)
+
+
+def decoded(value: Any) -> Any:
+    """Settings from the command line are texts: JSON, where it looks like it."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"it is not valid JSON: {error}") from error
+    return value
+
+
+def loaded(path: Any) -> Any:
+    """What an import path names; an object stays as it is."""
+    try:
+        return load_object(path)
+    except Exception as error:  # an import may run any code
+        raise ValueError(f"it cannot be imported: {error}") from error
