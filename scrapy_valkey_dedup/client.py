@@ -218,6 +218,12 @@ class Server:
                 self._trouble = error
             except exceptions.ValkeyError as error:
                 raise self._translated(error) from None
+            except DedupError:
+                raise
+            except Exception as error:
+                # A fault of valkey-py's own, or of ours: a question that failed all the same, and
+                # the outage policy is the better answer than a post that is not stored.
+                raise self._translated(error) from error
             await self._try_to_revive()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -34,7 +34,11 @@ class Outage:
             self._error = error
             self._began = monotonic()
             self._stats.count(Stats.OUTAGES)
-            logger.error("%s. Until it answers again, posts are stored unchecked.", error)
+            logger.error(
+                "%s. Until it answers again, posts are stored unchecked.",
+                error,
+                exc_info=error.__cause__,
+            )
 
     def answered(self) -> None:
         """A question was answered."""

@@ -312,9 +312,26 @@ def settings_of(job: Job) -> Settings:
     )
 
 
+def break_the_client() -> None:
+    """From the third exchange on valkey-py fails as it does in a cluster in trouble."""
+    from scrapy_valkey_dedup.client import Server
+
+    exchange, exchanges = Server._exchange, []
+
+    async def broken(self, commands):
+        exchanges.append(commands)
+        if len(exchanges) > 2:
+            raise AttributeError("a bare one")
+        return await exchange(self, commands)
+
+    Server._exchange = broken
+
+
 def crawl(job: Job) -> None:
     """Runs the crawl in this process and leaves ``result.json``: stats, or the error."""
     os.chdir(job.directory)
+    if job.options.get("faulty_client"):
+        break_the_client()
     process = AsyncCrawlerProcess(settings_of(job))
     crawler = process.create_crawler(Posts)
     process.crawl(crawler, job=job)
