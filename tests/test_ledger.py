@@ -368,6 +368,20 @@ async def test_forgetting_outlasts_an_eviction(
 
 
 @in_loop
+async def test_forgetting_outlasts_the_loss_of_the_list(
+    open_ledger: OpenLedger, inside: Inside
+) -> None:
+    """What is kept for ever is forgotten for ever, even if the list of generations was evicted."""
+    async with open_ledger(retention=None) as ledger:
+        await ledger.confirm_many(keys(1))
+        inside.raw.delete(*(name for name in inside.names() if name.endswith("}")))
+        assert await ledger.seen_many(keys(1)) == [False]
+        assert await ledger.forget_many(keys(1)) == 1
+        await ledger.confirm_many([crafted(1, partition=keys(1)[0][0] >> 2)])
+        assert await ledger.seen_many(keys(1)) == [False]
+
+
+@in_loop
 async def test_a_bucket_grows_into_all_levels(open_ledger: OpenLedger, inside: Inside) -> None:
     """Posts that share their whole path fill level after level; the last one takes what comes."""
     many = [crafted(number * 10**14, path=0o123456701) for number in range(LEVELS * CAPACITY + 9)]
@@ -599,6 +613,22 @@ async def test_a_duplicate_counts_from_now_if_it_is_to(
         assert answers == [SEEN if refresh else NEW] * 50
         clock.pass_(DAY * 1.5 + 1)
         assert await ledger.seen_many(keys(50)) == [False] * 50
+
+
+@in_loop
+async def test_a_duplicate_takes_no_second_place(open_ledger: OpenLedger, inside: Inside) -> None:
+    """Met again, a post moves to the new generation; only what a full bucket holds stays there."""
+    clock = inside.clock()
+    crowd = [crafted(7 * 10**18 + number * 10**6) for number in range(CAPACITY + 200)]
+    posts = [*keys(1000), *crowd]
+    async with on_clock(open_ledger(retention=DAY)) as ledger:
+        await ledger.confirm_many(posts)
+        for _ in range(8):
+            clock.pass_(0.9 * DAY)
+            assert await ledger.claim_many(posts) == [SEEN] * len(posts)
+            assert await ledger.seen_many(posts) == [True] * len(posts)
+            places = sum(inside.raw.scard(name) for name in inside.buckets())
+            assert places <= len(posts) + 2 * CAPACITY  # two older generations have a full bucket
 
 
 @in_loop

@@ -28,11 +28,19 @@ local function remember(post)
   add(generation_to_write(live, over, now, retention, step), post)
 end
 
-local function generation_of(post)
+local function find_in_all(post)
   for _, generation in ipairs(live) do
-    if holds(generation, post) then return generation end
+    local bucket = find(generation, post)
+    if bucket then return bucket, generation end
   end
   return nil
+end
+
+-- Moves a duplicate to the generation that is written now, which lasts longer: else what is met again
+-- and again would stand in every generation. Only a full bucket keeps its copy, to stay full.
+local function move(post, bucket)
+  remember(post)
+  if redis.call('SCARD', bucket) < CAPACITY then redis.call('SREM', bucket, member_of(post)) end
 end
 
 -- To record: the post counts as stored at once; only a claim of somebody else stands in the way.
@@ -57,9 +65,9 @@ end
 local replies = {}
 for i = FIRST_POST, #ARGV do
   local post = ARGV[i]
-  local generation = generation_of(post)
-  if generation then
-    if refresh and generation.ends < keep_until then remember(post) end
+  local bucket, generation = find_in_all(post)
+  if bucket then
+    if refresh and generation.ends < keep_until then move(post, bucket) end
     replies[#replies + 1] = SEEN
   else
     replies[#replies + 1] = acquire(post)

@@ -41,15 +41,15 @@ local function generations(now)
   return live, over
 end
 
--- Whether a generation holds the post. A full bucket is continued one level down.
-local function holds(generation, post)
+-- The bucket of a generation that holds the post, or nil. A full bucket is continued one level down.
+local function find(generation, post)
   local prefix, member = base .. ':' .. generation.text .. ':', member_of(post)
   for level = 1, LEVELS do
     local bucket = prefix .. path_of(post, level)
-    if redis.call('SISMEMBER', bucket, member) == 1 then return true end
-    if redis.call('SCARD', bucket) < CAPACITY then return false end
+    if redis.call('SISMEMBER', bucket, member) == 1 then return bucket end
+    if redis.call('SCARD', bucket) < CAPACITY then return nil end
   end
-  return false
+  return nil
 end
 
 -- The live generation that keeps a post for the retention and not much longer: its end lies between

@@ -7,7 +7,7 @@ local replies = {}
 for i = 1, #ARGV do
   replies[i] = 0
   for _, generation in ipairs(live) do
-    if holds(generation, ARGV[i]) then
+    if find(generation, ARGV[i]) then
       replies[i] = 1
       break
     end
