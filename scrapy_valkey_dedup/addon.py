@@ -40,7 +40,7 @@ class Addon:
             return
         DedupSettings.parse(settings, self._spider)
         placed = settings.getdict("ITEM_PIPELINES")
-        if not any(_is_ours(path) for path in placed):
+        if not any(_is_ours(path) for path, place in placed.items() if place is not None):
             settings.setdefault_in_component_priority_dict(
                 "ITEM_PIPELINES", DedupPipeline, PIPELINE_PRIORITY
             )

@@ -51,10 +51,17 @@ class Book:
         if stored:
             self._answer(key, Verdict.SEEN)
 
+    def tell_again(self, key: Key) -> bool:
+        """Enters a claim whose giving back is tried again; False if the post is asked for anew."""
+        if key in self:
+            return False
+        self._told[key] = False
+        return True
+
     def acknowledge(self, keys: Iterable[Key]) -> None:
-        """Valkey knows what became of these, or will not be told."""
+        """Valkey knows what became of these, or will not be told now."""
         for key in keys:
-            if self._told.pop(key) is False:
+            if self._told.pop(key, None) is False:
                 self._answer(key, Verdict.NEW)
 
     async def wait_for_twin(self, key: Key) -> Verdict:

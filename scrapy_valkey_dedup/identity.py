@@ -39,14 +39,13 @@ from uuid import UUID
 
 from itemadapter import ItemAdapter, is_item
 
-from scrapy_valkey_dedup.model import Key, UnkeyedError
+from scrapy_valkey_dedup.model import KEY_BYTES, Key, UnkeyedError
 from scrapy_valkey_dedup.normalise import normal_form
 from scrapy_valkey_dedup.rules import ClassRule, FieldRule, field_rule
 from scrapy_valkey_dedup.settings import DedupSettings
 
 logger = logging.getLogger(__name__)
 
-KEY_BYTES = 16
 _DEPTH = 50
 _SIZE = 32 * 2**20  # bytes; a list that holds itself twice on every level would have no end
 _DIGITS = 640  # CPython turns as many into text whatever its limit (str_digits_check_threshold)

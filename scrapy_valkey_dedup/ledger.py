@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any
 
 from scrapy_valkey_dedup.client import Argument, Script, ScriptCall, Server, command
-from scrapy_valkey_dedup.model import Answer, Key, LedgerRefusedError, Verdict
+from scrapy_valkey_dedup.model import KEY_BYTES, Answer, Key, LedgerRefusedError, Verdict
 
 LAYOUT = "1"
 PARTITIONS = 64
@@ -92,10 +92,10 @@ class Ledger:
         self._scripts = {name: _script(name) for name in names}
 
     async def open(self) -> None:
-        """Checks that the ledger in this namespace is of the layout that this version writes.
+        """Checks that this run may use the ledger, and that this version can read it.
 
         Raises:
-            LedgerRefusedError: it is of another.
+            LedgerRefusedError: a permission is missing, or the layout is another version's.
 
         """
         name = f"{self._root}:layout"
@@ -106,6 +106,16 @@ class Ledger:
                 f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
                 "or choose another VALKEY_DEDUP_NAMESPACE"
             )
+        await self._rehearse()
+
+    async def _rehearse(self) -> None:
+        """Claims and releases a post that nobody has: a missing permission shows now, not later."""
+        nobodys = [blake2b(self._run.encode(), digest_size=KEY_BYTES, person=b"vd1-run").digest()]
+        claiming = (*self._acquire, "", "")
+        calls = self._calls("claim", claiming, nobodys) + self._calls(
+            "release", (self._run,), nobodys
+        )
+        await self._server.run([call for call, _ in calls])
 
     async def claim_many(self, keys: Sequence[Key], dead: Iterable[str] = ()) -> list[Answer]:
         """Asks for posts; claims of the runs in ``dead`` may be taken over.

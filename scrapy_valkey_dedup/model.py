@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from scrapy.exceptions import DropItem
 
+KEY_BYTES = 16
 Key: TypeAlias = bytes
 """The identity of a post: 16 bytes, see :mod:`scrapy_valkey_dedup.identity`."""
 

@@ -22,6 +22,10 @@ class Outage:
         self._began = 0.0
         self._error: DedupError | None = None
 
+    def __bool__(self) -> bool:
+        """Whether there is one."""
+        return self._error is not None
+
     def check(self) -> None:
         """Raises what began the outage, if there is one."""
         if self._error is not None:

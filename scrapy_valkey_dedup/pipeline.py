@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from itemadapter import ItemAdapter
 from scrapy import signals
@@ -26,12 +26,51 @@ from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 
-# Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
-# context: so the claim is found even if a later pipeline has replaced the item.
-_current: ContextVar[Claim] = ContextVar("scrapy_valkey_dedup_claim", default=NO_CLAIM)
-
-_sessions: WeakKeyDictionary[Crawler, Session] = WeakKeyDictionary()
+_sessions: WeakKeyDictionary[Crawler, ref[Session]] = WeakKeyDictionary()
 _piped: WeakSet[Session] = WeakSet()
+
+
+class _Passage:
+    """An item's way through the pipelines, and the claim on it.
+
+    ``outer`` is the way of an item whose pipeline sends this one and waits for it.
+    """
+
+    __slots__ = ("claim", "ended", "outer")
+
+    def __init__(self, outer: _Passage | None) -> None:
+        self.claim = NO_CLAIM
+        self.ended = False
+        self.outer = outer
+
+
+# Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
+# context: so the claim is found even if a later pipeline has replaced the item. The context may
+# live on into the next item of the same worker, which may never come as far as this pipeline:
+# therefore an object that remembers that its item's way has ended.
+_current: ContextVar[_Passage | None] = ContextVar("scrapy_valkey_dedup_passage", default=None)
+
+
+def _passage() -> _Passage | None:
+    """The innermost that has not ended."""
+    passage = _current.get()
+    while passage is not None and passage.ended:
+        passage = passage.outer
+    return passage
+
+
+def _begin_passage() -> _Passage:
+    passage = _Passage(_passage())
+    _current.set(passage)
+    return passage
+
+
+def _end_passage() -> Claim:
+    passage = _passage()
+    if passage is None:
+        return NO_CLAIM
+    passage.ended = True
+    return passage.claim
 
 
 def current_claim() -> Claim:
@@ -42,7 +81,8 @@ def current_claim() -> Claim:
     be, stored. Where there is nothing to settle (an item without an identity) the claim that is
     returned ignores both.
     """
-    return _current.get()
+    passage = _passage()
+    return NO_CLAIM if passage is None else passage.claim
 
 
 def spider_name(crawler: Crawler) -> str:
@@ -61,15 +101,17 @@ def session_of(crawler: Crawler) -> Session:
     """
     if not DedupSettings.wanted(crawler.settings):
         raise NotConfigured("VALKEY_DEDUP_ENABLED is off")
-    session = _sessions.get(crawler)
+    known = _sessions.get(crawler)
+    session = known() if known is not None else None
     if session is None:
         if not is_asyncio_available():
             found = crawler.settings.get("TWISTED_REACTOR")
             cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
             raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
         settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
-        session = _sessions[crawler] = Session(settings, Stats(crawler.stats))
-        crawler.signals.connect(session.spider_opened, signals.spider_opened)
+        session = Session(settings, Stats(crawler.stats))
+        _sessions[crawler] = ref(session)  # the session leads to the crawler: it must not hold it
+        crawler.signals.connect(session.engine_started, signals.engine_started)
         crawler.signals.connect(session.spider_closed, signals.spider_closed)
         crawler.signals.connect(session.close, signals.engine_stopped)
     return session
@@ -98,11 +140,12 @@ class DedupPipeline:
         self._settings = self._session.settings
         self._stats = Stats(crawler.stats)
         self._identifier = Identifier(self._settings)
-        self._feeds = FeedWatch(crawler, self._stats)
         crawler.signals.connect(self._item_scraped, signals.item_scraped)
         crawler.signals.connect(self._item_failed, signals.item_dropped)
         crawler.signals.connect(self._item_failed, signals.item_error)
         if self._settings.confirm == "exported":
+            self._feeds = FeedWatch(crawler, self._stats)
+            crawler.signals.connect(self._feeds.slot_closed, signals.feed_slot_closed)
             crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
 
     @classmethod
@@ -112,18 +155,20 @@ class DedupPipeline:
 
     async def open_spider(self) -> None:
         """Connects to Valkey."""
+        if self._settings.confirm == "exported":
+            self._feeds.begin()
         await self._session.open()
 
     async def process_item(self, item: Any) -> Any:
         """Returns the item if it is to be stored."""
-        _current.set(NO_CLAIM)
+        passage = _begin_passage()
         key = self._identifier.key(item, self._crawler.spider)
         if key is None:
             return self._unkeyed(item)
         outcome = await self._session.claim(key)
         if isinstance(outcome, Verdict):
             return self._duplicate(item, outcome)
-        _current.set(outcome)
+        passage.claim = outcome
         return item
 
     def _unkeyed(self, item: Any) -> Any:
@@ -150,16 +195,16 @@ class DedupPipeline:
             fault = f"VALKEY_DEDUP_MARK_FIELD = {name!r}: the item has no such field; {cure}"
             raise SettingsError([fault]) from error
 
-    def _item_scraped(self, item: Any) -> None:
-        claim = _current.get()
+    def _item_scraped(self) -> None:
+        claim = _end_passage()
         mode = self._settings.confirm
         if mode == "exported":
-            self._await_feeds(claim, item)
+            self._await_feeds(claim)
         elif mode != "manual":
             claim.confirm()
 
-    def _await_feeds(self, claim: Claim, item: Any) -> None:
-        took = self._feeds.took(item)
+    def _await_feeds(self, claim: Claim) -> None:
+        took = self._feeds.took()
         if not claim.is_open:
             return
         if took is None:  # no feed is meant for it: the pipelines were its only storage
@@ -170,8 +215,7 @@ class DedupPipeline:
             claim.release()
 
     def _item_failed(self) -> None:
-        _current.get().release()
+        _end_passage().release()
 
     async def _feeds_closed(self) -> None:
-        self._session.settle_accepted(stored=self._feeds.all_stored())
-        await self._session.flush()
+        await self._session.settle_accepted(stored=self._feeds.all_stored())

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
-_RENEWED_AT_ONCE = 10_000
+_AT_ONCE = 10_000
 
 
 class Session:
@@ -55,7 +55,9 @@ class Session:
         self._server: Server | None = None
         self._heart: asyncio.Task[None] | None = None
         self._beat_number = 0
-        self._started = False
+        self._engine_started = False
+        self._opened: asyncio.Future[None] | None = None
+        self._closed = False
 
     # -- the beginning ---------------------------------------------------------------------------
 
@@ -67,6 +69,7 @@ class Session:
 
         """
         settings = self.settings
+        self._opened = asyncio.get_running_loop().create_future()
         try:
             url = settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None
@@ -83,10 +86,12 @@ class Session:
             )
             self._settling = Settling(self._ledger, self._book, self._stats, self._outage)
             await self._greet()
+            self._heart = asyncio.create_task(self._keep_beating())
         except BaseException:
             await self._disconnect()
             raise
-        self._heart = asyncio.create_task(self._keep_beating())
+        finally:
+            self._opened.set_result(None)
 
     async def _start_embedded(self) -> str:
         try:
@@ -128,8 +133,7 @@ class Session:
             self._book.enter(claim)
             try:
                 verdict = await self._ask(key)
-            except DedupError as error:
-                self._outage.failed(error)
+            except DedupError:
                 self._stats.count(Stats.UNCHECKED)
                 return claim
             except BaseException:
@@ -179,7 +183,11 @@ class Session:
         self._outage.check()
         self._stats.batch(len(questions))
         dead = {run for _, run in questions if run}
-        answers = await self._ledger.claim_many([key for key, _ in questions], dead)
+        try:
+            answers = await self._ledger.claim_many([key for key, _ in questions], dead)
+        except DedupError as error:
+            self._outage.failed(error)
+            raise
         self._outage.answered()
         self._stats.count_some(Stats.TAKEN_OVER, sum(answer.taken_over for answer in answers))
         return answers
@@ -187,7 +195,11 @@ class Session:
     async def _ask_beats(self, runs: Sequence[str]) -> list[bytes | None]:
         self._outage.check()
         distinct = list(dict.fromkeys(runs))
-        found = dict(zip(distinct, await self._ledger.beats(distinct), strict=True))
+        try:
+            found = dict(zip(distinct, await self._ledger.beats(distinct), strict=True))
+        except DedupError as error:
+            self._outage.failed(error)
+            raise
         return [found[run] for run in runs]
 
     # -- settling --------------------------------------------------------------------------------
@@ -196,30 +208,35 @@ class Session:
         """Every pipeline has accepted the item, and its storing comes later."""
         self._book.accept(claim)
 
-    def settle_accepted(self, *, stored: bool) -> None:
-        """Settles all claims that were accepted."""
-        for claim in self._book.claims:
-            if claim.accepted and stored:
+    async def settle_accepted(self, *, stored: bool) -> None:
+        """Settles all claims that were accepted, and delivers the news."""
+        accepted = [claim for claim in self._book.claims if claim.accepted]
+        for number, claim in enumerate(accepted, 1):
+            if stored:
                 claim.confirm()
-            elif claim.accepted:
+            else:
                 claim.release()
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # a long crawl has millions of them
+        await self.flush()
 
     def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
         self._settling.tell(claim.key, stored=stored)
 
-    def spider_opened(self) -> None:
-        """All components have started."""
-        self._started = True
+    def engine_started(self) -> None:
+        """All components have started: ``engine_stopped`` will come."""
+        self._engine_started = True
 
     async def spider_closed(self) -> None:
-        """Before Scrapy dumps its stats. Where a component failed to start no other end comes."""
-        if self._started:
+        """Before Scrapy dumps its stats. Of an engine that never started no other end comes."""
+        if self._engine_started:
             await self.flush()
+            self._stats.set_some(Stats.UNCONFIRMED, self._settling.unconfirmed)
         else:
             await self.close()
 
     async def flush(self) -> None:
-        """Delivers what is settled so far, within twice the deadline of one question."""
+        """Delivers what is settled so far; gives up when Valkey takes nothing any more."""
         if self._heart is not None:
             await self._beat()
             await self._settling.flush(2 * self.settings.timeout)
@@ -242,9 +259,13 @@ class Session:
         """Tells the others that this run lives; during an outage this finds out when it ends."""
         self._beat_number += 1
         try:
+            if self._outage:
+                await self._ledger.open()
             await self._ledger.beat(self._beat_number, self.settings.lease)
         except DedupError as error:
             self._outage.failed(error)
+        except Exception:
+            logger.exception("A heartbeat failed; the next is tried.")
         else:
             self._outage.answered()
             self._settling.retry()
@@ -253,8 +274,8 @@ class Session:
         """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
         keys = [claim.key for claim in self._book.claims]
         try:
-            for start in range(0, len(keys), _RENEWED_AT_ONCE):
-                await self._ledger.claim_many(keys[start : start + _RENEWED_AT_ONCE])
+            for start in range(0, len(keys), _AT_ONCE):
+                await self._ledger.claim_many(keys[start : start + _AT_ONCE])
         except DedupError as error:
             self._outage.failed(error)
 
@@ -262,6 +283,10 @@ class Session:
 
     async def close(self) -> None:
         """Releases what was never settled, delivers all news, leaves, and sums the run up."""
+        if self._opened is None or self._closed:
+            return
+        self._closed = True
+        await asyncio.wait([self._opened])  # another component may fail while this one connects
         if self._heart is None:
             return
         self._heart.cancel()
@@ -277,7 +302,7 @@ class Session:
         await self.flush()
         self._heart = None
         await self._settling.close()
-        self._stats.count_some(Stats.UNCONFIRMED, self._settling.unconfirmed)
+        self._stats.set_some(Stats.UNCONFIRMED, self._settling.unconfirmed)
         with contextlib.suppress(DedupError):
             self._outage.check()
             await self._ledger.leave()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Sequence
 
@@ -14,11 +13,11 @@ from scrapy_valkey_dedup.model import DedupError, Key
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.stats import Stats
 
-_KEPT = 1_000_000  # confirmations kept through an outage, about 200 MB
+_KEPT = 1_000_000  # settlements kept through an outage, about 200 MB
 
 
 class Settling:
-    """The way of settlements to Valkey. Confirmations that cannot be delivered are tried again."""
+    """The way of settlements to Valkey. What cannot be delivered is kept and tried again."""
 
     def __init__(self, ledger: Ledger, book: Book, stats: Stats, outage: Outage) -> None:
         self._ledger = ledger
@@ -26,7 +25,8 @@ class Settling:
         self._stats = stats
         self._outage = outage
         self._batcher: Batcher[tuple[Key, bool], None] = Batcher(self._deliver)
-        self._kept: deque[Key] = deque()
+        self._kept: deque[tuple[Key, bool]] = deque()
+        self._delivered = 0
         self.unconfirmed = 0
         """Posts that were stored and that Valkey has not acknowledged yet."""
 
@@ -38,14 +38,21 @@ class Settling:
 
     def retry(self) -> None:
         """Puts what could not be delivered on its way again."""
-        while self._kept:
-            self._batcher.tell((self._kept.popleft(), True))
+        kept, self._kept = self._kept, deque()
+        for key, stored in kept:
+            if stored or self._book.tell_again(key):
+                self._batcher.tell((key, stored))
 
-    async def flush(self, within: float) -> None:
-        """Returns when all is delivered that can be, or after so many seconds."""
+    async def flush(self, patience: float) -> None:
+        """Returns when all is delivered, or when nothing was for ``patience`` seconds."""
         self.retry()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._batcher.drain(), within)
+        while True:
+            before = self._delivered
+            try:
+                return await asyncio.wait_for(self._batcher.drain(), patience)
+            except asyncio.TimeoutError:
+                if self._delivered == before:
+                    return None
 
     async def close(self) -> None:
         """Ends the work; what is not delivered by now is not."""
@@ -54,24 +61,24 @@ class Settling:
     async def _deliver(self, news: Sequence[tuple[Key, bool]]) -> Sequence[None]:
         stored = [key for key, was_stored in news if was_stored]
         not_stored = [key for key, was_stored in news if not was_stored]
-        self._stats.batch(len(news))
         try:
             self._outage.check()
+            self._stats.batch(len(news))
             await self._ledger.settle_many(stored, not_stored)
         except DedupError as error:
             self._outage.failed(error)
-            # A claim that is not given back dies with this run; who waits for it need not.
-            self._book.acknowledge(not_stored)
-            self._keep(stored)
+            self._keep(news)
         else:
             self._outage.answered()
             self._book.acknowledge(key for key, _ in news)
+            self._delivered += len(news)
             self.unconfirmed -= len(stored)
             self._stats.settled(len(stored), len(not_stored))
         return [None] * len(news)
 
-    def _keep(self, stored: Sequence[Key]) -> None:
+    def _keep(self, news: Sequence[tuple[Key, bool]]) -> None:
         """Keeps them for the next try; the oldest go where there are too many."""
-        self._kept.extend(stored)
+        self._book.acknowledge(key for key, was_stored in news if not was_stored)
+        self._kept.extend(news)
         while len(self._kept) > _KEPT:
-            self._book.acknowledge([self._kept.popleft()])
+            self._book.acknowledge([self._kept.popleft()[0]])

@@ -12,6 +12,7 @@ class Collector(Protocol):
     """What of Scrapy's stats collector is used here."""
 
     def inc_value(self, key: str, count: int = 1) -> None: ...  # noqa: D102
+    def set_value(self, key: str, value: Any) -> None: ...  # noqa: D102
     def get_value(self, key: str, default: Any = None) -> Any: ...  # noqa: D102
     def get_stats(self) -> dict[str, Any]: ...  # noqa: D102
 
@@ -49,6 +50,11 @@ class Stats:
         if number:
             self.count(name, number)
 
+    def set_some(self, name: str, number: int) -> None:
+        """Sets a number that may still change; never makes a stat of nothing."""
+        if number or self._collector.get_value(name):
+            self._collector.set_value(name, number)
+
     def batch(self, keys: int) -> None:
         """One round trip that served so many keys."""
         self.count(self.BATCHES)
@@ -59,11 +65,10 @@ class Stats:
         self.count_some(self.CONFIRMED, confirmed)
         self.count_some(self.RELEASED, released)
 
-    def feeds(self, outcome: str) -> int:
-        """How many files the feed exporter has stored (``"success"``) or not (``"failed"``)."""
-        prefix = f"feedexport/{outcome}_count/"
-        stats = self._collector.get_stats()
-        return sum(value for name, value in stats.items() if name.startswith(prefix))
+    def feeds_failed(self) -> int:
+        """How many files the feed exporter could not store."""
+        stats = self._collector.get_stats().items()
+        return sum(value for name, value in stats if name.startswith("feedexport/failed_count/"))
 
     def summary(self) -> str:
         """One sentence for the end of a run; parts that count nothing are left out."""
