@@ -12,13 +12,14 @@ import os
 import random
 import sqlite3
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
-from scrapy.exceptions import DropItem
+from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.exporters import JsonLinesItemExporter
 from scrapy.settings import Settings
 
@@ -163,7 +164,7 @@ def create_table(connection: sqlite3.Connection) -> None:
 
 
 class ManualStore(Store):
-    """Stores in batches and confirms each claim itself; ``options["forget_every"]`` loses some."""
+    """Stores in batches and settles each claim itself."""
 
     def open_spider(self):
         super().open_spider()
@@ -217,6 +218,49 @@ class DropFirst:
         return item
 
 
+class Parent:
+    """A later pipeline that sends an item of its own for each, and waits until it is stored."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        pipeline = cls()
+        pipeline.crawler = crawler
+        return pipeline
+
+    async def process_item(self, item):
+        if not str(item.post_id).startswith("child"):
+            child = Post(f"child of {item.post_id}")
+            await self.crawler.engine.scraper.start_itemproc_async(child, response=None)
+        return item
+
+
+class Blocker:
+    """A later pipeline that blocks the event loop now and then."""
+
+    seen = 0
+
+    def process_item(self, item):
+        self.seen += 1
+        if self.seen % 100 == 0:
+            time.sleep(0.5)
+        return item
+
+
+class WaitsToDrop:
+    """A later pipeline that drops when the test says so."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        pipeline = cls()
+        pipeline.crawler = crawler
+        return pipeline
+
+    async def process_item(self, item):
+        while not (Path(self.crawler.spider.job.directory) / "drop").exists():
+            await asyncio.sleep(0.02)
+        raise DropItem("when told")
+
+
 class Replacer:
     """A later pipeline that hands on another object, of another type."""
 
@@ -250,9 +294,25 @@ class OwnPipeline(DedupPipeline):
 class FailsToOpen:
     """A pipeline that cannot start, some time after the others have."""
 
+    delay = 0.3
+
+    async def open_spider(self):
+        await asyncio.sleep(self.delay)
+        raise OSError("cannot open")
+
+
+class FailsAtOnce(FailsToOpen):
+    """A pipeline that cannot start, while the others are still at it."""
+
+    delay = 0
+
+
+class ClosesAtOpen:
+    """A pipeline that closes the spider before it is open."""
+
     async def open_spider(self):
         await asyncio.sleep(0.3)
-        raise OSError("cannot open")
+        raise CloseSpider("cannot open")
 
 
 class BrokenStorage:
@@ -269,6 +329,17 @@ class BrokenStorage:
     def store(self, file):
         file.close()
         raise OSError("the bucket is gone")
+
+
+class FirstTen:
+    """A feed's filter that counts."""
+
+    def __init__(self, feed_options):
+        self.seen = 0
+
+    def accepts(self, item):
+        self.seen += 1
+        return self.seen <= 10
 
 
 class PickyExporter(JsonLinesItemExporter):

@@ -205,3 +205,62 @@ def test_mark_needs_a_field_that_the_item_has(world: World) -> None:
     assert "VALKEY_DEDUP_MARK_FIELD = 'again': the item has no such field" in world.log
     assert world.stored == {"1": 1}
     world.assert_settled()
+
+
+@pytest.mark.parametrize("mode", ["manual", "exported"])
+def test_a_drop_before_the_pipeline_touches_no_other_claim(world: World, mode: str) -> None:
+    """An item that is dropped before it came here does not release the claim of the one before."""
+    store = "ManualStore" if mode == "manual" else "Store"
+    pipelines = {f"{HERE}.Dropper": 50, f"{HERE}.{store}": 300}
+    changes: dict[str, Any] = {"VALKEY_DEDUP_CONFIRM": mode, "ITEM_PIPELINES": pipelines}
+    if mode == "exported":
+        changes["FEEDS"] = feed(world)
+    odd = [post for post in POSTS if post % 2]
+    site = world.site(pages_of(POSTS, size=50))
+    world.crawl(site, drop=odd, CONCURRENT_ITEMS=2, **changes)
+    kept = {post for post in EVERY_POST if int(post) % 2 == 0}
+    assert set(world.stored) == kept
+    assert world.remembered(POSTS) == kept
+    world.assert_settled()
+
+
+def test_items_sent_by_a_pipeline_have_claims_of_their_own(world: World) -> None:
+    """A pipeline that sends an item of its own and waits for it leaves both claims in order."""
+    pipelines = {f"{HERE}.Parent": 200, f"{HERE}.Store": 300}
+    site = world.site(pages_of(range(20)))
+    stats = world.crawl(site, ITEM_PIPELINES=pipelines)
+    assert stats["dedup/items/confirmed"] == 40
+    assert "dedup/items/released" not in stats
+    world.crawl(site, ITEM_PIPELINES=pipelines)
+    assert set(world.stored.values()) == {1}
+    assert len(world.stored) == 40
+
+
+def test_exported_is_not_fooled_by_an_empty_feed(world: World) -> None:
+    """With "exported" an empty feed that was stored does not stand in for one that was not."""
+    feeds = feed(world, "empty.jl", item_classes=[f"{HERE}.PostItem"])
+    feeds |= feed(world, "unfinished.csv", format="unfinished")
+    stats = world.crawl(
+        world.site(pages_of(POSTS)),
+        VALKEY_DEDUP_CONFIRM="exported",
+        FEEDS=feeds,
+        FEED_EXPORTERS={"unfinished": f"{HERE}.UnfinishedExporter"},
+    )
+    assert stats["dedup/items/released"] == 50
+    assert "dedup/items/confirmed" not in stats
+
+
+def test_exported_needs_every_feed_to_be_open(world: World) -> None:
+    """With "exported" a feed that could not be opened keeps all posts free."""
+    feeds = feed(world) | {str(world.directory / "%(nonsense)s.jl"): {"format": "jsonlines"}}
+    stats = world.crawl(world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="exported", FEEDS=feeds)
+    assert stats["dedup/items/released"] == 50
+    assert world.remembered(POSTS) == set()
+
+
+def test_exported_asks_a_filter_once(world: World) -> None:
+    """With "exported" a filter that counts its items lets as many through as without the plugin."""
+    feeds = feed(world, item_filter=f"{HERE}.FirstTen")
+    stats = world.crawl(world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="exported", FEEDS=feeds)
+    assert len(exported(world.directory)) == 10
+    assert stats["dedup/items/confirmed"] == 50

@@ -16,7 +16,7 @@ from scrapy.settings import Settings
 from scrapy_valkey_dedup.identity import _DEPTH, _DIGITS, _SIZE, _WARNINGS, Identifier
 from scrapy_valkey_dedup.model import Claim
 from scrapy_valkey_dedup.normalise import NORMALISERS
-from scrapy_valkey_dedup.pipeline import _current
+from scrapy_valkey_dedup.pipeline import _begin_passage
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 from tests.item_forms import key
 
@@ -129,7 +129,8 @@ def test_the_storage_that_confirms(*, works: bool) -> None:
                 raise OSError
 
     def process(number: int) -> None:
-        _current.set(Claim(b"%d" % number, lambda claim, ok: settled.update({claim.key: ok})))
+        claim = Claim(b"%d" % number, lambda claim, ok: settled.update({claim.key: ok}))
+        _begin_passage().claim = claim
         storage.process_item(number)
 
     storage = Storage()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from tests.conftest import World
+from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
 
 POSTS = range(2000)
@@ -108,3 +110,66 @@ def test_a_fault_in_the_client_costs_no_post(world: World) -> None:
     assert world.log.count(BEGIN) == 1
     assert "Traceback" in world.log
     assert "AttributeError: a bare one" in world.log
+
+
+def test_a_pause_of_the_crawl_is_no_outage(world: World) -> None:
+    """A crawl that was suspended for longer than TIMEOUT does not blame Valkey, and asks on."""
+    posts = range(1000)
+    site = world.site(pages_of(posts))
+    crawls = [world.start(site, seed=seed, **QUICK | {"delay": 0.05}) for seed in (1, 2)]
+    wait_until(lambda: len(world.stored) > 100)
+    for _ in range(3):
+        crawls[0].signal(signal.SIGSTOP)
+        began = time.monotonic()
+        wait_until(lambda began=began: time.monotonic() - began > 2 * QUICK["VALKEY_DEDUP_TIMEOUT"])
+        known = len(world.stored)
+        crawls[0].signal(signal.SIGCONT)
+        wait_until(lambda known=known: len(world.stored) >= min(known + 20, 1000))
+    stats = [crawl.wait() for crawl in crawls]
+    assert [found.get("dedup/valkey/outages", 0) for found in stats] == [0, 0]
+    assert world.stored == dict.fromkeys({str(post) for post in posts}, 1)
+
+
+def test_a_blocked_loop_is_no_outage(world: World) -> None:
+    """A pipeline that blocks the event loop for longer than TIMEOUT does not stop the questions."""
+    pipelines = {f"{HERE}.Store": 300, f"{HERE}.Blocker": 310}
+    stats = world.crawl(
+        world.site(pages_of(range(300))), ITEM_PIPELINES=pipelines, VALKEY_DEDUP_TIMEOUT=0.2
+    )
+    assert "dedup/valkey/outages" not in stats
+    assert stats["dedup/items/confirmed"] == 300
+
+
+def test_a_release_during_an_outage_is_made_up_for(fragile: World) -> None:
+    """A claim that could not be given back while Valkey was away is given back afterwards."""
+    pipelines = {f"{HERE}.WaitsToDrop": 200, f"{HERE}.Store": 300}
+    crawl = fragile.start(
+        fragile.site(pages_of([7])), ITEM_PIPELINES=pipelines, linger=True, **QUICK
+    )
+    wait_until(lambda: fragile.claims)
+    directory = Path(crawl.job.directory)
+    os.kill(fragile.server.pid, signal.SIGSTOP)
+    try:
+        (directory / "drop").touch()
+        wait_until(lambda: BEGIN in crawl.log)
+    finally:
+        os.kill(fragile.server.pid, signal.SIGCONT)
+    wait_until(lambda: not fragile.claims)
+    (directory / "go").touch()
+    assert crawl.wait()["dedup/items/released"] == 1
+    fragile.assert_settled()
+
+
+def test_a_missing_permission_stops_the_crawl(tmp_path: Path) -> None:
+    """A user who may not run scripts is told at the start, with the cure."""
+    user = "user", "spider", "on", "nopass", "~*", "+@all", "-evalsha"
+    with ValkeyServer("--" + user[0], *user[1:], port=free_port()) as server:
+        world = World(server.url.replace("://", "://spider:any@"), "denied", tmp_path)
+        try:
+            crawl = world.start(world.site(pages_of(range(20))))
+            crawl.process.join(30)
+            assert "refuses" in crawl.log
+            assert "permissions" in crawl.log
+            assert world.stored == {}
+        finally:
+            world.close()

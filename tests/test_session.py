@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +15,7 @@ from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
+from scrapy_valkey_dedup import DedupPipeline
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import Claim, Verdict
 from scrapy_valkey_dedup.session import Session
@@ -152,9 +155,10 @@ def test_long_claims_are_renewed(
 
 
 @pytest.mark.parametrize("embedded", [True, False])
-def test_a_failed_start_leaves_nothing(world: World, embedded: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("pipeline", ["FailsToOpen", "FailsAtOnce", "ClosesAtOpen"])
+def test_a_failed_start_leaves_nothing(world: World, pipeline: str, embedded: bool) -> None:  # noqa: FBT001
     """If another component fails to start, heartbeat and embedded server end with the crawl."""
-    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{HERE}.FailsToOpen": 300}}
+    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{HERE}.{pipeline}": 300}}
     ledger = world.directory / "ledger"
     if embedded:
         changes |= {"VALKEY_DEDUP_URL": None, "VALKEY_DEDUP_DATA_DIR": str(ledger)}
@@ -163,3 +167,40 @@ def test_a_failed_start_leaves_nothing(world: World, embedded: bool) -> None:  #
     assert not (ledger / "valkey.sock").exists()
     if not embedded:
         world.assert_settled()
+
+
+def test_a_long_flush_goes_on_while_it_makes_progress(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """What takes longer than the deadline of one question is delivered all the same."""
+    keys = [number.to_bytes(16, "big") for number in range(20_000)]
+
+    async def check() -> None:
+        async with open_session(timeout=0.1) as session:
+            deliver = session._settling._ledger.settle_many
+
+            async def slowly(*news: Any) -> None:
+                await asyncio.sleep(0.05)
+                await deliver(*news)
+
+            session._settling._ledger.settle_many = slowly
+            for claim in [await session.claim(key) for key in keys]:
+                session.accept(claim)
+            await session.settle_accepted(stored=True)
+            assert session._settling.unconfirmed == 0
+
+    asyncio.run(check())
+
+
+def test_sessions_end_with_their_crawlers() -> None:
+    """A process that runs one crawl after another does not keep the crawlers."""
+    settings = {"ITEM_PIPELINES": {"scrapy_valkey_dedup.DedupPipeline": 100}}
+
+    async def build() -> weakref.ref[Any]:
+        crawler = get_crawler(settings_dict=settings)
+        DedupPipeline.from_crawler(crawler)
+        return weakref.ref(crawler)
+
+    kept = asyncio.run(build())
+    gc.collect()
+    assert kept() is None
