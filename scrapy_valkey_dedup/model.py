@@ -11,7 +11,7 @@ from scrapy.exceptions import DropItem
 
 KEY_BYTES = 16
 Key: TypeAlias = bytes
-"""The identity of a post: 16 bytes, see :mod:`scrapy_valkey_dedup.identity`."""
+"""The identity of a post: 16 bytes, see :mod:`scrapy_valkey_dedup.encoding`."""
 
 
 class Verdict(Enum):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.client import Server, command
-from scrapy_valkey_dedup.identity import digest
+from scrapy_valkey_dedup.encoding import digest
 from scrapy_valkey_dedup.ledger import Ledger, tag
 from tests import crawl_process
 from tests.crawl_process import Job

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_valkey_dedup.identity import _DEPTH, _DIGITS, _SIZE, _WARNINGS, Identifier
+from scrapy_valkey_dedup.encoding import _DEPTH, _DIGITS, _SIZE
+from scrapy_valkey_dedup.identity import _WARNINGS, Identifier
 from scrapy_valkey_dedup.model import Claim
 from scrapy_valkey_dedup.normalise import NORMALISERS
 from scrapy_valkey_dedup.pipeline import _begin_passage

@@ -22,7 +22,8 @@ from uuid import UUID
 
 import pytest
 
-from scrapy_valkey_dedup.identity import KEY_BYTES, _encode, digest
+from scrapy_valkey_dedup.encoding import digest, encode
+from scrapy_valkey_dedup.model import KEY_BYTES
 from scrapy_valkey_dedup.normalise import NORMALISERS
 from tests.item_forms import FORMS, class_of, key, post
 
@@ -102,7 +103,7 @@ def test_golden_items(case: dict[str, Any]) -> None:
 
 def test_golden_keys_cover_everything() -> None:
     """Every type of the encoding and every normaliser is pinned, and no two cases are alike."""
-    letters = {chr(_encode(untagged(case["values"])[0], 0)[0]) for case in GOLDEN["values"]}
+    letters = {chr(encode(untagged(case["values"])[0], 0)[0]) for case in GOLDEN["values"]}
     assert letters == set("tbrydnlsm")
     assert {case["normaliser"] for case in GOLDEN["normalisers"]} == set(NORMALISERS)
     cases = [case for group in ("values", "normalisers", "items") for case in GOLDEN[group]]

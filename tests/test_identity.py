@@ -20,7 +20,8 @@ import scrapy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_valkey_dedup.identity import KEY_BYTES, _encode, digest
+from scrapy_valkey_dedup.encoding import digest, encode
+from scrapy_valkey_dedup.model import KEY_BYTES
 from scrapy_valkey_dedup.normalise import NORMALISERS
 from tests.item_forms import FORMS, class_of, identifier, key, post
 
@@ -104,7 +105,7 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_no_two_identities_share_an_encoding(value: Any) -> None:
     """An encoding can be read back, so no other identity has it."""
-    code = _encode(value, 0)
+    code = encode(value, 0)
     assert read(code) == (canonical(value), len(code))
 
 

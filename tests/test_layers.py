@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
     {"normalise", "stats", "values"},
-    {"rules", "urls"},
+    {"rules", "urls", "encoding"},
     {"settings"},
     {"identity", "embedded", "feeds", "outage", "book"},
     {"client"},
