@@ -34,7 +34,7 @@ layers: $(READY)
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 bench-sanity: $(READY)
-	$(BIN)/python -m bench.memory --posts 200000
+	$(BIN)/python -m bench.memory --posts 1000000
 	$(BIN)/python -m bench.crawl --posts 8000 --rounds 1
 
 $(READY): pyproject.toml
