@@ -21,7 +21,7 @@ from scrapy_valkey_dedup.model import Claim, Verdict
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
-from tests.conftest import World
+from tests.conftest import SCRAPY_VERSION, World
 from tests.crawl_process import HERE
 from tests.crawls import claims, heartbeats, pages_of
 
@@ -192,6 +192,7 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
     asyncio.run(check())
 
 
+@pytest.mark.skipif(SCRAPY_VERSION < (2, 15), reason="Scrapy 2.14 needs a reactor to be installed")
 def test_sessions_end_with_their_crawlers() -> None:
     """A process that runs one crawl after another does not keep the crawlers."""
     settings = {"ITEM_PIPELINES": {"scrapy_valkey_dedup.DedupPipeline": 100}}
