@@ -2,42 +2,67 @@
 
 ``python -m bench.site PORT PAGES POSTS`` serves so many pages of so many posts each. ``/N`` is
 page N, a JSON list of posts; every byte of it is made before the first request.
+
+With ``--lists`` it is a site to follow links in: ``/list/N`` is a list that links to pages, list by
+list, and every page links to ``--links`` others that chance chose, the same in each run. A page is
+then a JSON object of ``posts`` and ``links``. ``/counts`` tells how often each was asked for.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
+import random
+from collections import Counter
+from typing import Any
 
 _TEXT = (
     "A post of some length, as people write them, with a few words to say and no more than that. "
 )
+_SEED = 3
 
 
-def page(number: int, posts: int) -> bytes:
-    """The HTTP response for a page."""
-    first = number * posts
-    body = json.dumps(
-        [
-            {
-                "post_id": 10**15 + i,
-                "platform": "bench",
-                "author": f"user{i % 97}",
-                "text": _TEXT * 2,
-            }
-            for i in range(first, first + posts)
-        ]
-    ).encode()
+def response(content: object) -> bytes:
+    """The HTTP response that carries it as JSON."""
+    body = json.dumps(content).encode()
     head = (
         f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
 
+def posts_of(number: int, posts: int) -> list[dict[str, Any]]:
+    """The posts of a page."""
+    first = number * posts
+    return [
+        {"post_id": 10**15 + i, "platform": "bench", "author": f"user{i % 97}", "text": _TEXT * 2}
+        for i in range(first, first + posts)
+    ]
+
+
+def plain_site(pages: int, posts: int) -> dict[str, bytes]:
+    """Pages without links: each path and its response."""
+    return {f"/{number}": response(posts_of(number, posts)) for number in range(pages)}
+
+
+def linked_site(pages: int, posts: int, links: int, lists: int, listed: int) -> dict[str, bytes]:
+    """Lists and pages with links: each path and its response."""
+    chance = random.Random(_SEED)
+    site = {}
+    for number in range(pages):
+        others = [other for other in chance.sample(range(pages), links + 1) if other != number]
+        content = {"posts": posts_of(number, posts), "links": others[:links]}
+        site[f"/{number}"] = response(content)
+    for number in range(lists):
+        on_list = range(number * listed, min((number + 1) * listed, pages))
+        site[f"/list/{number}"] = response({"posts": [], "links": list(on_list)})
+    return site
+
+
 class _Protocol(asyncio.Protocol):
-    def __init__(self, pages: list[bytes]) -> None:
-        self._pages = pages
+    def __init__(self, site: dict[str, bytes], counts: Counter[str], delay: float) -> None:
+        self._site, self._counts, self._delay = site, counts, delay
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,17 +73,42 @@ class _Protocol(asyncio.Protocol):
         self._received += data
         while b"\r\n\r\n" in self._received:
             request, _, self._received = self._received.partition(b"\r\n\r\n")
-            self._transport.write(self._pages[int(request.split(b" ", 2)[1].lstrip(b"/"))])
+            self._answer(request.split(b" ", 2)[1].decode())
+
+    def _answer(self, path: str) -> None:
+        if path == "/counts":
+            self._transport.write(response(self._counts))
+            return
+        self._counts[path] += 1
+        if self._delay:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._delay, self._transport.write, self._site[path])
+        else:
+            self._transport.write(self._site[path])
 
 
-async def _main(port: int, pages: int, posts: int) -> None:
-    ready = [page(number, posts) for number in range(pages)]
+async def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("pages", type=int)
+    parser.add_argument("posts", type=int, help="on a page")
+    parser.add_argument("--delay", type=float, default=0, help="milliseconds before each answer")
+    parser.add_argument("--links", type=int, default=0, help="on a page, to other pages")
+    parser.add_argument("--lists", type=int, default=0)
+    parser.add_argument("--listed", type=int, default=0, help="pages on a list")
+    given = parser.parse_args()
+    site = (
+        linked_site(given.pages, given.posts, given.links, given.lists, given.listed)
+        if given.lists
+        else plain_site(given.pages, given.posts)
+    )
+    counts: Counter[str] = Counter()
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Protocol(ready), "127.0.0.1", port
+        lambda: _Protocol(site, counts, given.delay / 1000), "127.0.0.1", given.port
     )
     print("ready", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(*map(int, sys.argv[1:4])))
+    asyncio.run(_main())
