@@ -3,7 +3,17 @@
 from scrapy_valkey_dedup.addon import Addon
 from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePost
 from scrapy_valkey_dedup.pipeline import DedupPipeline, current_claim
+from scrapy_valkey_dedup.requests import DupeFilter, RequestDedupMiddleware
 
 __version__ = "0.1.0"
 
-__all__ = ["Addon", "Claim", "DedupError", "DedupPipeline", "DuplicatePost", "current_claim"]
+__all__ = [
+    "Addon",
+    "Claim",
+    "DedupError",
+    "DedupPipeline",
+    "DupeFilter",
+    "DuplicatePost",
+    "RequestDedupMiddleware",
+    "current_claim",
+]

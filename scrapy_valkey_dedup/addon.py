@@ -6,15 +6,19 @@ from scrapy.crawler import Crawler
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
-from scrapy_valkey_dedup.pipeline import DedupPipeline, spider_name
+from scrapy_valkey_dedup.pipeline import DedupPipeline
+from scrapy_valkey_dedup.registry import spider_name
+from scrapy_valkey_dedup.requests import DupeFilter, RequestDedupMiddleware
 from scrapy_valkey_dedup.settings import DedupSettings
 
 PIPELINE_PRIORITY = 100
 """Before any storage: project templates place theirs at 300."""
+MIDDLEWARE_PRIORITY = 10
+"""Closest to the engine: Scrapy's own begin at 25."""
 
 
 class Addon:
-    """Enables the item pipeline where the user has not placed it already.
+    """Enables item pipeline and request filter where the user has not placed them already.
 
     .. code-block:: python
 
@@ -39,14 +43,19 @@ class Addon:
         if not DedupSettings.wanted(settings):
             return
         DedupSettings.parse(settings, self._spider)
-        placed = settings.getdict("ITEM_PIPELINES")
-        if not any(_is_ours(path) for path, place in placed.items() if place is not None):
-            settings.setdefault_in_component_priority_dict(
-                "ITEM_PIPELINES", DedupPipeline, PIPELINE_PRIORITY
-            )
+        _place(settings, "ITEM_PIPELINES", DedupPipeline, PIPELINE_PRIORITY)
+        for role in ("DOWNLOADER_MIDDLEWARES", "SPIDER_MIDDLEWARES"):
+            _place(settings, role, RequestDedupMiddleware, MIDDLEWARE_PRIORITY)
+        settings.set("DUPEFILTER_CLASS", DupeFilter, "addon")
 
 
-def _is_ours(path: object) -> bool:
-    """Whether the user has placed the pipeline, or one of his own that extends it."""
+def _place(settings: BaseSettings, name: str, component: type, priority: int) -> None:
+    """Adds a component, unless the user has placed it, or one of his own that extends it."""
+    placed = settings.getdict(name)
+    if not any(_extends(path, component) for path, place in placed.items() if place is not None):
+        settings.setdefault_in_component_priority_dict(name, component, priority)
+
+
+def _extends(path: object, component: type) -> bool:
     found = load_object(path)  # type: ignore[arg-type]
-    return isinstance(found, type) and issubclass(found, DedupPipeline)
+    return isinstance(found, type) and issubclass(found, component)

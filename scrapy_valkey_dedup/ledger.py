@@ -29,6 +29,7 @@ STEPS_IN_RETENTION = 2
 """A generation begins every half of the retention. Quarters would hold a post 12 % shorter on
 average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
 
+IDLE = "idle"
 _CLAIM_LIFETIME = 86400.0
 _REPLY_LIFETIME = 60.0  # as long as a question whose reply was lost may be put again
 _ANSWERS = {
@@ -74,14 +75,21 @@ class Ledger:
         refresh: bool = True,
         record: bool = False,
         claim_lifetime: float = _CLAIM_LIFETIME,
+        shelf: str = "",
     ) -> None:
-        """With ``record`` a claim counts as confirmed at once. ``retention`` None is for ever."""
+        """With ``record`` a claim counts as confirmed at once. ``retention`` None is for ever.
+
+        A ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
+        of the namespace.
+        """
         self.claim_lifetime = claim_lifetime
         self._server = server
         self._run = run
         root = tag(namespace)
         self._root = f"vd1:{{{root}}}"
-        self._partitions = [f"vd1:{{{root}:{number:02x}}}" for number in range(PARTITIONS)]
+        # A namespace's tag has no plus sign, so a shelf is no other namespace's.
+        part = f"{root}+{shelf}" if shelf else root
+        self._partitions = [f"vd1:{{{part}:{number:02x}}}" for number in range(PARTITIONS)]
         kept = 0 if retention is None else max(int(retention * 1000), 1)
         self._remember: tuple[Argument, ...] = (run, kept, kept // STEPS_IN_RETENTION)
         self._record = record
@@ -152,13 +160,16 @@ class Ledger:
         calls = self._calls("forget", (), keys)
         return sum(await self._server.run([call for call, _ in calls]))
 
-    async def beat(self, count: int, lease: float) -> None:
-        """Tells the other runs that this one lives, for ``lease`` seconds."""
-        name = self._heartbeat(self._run)
-        await self._server.ask(command("SET", name, count, "PX", int(lease * 1000)))
+    async def beat(self, count: int, lease: float, *, idle: bool = False) -> None:
+        """Tells the other runs that this one lives, for ``lease`` seconds.
+
+        ``idle``: it has nothing left to do but to wait for what they hold.
+        """
+        name, beat = self._heartbeat(self._run), f"{count} {IDLE}" if idle else count
+        await self._server.ask(command("SET", name, beat, "PX", int(lease * 1000)))
 
     async def beats(self, runs: Sequence[str]) -> list[bytes | None]:
-        """The last heartbeat of each run, None for a dead one."""
+        """The last heartbeat of each run, None for a dead one; of an idle one it ends in IDLE."""
         found = await self._server.ask(command("MGET", *map(self._heartbeat, runs)))
         return list(found[0])
 

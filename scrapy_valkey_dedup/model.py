@@ -15,7 +15,7 @@ Key: TypeAlias = bytes
 
 
 class Verdict(Enum):
-    """What the ledger says of a post that is asked for."""
+    """What the ledger says of a post, or a page, that is asked for."""
 
     NEW = "new"
     """Nobody has it: it is yours to store."""
@@ -41,13 +41,16 @@ class Claim:
     method waits: the news goes to Valkey with the next batch, at the latest when the spider closes.
     """
 
-    __slots__ = ("_settle", "accepted", "key")
+    __slots__ = ("_settle", "_watcher", "accepted", "key", "stored")
 
     def __init__(self, key: Key, settle: Callable[[Claim, bool], None] | None) -> None:
         self.key = key
         self.accepted = False
         """All pipelines have accepted the item, and its storing is still to come."""
+        self.stored: bool | None = None
+        """How it was settled: True if confirmed, False if released, None before that."""
         self._settle = settle
+        self._watcher: Callable[[bool], None] | None = None
 
     def confirm(self) -> None:
         """The post is stored: remember it."""
@@ -65,7 +68,14 @@ class Claim:
     def _end(self, *, stored: bool) -> None:
         settle, self._settle = self._settle, None
         if settle is not None:
+            self.stored = stored
             settle(self, stored)
+            if self._watcher is not None:
+                self._watcher(stored)
+
+    def watch(self, watcher: Callable[[bool], None]) -> None:
+        """Has the page of an item told, as soon as the claim is settled, whether it is stored."""
+        self._watcher = watcher
 
     def __repr__(self) -> str:
         return f"<Claim {self.key.hex()} {'open' if self.is_open else 'settled'}>"

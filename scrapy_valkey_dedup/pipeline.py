@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, ref
 
 from itemadapter import ItemAdapter
 from scrapy import signals
 from scrapy.crawler import Crawler
-from scrapy.exceptions import DropItem, NotConfigured
-from scrapy.utils.asyncio import is_asyncio_available
+from scrapy.exceptions import DropItem
 
 from scrapy_valkey_dedup.feeds import FeedWatch
 from scrapy_valkey_dedup.identity import Identifier
@@ -22,24 +20,22 @@ from scrapy_valkey_dedup.model import (
     UnkeyedError,
     Verdict,
 )
-from scrapy_valkey_dedup.session import Session
-from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Stats
-
-_sessions: WeakKeyDictionary[Crawler, ref[Session]] = WeakKeyDictionary()
-_piped: WeakSet[Session] = WeakSet()
+from scrapy_valkey_dedup.pages import Ending
+from scrapy_valkey_dedup.registry import session_of
+from scrapy_valkey_dedup.stats import ITEMS, Stats
 
 
 class _Passage:
-    """An item's way through the pipelines, and the claim on it.
+    """An item's way through the pipelines, the ledger's verdict, and the claim on it.
 
     ``outer`` is the way of an item whose pipeline sends this one and waits for it.
     """
 
-    __slots__ = ("claim", "ended", "outer")
+    __slots__ = ("claim", "ended", "outer", "verdict")
 
     def __init__(self, outer: _Passage | None) -> None:
         self.claim = NO_CLAIM
+        self.verdict: Verdict | None = None
         self.ended = False
         self.outer = outer
 
@@ -65,12 +61,11 @@ def _begin_passage() -> _Passage:
     return passage
 
 
-def _end_passage() -> Claim:
-    passage = _passage()
-    if passage is None:
-        return NO_CLAIM
+def _end_passage() -> _Passage:
+    """The innermost, which ends; a blank one for an item that did not come as far as here."""
+    passage = _passage() or _Passage(None)
     passage.ended = True
-    return passage.claim
+    return passage
 
 
 def current_claim() -> Claim:
@@ -83,38 +78,6 @@ def current_claim() -> Claim:
     """
     passage = _passage()
     return NO_CLAIM if passage is None else passage.claim
-
-
-def spider_name(crawler: Crawler) -> str:
-    """The spider's name, also while Scrapy has only its class."""
-    spider = crawler.spider or crawler.spidercls
-    return getattr(spider, "name", None) or crawler.spidercls.__name__
-
-
-def session_of(crawler: Crawler) -> Session:
-    """The crawler's one session, for all components.
-
-    Raises:
-        NotConfigured: ``VALKEY_DEDUP_ENABLED`` is off.
-        SettingsError: a setting is wrong, or Scrapy runs without asyncio.
-
-    """
-    if not DedupSettings.wanted(crawler.settings):
-        raise NotConfigured("VALKEY_DEDUP_ENABLED is off")
-    known = _sessions.get(crawler)
-    session = known() if known is not None else None
-    if session is None:
-        if not is_asyncio_available():
-            found = crawler.settings.get("TWISTED_REACTOR")
-            cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
-            raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
-        settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
-        session = Session(settings, Stats(crawler.stats))
-        _sessions[crawler] = ref(session)  # the session leads to the crawler: it must not hold it
-        crawler.signals.connect(session.engine_started, signals.engine_started)
-        crawler.signals.connect(session.spider_closed, signals.spider_closed)
-        crawler.signals.connect(session.close, signals.engine_stopped)
-    return session
 
 
 class DedupPipeline:
@@ -131,17 +94,17 @@ class DedupPipeline:
     def __init__(self, crawler: Crawler) -> None:
         self._crawler = crawler
         self._session = session_of(crawler)
-        if self._session in _piped:
+        if self._session.has_pipeline:
             cure = "leave one of them, a subclass counts"
             raise SettingsError(
                 [f"ITEM_PIPELINES enables the deduplication pipeline twice: {cure}"]
             )
-        _piped.add(self._session)
+        self._session.has_pipeline = True
         self._settings = self._session.settings
         self._stats = Stats(crawler.stats)
         self._identifier = Identifier(self._settings)
         crawler.signals.connect(self._item_scraped, signals.item_scraped)
-        crawler.signals.connect(self._item_failed, signals.item_dropped)
+        crawler.signals.connect(self._item_dropped, signals.item_dropped)
         crawler.signals.connect(self._item_failed, signals.item_error)
         if self._settings.confirm == "exported":
             self._feeds = FeedWatch(crawler, self._stats)
@@ -159,6 +122,11 @@ class DedupPipeline:
             self._feeds.begin()
         await self._session.open()
 
+    def close_spider(self) -> None:
+        """The last moment at which Scrapy's scheduler takes requests back."""
+        for prepare in self._session.before_scheduler_closes:
+            prepare()
+
     async def process_item(self, item: Any) -> Any:
         """Returns the item if it is to be stored."""
         passage = _begin_passage()
@@ -167,12 +135,14 @@ class DedupPipeline:
             return self._unkeyed(item)
         outcome = await self._session.claim(key)
         if isinstance(outcome, Verdict):
+            passage.verdict = outcome
             return self._duplicate(item, outcome)
+        passage.verdict = Verdict.NEW
         passage.claim = outcome
         return item
 
     def _unkeyed(self, item: Any) -> Any:
-        self._stats.count(Stats.UNKEYED)
+        self._stats.count(ITEMS.unkeyed)
         if self._settings.on_unkeyed == "drop":
             raise DropItem("the post has no identity (VALKEY_DEDUP_ON_UNKEYED = 'drop')")
         if self._settings.on_unkeyed == "error":
@@ -195,13 +165,14 @@ class DedupPipeline:
             fault = f"VALKEY_DEDUP_MARK_FIELD = {name!r}: the item has no such field; {cure}"
             raise SettingsError([fault]) from error
 
-    def _item_scraped(self) -> None:
-        claim = _end_passage()
+    def _item_scraped(self, response: Any) -> None:
+        passage = _end_passage()
         mode = self._settings.confirm
         if mode == "exported":
-            self._await_feeds(claim)
+            self._await_feeds(passage.claim)
         elif mode != "manual":
-            claim.confirm()
+            passage.claim.confirm()
+        self._tell_page(response, Ending.SCRAPED, passage)
 
     def _await_feeds(self, claim: Claim) -> None:
         took = self._feeds.took()
@@ -214,8 +185,19 @@ class DedupPipeline:
         else:
             claim.release()
 
-    def _item_failed(self) -> None:
-        _end_passage().release()
+    def _item_dropped(self, response: Any) -> None:
+        self._end_without_storing(response, Ending.DROPPED)
+
+    def _item_failed(self, response: Any) -> None:
+        self._end_without_storing(response, Ending.FAILED)
+
+    def _end_without_storing(self, response: Any, ending: Ending) -> None:
+        passage = _end_passage()
+        passage.claim.release()
+        self._tell_page(response, ending, passage)
+
+    def _tell_page(self, response: Any, ending: Ending, passage: _Passage) -> None:
+        self._session.visits.add_item(response, ending, passage.verdict, passage.claim)
 
     async def _feeds_closed(self) -> None:
         await self._session.settle_accepted(stored=self._feeds.all_stored())

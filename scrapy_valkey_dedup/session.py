@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import logging
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from scrapy_valkey_dedup.batching import Batcher
-from scrapy_valkey_dedup.book import Book
+from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import (
     NO_CLAIM,
-    Answer,
     Claim,
     DedupError,
     EmbeddedServerError,
@@ -25,18 +24,15 @@ from scrapy_valkey_dedup.model import (
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
+from scrapy_valkey_dedup.pages import Visits
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.settling import Settling
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats
 from scrapy_valkey_dedup.urls import redacted
 
 if TYPE_CHECKING:
     from scrapy_valkey_dedup.embedded import EmbeddedServer
 
 logger = logging.getLogger(__name__)
-
-_FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
-_AT_ONCE = 10_000
 
 
 class Session:
@@ -45,16 +41,24 @@ class Session:
     def __init__(self, settings: DedupSettings, stats: Stats) -> None:
         self.settings = settings
         self.run = urlsafe_b64encode(token_bytes(9)).decode()
+        self.visits = Visits()
+        """The responses that are being scraped: the pipeline tells them what became of items."""
+        self.has_pipeline = False
+        """Whether the item pipeline is enabled."""
+        self.pages: Claims | None = None
+        """The claims on pages, once the session is open, where Valkey is asked about requests."""
+        self.before_scheduler_closes: list[Callable[[], None]] = []
+        """What is to be done when the spider closes and the scheduler still takes requests."""
         self._stats = stats
         self._outage = Outage(stats)
-        self._remembers_at_once = settings.confirm == "claimed"
-        self._book = Book(settings.wait)
-        self._claims = Batcher(self._ask_claims)
+        self._claims: list[Claims] = []
         self._beats = Batcher(self._ask_beats)
         self._embedded: EmbeddedServer | None = None
         self._server: Server | None = None
         self._heart: asyncio.Task[None] | None = None
         self._beat_number = 0
+        self._idle = False
+        self._hurry = asyncio.Event()
         self._engine_started = False
         self._opened: asyncio.Future[None] | None = None
         self._closed = False
@@ -62,29 +66,23 @@ class Session:
     # -- the beginning ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connects, and begins the heartbeat.
+        """Connects, and begins the heartbeat. Every component that needs the ledger calls it.
 
         Raises:
             EmbeddedServerError, LedgerRefusedError: there is no ledger, and waiting will not help.
 
         """
-        settings = self.settings
+        if self._opened is not None:
+            await asyncio.wait([self._opened])
+            return
         self._opened = asyncio.get_running_loop().create_future()
         try:
-            url = settings.url or await self._start_embedded()
+            url = self.settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None
             self._server = Server(
-                url, redacted(url), settings.client_options, settings.timeout, revive
+                url, redacted(url), self.settings.client_options, self.settings.timeout, revive
             )
-            self._ledger = Ledger(
-                self._server,
-                settings.namespace,
-                self.run,
-                retention=settings.retention,
-                refresh=settings.refresh,
-                record=self._remembers_at_once,
-            )
-            self._settling = Settling(self._ledger, self._book, self._stats, self._outage)
+            self._open_ledgers(self._server)
             await self._greet()
             self._heart = asyncio.create_task(self._keep_beating())
         except BaseException:
@@ -92,6 +90,45 @@ class Session:
             raise
         finally:
             self._opened.set_result(None)
+
+    def _open_ledgers(self, server: Server) -> None:
+        settings = self.settings
+        at_once = settings.confirm == "claimed"
+        self._ledger = Ledger(
+            server,
+            settings.namespace,
+            self.run,
+            retention=settings.retention,
+            refresh=settings.refresh,
+            record=at_once,
+        )
+        self._posts = self._claims_in(self._ledger, ITEMS, remembers_at_once=at_once)
+        if settings.pages_are_shared:
+            pages = Ledger(
+                server,
+                settings.namespace,
+                self.run,
+                retention=settings.request_retention,
+                refresh=False,
+                shelf="pages",
+            )
+            self.pages = self._claims_in(pages, REQUESTS)
+
+    def _claims_in(
+        self, ledger: Ledger, names: Names, *, remembers_at_once: bool = False
+    ) -> Claims:
+        claims = Claims(
+            ledger,
+            self._stats,
+            names,
+            outage=self._outage,
+            beat_of=self.beat_of,
+            wait=self.settings.wait,
+            lease=self.settings.lease,
+            remembers_at_once=remembers_at_once,
+        )
+        self._claims.append(claims)
+        return claims
 
     async def _start_embedded(self) -> str:
         try:
@@ -113,7 +150,7 @@ class Session:
     async def _greet(self) -> None:
         try:
             await self._ledger.open()
-            await self._ledger.beat(self._beat_number, self.settings.lease)
+            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
         except LedgerUnavailableError as error:
             self._outage.failed(error)
 
@@ -125,72 +162,21 @@ class Session:
         ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been
         storing it for longer than ``WAIT``.
         """
-        verdict = Verdict.NEW
-        if key in self._book:
-            verdict = await self._book.wait_for_twin(key)
-        if verdict is Verdict.NEW:
-            claim = Claim(key, self._settle)
-            self._book.enter(claim)
-            try:
-                verdict = await self._ask(key)
-            except DedupError:
-                self._stats.count(Stats.UNCHECKED)
-                return claim
-            except BaseException:
-                claim.release()  # cancelled: the question may have reached Valkey
-                raise
-            if verdict is Verdict.NEW and not self._remembers_at_once:
-                self._stats.count(Stats.NEW)
-                return claim
-            self._book.strike(key, Verdict.SEEN if verdict is Verdict.NEW else verdict)
-        self._stats.count(_STAT_OF[verdict])
-        return NO_CLAIM if verdict is Verdict.NEW else verdict
+        outcome = await self._posts.claim(key)
+        return NO_CLAIM if outcome is Verdict.NEW else outcome
 
-    async def _ask(self, key: Key) -> Verdict:
-        answer = await self._claims.ask((key, ""))
-        if answer.verdict is Verdict.HELD:
-            return await self._wait_for_holder(key)
-        return answer.verdict
+    def accept(self, claim: Claim) -> None:
+        """Every pipeline has accepted the item, and its storing comes later."""
+        self._posts.accept(claim)
 
-    async def _wait_for_holder(self, key: Key) -> Verdict:
-        """Asks until the answer is final: waits for a live run, takes over from a dead one.
+    async def settle_accepted(self, *, stored: bool) -> None:
+        """Settles all claims on posts that were accepted, and delivers the news."""
+        await self._posts.settle_accepted(stored=stored)
+        await self.flush()
 
-        Only a heartbeat that changes is a sign of life: a run that was killed a moment ago has one
-        still, and what it held must not be dropped by all the others.
-        """
-        clock = asyncio.get_running_loop().time
-        began, pause = clock(), _FIRST_LOOK
-        holder, first_beat, dead = "", b"", ""
-        while (answer := await self._claims.ask((key, dead))).verdict is Verdict.HELD:
-            beat = await self._beats.ask(answer.holder)
-            if answer.holder != holder:
-                holder, first_beat = answer.holder, beat or b""
-            waited = clock() - began
-            alive = beat is not None and beat != first_beat
-            if (alive and waited >= self.settings.wait) or waited >= self._longest_wait:
-                break
-            dead = holder if beat is None else ""
-            if not dead:
-                await asyncio.sleep(pause)
-                pause = min(1.5 * pause, _LONGEST_LOOK)
-        return answer.verdict
-
-    @property
-    def _longest_wait(self) -> float:
-        return self.settings.wait + 2 * self.settings.lease
-
-    async def _ask_claims(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:
-        self._outage.check()
-        self._stats.batch(len(questions))
-        dead = {run for _, run in questions if run}
-        try:
-            answers = await self._ledger.claim_many([key for key, _ in questions], dead)
-        except DedupError as error:
-            self._outage.failed(error)
-            raise
-        self._outage.answered()
-        self._stats.count_some(Stats.TAKEN_OVER, sum(answer.taken_over for answer in answers))
-        return answers
+    async def beat_of(self, run: str) -> bytes | None:
+        """The last heartbeat of a run, None for a dead one."""
+        return await self._beats.ask(run)
 
     async def _ask_beats(self, runs: Sequence[str]) -> list[bytes | None]:
         self._outage.check()
@@ -202,27 +188,6 @@ class Session:
             raise
         return [found[run] for run in runs]
 
-    # -- settling --------------------------------------------------------------------------------
-
-    def accept(self, claim: Claim) -> None:
-        """Every pipeline has accepted the item, and its storing comes later."""
-        self._book.accept(claim)
-
-    async def settle_accepted(self, *, stored: bool) -> None:
-        """Settles all claims that were accepted, and delivers the news."""
-        accepted = [claim for claim in self._book.claims if claim.accepted]
-        for number, claim in enumerate(accepted, 1):
-            if stored:
-                claim.confirm()
-            else:
-                claim.release()
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # a long crawl has millions of them
-        await self.flush()
-
-    def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
-        self._settling.tell(claim.key, stored=stored)
-
     def engine_started(self) -> None:
         """All components have started: ``engine_stopped`` will come."""
         self._engine_started = True
@@ -231,7 +196,8 @@ class Session:
         """Before Scrapy dumps its stats. Of an engine that never started no other end comes."""
         if self._engine_started:
             await self.flush()
-            self._stats.set_some(Stats.UNCONFIRMED, self._settling.unconfirmed)
+            for claims in self._claims:
+                claims.count_unconfirmed()
         else:
             await self.close()
 
@@ -239,21 +205,36 @@ class Session:
         """Delivers what is settled so far; gives up when Valkey takes nothing any more."""
         if self._heart is not None:
             await self._beat()
-            await self._settling.flush(2 * self.settings.timeout)
+            patience = 2 * self.settings.timeout
+            await asyncio.gather(*(claims.flush(patience) for claims in self._claims))
 
     # -- heartbeat -------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether this run has nothing left to do but to wait for other runs; they are told."""
+        return self._idle
+
+    @idle.setter
+    def idle(self, idle: bool) -> None:
+        if idle != self._idle:
+            self._hurry.set()
+        self._idle = idle
 
     async def _keep_beating(self) -> None:
         """Beats thrice a lease, and often enough to be seen alive within the others' ``WAIT``."""
         interval = min(self.settings.lease / 3, max(self.settings.wait, 1) / 2)
         clock = asyncio.get_running_loop().time
         renewed = clock()
-        while True:
-            await asyncio.sleep(interval)
+        while not self._closed:  # before 3.12 wait_for may lose a cancellation
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), interval)
+            self._hurry.clear()
             await self._beat()
             if clock() - renewed >= self._ledger.claim_lifetime / 2:
                 renewed = clock()
-                await self._renew_claims()
+                for claims in self._claims:
+                    await claims.renew()
 
     async def _beat(self) -> None:
         """Tells the others that this run lives; during an outage this finds out when it ends."""
@@ -261,23 +242,15 @@ class Session:
         try:
             if self._outage:
                 await self._ledger.open()
-            await self._ledger.beat(self._beat_number, self.settings.lease)
+            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
         except DedupError as error:
             self._outage.failed(error)
         except Exception:
             logger.exception("A heartbeat failed; the next is tried.")
         else:
             self._outage.answered()
-            self._settling.retry()
-
-    async def _renew_claims(self) -> None:
-        """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
-        keys = [claim.key for claim in self._book.claims]
-        try:
-            for start in range(0, len(keys), _AT_ONCE):
-                await self._ledger.claim_many(keys[start : start + _AT_ONCE])
-        except DedupError as error:
-            self._outage.failed(error)
+            for claims in self._claims:
+                claims.retry()
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -291,18 +264,11 @@ class Session:
             return
         self._heart.cancel()
         await asyncio.wait([self._heart])
-        unsettled = self._book.claims
-        if unsettled:
-            logger.warning(
-                "%d posts were claimed but neither confirmed nor released; they are free again.",
-                len(unsettled),
-            )
-        for claim in unsettled:
-            claim.release()
+        self._release_all()
         await self.flush()
         self._heart = None
-        await self._settling.close()
-        self._stats.set_some(Stats.UNCONFIRMED, self._settling.unconfirmed)
+        for claims in self._claims:
+            await claims.close()
         with contextlib.suppress(DedupError):
             self._outage.check()
             await self._ledger.leave()
@@ -312,15 +278,21 @@ class Session:
             logger.error("%s", error)  # noqa: TRY400 (its message says all)
         logger.info("Deduplication: %s", self._stats.summary())
 
+    def _release_all(self) -> None:
+        unsettled = self._posts.open
+        if unsettled:
+            logger.warning(
+                "%d posts were claimed but neither confirmed nor released; they are free again.",
+                len(unsettled),
+            )
+        for claim in unsettled:
+            claim.release()
+        # Their pages went with them. Left are those whose retry or redirect was not sent any more.
+        for claim in self.pages.open if self.pages is not None else ():
+            claim.release()
+
     async def _disconnect(self) -> None:
         if self._server is not None:
             await self._server.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.release)
-
-
-_STAT_OF = {
-    Verdict.NEW: Stats.NEW,
-    Verdict.SEEN: Stats.DUPLICATE,
-    Verdict.HELD: Stats.IN_FLIGHT,
-}

@@ -16,7 +16,16 @@ from scrapy.utils.conf import closest_scrapy_cfg
 from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.rules import ClassRule, class_rules
 from scrapy_valkey_dedup.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
-from scrapy_valkey_dedup.values import choice, decoded, duration, flag, loaded, retention, text
+from scrapy_valkey_dedup.values import (
+    choice,
+    decoded,
+    duration,
+    flag,
+    loaded,
+    patterns,
+    retention,
+    text,
+)
 
 PREFIX = "VALKEY_DEDUP_"
 
@@ -42,7 +51,8 @@ def _options(value: Any) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
-def _namespace(value: Any, context: Context) -> str:
+def _named(value: Any, context: Context) -> str:
+    """A text in which ``{bot}`` and ``{spider}`` stand for their names."""
     names = {"bot": context.bot, "spider": context.spider}
 
     def expanded(match: re.Match[str]) -> str:
@@ -51,6 +61,12 @@ def _namespace(value: Any, context: Context) -> str:
         return names[match[1]]
 
     return re.sub(r"\{(.*?)\}", expanded, text(value))
+
+
+def _job(value: Any, context: Context) -> str | None:
+    if value is None or value == "":
+        return None
+    return _named(str(value) if type(value) is int else value, context)
 
 
 def _function(value: Any) -> Callable[..., Any] | None:
@@ -96,6 +112,9 @@ def _plain(parse: Callable[[Any], Any]) -> Callable[[Any, Context], Any]:
     return lambda value, _: parse(value)
 
 
+_retention = _plain(retention)  # by another name: fields of the class below hide it
+
+
 def _setting(
     default: Any, parse: Callable[[Any, Context], Any], show: Callable[[Any], str] = repr
 ) -> Any:
@@ -113,12 +132,12 @@ class DedupSettings:
     enabled: bool = _setting(True, _plain(flag))
     url: str | None = _setting(None, _plain(server_url), _shown_url)
     client_options: Mapping[str, Any] = _setting({}, _plain(_options), _not_shown)
-    namespace: str = _setting("{bot}", _namespace)
+    namespace: str = _setting("{bot}", _named)
     fields: Mapping[type | None, ClassRule] = _setting(
         None, _plain(class_rules)
     )  # None: any other class
     identity: Callable[..., Any] | None = _setting(None, _plain(_function))
-    retention: float | None = _setting("90d", _plain(retention))
+    retention: float | None = _setting("90d", _retention)
     refresh: bool = _setting(True, _plain(flag))
     confirm: str = _setting("scraped", _confirm)
     on_duplicate: str = _setting("drop", _plain(choice("drop", "mark")))
@@ -128,7 +147,16 @@ class DedupSettings:
     wait: float = _setting(5, _plain(duration(0)))
     timeout: float = _setting(5, _plain(duration(0.1)))
     lease: float = _setting(30, _plain(duration(1)))
+    requests: str = _setting("job", _plain(choice("job", "stored", "off")))
+    job: str | None = _setting(None, _job)
+    requests_match: tuple[re.Pattern[str], ...] = _setting(None, _plain(patterns))  # (): all
+    request_retention: float | None = _setting("7d", _retention)
     data_dir: Path = _setting(".scrapy/valkey-dedup", _plain(_directory))
+
+    @property
+    def pages_are_shared(self) -> bool:
+        """Whether Valkey is asked about requests."""
+        return self.requests == "stored" or (self.requests == "job" and self.job is not None)
 
     @staticmethod
     def wanted(settings: BaseSettings) -> bool:

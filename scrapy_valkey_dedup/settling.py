@@ -11,7 +11,7 @@ from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError, Key
 from scrapy_valkey_dedup.outage import Outage
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.stats import Names, Stats
 
 _KEPT = 1_000_000  # settlements kept through an outage, about 200 MB
 
@@ -19,10 +19,13 @@ _KEPT = 1_000_000  # settlements kept through an outage, about 200 MB
 class Settling:
     """The way of settlements to Valkey. What cannot be delivered is kept and tried again."""
 
-    def __init__(self, ledger: Ledger, book: Book, stats: Stats, outage: Outage) -> None:
+    def __init__(
+        self, ledger: Ledger, book: Book, stats: Stats, names: Names, outage: Outage
+    ) -> None:
         self._ledger = ledger
         self._book = book
         self._stats = stats
+        self._names = names
         self._outage = outage
         self._batcher: Batcher[tuple[Key, bool], None] = Batcher(self._deliver)
         self._kept: deque[tuple[Key, bool]] = deque()
@@ -57,6 +60,11 @@ class Settling:
     async def close(self) -> None:
         """Ends the work; what is not delivered by now is not."""
         await self._batcher.close()
+        self.count_unconfirmed()
+
+    def count_unconfirmed(self) -> None:
+        """Writes into the stats how many Valkey has not acknowledged so far."""
+        self._stats.set_some(self._names.unconfirmed, self.unconfirmed)
 
     async def _deliver(self, news: Sequence[tuple[Key, bool]]) -> Sequence[None]:
         stored = [key for key, was_stored in news if was_stored]
@@ -73,7 +81,8 @@ class Settling:
             self._book.acknowledge(key for key, _ in news)
             self._delivered += len(news)
             self.unconfirmed -= len(stored)
-            self._stats.settled(len(stored), len(not_stored))
+            self._stats.count_some(self._names.confirmed, len(stored))
+            self._stats.count_some(self._names.released, len(not_stored))
         return [None] * len(news)
 
     def _keep(self, news: Sequence[tuple[Key, bool]]) -> None:

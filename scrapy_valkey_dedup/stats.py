@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-_ITEMS = "dedup/items/"
-_VALKEY = "dedup/valkey/"
-
 
 class Collector(Protocol):
     """What of Scrapy's stats collector is used here."""
@@ -17,29 +14,46 @@ class Collector(Protocol):
     def get_stats(self) -> dict[str, Any]: ...  # noqa: D102
 
 
+class Names:
+    """The stats of what is deduplicated: the items of a run, or its requests."""
+
+    def __init__(self, subject: str) -> None:
+        prefix = f"dedup/{subject}/"
+        self.new = prefix + "new"
+        """Claimed: nobody has it."""
+        self.duplicate = prefix + "duplicate"
+        """Remembered, so dropped."""
+        self.in_flight = prefix + "in_flight"
+        """A live run was at it. The item was dropped; the request was set aside, and counts as new
+        or duplicate too when that is known."""
+        self.unkeyed = prefix + "unkeyed"
+        """Items without an identity."""
+        self.unchecked = prefix + "unchecked"
+        """Passed because Valkey could not be asked."""
+        self.confirmed = prefix + "confirmed"
+        self.released = prefix + "released"
+        self.unconfirmed = prefix + "unconfirmed"
+        """Stored, but Valkey could not be told."""
+        self.taken_over = prefix + "taken_over"
+        """New: a dead run had claimed it."""
+        self.not_new = prefix + "not_new"
+        """Requests ``if_new`` that were not sent."""
+
+
+ITEMS = Names("items")
+REQUESTS = Names("requests")
+
+
 class Stats:
     """Counts into Scrapy's stats under the names of this package.
 
-    Items: ``new``, ``duplicate``, ``in_flight`` (dropped because a live run was storing it),
-    ``unkeyed``, ``unchecked`` (passed because Valkey could not be asked), ``confirmed``,
-    ``released``, ``unconfirmed`` (stored, but Valkey could not be told), ``taken_over`` (new: a
-    dead run had claimed it). Valkey: ``batches`` (round trips), ``keys``, ``outages``,
-    ``outage_seconds``.
+    Valkey: ``batches`` (round trips), ``keys``, ``outages``, ``outage_seconds``.
     """
 
-    NEW = _ITEMS + "new"
-    DUPLICATE = _ITEMS + "duplicate"
-    IN_FLIGHT = _ITEMS + "in_flight"
-    UNKEYED = _ITEMS + "unkeyed"
-    UNCHECKED = _ITEMS + "unchecked"
-    CONFIRMED = _ITEMS + "confirmed"
-    RELEASED = _ITEMS + "released"
-    UNCONFIRMED = _ITEMS + "unconfirmed"
-    TAKEN_OVER = _ITEMS + "taken_over"
-    BATCHES = _VALKEY + "batches"
-    KEYS = _VALKEY + "keys"
-    OUTAGES = _VALKEY + "outages"
-    OUTAGE_SECONDS = _VALKEY + "outage_seconds"
+    BATCHES = "dedup/valkey/batches"
+    KEYS = "dedup/valkey/keys"
+    OUTAGES = "dedup/valkey/outages"
+    OUTAGE_SECONDS = "dedup/valkey/outage_seconds"
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -60,32 +74,45 @@ class Stats:
         self.count(self.BATCHES)
         self.count(self.KEYS, keys)
 
-    def settled(self, confirmed: int, released: int) -> None:
-        """Valkey has acknowledged these."""
-        self.count_some(self.CONFIRMED, confirmed)
-        self.count_some(self.RELEASED, released)
-
     def feeds_failed(self) -> int:
         """How many files the feed exporter could not store."""
         stats = self._collector.get_stats().items()
         return sum(value for name, value in stats if name.startswith("feedexport/failed_count/"))
 
     def summary(self) -> str:
-        """One sentence for the end of a run; parts that count nothing are left out."""
-        number = {name: self._collector.get_value(name, 0) for name in _WORDS}
-        seen = sum(number[name] for name in _SEEN)
-        parts = [word.format(number[name]) for name, word in _WORDS.items() if number[name]]
-        return f"{seen} posts seen" + (": " + ", ".join(parts) if parts else "")
+        """One sentence for the end of a run; what counts nothing is left out."""
+        posts = self._sum_up(ITEMS, "posts seen", _POSTS_SEEN, _OF_POSTS)
+        pages = self._sum_up(REQUESTS, "pages claimed or known", _PAGES_SEEN, _OF_PAGES)
+        return f"{posts}; {pages}" if ":" in pages else posts
+
+    def _sum_up(
+        self, names: Names, subject: str, seen: tuple[str, ...], words: dict[str, str]
+    ) -> str:
+        number = {stat: self._collector.get_value(getattr(names, stat), 0) for stat in words}
+        parts = [word.format(number[stat]) for stat, word in words.items() if number[stat]]
+        begin = f"{sum(number[stat] for stat in seen)} {subject}"
+        return f"{begin}: {', '.join(parts)}" if parts else begin
 
 
-_SEEN = (Stats.NEW, Stats.DUPLICATE, Stats.IN_FLIGHT, Stats.UNKEYED, Stats.UNCHECKED)
-_WORDS = {
-    Stats.NEW: "{} new",
-    Stats.DUPLICATE: "{} duplicate",
-    Stats.IN_FLIGHT: "{} being stored by another run",
-    Stats.UNKEYED: "{} without an identity",
-    Stats.UNCHECKED: "{} unchecked because Valkey could not be asked",
-    Stats.CONFIRMED: "{} confirmed as stored",
-    Stats.RELEASED: "{} not stored and released",
-    Stats.UNCONFIRMED: "{} stored but not confirmed, a later run will store them again",
+_POSTS_SEEN = ("new", "duplicate", "in_flight", "unkeyed", "unchecked")
+_OF_POSTS = {
+    "new": "{} new",
+    "duplicate": "{} duplicate",
+    "in_flight": "{} being stored by another run",
+    "unkeyed": "{} without an identity",
+    "unchecked": "{} unchecked because Valkey could not be asked",
+    "confirmed": "{} confirmed as stored",
+    "released": "{} not stored and released",
+    "unconfirmed": "{} stored but not confirmed, a later run will store them again",
+}
+_PAGES_SEEN = ("new", "duplicate", "unchecked")
+_OF_PAGES = {
+    "new": "{} new",
+    "duplicate": "{} known and not fetched",
+    "unchecked": "{} unchecked because Valkey could not be asked",
+    "taken_over": "{} taken over from dead runs",
+    "confirmed": "{} done and confirmed",
+    "released": "{} not done and released",
+    "unconfirmed": "{} done but not confirmed",
+    "not_new": "{} next pages left out because nothing was new",
 }

@@ -88,6 +88,31 @@ def decoded(value: Any) -> Any:
     return value
 
 
+def patterns(value: Any) -> tuple[re.Pattern[str], ...]:
+    """Regular expressions: one, a list of them, or such a list as JSON; None: no pattern."""
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [value]  # a regular expression, which may begin with a bracket too
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError("write a regular expression, or a list of them")  # noqa: TRY004
+    return tuple(_pattern(written) for written in value)
+
+
+def _pattern(written: Any) -> re.Pattern[str]:
+    if isinstance(written, re.Pattern) and isinstance(written.pattern, str):
+        return written
+    if not isinstance(written, str) or not written:
+        raise ValueError(f"{written!r:.60} is not a regular expression: write a text")
+    try:
+        return re.compile(written)
+    except re.error as error:
+        raise ValueError(f"{written!r:.60} is not a regular expression: {error}") from error
+
+
 def loaded(path: Any) -> Any:
     """What an import path names; an object stays as it is."""
     try:

@@ -166,17 +166,19 @@ def remembered(
 
 
 def claims(url: str, namespace: str) -> dict[bytes, bytes]:
-    """The claims in the ledger: key and run."""
-    pattern = f"vd1:{{{tag(namespace)}:??}}:c:*"
+    """The claims in the ledger, on posts and on pages: key and run."""
+    patterns = [f"vd1:{{{tag(namespace)}{shelf}:??}}:c:*" for shelf in ("", "+pages")]
 
     async def look(_: Ledger, server: Server) -> dict[bytes, bytes]:
-        keys, cursor = [], b"0"
-        while True:
-            scan = command("SCAN", cursor, "MATCH", pattern, "COUNT", 10000)
-            ((cursor, found),) = await server.ask(scan)
-            keys += found
-            if cursor == b"0":
-                break
+        keys = []
+        for pattern in patterns:
+            cursor = b"0"
+            while True:
+                scan = command("SCAN", cursor, "MATCH", pattern, "COUNT", 10000)
+                ((cursor, found),) = await server.ask(scan)
+                keys += found
+                if cursor == b"0":
+                    break
         values = await server.ask(*(command("GET", key) for key in keys)) if keys else []
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 

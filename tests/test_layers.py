@@ -13,13 +13,15 @@ ROWS = [
     {"normalise", "stats", "values"},
     {"rules", "urls", "encoding"},
     {"settings"},
-    {"identity", "embedded", "feeds", "outage", "book"},
+    {"identity", "embedded", "feeds", "outage", "book", "pages", "admission"},
     {"client"},
     {"ledger"},
     {"batching"},
     {"settling"},
-    {"session"},
-    {"pipeline"},
+    {"claims"},
+    {"session", "aside"},
+    {"registry"},
+    {"pipeline", "requests"},
     {"addon"},
 ]
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}

@@ -177,17 +177,18 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
 
     async def check() -> None:
         async with open_session(timeout=0.1) as session:
-            deliver = session._settling._ledger.settle_many
+            settling = session._posts._settling
+            deliver = settling._ledger.settle_many
 
             async def slowly(*news: Any) -> None:
                 await asyncio.sleep(0.05)
                 await deliver(*news)
 
-            session._settling._ledger.settle_many = slowly
+            settling._ledger.settle_many = slowly
             for claim in [await session.claim(key) for key in keys]:
                 session.accept(claim)
             await session.settle_accepted(stored=True)
-            assert session._settling.unconfirmed == 0
+            assert settling.unconfirmed == 0
 
     asyncio.run(check())
 

@@ -79,6 +79,10 @@ def test_defaults() -> None:
         "wait": 5,
         "timeout": 5,
         "lease": 30,
+        "requests": "job",
+        "job": None,
+        "requests_match": (),
+        "request_retention": 7 * DAY,
     }
 
 

@@ -1,0 +1,183 @@
+"""The claims of one run: asked for in batches, waited for where others hold them, settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from scrapy_valkey_dedup.batching import Batcher
+from scrapy_valkey_dedup.book import Book
+from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.model import Answer, Claim, DedupError, Key, Verdict
+from scrapy_valkey_dedup.outage import Outage
+from scrapy_valkey_dedup.settling import Settling
+from scrapy_valkey_dedup.stats import Names, Stats
+
+_FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
+_AT_ONCE = 10_000
+_MINE = Answer(Verdict.HELD)
+
+
+class Claims:
+    """The claims of one run in one ledger. Knows the run's own twins, and waits for other runs."""
+
+    def __init__(  # noqa: PLR0913 (all but three are keywords)
+        self,
+        ledger: Ledger,
+        stats: Stats,
+        names: Names,
+        *,
+        outage: Outage,
+        beat_of: Callable[[str], Awaitable[bytes | None]],
+        wait: float,
+        lease: float,
+        remembers_at_once: bool = False,
+    ) -> None:
+        """``beat_of`` tells a run's last heartbeat; ``wait`` and ``lease`` are the settings."""
+        self._ledger = ledger
+        self._stats = stats
+        self._names = names
+        self._outage = outage
+        self._beat_of = beat_of
+        self._wait = wait
+        self._longest_wait = wait + 2 * lease
+        self._remembers_at_once = remembers_at_once
+        self._book = Book(wait)
+        self._batcher = Batcher(self._ask_ledger)
+        self._settling = Settling(ledger, self._book, stats, names, outage)
+
+    @property
+    def open(self) -> list[Claim]:
+        """The claims that are not settled."""
+        return self._book.claims
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    async def claim(self, key: Key) -> Claim | Verdict:
+        """Asks until the answer is final. Returns the claim; or, if there is none, why.
+
+        ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been at
+        it for longer than ``WAIT``. ``NEW``: it was recorded at once, there is nothing to settle.
+        """
+        verdict = Verdict.NEW
+        if key in self._book:
+            verdict = await self._book.wait_for_twin(key)
+            if verdict is Verdict.SEEN:
+                self._stats.count(self._names.duplicate)
+        if verdict is Verdict.NEW:
+            outcome = await self._obtain(key, self._ask_until_final)
+            if isinstance(outcome, Claim):
+                return outcome
+            verdict = outcome.verdict
+        if verdict is Verdict.HELD:
+            self._stats.count(self._names.in_flight)
+        return verdict
+
+    async def attempt(self, key: Key, dead: str = "") -> Claim | Answer:
+        """Asks once; a claim of the run ``dead`` is taken over. Does not wait for anybody."""
+        if key in self._book:
+            return _MINE
+        return await self._obtain(key, lambda key: self._batcher.ask((key, dead)))
+
+    async def _obtain(self, key: Key, ask: Callable[[Key], Awaitable[Answer]]) -> Claim | Answer:
+        claim = Claim(key, self._settle)
+        self._book.enter(claim)
+        try:
+            answer = await ask(key)
+        except DedupError:
+            self._stats.count(self._names.unchecked)
+            return claim
+        except BaseException:
+            claim.release()  # cancelled: the question may have reached Valkey
+            raise
+        if answer.verdict is Verdict.SEEN:
+            self._stats.count(self._names.duplicate)
+        elif answer.verdict is Verdict.NEW:
+            self._stats.count(self._names.new)
+            if not self._remembers_at_once:
+                return claim
+        remembered = answer.verdict is Verdict.NEW
+        self._book.strike(key, Verdict.SEEN if remembered else answer.verdict)
+        return answer
+
+    async def _ask_until_final(self, key: Key) -> Answer:
+        """Asks until the answer is final: waits for a live run, takes over from a dead one.
+
+        Only a heartbeat that changes is a sign of life: a run that was killed a moment ago has one
+        still, and what it held must not be dropped by all the others.
+        """
+        clock = asyncio.get_running_loop().time
+        began, pause = clock(), _FIRST_LOOK
+        holder, first_beat, dead = "", b"", ""
+        while (answer := await self._batcher.ask((key, dead))).verdict is Verdict.HELD:
+            beat = await self._beat_of(answer.holder)
+            if answer.holder != holder:
+                holder, first_beat = answer.holder, beat or b""
+            waited = clock() - began
+            alive = beat is not None and beat != first_beat
+            if (alive and waited >= self._wait) or waited >= self._longest_wait:
+                break
+            dead = holder if beat is None else ""
+            if not dead:
+                await asyncio.sleep(pause)
+                pause = min(1.5 * pause, _LONGEST_LOOK)
+        return answer
+
+    async def _ask_ledger(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:
+        self._outage.check()
+        self._stats.batch(len(questions))
+        dead = {run for _, run in questions if run}
+        try:
+            answers = await self._ledger.claim_many([key for key, _ in questions], dead)
+        except DedupError as error:
+            self._outage.failed(error)
+            raise
+        self._outage.answered()
+        taken_over = sum(answer.taken_over for answer in answers)
+        self._stats.count_some(self._names.taken_over, taken_over)
+        return answers
+
+    # -- settling --------------------------------------------------------------------------------
+
+    def accept(self, claim: Claim) -> None:
+        """Every pipeline has accepted the item, and its storing comes later."""
+        self._book.accept(claim)
+
+    async def settle_accepted(self, *, stored: bool) -> None:
+        """Settles all claims that were accepted."""
+        accepted = [claim for claim in self._book.claims if claim.accepted]
+        for number, claim in enumerate(accepted, 1):
+            if stored:
+                claim.confirm()
+            else:
+                claim.release()
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # a long crawl has millions of them
+
+    def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
+        self._settling.tell(claim.key, stored=stored)
+
+    async def renew(self) -> None:
+        """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
+        keys = [claim.key for claim in self._book.claims]
+        try:
+            for start in range(0, len(keys), _AT_ONCE):
+                await self._ledger.claim_many(keys[start : start + _AT_ONCE])
+        except DedupError as error:
+            self._outage.failed(error)
+
+    def retry(self) -> None:
+        """Puts what could not be delivered on its way again."""
+        self._settling.retry()
+
+    async def flush(self, patience: float) -> None:
+        """Delivers what is settled; gives up when nothing was taken for ``patience`` seconds."""
+        await self._settling.flush(patience)
+
+    def count_unconfirmed(self) -> None:
+        """Writes into the stats how many settlements Valkey has not acknowledged so far."""
+        self._settling.count_unconfirmed()
+
+    async def close(self) -> None:
+        """Ends the work; what is not delivered by now is not."""
+        await self._settling.close()

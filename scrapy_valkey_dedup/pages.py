@@ -1,0 +1,164 @@
+"""Pages and what becomes of them: whether a page is done, and whether it brought anything new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from scrapy.http import Request, Response
+
+from scrapy_valkey_dedup.model import NO_CLAIM, Claim, Key, Verdict
+
+
+class Ending(Enum):
+    """How an item's way through the pipelines ended: by Scrapy's signals."""
+
+    SCRAPED = "item_scraped"
+    DROPPED = "item_dropped"
+    FAILED = "item_error"
+
+
+class Page:
+    """A page that this run has claimed, until it is known whether it is done.
+
+    Its way has legs: a download with the scraping of what it brought. A retry and a redirect go on
+    with the leg of the request before them; a retry that a callback sends begins another one.
+    """
+
+    def __init__(self, claim: Claim, *, only_if_stored: bool) -> None:
+        """``only_if_stored``: a page counts as done only if it had items and all are stored."""
+        self.claims = [claim]
+        """The first is the page's own, the others are those of pages that it redirects to."""
+        self.downloading = 0
+        """Requests that are being downloaded."""
+        self.travelling = 0
+        """Requests on their way through the scheduler that carry a leg on."""
+        self._only_if_stored = only_if_stored
+        self._legs = 1
+        self._unsettled = 0
+        self._items = 0
+        self._failed = False
+        self._all_stored = True
+
+    def has(self, key: Key) -> bool:
+        """Whether one of its claims is on this page."""
+        return any(claim.key == key for claim in self.claims)
+
+    def begin_leg(self) -> None:
+        """It is fetched again, as its callback wishes."""
+        self._legs += 1
+        self.travelling += 1
+
+    def end_leg(self, *, failed: bool) -> None:
+        """A response of it is scraped, or there will be none."""
+        self._legs -= 1
+        self._failed |= failed
+        self._settle()
+
+    def give_up(self) -> None:
+        """Nobody will end its legs: a middleware has made away with a request or a response."""
+        if self._legs > 0:
+            self._legs = 0
+            self._failed = True
+            self._settle()
+
+    def add_item(self, *, stored: bool, failed: bool) -> None:
+        """An item of it is settled."""
+        self._items += 1
+        self._all_stored &= stored
+        self._failed |= failed
+
+    def await_claim(self, claim: Claim) -> None:
+        """An item of it was scraped; whether it is stored shows when its claim is settled."""
+        self._unsettled += 1
+        claim.watch(self._claim_settled)
+
+    def _claim_settled(self, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
+        self._unsettled -= 1
+        self.add_item(stored=stored, failed=not stored)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._legs > 0 or self._unsettled > 0:
+            return
+        done = not self._failed
+        if self._only_if_stored:
+            done = done and self._items > 0 and self._all_stored
+        for claim in self.claims:
+            if done:
+                claim.confirm()
+            else:
+                claim.release()
+
+
+class Visit:
+    """A response while it is scraped: its items, and the requests that wait for something new."""
+
+    def __init__(self, page: Page | None, send: Callable[[Request], None]) -> None:
+        self.page = page
+        self.outputs = 0
+        """How often Scrapy asked for the output: once more after an exception that was handled."""
+        self.new = False
+        """It brought something new, or nothing is known of what it brought."""
+        self.waiting: list[Request] = []
+        """Requests that are sent only if it brings something new."""
+        self._send = send
+        self._keyed = self._unkeyed = False
+
+    def add_item(self, verdict: Verdict | None, claim: Claim, ending: Ending) -> None:
+        """An item's way has ended. ``verdict``: the ledger's, None if it was not asked."""
+        self._keyed |= verdict is not None
+        self._unkeyed |= verdict is None
+        failed = ending is Ending.FAILED
+        if verdict in (Verdict.NEW, Verdict.HELD) or failed:
+            self.found_new()
+        if self.page is None:
+            return
+        if ending is Ending.SCRAPED and claim.is_open:
+            self.page.await_claim(claim)
+            return
+        in_flight = verdict is Verdict.HELD  # whether the other run stores it is not known
+        known = verdict is Verdict.SEEN
+        stored = known or (ending is Ending.SCRAPED and claim.stored is not False)
+        given_back = ending is Ending.SCRAPED and claim.stored is False
+        self.page.add_item(
+            stored=stored and not in_flight, failed=failed or in_flight or given_back
+        )
+
+    def found_new(self) -> None:
+        """Sends what waits for it."""
+        self.new = True
+        waiting, self.waiting = self.waiting, []
+        for request in waiting:
+            self._send(request)
+
+    def end(self, *, failed: bool) -> None:
+        """The response is scraped. What still waits after this is not to be sent."""
+        if failed or (self._unkeyed and not self._keyed):
+            self.found_new()
+        if self.page is not None:
+            self.page.end_leg(failed=failed)
+
+
+class Visits:
+    """The visits of one crawl, by response."""
+
+    def __init__(self) -> None:
+        self._of_response: WeakKeyDictionary[Response, Visit] = WeakKeyDictionary()
+
+    def __setitem__(self, response: Response, visit: Visit) -> None:
+        self._of_response[response] = visit
+
+    def get(self, response: Any) -> Visit | None:
+        """The visit of a response; None for anything else, such as an errback's failure."""
+        return self._of_response.get(response) if isinstance(response, Response) else None
+
+    def add_item(
+        self, response: Any, ending: Ending, verdict: Verdict | None, claim: Claim = NO_CLAIM
+    ) -> None:
+        """An item's way has ended; it came from this response, if from any."""
+        visit = self.get(response)
+        if visit is not None:
+            visit.add_item(verdict, claim, ending)

@@ -1,0 +1,456 @@
+"""The request filter and its asynchronous half: no page is fetched twice by a fleet.
+
+Scrapy runs all of a request's download in one task of the event loop, and all of a response's
+scraping in another (2.14 to 2.19, with and without a reactor). The middleware adds a callback to
+each task, which so is called however the download or the scraping ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+from scrapy import signals
+from scrapy.crawler import Crawler
+from scrapy.dupefilters import RFPDupeFilter
+from scrapy.exceptions import DontCloseSpider, IgnoreRequest
+from scrapy.http import Request, Response
+from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
+from scrapy.utils.defer import deferred_from_coro
+from scrapy.utils.job import job_dir
+from scrapy.utils.misc import load_object
+from twisted.internet.defer import Deferred
+
+from scrapy_valkey_dedup.admission import Admission
+from scrapy_valkey_dedup.aside import SetAside
+from scrapy_valkey_dedup.model import KEY_BYTES, Claim, Key, SettingsError, Verdict
+from scrapy_valkey_dedup.pages import Ending, Page, Visit
+from scrapy_valkey_dedup.registry import session_of, spider_name
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.stats import REQUESTS, Stats
+
+logger = logging.getLogger(__name__)
+
+META = "dedup"
+"""The key in a request's ``meta`` by which users say what they wish: False, or IF_NEW."""
+IF_NEW = "if_new"
+_MARK = "_dedup_page"
+"""The key by which a request carries the run and the key of its page, also through a JOBDIR."""
+_middlewares: WeakKeyDictionary[Crawler, ref[RequestDedupMiddleware]] = WeakKeyDictionary()
+
+
+class DupeFilter(RFPDupeFilter):
+    """Scrapy's request fingerprint filter, which also marks requests for the fleet's.
+
+    For ``DUPEFILTER_CLASS``; needs :class:`~scrapy_valkey_dedup.RequestDedupMiddleware`. What this
+    process has seen is answered from memory, or from ``JOBDIR``.
+    """
+
+    middleware: RequestDedupMiddleware | None = None
+    """The asynchronous half; None where there is no crawl, or the plugin is off."""
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> DupeFilter:
+        """Built by Scrapy.
+
+        Raises:
+            SettingsError: the middleware is not enabled.
+
+        """
+        dupefilter = super().from_crawler(crawler)
+        if DedupSettings.wanted(crawler.settings) and crawler.engine is not None:
+            _refuse_without_middleware(crawler)
+            dupefilter.middleware = RequestDedupMiddleware.from_crawler(crawler)
+        return dupefilter
+
+    def open(self) -> Deferred[None] | None:
+        """Connects to Valkey, if it is to be asked about requests."""
+        opened = super().open()
+        if self.middleware is not None and self.middleware.asks:
+            return deferred_from_coro(self.middleware.open())
+        return opened
+
+    def request_seen(self, request: Request) -> bool:
+        """Whether the request is a duplicate; if not, it is marked to be asked for."""
+        if self.middleware is None:
+            return super().request_seen(request)
+        known = self.middleware.known(request)
+        if known is None:
+            known = super().request_seen(request)
+            self.middleware.mark(request, seen=known)
+        return known
+
+
+def _refuse_without_middleware(crawler: Crawler) -> None:
+    found = {
+        "DOWNLOADER_MIDDLEWARES": crawler.get_downloader_middleware(RequestDedupMiddleware),
+        "SPIDER_MIDDLEWARES": crawler.get_spider_middleware(RequestDedupMiddleware),
+    }
+    missing = [setting for setting, middleware in found.items() if middleware is None]
+    if missing:
+        cure = "add scrapy_valkey_dedup.RequestDedupMiddleware there, or use the add-on"
+        raise SettingsError(
+            [
+                f"{setting} does not have the middleware that DUPEFILTER_CLASS = "
+                f"{crawler.settings['DUPEFILTER_CLASS']!r} needs: {cure}"
+                for setting in missing
+            ]
+        )
+
+
+class RequestDedupMiddleware:
+    """Claims a page just before its download, and settles the claim when its items are settled.
+
+    For both ``DOWNLOADER_MIDDLEWARES`` and ``SPIDER_MIDDLEWARES``, closest to the engine. Scrapy
+    gets one object for the two. ``docs/requests.md`` describes what it does.
+    """
+
+    def __init__(self, crawler: Crawler) -> None:
+        self._crawler = crawler
+        self._session = session_of(crawler)
+        self._settings = settings = self._session.settings
+        self._stats = Stats(crawler.stats)
+        self.asks = settings.pages_are_shared
+        """Whether Valkey is asked about requests."""
+        if self.asks:
+            self._refuse_other_filters()
+        whose = settings.job if settings.requests == "job" else spider_name(crawler)
+        self._whose = blake2b(f"{settings.requests} {whose}".encode()).digest()
+        self._pages: dict[Key, Page] = {}
+        self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
+        self._scraping = 0
+        # What is known of requests that come, or come again, to the filter. By object, not in their
+        # meta, which spiders copy.
+        self._held: WeakSet[Request] = WeakSet()
+        self._resumed: WeakSet[Request] = WeakSet()
+        self._dropped: WeakSet[Request] = WeakSet()
+        self._covered: WeakSet[Request] = WeakSet()
+        self._warned = False
+        crawler.signals.connect(self._spider_opened, signals.spider_opened)
+        crawler.signals.connect(self._spider_idle, signals.spider_idle)
+        crawler.signals.connect(self._spider_closed, signals.spider_closed)
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> RequestDedupMiddleware:
+        """Built by Scrapy, twice; returns the crawler's one object."""
+        known = _middlewares.get(crawler)
+        middleware = known() if known is not None else None
+        if middleware is None:
+            middleware = cls(crawler)
+            _middlewares[crawler] = ref(middleware)
+        return middleware
+
+    def _refuse_other_filters(self) -> None:
+        path = self._crawler.settings["DUPEFILTER_CLASS"]
+        found = load_object(path)
+        if not (isinstance(found, type) and issubclass(found, DupeFilter)):
+            cure = (
+                "set scrapy_valkey_dedup.DupeFilter or a class that extends it, or "
+                "VALKEY_DEDUP_REQUESTS = 'off'"
+            )
+            raise SettingsError(
+                [f"DUPEFILTER_CLASS = {path!r} cannot share requests with a fleet: {cure}"]
+            )
+
+    # -- the beginning ---------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects to Valkey."""
+        await self._session.open()
+        claims = self._session.pages
+        assert claims is not None  # noqa: S101 (asked about requests, so opened)
+        self._claims = claims
+        self._aside = SetAside(
+            claims, self._session.beat_of, lambda: self._session.idle, self._resolve
+        )
+        engine = self._crawler.engine
+        assert engine is not None  # noqa: S101
+        self._admission = Admission(engine.downloader)
+        self._crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
+        if job_dir(self._crawler.settings):
+            self._session.before_scheduler_closes.append(self._put_back)
+
+    def _spider_opened(self) -> None:
+        # Without Scrapy's own judge of statuses every response is the spider's business.
+        self._http_error = self._crawler.get_spider_middleware(HttpErrorMiddleware)
+        if not self._session.has_pipeline:
+            self._crawler.signals.connect(self._item_scraped, signals.item_scraped)
+            self._crawler.signals.connect(self._item_dropped, signals.item_dropped)
+            self._crawler.signals.connect(self._item_failed, signals.item_error)
+
+    # -- the filter's part -----------------------------------------------------------------------
+
+    def known(self, request: Request) -> bool | None:
+        """Whether a request is a duplicate, if that was found out before; else None."""
+        if request in self._resumed:
+            return False
+        return True if request in self._dropped else None
+
+    def mark(self, request: Request, *, seen: bool) -> None:
+        """A request has come to the filter, which has ``seen`` it or lets it pass."""
+        if not self.asks:
+            return
+        page = self._page_marked_on(request)
+        if page is not None and page.downloading:  # a redirect carries its page on
+            if seen:
+                self._covered.add(request)
+        elif self._is_subject(request):
+            request.meta[_MARK] = f"{self._session.run} {self._key(request).hex()}"
+        else:
+            request.meta.pop(_MARK, None)
+
+    def _key(self, request: Request) -> Key:
+        """What identifies a page: its fingerprint, within the job or the spider."""
+        fingerprinter = self._crawler.request_fingerprinter
+        assert fingerprinter is not None  # noqa: S101 (a crawler that crawls has one)
+        fingerprint = fingerprinter.fingerprint(request)
+        return blake2b(fingerprint, digest_size=KEY_BYTES, key=self._whose).digest()
+
+    def _page_marked_on(self, request: Request) -> Page | None:
+        run, _, key = request.meta.get(_MARK, "").partition(" ")
+        return self._pages.get(bytes.fromhex(key)) if run == self._session.run else None
+
+    def _is_subject(self, request: Request) -> bool:
+        """Whether the fleet is asked about a request."""
+        wish = self._wish(request)
+        if wish is False or (wish == IF_NEW and self._settings.requests == "stored"):
+            return False
+        patterns = self._settings.requests_match
+        return not patterns or any(pattern.search(request.url) for pattern in patterns)
+
+    def _wish(self, request: Request) -> Any:
+        wish = request.meta.get(META)
+        if wish not in (None, True, False, IF_NEW) and not self._warned:
+            self._warned = True
+            logger.warning(
+                "meta[%r] = %.60r of %s is ignored: it knows False and %r. Further ones are not "
+                "reported.",
+                META,
+                wish,
+                request,
+                IF_NEW,
+            )
+        return wish
+
+    def _request_scheduled(self, request: Request) -> None:
+        if request in self._held:
+            self._held.discard(request)
+            raise IgnoreRequest("another run is at this page; it is asked for again later")
+
+    # -- before the download ---------------------------------------------------------------------
+
+    async def process_request(self, request: Request) -> Request | None:
+        """Lets a request go on, or gives it back to the scheduler, where it is dropped."""
+        task = asyncio.current_task()
+        if not self.asks or task is None:
+            return None
+        self._session.idle = False
+        task.add_done_callback(self._admission.left)
+        if _MARK not in request.meta:
+            return None
+        page = self._page_marked_on(request)
+        if page is not None and page.travelling:
+            page.travelling -= 1
+            if await self._leads_to_known_page(request, page):
+                return request
+            self._begin_download(page, task)
+        else:
+            key = self._key_to_claim(request)
+            if key is None:
+                return None
+            place = await self._admission.place(request, task)
+            page = await self._claim(request, key)
+            if page is None:
+                return request
+            self._begin_download(page, task)
+            await self._admission.turn(place)
+        return None
+
+    def _begin_download(self, page: Page, task: asyncio.Task[Any]) -> None:
+        page.downloading += 1
+        task.add_done_callback(partial(self._downloaded, page))
+
+    def _key_to_claim(self, request: Request) -> Key | None:
+        run, _, key = request.meta[_MARK].partition(" ")
+        if request.dont_filter and run == self._session.run:
+            # Copied with the meta of another request: what does not pass the filter has no mark of
+            # its own. Of another run it is a retry that was waiting in the JOBDIR.
+            del request.meta[_MARK]
+            return None
+        request.meta[_MARK] = f"{self._session.run} {key}"
+        return bytes.fromhex(key)
+
+    async def _claim(self, request: Request, key: Key) -> Page | None:
+        with self._admission.asking():
+            outcome = await self._claims.attempt(key)
+        if isinstance(outcome, Claim):
+            return self._enter(outcome)
+        if outcome.verdict is Verdict.HELD:
+            self._stats.count(REQUESTS.in_flight)
+            self._aside.add(key, request, outcome.holder)
+            self._held.add(request)
+        else:
+            self._dropped.add(request)
+        return None
+
+    def _enter(self, claim: Claim) -> Page:
+        page = Page(claim, only_if_stored=self._settings.requests == "stored")
+        self._pages[claim.key] = page
+        claim.watch(lambda _: self._forget(claim.key))
+        return page
+
+    def _forget(self, key: Key) -> None:
+        self._pages.pop(key, None)
+
+    async def _leads_to_known_page(self, request: Request, page: Page) -> bool:
+        """A redirect: claims the page that it leads to, too.
+
+        If another run is at that page it is fetched all the same: two runs whose redirects cross
+        would else wait for one another.
+        """
+        key = self._key(request)
+        if page.has(key) or not self._is_subject(request):
+            return False
+        outcome = await self._claims.attempt(key)
+        if isinstance(outcome, Claim):
+            page.claims.append(outcome)
+        elif outcome.verdict is Verdict.SEEN:
+            self._dropped.add(request)
+            page.end_leg(failed=False)
+            return True
+        return False
+
+    def _resolve(self, request: Request, outcome: Claim | Verdict) -> None:
+        """It is known what becomes of a page that was set aside."""
+        if isinstance(outcome, Claim):
+            self._session.idle = False
+            self._enter(outcome).travelling += 1
+            self._resumed.add(request)
+        else:
+            self._dropped.add(request)
+        self._send(request)
+
+    def _send(self, request: Request) -> None:
+        engine = self._crawler.engine
+        if engine is not None and engine.spider is not None:
+            engine.crawl(request)
+
+    # -- after the download ----------------------------------------------------------------------
+
+    def _downloaded(self, page: Page, download: asyncio.Task[Response | Request]) -> None:
+        """All downloader middlewares are through with a request."""
+        page.downloading -= 1
+        if download.cancelled() or download.exception() is not None:
+            page.end_leg(failed=True)
+            return
+        result = download.result()
+        if isinstance(result, Response):
+            self._page_of_response[result] = page
+            if result.request is not None:
+                self._admission.took(result.request.meta.get("download_latency"))
+        elif result in self._covered:  # by the request that this process has seen before it
+            page.end_leg(failed=page.has(self._key(result)))
+        elif self._page_marked_on(result) is page:
+            page.travelling += 1
+        else:
+            page.end_leg(failed=True)  # a middleware has made another request of it
+
+    # -- the response ----------------------------------------------------------------------------
+
+    def process_spider_input(self, response: Response) -> None:
+        """The scraping of a response begins."""
+        scraping = asyncio.current_task()
+        if scraping is None:
+            return
+        visit = Visit(self._page_of_response.pop(response, None), self._send)
+        self._session.visits[response] = visit
+        self._scraping += 1
+        scraping.add_done_callback(partial(self._scraped, response, visit))
+
+    async def process_spider_output(
+        self, response: Response, result: AsyncIterator[Any]
+    ) -> AsyncIterator[Any]:
+        """Hands everything on, but for the requests that wait for something new."""
+        visit = self._session.visits.get(response)
+        if visit is None:
+            async for output in result:
+                yield output
+            return
+        visit.outputs += 1
+        try:
+            async for output in result:
+                if not isinstance(output, Request) or self._goes(output, response, visit):
+                    yield output
+        except Exception:
+            visit.outputs += 1  # an output that ends well is the only one
+            raise
+
+    def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
+        """Whether a request that a callback has sent goes on its way now."""
+        waits = self._wish(request) == IF_NEW and not visit.new
+        if waits:
+            visit.waiting.append(request)
+        if _MARK in request.meta:  # copied with the response's meta
+            page = visit.page
+            if not waits and page is not None and self._is_retry(request, response):
+                page.begin_leg()
+            else:
+                del request.meta[_MARK]
+        return not waits
+
+    def _is_retry(self, request: Request, response: Response) -> bool:
+        """Whether a callback wants its page once more, as ``get_retry_request`` makes it."""
+        first = response.request
+        return request.dont_filter and first is not None and self._key(request) == self._key(first)
+
+    def _scraped(self, response: Response, visit: Visit, _: object) -> None:
+        """The callback's output is exhausted and all of its items have ended."""
+        self._scraping -= 1
+        visit.end(failed=visit.outputs != 1 or self._is_refused(response))
+        if visit.waiting:
+            self._stats.count(REQUESTS.not_new, len(visit.waiting))
+
+    def _is_refused(self, response: Response) -> bool:
+        """Whether the response was an error that the spider does not handle."""
+        if self._http_error is None:
+            return False
+        try:
+            self._http_error.process_spider_input(response)
+        except HttpError:
+            return True
+        return False
+
+    def _item_scraped(self, response: Any) -> None:
+        self._session.visits.add_item(response, Ending.SCRAPED, None)
+
+    def _item_dropped(self, response: Any) -> None:
+        self._session.visits.add_item(response, Ending.DROPPED, None)
+
+    def _item_failed(self, response: Any) -> None:
+        self._session.visits.add_item(response, Ending.FAILED, None)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _spider_idle(self) -> None:
+        """Nothing is under way: what nobody has ended will not end, what is held is waited for."""
+        for page in list(self._pages.values()):
+            page.give_up()
+        held = self.asks and len(self._aside) > 0
+        self._session.idle = held
+        if held or self._scraping:
+            raise DontCloseSpider("pages that other runs are at must be known to be done")
+
+    def _put_back(self) -> None:
+        """The spider is stopped: what is set aside belongs in the JOBDIR."""
+        for request in self._aside.take_all():
+            self._resumed.add(request)
+            self._send(request)
+
+    def _spider_closed(self) -> None:
+        if self.asks:
+            self._aside.close()
