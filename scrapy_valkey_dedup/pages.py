@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from scrapy.http import Request, Response
 
 from scrapy_valkey_dedup.model import NO_CLAIM, Claim, Key, Verdict
+from scrapy_valkey_dedup.timelines import Reading
 
 
 class Ending(Enum):
@@ -20,16 +21,31 @@ class Ending(Enum):
     FAILED = "item_error"
 
 
+class Passage:
+    """An item's way through the pipelines, the ledger's verdict, and the claim on it."""
+
+    __slots__ = ("claim", "ended", "key", "outer", "verdict")
+
+    def __init__(self, outer: Passage | None = None) -> None:
+        """``outer``: the way of an item whose pipeline sends this one and waits for it."""
+        self.claim = NO_CLAIM
+        self.ended = False
+        self.key: Key | None = None
+        self.outer = outer
+        self.verdict: Verdict | None = None
+        """None: the ledger was not asked, the item has no identity or did not come that far."""
+
+
 class Page:
-    """A page that this run has claimed, until it is known whether it is done.
+    """A page, until it is known whether it is done.
 
     Its way has legs: a download with the scraping of what it brought. A retry and a redirect go on
     with the leg of the request before them; a retry that a callback sends begins another one.
     """
 
-    def __init__(self, claim: Claim, *, only_if_stored: bool) -> None:
-        """``only_if_stored``: a page counts as done only if it had items and all are stored."""
-        self.claims = [claim]
+    def __init__(self, *claims: Claim, only_if_stored: bool = False) -> None:
+        """``only_if_stored``: its claims are confirmed only if it had items and all are stored."""
+        self.claims = list(claims)
         """The first is the page's own, the others are those of pages that it redirects to."""
         self.downloading = 0
         """Requests that are being downloaded."""
@@ -41,6 +57,11 @@ class Page:
         self._items = 0
         self._failed = False
         self._all_stored = True
+        self._watchers: list[Callable[[bool], None]] = []
+
+    def watch(self, watcher: Callable[[bool], None]) -> None:
+        """Has a reading told, when all is settled, whether the page went well."""
+        self._watchers.append(watcher)
 
     def has(self, key: Key) -> bool:
         """Whether one of its claims is on this page."""
@@ -91,40 +112,49 @@ class Page:
                 claim.confirm()
             else:
                 claim.release()
+        for watcher in self._watchers:
+            watcher(not self._failed)
 
 
 class Visit:
     """A response while it is scraped: its items, and the requests that wait for something new."""
 
-    def __init__(self, page: Page | None, send: Callable[[Request], None]) -> None:
+    def __init__(self, page: Page, send: Callable[[Request], None]) -> None:
         self.page = page
         self.outputs = 0
-        """How often Scrapy asked for the output: once more after an exception that was handled."""
+        """How often its output was begun, or ended badly: once, if all went well."""
         self.new = False
-        """It brought something new, or nothing is known of what it brought."""
+        """It brought something new."""
+        self.posts: list[Key] = []
+        """Its items that have an identity."""
         self.waiting: list[Request] = []
         """Requests that are sent only if it brings something new."""
+        self.next_pages: list[tuple[str, Request]] = []
+        """Requests for the next page of a named timeline, which wait until all items have ended."""
+        self.readings: dict[str, Reading] = {}
+        """The readings of named timelines that this page is part of."""
+        self.others = 0
+        """Items without an identity, and requests that do not wait."""
         self._send = send
-        self._keyed = self._unkeyed = False
 
-    def add_item(self, verdict: Verdict | None, claim: Claim, ending: Ending) -> None:
-        """An item's way has ended. ``verdict``: the ledger's, None if it was not asked."""
-        self._keyed |= verdict is not None
-        self._unkeyed |= verdict is None
-        failed = ending is Ending.FAILED
+    def add_item(self, ending: Ending, passage: Passage) -> None:
+        """An item's way has ended."""
+        verdict, claim, failed = passage.verdict, passage.claim, ending is Ending.FAILED
+        if passage.key is not None:
+            self.posts.append(passage.key)
+        else:
+            self.others += 1
         if verdict in (Verdict.NEW, Verdict.HELD) or failed:
             self.found_new()
-        if self.page is None:
-            return
         if ending is Ending.SCRAPED and claim.is_open:
             self.page.await_claim(claim)
             return
         in_flight = verdict is Verdict.HELD  # whether the other run stores it is not known
+        given_back = claim.stored is False and ending is Ending.SCRAPED
         known = verdict is Verdict.SEEN
-        stored = known or (ending is Ending.SCRAPED and claim.stored is not False)
-        given_back = ending is Ending.SCRAPED and claim.stored is False
         self.page.add_item(
-            stored=stored and not in_flight, failed=failed or in_flight or given_back
+            stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),
+            failed=failed or in_flight or given_back,
         )
 
     def found_new(self) -> None:
@@ -134,12 +164,10 @@ class Visit:
         for request in waiting:
             self._send(request)
 
-    def end(self, *, failed: bool) -> None:
-        """The response is scraped. What still waits after this is not to be sent."""
-        if failed or (self._unkeyed and not self._keyed):
-            self.found_new()
-        if self.page is not None:
-            self.page.end_leg(failed=failed)
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it brought something, but nothing of which it is known if it is new."""
+        return not self.posts and self.others > 0
 
 
 class Visits:
@@ -155,10 +183,8 @@ class Visits:
         """The visit of a response; None for anything else, such as an errback's failure."""
         return self._of_response.get(response) if isinstance(response, Response) else None
 
-    def add_item(
-        self, response: Any, ending: Ending, verdict: Verdict | None, claim: Claim = NO_CLAIM
-    ) -> None:
+    def add_item(self, response: Any, ending: Ending, passage: Passage) -> None:
         """An item's way has ended; it came from this response, if from any."""
         visit = self.get(response)
         if visit is not None:
-            visit.add_item(verdict, claim, ending)
+            visit.add_item(ending, passage)

@@ -20,34 +20,18 @@ from scrapy_valkey_dedup.model import (
     UnkeyedError,
     Verdict,
 )
-from scrapy_valkey_dedup.pages import Ending
+from scrapy_valkey_dedup.pages import Ending, Passage
 from scrapy_valkey_dedup.registry import session_of
 from scrapy_valkey_dedup.stats import ITEMS, Stats
-
-
-class _Passage:
-    """An item's way through the pipelines, the ledger's verdict, and the claim on it.
-
-    ``outer`` is the way of an item whose pipeline sends this one and waits for it.
-    """
-
-    __slots__ = ("claim", "ended", "outer", "verdict")
-
-    def __init__(self, outer: _Passage | None) -> None:
-        self.claim = NO_CLAIM
-        self.verdict: Verdict | None = None
-        self.ended = False
-        self.outer = outer
-
 
 # Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
 # context: so the claim is found even if a later pipeline has replaced the item. The context may
 # live on into the next item of the same worker, which may never come as far as this pipeline:
 # therefore an object that remembers that its item's way has ended.
-_current: ContextVar[_Passage | None] = ContextVar("scrapy_valkey_dedup_passage", default=None)
+_current: ContextVar[Passage | None] = ContextVar("scrapy_valkey_dedup_passage", default=None)
 
 
-def _passage() -> _Passage | None:
+def _passage() -> Passage | None:
     """The innermost that has not ended."""
     passage = _current.get()
     while passage is not None and passage.ended:
@@ -55,15 +39,15 @@ def _passage() -> _Passage | None:
     return passage
 
 
-def _begin_passage() -> _Passage:
-    passage = _Passage(_passage())
+def _begin_passage() -> Passage:
+    passage = Passage(_passage())
     _current.set(passage)
     return passage
 
 
-def _end_passage() -> _Passage:
+def _end_passage() -> Passage:
     """The innermost, which ends; a blank one for an item that did not come as far as here."""
-    passage = _passage() or _Passage(None)
+    passage = _passage() or Passage()
     passage.ended = True
     return passage
 
@@ -133,6 +117,7 @@ class DedupPipeline:
         key = self._identifier.key(item, self._crawler.spider)
         if key is None:
             return self._unkeyed(item)
+        passage.key = key
         outcome = await self._session.claim(key)
         if isinstance(outcome, Verdict):
             passage.verdict = outcome
@@ -172,7 +157,7 @@ class DedupPipeline:
             self._await_feeds(passage.claim)
         elif mode != "manual":
             passage.claim.confirm()
-        self._tell_page(response, Ending.SCRAPED, passage)
+        self._session.visits.add_item(response, Ending.SCRAPED, passage)
 
     def _await_feeds(self, claim: Claim) -> None:
         took = self._feeds.took()
@@ -194,10 +179,7 @@ class DedupPipeline:
     def _end_without_storing(self, response: Any, ending: Ending) -> None:
         passage = _end_passage()
         passage.claim.release()
-        self._tell_page(response, ending, passage)
-
-    def _tell_page(self, response: Any, ending: Ending, passage: _Passage) -> None:
-        self._session.visits.add_item(response, ending, passage.verdict, passage.claim)
+        self._session.visits.add_item(response, ending, passage)
 
     async def _feeds_closed(self) -> None:
         await self._session.settle_accepted(stored=self._feeds.all_stored())

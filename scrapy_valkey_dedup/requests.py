@@ -29,7 +29,8 @@ from twisted.internet.defer import Deferred
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
 from scrapy_valkey_dedup.model import KEY_BYTES, Claim, Key, SettingsError, Verdict
-from scrapy_valkey_dedup.pages import Ending, Page, Visit
+from scrapy_valkey_dedup.next_pages import READING, TIMELINE, NextPages
+from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit
 from scrapy_valkey_dedup.registry import session_of, spider_name
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
@@ -131,6 +132,10 @@ class RequestDedupMiddleware:
         self._dropped: WeakSet[Request] = WeakSet()
         self._covered: WeakSet[Request] = WeakSet()
         self._warned = False
+        self._next_pages = NextPages(
+            self._session, self._stats, spider_name(crawler), self._send, self._vanish
+        )
+        crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
         crawler.signals.connect(self._spider_opened, signals.spider_opened)
         crawler.signals.connect(self._spider_idle, signals.spider_idle)
         crawler.signals.connect(self._spider_closed, signals.spider_closed)
@@ -171,7 +176,6 @@ class RequestDedupMiddleware:
         engine = self._crawler.engine
         assert engine is not None  # noqa: S101
         self._admission = Admission(engine.downloader)
-        self._crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
         if job_dir(self._crawler.settings):
             self._session.before_scheduler_closes.append(self._put_back)
 
@@ -224,23 +228,29 @@ class RequestDedupMiddleware:
         return not patterns or any(pattern.search(request.url) for pattern in patterns)
 
     def _wish(self, request: Request) -> Any:
-        wish = request.meta.get(META)
-        if wish not in (None, True, False, IF_NEW) and not self._warned:
+        wish, timeline = request.meta.get(META), request.meta.get(TIMELINE)
+        if wish not in (None, True, False, IF_NEW):
+            self._warn(META, wish, request, f"it knows False and {IF_NEW!r}")
+        if timeline is not None and (not isinstance(timeline, str) or not timeline):
+            self._warn(TIMELINE, timeline, request, "it is a text that names the timeline")
+            del request.meta[TIMELINE]
+        return wish
+
+    def _warn(self, key: str, value: Any, request: Request, cure: str) -> None:
+        if not self._warned:
             self._warned = True
             logger.warning(
-                "meta[%r] = %.60r of %s is ignored: it knows False and %r. Further ones are not "
-                "reported.",
-                META,
-                wish,
+                "meta[%r] = %.60r of %s is ignored: %s. Further ones are not reported.",
+                key,
+                value,
                 request,
-                IF_NEW,
+                cure,
             )
-        return wish
 
     def _request_scheduled(self, request: Request) -> None:
         if request in self._held:
             self._held.discard(request)
-            raise IgnoreRequest("another run is at this page; it is asked for again later")
+            raise IgnoreRequest("set aside, or left out because there is nothing new")
 
     # -- before the download ---------------------------------------------------------------------
 
@@ -335,6 +345,11 @@ class RequestDedupMiddleware:
             self._dropped.add(request)
         self._send(request)
 
+    def _vanish(self, request: Request) -> None:
+        """Has the engine look whether there is anything left to do."""
+        self._held.add(request)
+        self._send(request)
+
     def _send(self, request: Request) -> None:
         engine = self._crawler.engine
         if engine is not None and engine.spider is not None:
@@ -367,8 +382,9 @@ class RequestDedupMiddleware:
         scraping = asyncio.current_task()
         if scraping is None:
             return
-        visit = Visit(self._page_of_response.pop(response, None), self._send)
+        visit = Visit(self._page_of_response.pop(response, Page()), self._send)
         self._session.visits[response] = visit
+        self._next_pages.begin(response.request, visit)
         self._scraping += 1
         scraping.add_done_callback(partial(self._scraped, response, visit))
 
@@ -392,16 +408,23 @@ class RequestDedupMiddleware:
 
     def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
         """Whether a request that a callback has sent goes on its way now."""
-        waits = self._wish(request) == IF_NEW and not visit.new
-        if waits:
-            visit.waiting.append(request)
-        if _MARK in request.meta:  # copied with the response's meta
-            page = visit.page
-            if not waits and page is not None and self._is_retry(request, response):
-                page.begin_leg()
+        waits = self._wish(request) == IF_NEW
+        if _MARK in request.meta or READING in request.meta:  # copied with the response's meta
+            if not waits and self._is_retry(request, response):
+                self._fetch_again(request, visit)
             else:
-                del request.meta[_MARK]
-        return not waits
+                request.meta.pop(_MARK, None)
+                request.meta.pop(READING, None)
+        if waits:
+            return self._next_pages.let_pass(request, visit)
+        visit.others += 1
+        return True
+
+    def _fetch_again(self, request: Request, visit: Visit) -> None:
+        if _MARK in request.meta:
+            visit.page.begin_leg()  # the same page, so for its readings, too
+        else:
+            self._next_pages.fetch_again(visit)
 
     def _is_retry(self, request: Request, response: Response) -> bool:
         """Whether a callback wants its page once more, as ``get_retry_request`` makes it."""
@@ -411,9 +434,8 @@ class RequestDedupMiddleware:
     def _scraped(self, response: Response, visit: Visit, _: object) -> None:
         """The callback's output is exhausted and all of its items have ended."""
         self._scraping -= 1
-        visit.end(failed=visit.outputs != 1 or self._is_refused(response))
-        if visit.waiting:
-            self._stats.count(REQUESTS.not_new, len(visit.waiting))
+        failed = visit.outputs != 1 or self._is_refused(response)
+        self._next_pages.scraped(visit, failed=failed)
 
     def _is_refused(self, response: Response) -> bool:
         """Whether the response was an error that the spider does not handle."""
@@ -426,13 +448,13 @@ class RequestDedupMiddleware:
         return False
 
     def _item_scraped(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.SCRAPED, None)
+        self._session.visits.add_item(response, Ending.SCRAPED, Passage())
 
     def _item_dropped(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.DROPPED, None)
+        self._session.visits.add_item(response, Ending.DROPPED, Passage())
 
     def _item_failed(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.FAILED, None)
+        self._session.visits.add_item(response, Ending.FAILED, Passage())
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -442,7 +464,7 @@ class RequestDedupMiddleware:
             page.give_up()
         held = self.asks and len(self._aside) > 0
         self._session.idle = held
-        if held or self._scraping:
+        if held or self._scraping or self._next_pages.deciding:
             raise DontCloseSpider("pages that other runs are at must be known to be done")
 
     def _put_back(self) -> None:

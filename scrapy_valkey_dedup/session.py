@@ -27,6 +27,7 @@ from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.pages import Visits
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats
+from scrapy_valkey_dedup.timelines import Timelines
 from scrapy_valkey_dedup.urls import redacted
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Session:
         """Whether the item pipeline is enabled."""
         self.pages: Claims | None = None
         """The claims on pages, once the session is open, where Valkey is asked about requests."""
+        self.timelines: Timelines | None = None
+        """What earlier readings of timelines met, once the session is open."""
         self.before_scheduler_closes: list[Callable[[], None]] = []
         """What is to be done when the spider closes and the scheduler still takes requests."""
         self._stats = stats
@@ -104,15 +107,15 @@ class Session:
         )
         self._posts = self._claims_in(self._ledger, ITEMS, remembers_at_once=at_once)
         if settings.pages_are_shared:
-            pages = Ledger(
-                server,
-                settings.namespace,
-                self.run,
-                retention=settings.request_retention,
-                refresh=False,
-                shelf="pages",
-            )
+            kept = settings.request_retention
+            pages = self._shelf(server, "pages", retention=kept)
             self.pages = self._claims_in(pages, REQUESTS)
+        timelines = self._shelf(server, "timelines", retention=settings.retention)
+        self.timelines = Timelines(timelines, self._outage)
+
+    def _shelf(self, server: Server, shelf: str, *, retention: float | None) -> Ledger:
+        namespace = self.settings.namespace
+        return Ledger(server, namespace, self.run, retention=retention, refresh=False, shelf=shelf)
 
     def _claims_in(
         self, ledger: Ledger, names: Names, *, remembers_at_once: bool = False
@@ -207,6 +210,8 @@ class Session:
             await self._beat()
             patience = 2 * self.settings.timeout
             await asyncio.gather(*(claims.flush(patience) for claims in self._claims))
+            if self.timelines is not None:
+                await self.timelines.flush(patience)
 
     # -- heartbeat -------------------------------------------------------------------------------
 
