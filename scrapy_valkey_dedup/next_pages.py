@@ -8,15 +8,11 @@ from functools import partial
 
 from scrapy.http import Request
 
+from scrapy_valkey_dedup.marks import Marks
 from scrapy_valkey_dedup.pages import Visit
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from scrapy_valkey_dedup.timelines import Reading
-
-TIMELINE = "dedup_timeline"
-"""The key in ``meta`` by which a request of this kind names the timeline that it reads on."""
-READING = "_dedup_reading"
-"""The key by which such a request carries the run that reads, also through a JOBDIR."""
 
 
 class NextPages:
@@ -30,14 +26,15 @@ class NextPages:
         self,
         session: Session,
         stats: Stats,
-        spider: str,
+        marks: Marks,
+        *,
         send: Callable[[Request], None],
         discard: Callable[[Request], None],
     ) -> None:
         """``discard`` wakes the engine, which may have nothing else to do but to close."""
         self._session = session
         self._stats = stats
-        self._spider = spider
+        self._marks = marks
         self._send = send
         self._discard = discard
         self._readings: dict[str, Reading] = {}
@@ -50,12 +47,12 @@ class NextPages:
 
     def begin(self, request: Request | None, visit: Visit) -> None:
         """A response has come: maybe the next page of a timeline."""
-        run = request.meta.get(READING) if request is not None else None
-        if request is None or run is None:
+        mine = self._marks.reading(request) if request is not None else None
+        name = self._marks.timeline(request) if request is not None else None
+        if mine is None or name is None:
             return
-        name = str(request.meta.get(TIMELINE))
         reading = self._readings.get(name)
-        if reading is None or run != self._session.run:  # it was waiting in a JOBDIR
+        if reading is None or not mine:  # it was waiting in a JOBDIR
             reading = self._reading(name)
             reading.fail()
             reading.expect_page()
@@ -63,12 +60,11 @@ class NextPages:
 
     def let_pass(self, request: Request, visit: Visit) -> bool:
         """Whether a next page that a callback wants goes at once; else it waits."""
-        name = request.meta.get(TIMELINE)
+        name = self._marks.timeline(request)
         if name is None:
             if not visit.new:
                 visit.waiting.append(request)
             return visit.new
-        name = str(name)
         if name not in visit.readings:  # the reading begins with this page
             reading = self._reading(name)
             reading.expect_page()
@@ -100,7 +96,7 @@ class NextPages:
             for name, request in visit.next_pages:
                 if failed or visit.says_nothing or not await self._all_met(name, visit):
                     visit.readings[name].expect_page()
-                    request.meta[READING] = self._session.run
+                    self._marks.put_reading(request)
                     self._send(request)
                 else:
                     self._stats.count(REQUESTS.not_new)
@@ -112,14 +108,10 @@ class NextPages:
         timelines = self._session.timelines
         if not visit.posts:
             return True  # an empty page: the timeline ends here
-        return timelines is not None and await timelines.all_met(self._full(name), visit.posts)
+        return timelines is not None and await timelines.all_met(name, visit.posts)
 
     def _reading(self, name: str) -> Reading:
-        return self._readings.setdefault(name, Reading(self._full(name)))
-
-    def _full(self, name: str) -> str:
-        """Another spider reads other things from a timeline of the same name."""
-        return f"{self._spider} {name}"
+        return self._readings.setdefault(name, Reading(name))
 
     def _join(self, visit: Visit, name: str, reading: Reading) -> None:
         visit.readings[name] = reading

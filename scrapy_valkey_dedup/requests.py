@@ -8,10 +8,8 @@ each task, which so is called however the download or the scraping ends.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from functools import partial
-from hashlib import blake2b
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
 
@@ -28,20 +26,14 @@ from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
-from scrapy_valkey_dedup.model import KEY_BYTES, Claim, Key, SettingsError, Verdict
-from scrapy_valkey_dedup.next_pages import READING, TIMELINE, NextPages
+from scrapy_valkey_dedup.marks import IF_NEW, Marks
+from scrapy_valkey_dedup.model import Claim, Key, SettingsError, Verdict
+from scrapy_valkey_dedup.next_pages import NextPages
 from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit
 from scrapy_valkey_dedup.registry import session_of, spider_name
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 
-logger = logging.getLogger(__name__)
-
-META = "dedup"
-"""The key in a request's ``meta`` by which users say what they wish: False, or IF_NEW."""
-IF_NEW = "if_new"
-_MARK = "_dedup_page"
-"""The key by which a request carries the run and the key of its page, also through a JOBDIR."""
 _middlewares: WeakKeyDictionary[Crawler, ref[RequestDedupMiddleware]] = WeakKeyDictionary()
 
 
@@ -120,8 +112,7 @@ class RequestDedupMiddleware:
         """Whether Valkey is asked about requests."""
         if self.asks:
             self._refuse_other_filters()
-        whose = settings.job if settings.requests == "job" else spider_name(crawler)
-        self._whose = blake2b(f"{settings.requests} {whose}".encode()).digest()
+        self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
         self._scraping = 0
@@ -131,9 +122,12 @@ class RequestDedupMiddleware:
         self._resumed: WeakSet[Request] = WeakSet()
         self._dropped: WeakSet[Request] = WeakSet()
         self._covered: WeakSet[Request] = WeakSet()
-        self._warned = False
         self._next_pages = NextPages(
-            self._session, self._stats, spider_name(crawler), self._send, self._vanish
+            self._session,
+            self._stats,
+            self._marks,
+            send=self._send,
+            discard=self._vanish,
         )
         crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
         crawler.signals.connect(self._spider_opened, signals.spider_opened)
@@ -199,53 +193,19 @@ class RequestDedupMiddleware:
         """A request has come to the filter, which has ``seen`` it or lets it pass."""
         if not self.asks:
             return
-        page = self._page_marked_on(request)
+        page = self._page_of(request)
         if page is not None and page.downloading:  # a redirect carries its page on
             if seen:
                 self._covered.add(request)
-        elif self._is_subject(request):
-            request.meta[_MARK] = f"{self._session.run} {self._key(request).hex()}"
+        elif self._marks.is_subject(request):
+            self._marks.put(request, self._marks.key(request))
         else:
-            request.meta.pop(_MARK, None)
+            self._marks.remove_page(request)
 
-    def _key(self, request: Request) -> Key:
-        """What identifies a page: its fingerprint, within the job or the spider."""
-        fingerprinter = self._crawler.request_fingerprinter
-        assert fingerprinter is not None  # noqa: S101 (a crawler that crawls has one)
-        fingerprint = fingerprinter.fingerprint(request)
-        return blake2b(fingerprint, digest_size=KEY_BYTES, key=self._whose).digest()
-
-    def _page_marked_on(self, request: Request) -> Page | None:
-        run, _, key = request.meta.get(_MARK, "").partition(" ")
-        return self._pages.get(bytes.fromhex(key)) if run == self._session.run else None
-
-    def _is_subject(self, request: Request) -> bool:
-        """Whether the fleet is asked about a request."""
-        wish = self._wish(request)
-        if wish is False or (wish == IF_NEW and self._settings.requests == "stored"):
-            return False
-        patterns = self._settings.requests_match
-        return not patterns or any(pattern.search(request.url) for pattern in patterns)
-
-    def _wish(self, request: Request) -> Any:
-        wish, timeline = request.meta.get(META), request.meta.get(TIMELINE)
-        if wish not in (None, True, False, IF_NEW):
-            self._warn(META, wish, request, f"it knows False and {IF_NEW!r}")
-        if timeline is not None and (not isinstance(timeline, str) or not timeline):
-            self._warn(TIMELINE, timeline, request, "it is a text that names the timeline")
-            del request.meta[TIMELINE]
-        return wish
-
-    def _warn(self, key: str, value: Any, request: Request, cure: str) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "meta[%r] = %.60r of %s is ignored: %s. Further ones are not reported.",
-                key,
-                value,
-                request,
-                cure,
-            )
+    def _page_of(self, request: Request) -> Page | None:
+        """The page of this run that a request is marked with."""
+        key = self._marks.page(request)
+        return self._pages.get(key) if key is not None and self._marks.is_mine(request) else None
 
     def _request_scheduled(self, request: Request) -> None:
         if request in self._held:
@@ -261,18 +221,22 @@ class RequestDedupMiddleware:
             return None
         self._session.idle = False
         task.add_done_callback(self._admission.left)
-        if _MARK not in request.meta:
+        key = self._marks.page(request)
+        if key is None:
             return None
-        page = self._page_marked_on(request)
+        page = self._page_of(request)
         if page is not None and page.travelling:
             page.travelling -= 1
             if await self._leads_to_known_page(request, page):
                 return request
             self._begin_download(page, task)
         else:
-            key = self._key_to_claim(request)
-            if key is None:
+            if request.dont_filter and self._marks.is_mine(request):
+                # Copied with the meta of another request: what does not pass the filter is not
+                # marked. (By another run it was: that is a retry that waited in the JOBDIR.)
+                self._marks.remove_page(request)
                 return None
+            self._marks.put(request, key)
             place = await self._admission.place(request, task)
             page = await self._claim(request, key)
             if page is None:
@@ -284,16 +248,6 @@ class RequestDedupMiddleware:
     def _begin_download(self, page: Page, task: asyncio.Task[Any]) -> None:
         page.downloading += 1
         task.add_done_callback(partial(self._downloaded, page))
-
-    def _key_to_claim(self, request: Request) -> Key | None:
-        run, _, key = request.meta[_MARK].partition(" ")
-        if request.dont_filter and run == self._session.run:
-            # Copied with the meta of another request: what does not pass the filter has no mark of
-            # its own. Of another run it is a retry that was waiting in the JOBDIR.
-            del request.meta[_MARK]
-            return None
-        request.meta[_MARK] = f"{self._session.run} {key}"
-        return bytes.fromhex(key)
 
     async def _claim(self, request: Request, key: Key) -> Page | None:
         with self._admission.asking():
@@ -323,8 +277,8 @@ class RequestDedupMiddleware:
         If another run is at that page it is fetched all the same: two runs whose redirects cross
         would else wait for one another.
         """
-        key = self._key(request)
-        if page.has(key) or not self._is_subject(request):
+        key = self._marks.key(request)
+        if page.has(key) or not self._marks.is_subject(request):
             return False
         outcome = await self._claims.attempt(key)
         if isinstance(outcome, Claim):
@@ -369,8 +323,8 @@ class RequestDedupMiddleware:
             if result.request is not None:
                 self._admission.took(result.request.meta.get("download_latency"))
         elif result in self._covered:  # by the request that this process has seen before it
-            page.end_leg(failed=page.has(self._key(result)))
-        elif self._page_marked_on(result) is page:
+            page.end_leg(failed=page.has(self._marks.key(result)))
+        elif self._page_of(result) is page:
             page.travelling += 1
         else:
             page.end_leg(failed=True)  # a middleware has made another request of it
@@ -408,28 +362,24 @@ class RequestDedupMiddleware:
 
     def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
         """Whether a request that a callback has sent goes on its way now."""
-        waits = self._wish(request) == IF_NEW
-        if _MARK in request.meta or READING in request.meta:  # copied with the response's meta
-            if not waits and self._is_retry(request, response):
-                self._fetch_again(request, visit)
-            else:
-                request.meta.pop(_MARK, None)
-                request.meta.pop(READING, None)
-        if waits:
+        if request.dont_filter and self._is_same_page(request, response.request):
+            self._fetch_again(request, visit)
+            return True
+        self._marks.remove(request)  # copied with the response's meta
+        if self._marks.wish(request) == IF_NEW:
             return self._next_pages.let_pass(request, visit)
         visit.others += 1
         return True
 
-    def _fetch_again(self, request: Request, visit: Visit) -> None:
-        if _MARK in request.meta:
-            visit.page.begin_leg()  # the same page, so for its readings, too
-        else:
-            self._next_pages.fetch_again(visit)
+    def _is_same_page(self, request: Request, first: Request | None) -> bool:
+        return first is not None and self._marks.key(request) == self._marks.key(first)
 
-    def _is_retry(self, request: Request, response: Response) -> bool:
-        """Whether a callback wants its page once more, as ``get_retry_request`` makes it."""
-        first = response.request
-        return request.dont_filter and first is not None and self._key(request) == self._key(first)
+    def _fetch_again(self, request: Request, visit: Visit) -> None:
+        """A callback wants its page once more, as ``get_retry_request`` asks for it."""
+        if self._marks.page(request) is not None:
+            visit.page.begin_leg()  # the same page, so for its readings, too
+        elif self._marks.reading(request) is not None:
+            self._next_pages.fetch_again(visit)
 
     def _scraped(self, response: Response, visit: Visit, _: object) -> None:
         """The callback's output is exhausted and all of its items have ended."""

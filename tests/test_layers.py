@@ -13,7 +13,7 @@ ROWS = [
     {"normalise", "stats", "values"},
     {"rules", "urls", "encoding"},
     {"settings"},
-    {"identity", "embedded", "feeds", "outage", "book", "admission"},
+    {"identity", "embedded", "feeds", "outage", "book", "admission", "marks"},
     {"client"},
     {"ledger"},
     {"batching"},

@@ -1,0 +1,122 @@
+"""What a request says in its ``meta``: what the user wishes of it, and which page it is about."""
+
+from __future__ import annotations
+
+import logging
+from hashlib import blake2b
+from typing import Any
+
+from scrapy.crawler import Crawler
+from scrapy.http import Request
+
+from scrapy_valkey_dedup.model import KEY_BYTES, Key
+from scrapy_valkey_dedup.settings import DedupSettings
+
+logger = logging.getLogger(__name__)
+
+WISH = "dedup"
+"""The key by which users say what they wish of a request: False, or IF_NEW."""
+IF_NEW = "if_new"
+TIMELINE = "dedup_timeline"
+"""The key by which they name the timeline of which a request is the next page."""
+_PAGE = "_dedup_page"
+"""The key by which a request carries the run and the key of its page, through a JOBDIR too."""
+_READING = "_dedup_reading"
+"""The key by which the next page of a named timeline carries the run that reads it."""
+
+
+class Marks:
+    """Reads and writes what this package has in the ``meta`` of requests.
+
+    Spiders copy a response's ``meta`` to the requests that they send, so a mark alone proves
+    nothing: :meth:`remove` it from what a callback sends.
+    """
+
+    def __init__(self, crawler: Crawler, settings: DedupSettings, spider: str, run: str) -> None:
+        self._crawler = crawler
+        self._settings = settings
+        self._spider = spider
+        self._run = run
+        whose = settings.job if settings.requests == "job" else spider
+        self._whose = blake2b(f"{settings.requests} {whose}".encode()).digest()
+        self._warned = False
+
+    def key(self, request: Request) -> Key:
+        """What identifies a page: Scrapy's fingerprint, within the job or the spider."""
+        fingerprinter = self._crawler.request_fingerprinter
+        assert fingerprinter is not None  # noqa: S101 (a crawler that crawls has one)
+        fingerprint = fingerprinter.fingerprint(request)
+        return blake2b(fingerprint, digest_size=KEY_BYTES, key=self._whose).digest()
+
+    # -- the page --------------------------------------------------------------------------------
+
+    def put(self, request: Request, key: Key) -> None:
+        """Marks a request as one for a page that is to be claimed, or is claimed by this run."""
+        request.meta[_PAGE] = f"{self._run} {key.hex()}"
+
+    def page(self, request: Request) -> Key | None:
+        """The page that a request is marked with, by this run or by an earlier one of a JOBDIR."""
+        _, _, key = request.meta.get(_PAGE, "").partition(" ")
+        return bytes.fromhex(key) if key else None
+
+    def is_mine(self, request: Request) -> bool:
+        """Whether this run has marked the request."""
+        return str(request.meta.get(_PAGE, "")).startswith(f"{self._run} ")
+
+    def put_reading(self, request: Request) -> None:
+        """Marks a request as one by which this run reads a timeline on."""
+        request.meta[_READING] = self._run
+
+    def reading(self, request: Request) -> bool | None:
+        """Whether it is this run that reads on by a request; None if the request reads nothing."""
+        run = request.meta.get(_READING)
+        return None if run is None else run == self._run
+
+    def remove_page(self, request: Request) -> None:
+        """Removes the mark of a page."""
+        request.meta.pop(_PAGE, None)
+
+    def remove(self, request: Request) -> None:
+        """Removes all marks."""
+        request.meta.pop(_PAGE, None)
+        request.meta.pop(_READING, None)
+
+    # -- the user's wishes -----------------------------------------------------------------------
+
+    def is_subject(self, request: Request) -> bool:
+        """Whether the fleet is asked about a request."""
+        wish = self.wish(request)
+        # A timeline's page has other posts tomorrow, whatever of it is stored today.
+        if wish is False or (wish == IF_NEW and self._settings.requests == "stored"):
+            return False
+        patterns = self._settings.requests_match
+        return not patterns or any(pattern.search(request.url) for pattern in patterns)
+
+    def wish(self, request: Request) -> Any:
+        """The user's wish for a request; one that is not known is ignored, with a warning."""
+        wish = request.meta.get(WISH)
+        if wish in (None, True, False, IF_NEW):
+            return wish
+        self._warn(WISH, wish, request, f"it knows False and {IF_NEW!r}")
+        return None
+
+    def timeline(self, request: Request) -> str | None:
+        """The timeline that a request reads on: another spider's of that name is another."""
+        name = request.meta.get(TIMELINE)
+        if name is None:
+            return None
+        if isinstance(name, str) and name:
+            return f"{self._spider} {name}"
+        self._warn(TIMELINE, name, request, "it is a text that names the timeline")
+        return None
+
+    def _warn(self, key: str, value: Any, request: Request, cure: str) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "meta[%r] = %.60r of %s is ignored: %s. Further ones are not reported.",
+                key,
+                value,
+                request,
+                cure,
+            )
