@@ -111,7 +111,11 @@ class NextPages:
         return timelines is not None and await timelines.all_met(name, visit.posts)
 
     def _reading(self, name: str) -> Reading:
-        return self._readings.setdefault(name, Reading(name))
+        """The reading that is under way, or a new one."""
+        reading = self._readings.get(name)
+        if reading is None or reading.ended:
+            reading = self._readings[name] = Reading(name)
+        return reading
 
     def _join(self, visit: Visit, name: str, reading: Reading) -> None:
         visit.readings[name] = reading

@@ -56,6 +56,7 @@ class Page:
         self._unsettled = 0
         self._items = 0
         self._failed = False
+        self._settled = False
         self._all_stored = True
         self._watchers: list[Callable[[bool], None]] = []
 
@@ -102,8 +103,9 @@ class Page:
         self._settle()
 
     def _settle(self) -> None:
-        if self._legs > 0 or self._unsettled > 0:
+        if self._settled or self._legs > 0 or self._unsettled > 0:
             return
+        self._settled = True
         done = not self._failed
         if self._only_if_stored:
             done = done and self._items > 0 and self._all_stored

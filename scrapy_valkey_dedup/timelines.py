@@ -28,6 +28,11 @@ class Reading:
         self._outstanding = 0
         self._failed = False
 
+    @property
+    def ended(self) -> bool:
+        """No page of it is asked for any more."""
+        return self._outstanding == 0
+
     def expect_page(self) -> None:
         """A page is asked for."""
         self._outstanding += 1
@@ -40,7 +45,7 @@ class Reading:
         """Returns whether the reading has come to its end, and every page of it went well."""
         self._outstanding -= 1
         self._failed |= not well
-        return self._outstanding == 0 and not self._failed
+        return self.ended and not self._failed
 
     def fail(self) -> None:
         """Pages of it were read by another run."""
