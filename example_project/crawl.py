@@ -28,6 +28,7 @@ class Crawl:
     directory: Path
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    _pages_before: int = 0
 
     @property
     def log(self) -> Path:
@@ -46,12 +47,18 @@ class Crawl:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
     @property
+    def pages(self) -> int:
+        """How many pages the instance has sent since the start."""
+        return self.instance.pages - self._pages_before
+
+    @property
     def good(self) -> bool:
         """Whether it came to its end and ended well."""
         return self.process.returncode == 0 and self.stats.get("finish_reason") == "finished"
 
     def start(self) -> None:
         """Start the process."""
+        self._pages_before = self.instance.pages
         feed = self.directory / "feeds" / "%(name)s" / "%(instance)s" / "%(time)s.jsonl"
         settings = {
             "POSTS_DATABASE": self.directory / "posts.sqlite",

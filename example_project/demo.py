@@ -1,8 +1,9 @@
 """Three spiders read three local instances at once, twice, and store each post once.
 
 Starts the instances, runs ``scrapy crawl mastodon`` for each, lets new posts appear, runs all
-three again, and compares the stored rows with what the instances sent. Everything is new and
-temporary: database, feeds and the plugin's memory.
+three again, and compares the stored rows with what the instances show. The second run reads each
+timeline back to where the first one began. Everything is new and temporary: database, feeds and the
+plugin's memory.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from fediverse.instances import Instance
 from fediverse.server import serving
 from verdict import judge, rows_by_crawl, stored_in_database, stored_in_feeds
 
-LINE = "{:>3}  {:<14} {:>7} {:>7} {:>10} {:>7}"
+LINE = "{:>3}  {:<14} {:>6} {:>7} {:>7} {:>10} {:>7}"
 
 
 def show(crawls: list[Crawl]) -> None:
@@ -28,6 +29,7 @@ def show(crawls: list[Crawl]) -> None:
         stats = crawl.stats
         address = crawl.instance.url.removeprefix("http://")
         numbers = [
+            crawl.pages,
             _total(stats, "mastodon/posts"),
             _total(stats, "dedup/items/new"),
             _total(stats, "dedup/items/duplicate", "dedup/items/in_flight"),
@@ -38,6 +40,13 @@ def show(crawls: list[Crawl]) -> None:
 
 def _total(stats: dict[str, Any], *names: str) -> int:
     return sum(stats.get(name, 0) for name in names)
+
+
+def show_saving(crawls: list[Crawl]) -> None:
+    """Print how many pages a run fetched, and how many more its timelines have."""
+    fetched = sum(crawl.pages for crawl in crawls)
+    saved = sum(crawl.instance.pages_in_full() for crawl in crawls) - fetched
+    print(f"second run: {fetched} pages fetched, {saved} saved", flush=True)
 
 
 def show_closing_lines(crawls: list[Crawl]) -> None:
@@ -65,7 +74,7 @@ def demonstrate(directory: Path, options: argparse.Namespace) -> int:
     fediverse = Fediverse(instances)
     settings = {"ADDONS": "{}"} if options.no_dedup else {}
     everything: list[Crawl] = []
-    print(LINE.format("run", "instance", "seen", "new", "duplicate", "stored"), flush=True)
+    print(LINE.format("run", "instance", "pages", "seen", "new", "duplicate", "stored"), flush=True)
     with serving(instances):
         for run, count in enumerate((options.posts, options.more), start=1):
             fediverse.publish(count)
@@ -75,11 +84,13 @@ def demonstrate(directory: Path, options: argparse.Namespace) -> int:
             show(crawls)
             if report_failures(crawls):
                 break
+            if run > 1:
+                show_saving(crawls)
     show_closing_lines(crawls)
-    served = set().union(*(instance.served for instance in instances))
+    shown = set().union(*(instance.uris for instance in instances))
     sightings = sum(instance.sightings for instance in instances)
-    database = judge(served, stored_in_database(directory / "posts.sqlite"))
-    feeds = judge(served, stored_in_feeds(directory / "feeds"))
+    database = judge(shown, stored_in_database(directory / "posts.sqlite"))
+    feeds = judge(shown, stored_in_feeds(directory / "feeds"))
     print(f"feeds: {feeds}")
     print(f"demo: {run} runs, {len(instances)} spiders, {sightings} posts seen, {database}")
     good = database.good and feeds.good and all(crawl.good for crawl in everything)

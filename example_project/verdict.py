@@ -1,4 +1,4 @@
-"""Compares what is stored with what the instances sent."""
+"""Compares what is stored with what the instances show."""
 
 import json
 import sqlite3
@@ -15,22 +15,22 @@ class Verdict:
 
     stored: int
     twice: int  # rows beyond the first of a uri
-    missing: int  # uris that an instance sent and that no row has
+    missing: int  # uris that an instance shows, sent or not, and that no row has
 
     @property
     def good(self) -> bool:
-        """Whether each post that was sent is stored exactly once."""
+        """Whether each post that is shown is stored exactly once."""
         return self.twice == 0 and self.missing == 0
 
     def __str__(self) -> str:
         return f"{self.stored} stored, {self.twice} twice, {self.missing} missing"
 
 
-def judge(served: Collection[str], stored: Iterable[str]) -> Verdict:
-    """Compare the uris that the instances sent with those of the stored rows."""
+def judge(shown: Collection[str], stored: Iterable[str]) -> Verdict:
+    """Compare the uris that the instances show with those of the stored rows."""
     rows = list(stored)
     uris = set(rows)
-    return Verdict(len(rows), len(rows) - len(uris), len(set(served) - uris))
+    return Verdict(len(rows), len(rows) - len(uris), len(set(shown) - uris))
 
 
 def stored_in_database(database: Path) -> list[str]:

@@ -152,7 +152,7 @@ def test_the_links_lead_through_the_whole_timeline():
         _, _, local = get(f"{instance.url}{TIMELINE}?local=true")
         _, _, remote = get(f"{instance.url}{TIMELINE}?remote=true")
     assert page == []
-    assert len(numbers) == instance.sightings - 50 == len(instance.served)
+    assert len(numbers) == instance.sightings - 50 == len(instance.uris)
     assert numbers == sorted(set(numbers), reverse=True)
     assert [int(shown["id"]) for shown in newer] == numbers[40:45]
     assert f'min_id={numbers[40]}>; rel="prev"' in headers["Link"]
@@ -263,8 +263,10 @@ def test_all_pages_are_read_and_no_more_than_asked_for(tmp_path: Path):
     with serving([instance]):
         bounded = Crawl(tmp_path / "two", instance, "pages=2")
         assert len(bounded.rows) == instance.sightings == 80
+        before = instance.pages
         whole = Crawl(tmp_path / "all", instance, "pages=all")
-    assert {row["uri"] for row in whole.rows} == {shown.uri for shown in instance.timeline}
+    assert instance.pages - before == instance.pages_in_full() == 5
+    assert {row["uri"] for row in whole.rows} == instance.uris
     assert len(whole.rows) == len(whole.feed) == len(instance.timeline)
     assert bounded.stats["finish_reason"] == whole.stats["finish_reason"] == "finished"
     assert whole.stats["mastodon/posts"] == len(whole.rows)
@@ -278,7 +280,7 @@ def test_a_crawl_waits_out_the_rate_limit(tmp_path: Path):
     assert crawl.stats["finish_reason"] == "finished"
     assert crawl.stats["downloader/response_status_count/429"] >= 1
     assert "retry/max_reached" not in crawl.stats
-    assert {row["uri"] for row in crawl.rows} == {shown.uri for shown in instance.timeline}
+    assert {row["uri"] for row in crawl.rows} == instance.uris
 
 
 def test_the_wait_is_what_the_instance_says():
@@ -350,6 +352,14 @@ def test_a_wrong_number_of_pages_is_refused(value: str):
     assert "-a pages=25" in str(error.value)
 
 
+@pytest.mark.parametrize("value", ["", "true", "1", "Yes"])
+def test_a_wrong_full_is_refused(value: str):
+    """The message names the argument, the value and the cure."""
+    with pytest.raises(ValueError, match=re.escape(f"full={value!r}")) as error:
+        MastodonSpider(instance="https://mastodon.example", full=value)
+    assert "-a full=yes" in str(error.value)
+
+
 def test_a_wrong_argument_fails_the_command(tmp_path: Path):
     """``scrapy crawl`` shows the message and exits with a status other than 0."""
     crawl = Crawl(tmp_path, Instance("alder.example"))
@@ -400,21 +410,170 @@ def test_a_post_that_cannot_be_stored_fails_alone(tmp_path: Path):
     assert "UnicodeEncodeError" in crawl.log
 
 
+class Remembering:
+    """Crawls of one directory that share the plugin's memory."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self._memory = {
+            "ADDONS": json.dumps({"scrapy_valkey_dedup.Addon": 500}),
+            "VALKEY_DEDUP_DATA_DIR": str(directory / "valkey"),
+            "VALKEY_DEDUP_LEASE": "1",
+        }
+
+    def crawl(self, instance: Instance, *arguments: str, **settings: str):
+        """Read an instance; return the crawl and how many pages it took."""
+        before = instance.pages
+        arguments = arguments or ("pages=all",)
+        crawl = Crawl(self._directory, instance, *arguments, **self._memory, **settings)
+        return crawl, instance.pages - before
+
+
+def stored_once(crawl: Crawl, *instances: Instance) -> bool:
+    """Whether the posts that the instances show, and no others, are stored, each of them once."""
+    uris = sorted(row["uri"] for row in crawl.rows)
+    return uris == sorted(set().union(*(instance.uris for instance in instances)))
+
+
+def uris_of_pages(instance: Instance) -> list[set[str]]:
+    """Return the posts of each page of 40, the newest page first."""
+    newest = [shown.uri for shown in reversed(instance.timeline)]
+    return [set(newest[at : at + 40]) for at in range(0, len(newest), 40)]
+
+
+def test_a_later_run_reads_back_to_where_the_last_one_began(tmp_path: Path):
+    """A run takes the pages that have something new, and one that has not."""
+    remembering = Remembering(tmp_path)
+    (instance,) = populated(500, Instance("alder.example"))
+    everything = instance.timeline
+    with serving([instance]):
+        instance.timeline = everything[:-50]
+        _, pages = remembering.crawl(instance)
+        assert pages == instance.pages_in_full() > 10
+        _, pages = remembering.crawl(instance)
+        assert pages == 1
+        instance.timeline = everything
+        crawl, pages = remembering.crawl(instance)
+        assert pages == 3
+    assert stored_once(crawl, instance)
+
+
+def populated_twice(*instances: Instance) -> tuple[Instance, ...]:
+    """Let posts appear, and then some more, with the late ones of the first."""
+    fediverse = Fediverse(instances)
+    fediverse.publish(600)
+    fediverse.publish(100)
+    return instances
+
+
+def test_posts_below_what_others_have_stored_are_found(tmp_path: Path):
+    """That another instance showed every post of a page before does not end the reading."""
+    remembering = Remembering(tmp_path)
+    alder, birch = populated_twice(Instance("alder.example"), Instance("birch.example"))
+    known = [page <= birch.uris for page in uris_of_pages(alder)]
+    assert not all(known[known.index(True) :])
+    with serving([alder, birch]):
+        remembering.crawl(birch)
+        crawl, _ = remembering.crawl(alder)
+    assert stored_once(crawl, alder, birch)
+
+
+class Broken(Instance):
+    """An instance that has an error of its own in place of the third page, once."""
+
+    broken = True
+
+    def answer(self, path: str, query: str, host: str) -> Answer:
+        """Count the pages."""
+        if self.broken and self.pages == 2:
+            self.broken = False
+            return Answer(HTTPStatus.NOT_IMPLEMENTED, b"{}")
+        return super().answer(path, query, host)
+
+
+HARM = """
+import os, signal
+class Harm:
+    posts = 0
+    def process_item(self, item):
+        self.posts += 1
+        if self.posts == 100:
+            self.harm()
+        return item
+class Kill(Harm):
+    def harm(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+class Fail(Harm):
+    def harm(self):
+        raise OSError("the disk is full")
+"""
+
+
+def with_pipeline(path: str, place: int) -> dict[str, str]:
+    """Settings that place a pipeline before or behind the one that stores at 300."""
+    return {"ITEM_PIPELINES": json.dumps({"posts.pipelines.SQLitePipeline": 300, path: place})}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        pytest.param(Broken, {}, id="a page fails"),
+        pytest.param(Instance, {"CLOSESPIDER_PAGECOUNT": "3"}, id="closed"),
+        pytest.param(Instance, with_pipeline("harm.Kill", 400), id="killed"),
+        pytest.param(Instance, with_pipeline("harm.Fail", 200), id="storing fails"),
+    ],
+)
+def test_what_a_run_leaves_unread_or_unstored_is_found_by_the_next(
+    tmp_path: Path, kind: type[Instance], settings: dict[str, str]
+):
+    """Only a run that has read and stored all there was spares the next one a page."""
+    (tmp_path / "harm.py").write_text(HARM)
+    remembering = Remembering(tmp_path)
+    (instance,) = populated(600, kind("alder.example"))
+    with serving([instance]):
+        harmed, _ = remembering.crawl(instance, **settings)
+        assert 80 <= len(harmed.rows) < len(instance.uris)
+        whole, pages = remembering.crawl(instance)
+        assert pages == instance.pages_in_full()
+        _, pages = remembering.crawl(instance)
+        assert pages == 1
+    # What was stored and not yet confirmed when the process was killed is stored a second time.
+    assert {row["uri"] for row in whole.rows} == instance.uris
+
+
+def test_a_full_reading_finds_posts_that_came_late(tmp_path: Path):
+    """A post that appears far below the newest ones is stored by a run with full=yes."""
+    remembering = Remembering(tmp_path)
+    (instance,) = populated(400, Instance("alder.example"))
+    number = instance.timeline[50].number + 1
+    with serving([instance]):
+        remembering.crawl(instance)
+        instance.publish([(number, POST)])
+        _, pages = remembering.crawl(instance)
+        assert pages == 1
+        crawl, pages = remembering.crawl(instance, "pages=all", "full=yes")
+    assert pages == instance.pages_in_full()
+    assert stored_once(crawl, instance)
+
+
 def test_the_verdict_counts_what_is_stored_too_often_or_not_at_all():
     """A row removed is missing, a row doubled is twice, and either spoils the verdict."""
-    served = {f"https://alder.example/{number}" for number in range(5)}
-    rows = sorted(served)
-    assert judge(served, rows) == Verdict(stored=5, twice=0, missing=0)
-    assert judge(served, rows).good
-    assert judge(served, rows[1:]) == Verdict(stored=4, twice=0, missing=1)
-    assert judge(served, [*rows, rows[0], rows[0]]) == Verdict(stored=7, twice=2, missing=0)
-    assert not judge(served, rows[1:]).good
-    assert not judge(served, [*rows, rows[0]]).good
+    shown = {f"https://alder.example/{number}" for number in range(5)}
+    rows = sorted(shown)
+    assert judge(shown, rows) == Verdict(stored=5, twice=0, missing=0)
+    assert judge(shown, rows).good
+    assert judge(shown, rows[1:]) == Verdict(stored=4, twice=0, missing=1)
+    assert judge(shown, [*rows, rows[0], rows[0]]) == Verdict(stored=7, twice=2, missing=0)
+    assert not judge(shown, rows[1:]).good
+    assert not judge(shown, [*rows, rows[0]]).good
 
 
 LAST_LINE = re.compile(
     r"demo: 2 runs, 3 spiders, (\d+) posts seen, (\d+) stored, (\d+) twice, (\d+) missing"
 )
+
+
+SAVING = re.compile(r"^second run: (\d+) pages fetched, (\d+) saved$", re.MULTILINE)
 
 
 def demo(cwd: Path, *arguments: str):
@@ -436,13 +595,19 @@ def test_without_the_plugin_the_demo_fails(tmp_path: Path):
     assert twice > stored / 2
     assert missing == 0
     assert f"feeds: {stored} stored, {twice} twice, 0 missing" in done.stdout.splitlines()
+    assert SAVING.search(done.stdout)[2] == "0"
 
 
 def test_the_demo_stores_each_post_once(tmp_path: Path):
-    """Six crawls store each post that was shown once, and the README says what they print."""
+    """Six crawls store each post that is shown once, and the READMEs say what they print."""
     done, (seen, stored, twice, missing) = demo(tmp_path)
     assert (done.returncode, twice, missing) == (0, 0, 0), done.stdout + done.stderr
     assert seen >= 9_000
     assert stored >= 3_000
-    assert f"    {done.stdout.splitlines()[-1]}\n" in (PROJECT / "README.md").read_text()
+    saving = SAVING.search(done.stdout)
+    fetched, saved = map(int, saving.groups())
+    assert saved > 3 * fetched
+    for readme in (PROJECT / "README.md", PROJECT.parent / "README.md"):
+        assert f"    {saving[0]}\n" in readme.read_text()
+        assert f"    {done.stdout.splitlines()[-1]}\n" in readme.read_text()
     assert f"feeds: {stored} stored, 0 twice, 0 missing" in done.stdout.splitlines()

@@ -71,18 +71,31 @@ class RateLimit:
 
 
 class Instance:
-    """One instance: its timeline, its limit, and a record of the posts that it sent."""
+    """One instance: its timeline, its limit, and a record of what it sent."""
 
     def __init__(
         self, domain: str, rate: RateLimit | None = None, closed: HTTPStatus | None = None
     ) -> None:
         self.domain = domain
         self.url = ""  # set while it is served
+        self.pages = 0  # sent, those without posts too
         self.sightings = 0  # posts sent, each time counted
-        self.served: set[str] = set()  # their uris
         self._rate = rate or RateLimit()
         self._closed = closed
         self.timeline: list[Shown] = []  # the oldest first
+
+    @property
+    def uris(self) -> set[str]:
+        """The posts that the timeline shows, whether or not they were ever sent."""
+        return {shown.uri for shown in self.timeline}
+
+    def pages_in_full(self, limit: int = LARGEST_PAGE) -> int:
+        """Count the pages from the newest post to the one without posts, where the links end."""
+        pages, parameters = 1, {"limit": str(limit)}
+        while page := self._page(parameters):
+            parameters["max_id"] = str(page[-1].number)
+            pages += 1
+        return pages
 
     def publish(self, posts: Iterable[tuple[int, Post]]) -> None:
         """Add posts to the timeline, each under the number that this instance gives it."""
@@ -107,8 +120,8 @@ class Instance:
             return _error(self._closed, "This method requires an authenticated user", headers)
         parameters = dict(parse_qsl(query))
         page = self._page(parameters)
+        self.pages += 1
         self.sightings += len(page)
-        self.served.update(shown.uri for shown in page)
         if page:
             headers["Link"] = _links(f"http://{host}{PATH}", parameters, page)
         body = b"[" + b",".join(shown.body for shown in page) + b"]"

@@ -26,24 +26,31 @@ class MastodonSpider(scrapy.Spider):
     """Reads the public timeline of a Mastodon instance, the newest post first.
 
     ``-a instance=https://mastodon.example`` names the instance, ``-a pages=25`` how many pages of
-    40 posts to read (10 by default; ``all`` goes on to the timeline's end).
+    40 posts to read at most (10 by default; ``all`` sets no limit). A run ends where an earlier one
+    has begun; ``-a full=yes`` reads on, and finds posts that came late, below newer ones.
 
     The API: https://docs.joinmastodon.org/methods/timelines/#public
     """
 
     name = "mastodon"
 
-    def __init__(self, instance: str = "", pages: str = "10", **kwargs: Any) -> None:
+    def __init__(
+        self, instance: str = "", pages: str = "10", full: str = "no", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.address = _read_instance(instance)
         self.instance = urlsplit(self.address).netloc
         self.allowed_domains = [urlsplit(self.address).hostname]
         self.pages = _read_pages(pages)
+        # Of a next page: it is asked for unless a run before has read this instance from here on.
+        self.next_meta = {"dedup": "if_new", "dedup_timeline": self.instance}
+        if _read_full(full):
+            self.next_meta = {}
 
     async def start(self) -> AsyncIterator[scrapy.Request]:
         """Ask for the newest posts."""
         # 40 is the most that Mastodon gives at once.
-        yield self._page(f"{self.address}/api/v1/timelines/public?limit=40", 1)
+        yield self._page(f"{self.address}/api/v1/timelines/public?limit=40", 1, {})
 
     def parse(self, response: Response, number: int) -> Iterator[Post | scrapy.Request]:
         """Yield the posts of a page, and ask for the next one.
@@ -56,7 +63,7 @@ class MastodonSpider(scrapy.Spider):
             yield read_post(status, self.instance)
         older = next_page(response)
         if older and number < self.pages:
-            yield self._page(response.urljoin(older), number + 1)
+            yield self._page(response.urljoin(older), number + 1, self.next_meta)
 
     def failed(self, failure: Failure) -> None:
         """Say why a page could not be read, and end the crawl."""
@@ -74,8 +81,8 @@ class MastodonSpider(scrapy.Spider):
         )
         raise CloseSpider("timeline_closed")
 
-    def _page(self, url: str, number: int) -> scrapy.Request:
-        return scrapy.Request(url, errback=self.failed, cb_kwargs={"number": number})
+    def _page(self, url: str, number: int, meta: dict[str, Any]) -> scrapy.Request:
+        return scrapy.Request(url, errback=self.failed, cb_kwargs={"number": number}, meta=meta)
 
     def _read_page(self, response: Response) -> list[dict[str, Any]]:
         try:
@@ -174,3 +181,9 @@ def _read_pages(value: str) -> float:
         f"pages={value!r} is not a number of pages: "
         "give a whole number from 1, as in -a pages=25, or -a pages=all"
     )
+
+
+def _read_full(value: str) -> bool:
+    if value in {"yes", "no"}:
+        return value == "yes"
+    raise ValueError(f"full={value!r} is neither yes nor no: give -a full=yes, or leave it out")
