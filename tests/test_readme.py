@@ -1,19 +1,27 @@
-"""README: its example runs, its commands exist, its figures are those of the code."""
+"""README and requests.md: examples run, commands and names exist, figures are those of the code."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from scrapy.settings import Settings
 
-from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY, Addon
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.stats import REQUESTS
+from tests.web import Reply, Web
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "requests.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -48,9 +56,13 @@ def test_every_make_command_exists(target: str) -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    """Links to files of the repository are not broken."""
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / link).exists(), link
+    """Links to files of the repository, and to headings in them, are not broken."""
+    for link in re.findall(r"\]\(([^):]+)\)", README):
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
 
 
 def test_the_figures_are_those_of_the_code() -> None:
@@ -61,3 +73,153 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert '"scrapy>=2.14"' in project
     assert "Python 3.10 or newer" in README.replace("\n", " ")
     assert 'requires-python = ">=3.10"' in project
+
+
+def test_the_lines_of_the_ways_are_valid() -> None:
+    """Each setting in the table of ways is accepted as it stands, and has Valkey asked."""
+    table = README[README.index("| way | line |") :].split("\n\n", maxsplit=1)[0]
+    lines = re.findall(r'`(VALKEY_DEDUP_\w+) = "([^"]+)"`', table)
+    assert len(lines) == 2
+    for name, value in lines:
+        assert DedupSettings.parse(Settings({name: value}), "spider").pages_are_shared
+    assert '`meta={"dedup": "if_new", "dedup_timeline": "its name"}`' in table
+
+
+def path_of(component: object) -> str:
+    """The import path that users write for a class of the package."""
+    assert isinstance(component, type)
+    return f"scrapy_valkey_dedup.{component.__name__}"
+
+
+def test_what_is_placed_by_hand_is_what_the_add_on_places() -> None:
+    """The settings at the end of requests.md are those that the add-on makes."""
+    by_hand: dict[str, object] = {}
+    exec(re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[-1], by_hand)
+    settings = Settings()
+    Addon("spider").update_settings(settings)
+    assert by_hand["DUPEFILTER_CLASS"] == path_of(settings["DUPEFILTER_CLASS"])
+    for name in ("DOWNLOADER_MIDDLEWARES", "SPIDER_MIDDLEWARES"):
+        assert by_hand[name] == {path_of(found): at for found, at in settings[name].items()}
+
+
+def test_the_table_of_stats() -> None:
+    """requests.md explains each stat of pages, and no other."""
+    table = GUIDE[GUIDE.index("All under `dedup/requests/`") :].split("\n\n")[1]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    explained = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert explained == set(vars(REQUESTS)) - {"unkeyed"}
+
+
+def html(*links: str, post: str = "") -> Reply:
+    """A page with a post and links."""
+    article = f"<article id='{post}'><p>Post {post}.</p></article>" if post else ""
+    anchors = "".join(f"<a href='{link}'>more</a>" for link in links)
+    return Reply(
+        f"<html><body>{article}{anchors}</body></html>".encode(),
+        headers={"Content-Type": "text/html"},
+        delay=0.02,
+    )
+
+
+class Guide:
+    """The spiders of requests.md, run as the page says, on a site of the test's."""
+
+    def __init__(self, url: str, namespace: str, directory: Path, web: Web) -> None:
+        self._directory = directory
+        self._web = web
+        self._settings = {
+            "ADDONS": json.dumps({"scrapy_valkey_dedup.Addon": 500}),
+            "VALKEY_DEDUP_URL": url,
+            "VALKEY_DEDUP_NAMESPACE": namespace,
+            "VALKEY_DEDUP_FIELDS": '["post_id"]',
+            "HTTPPROXY_ENABLED": "False",
+        }
+        for block in re.findall(r"```python\n(# \w+\.py\n.*?)```", GUIDE, re.DOTALL):
+            name = block.splitlines()[0].removeprefix("# ")
+            code = re.sub(r"https://\w+\.example", web.url, block)
+            code = re.sub(r'"\w+\.example"', '"127.0.0.1"', code)
+            (directory / name).write_text(code)
+
+    def run(self, spider: str, workers: int = 1, **settings: str) -> tuple[dict[str, int], int]:
+        """Runs workers at once; returns what they fetched by path, and how many posts they kept."""
+        before = self._web.served.copy()
+        feeds = [self._directory / f"{spider}-{worker}.jsonl" for worker in range(workers)]
+        processes = []
+        for feed in feeds:
+            command = [sys.executable, "-m", "scrapy", "runspider", f"{spider}.py", "-O", str(feed)]
+            for name, value in {**self._settings, **settings}.items():
+                command += ["-s", f"{name}={value}"]
+            with feed.with_suffix(".log").open("w") as log:
+                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+                processes.append(
+                    subprocess.Popen(command, cwd=self._directory, env=environment, stderr=log)
+                )
+        for process in processes:
+            assert process.wait(60) == 0
+        logs = [feed.with_suffix(".log").read_text() for feed in feeds]
+        assert not any("ERROR" in log or "Traceback" in log for log in logs), logs
+        kept = sum(len(feed.read_text().splitlines()) for feed in feeds)
+        return dict(self._web.served - before), kept
+
+
+def test_the_spider_of_a_fleet(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> None:
+    """Workers of a job fetch each page once, but for the start page; another job fetches all.
+
+    Each worker fetches the start page, and one of them once more because of the links back to it.
+    """
+    paths = [f"/{number}" for number in range(1, 31)]
+    routes = {path: html("/", *paths[::7], post=path[1:]) for path in paths}
+    with Web({"/": html(*paths, post="0"), **routes}) as web:
+        guide = Guide(valkey.url, namespace, tmp_path, web)
+        fetched, kept = guide.run("forum", workers=2, VALKEY_DEDUP_JOB="one")
+        assert fetched == {"/": 3} | dict.fromkeys(paths, 1)
+        assert kept == 31
+        assert guide.run("forum", VALKEY_DEDUP_JOB="one") == ({"/": 1}, 0)
+        assert guide.run("forum", VALKEY_DEDUP_JOB="two") == ({"/": 2} | dict.fromkeys(paths, 1), 0)
+
+
+def test_the_incremental_spider(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> None:
+    """A later run fetches the list, and the articles that are not stored."""
+    paths = [f"/article/{number}" for number in range(1, 6)]
+    routes = {path: html(post=path[1:]) for path in paths}
+    with Web({"/latest": html(*paths), **routes}) as web:
+        guide = Guide(valkey.url, namespace, tmp_path, web)
+        assert guide.run("news") == ({"/latest": 1} | dict.fromkeys(paths, 1), 5)
+        assert guide.run("news") == ({"/latest": 1}, 0)
+        web.routes |= {"/latest": html("/article/6", *paths), "/article/6": html(post="6")}
+        assert guide.run("news") == ({"/latest": 1, "/article/6": 1}, 1)
+
+
+def test_the_spider_of_a_timeline(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> None:
+    """A later run fetches the pages with something new, and one more."""
+
+    def timeline(newest: int) -> dict[str, Reply]:
+        """Pages of ten posts, by the number of their newest post."""
+        path = "/public?limit=40"
+        starts = range(newest, 0, -10)
+        links = [path, *(f"{path}&max_id={start + 1}" for start in starts[1:]), None]
+        return {
+            link: Reply(
+                json.dumps(
+                    {
+                        "posts": [
+                            {"id": number, "text": "hello"}
+                            for number in range(start, max(start - 10, 0), -1)
+                        ],
+                        "older": older,
+                    }
+                ).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            for start, link, older in zip(starts, links, links[1:], strict=False)
+        }
+
+    with Web(timeline(100)) as web:
+        guide = Guide(valkey.url, namespace, tmp_path, web)
+        fetched, kept = guide.run("timeline")
+        assert (sum(fetched.values()), kept) == (10, 100)
+        fetched, kept = guide.run("timeline")
+        assert (sum(fetched.values()), kept) == (1, 0)
+        web.routes |= timeline(115)
+        fetched, kept = guide.run("timeline")
+        assert (sum(fetched.values()), kept) == (3, 15)
