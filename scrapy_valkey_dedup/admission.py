@@ -43,7 +43,7 @@ class Admission:
         self._downloader = downloader
         self._limit: int = getattr(downloader, "total_concurrency", 0)
         self._answer_time = 0.0
-        self._download_time = 1.0
+        self._download_time: float | None = None  # not known yet
         self._taken: Counter[str] = Counter()
         self._waiting: defaultdict[str, deque[Place]] = defaultdict(deque)
         self._claimed: deque[tuple[Place, asyncio.Future[None]]] = deque()
@@ -79,7 +79,9 @@ class Admission:
 
     def took(self, seconds: float | None) -> None:
         """How long a download took."""
-        if seconds:
+        if seconds and self._download_time is None:
+            self._download_time = seconds
+        elif seconds and self._download_time is not None:
             self._download_time += _NEWEST * (seconds - self._download_time)
 
     def left(self, _: object = None) -> None:
@@ -126,9 +128,11 @@ class Admission:
         if not concurrency:
             return inf
         if delay:  # the downloads are fewer: one begins with each delay
-            concurrency = min(concurrency, ceil(self._download_time / delay))
+            concurrency = min(concurrency, ceil((self._download_time or delay) / delay))
         return float(concurrency + self._ahead(concurrency))
 
     def _ahead(self, downloads: int) -> int:
         """How many pages are claimed while others are downloaded: Little's law, and one more."""
+        if self._download_time is None:
+            return 1
         return 1 + min(ceil(downloads * self._answer_time / self._download_time), downloads)

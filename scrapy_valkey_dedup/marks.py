@@ -106,7 +106,7 @@ class Marks:
         if name is None:
             return None
         if isinstance(name, str) and name:
-            return f"{self._spider} {name}"
+            return f"{self._spider}\n{name}"
         self._warn(TIMELINE, name, request, "it is a text that names the timeline")
         return None
 

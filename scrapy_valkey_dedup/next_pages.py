@@ -9,7 +9,7 @@ from functools import partial
 from scrapy.http import Request
 
 from scrapy_valkey_dedup.marks import Marks
-from scrapy_valkey_dedup.pages import Visit
+from scrapy_valkey_dedup.pages import Page, Visit
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from scrapy_valkey_dedup.timelines import Reading
@@ -49,14 +49,14 @@ class NextPages:
         """A response has come: maybe the next page of a timeline."""
         mine = self._marks.reading(request) if request is not None else None
         name = self._marks.timeline(request) if request is not None else None
-        if mine is None or name is None:
+        if mine is None or name is None or name in visit.page.readings:
             return
         reading = self._readings.get(name)
         if reading is None or not mine:  # it was waiting in a JOBDIR
             reading = self._reading(name)
             reading.fail()
             reading.expect_page()
-        self._join(visit, name, reading)
+        self._join(visit.page, name, reading)
 
     def let_pass(self, request: Request, visit: Visit) -> bool:
         """Whether a next page that a callback wants goes at once; else it waits."""
@@ -65,21 +65,21 @@ class NextPages:
             if not visit.new:
                 visit.waiting.append(request)
             return visit.new
-        if name not in visit.readings:  # the reading begins with this page
+        if name not in visit.page.readings:  # the reading begins with this page
             reading = self._reading(name)
             reading.expect_page()
-            self._join(visit, name, reading)
+            self._join(visit.page, name, reading)
         visit.next_pages.append((name, request))
         return False
 
     def fetch_again(self, visit: Visit) -> None:
         """A callback wants the page itself once more."""
-        for reading in visit.readings.values():
+        for reading in visit.page.readings.values():
             reading.expect_page()
 
     def scraped(self, visit: Visit, *, failed: bool) -> None:
         """Everything of a page has come, and its items have ended."""
-        for reading in visit.readings.values():
+        for reading in visit.page.readings.values():
             reading.meet(visit.posts)
         if failed or visit.says_nothing:
             visit.found_new()
@@ -95,7 +95,7 @@ class NextPages:
         try:
             for name, request in visit.next_pages:
                 if failed or visit.says_nothing or not await self._all_met(name, visit):
-                    visit.readings[name].expect_page()
+                    visit.page.readings[name].expect_page()
                     self._marks.put_reading(request)
                     self._send(request)
                 else:
@@ -117,9 +117,9 @@ class NextPages:
             reading = self._readings[name] = Reading(name)
         return reading
 
-    def _join(self, visit: Visit, name: str, reading: Reading) -> None:
-        visit.readings[name] = reading
-        visit.page.watch(partial(self._page_done, reading))
+    def _join(self, page: Page, name: str, reading: Reading) -> None:
+        page.readings[name] = reading
+        page.watch(partial(self._page_done, reading))
 
     def _page_done(self, reading: Reading, well: bool) -> None:  # noqa: FBT001 (a callback)
         timelines = self._session.timelines

@@ -49,6 +49,8 @@ class Page:
         """The first is the page's own, the others are those of pages that it redirects to."""
         self.downloading = 0
         """Requests that are being downloaded."""
+        self.readings: dict[str, Reading] = {}
+        """The readings of named timelines that it is part of."""
         self.travelling = 0
         """Requests on their way through the scheduler that carry a leg on."""
         self._only_if_stored = only_if_stored
@@ -133,8 +135,6 @@ class Visit:
         """Requests that are sent only if it brings something new."""
         self.next_pages: list[tuple[str, Request]] = []
         """Requests for the next page of a named timeline, which wait until all items have ended."""
-        self.readings: dict[str, Reading] = {}
-        """The readings of named timelines that this page is part of."""
         self.others = 0
         """Items without an identity, and requests that do not wait."""
         self._send = send

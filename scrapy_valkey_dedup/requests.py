@@ -410,11 +410,12 @@ class RequestDedupMiddleware:
 
     def _spider_idle(self) -> None:
         """Nothing is under way: what nobody has ended will not end, what is held is waited for."""
+        if self._scraping or self._next_pages.deciding:
+            raise DontCloseSpider("it is not known yet whether a next page is sent")
         for page in list(self._pages.values()):
             page.give_up()
-        held = self.asks and len(self._aside) > 0
-        self._session.idle = held
-        if held or self._scraping or self._next_pages.deciding:
+        self._session.idle = self.asks and len(self._aside) > 0
+        if self._session.idle:
             raise DontCloseSpider("pages that other runs are at must be known to be done")
 
     def _put_back(self) -> None:

@@ -11,7 +11,8 @@ from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import KEY_BYTES, DedupError, Key
 from scrapy_valkey_dedup.outage import Outage
 
-_KEPT = 2000  # of a reading's posts: the next one needs a single page of them to know where it is
+# Of a reading's posts these are kept: the next one needs a single page of them to know where it is.
+_KEPT_POSTS, _KEPT_PAGES = 2000, 3
 
 
 class Reading:
@@ -24,7 +25,8 @@ class Reading:
     def __init__(self, name: str) -> None:
         self.name = name
         self.met: list[Key] = []
-        """The posts of its pages so far, the newest first; no more than are needed."""
+        """The posts of its newest pages."""
+        self._pages = 0
         self._outstanding = 0
         self._failed = False
 
@@ -38,8 +40,10 @@ class Reading:
         self._outstanding += 1
 
     def meet(self, posts: Sequence[Key]) -> None:
-        """The posts of a page."""
-        self.met += posts[: _KEPT - len(self.met)]
+        """The posts of a page; the newest page comes first."""
+        if self._pages < _KEPT_PAGES or len(self.met) < _KEPT_POSTS:
+            self.met += posts
+        self._pages += 1
 
     def page_done(self, *, well: bool) -> bool:
         """Returns whether the reading has come to its end, and every page of it went well."""
