@@ -50,7 +50,9 @@ class MastodonSpider(scrapy.Spider):
     async def start(self) -> AsyncIterator[scrapy.Request]:
         """Ask for the newest posts."""
         # 40 is the most that Mastodon gives at once.
-        yield self._page(f"{self.address}/api/v1/timelines/public?limit=40", 1, {})
+        newest = self._page(f"{self.address}/api/v1/timelines/public?limit=40", 1, {})
+        # Whatever was seen of it before: as Scrapy sends start_urls.
+        yield newest.replace(dont_filter=True)
 
     def parse(self, response: Response, number: int) -> Iterator[Post | scrapy.Request]:
         """Yield the posts of a page, and ask for the next one.
