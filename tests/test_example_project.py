@@ -441,21 +441,39 @@ def uris_of_pages(instance: Instance) -> list[set[str]]:
     return [set(newest[at : at + 40]) for at in range(0, len(newest), 40)]
 
 
-def test_a_later_run_reads_back_to_where_the_last_one_began(tmp_path: Path):
-    """A run takes the pages that have something new, and one that has not."""
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"VALKEY_DEDUP_JOB": "{run}"},
+        {"VALKEY_DEDUP_REQUESTS": "stored"},
+        {"VALKEY_DEDUP_REQUESTS": "off", "VALKEY_DEDUP_CONFIRM": "exported"},
+        {"VALKEY_DEDUP_JOB": "{run}", "VALKEY_DEDUP_CONFIRM": "exported"},
+    ],
+    ids=["default", "job", "stored", "off, exported", "job, exported"],
+)
+def test_a_later_run_reads_back_to_where_the_last_one_began(
+    tmp_path: Path, settings: dict[str, str]
+):
+    """A run takes the pages that have something new, and one that has not, in every mode."""
     remembering = Remembering(tmp_path)
-    (instance,) = populated(500, Instance("alder.example"))
+    (instance,) = populated(300, Instance("alder.example"))
     everything = instance.timeline
+
+    def crawl(run: int):
+        of_run = {name: value.format(run=run) for name, value in settings.items()}
+        return remembering.crawl(instance, **of_run)
+
     with serving([instance]):
         instance.timeline = everything[:-50]
-        _, pages = remembering.crawl(instance)
-        assert pages == instance.pages_in_full() > 10
-        _, pages = remembering.crawl(instance)
+        _, pages = crawl(1)
+        assert pages == instance.pages_in_full() > 5
+        _, pages = crawl(2)
         assert pages == 1
         instance.timeline = everything
-        crawl, pages = remembering.crawl(instance)
+        last, pages = crawl(3)
         assert pages == 3
-    assert stored_once(crawl, instance)
+    assert stored_once(last, instance)
 
 
 def populated_twice(*instances: Instance) -> tuple[Instance, ...]:
