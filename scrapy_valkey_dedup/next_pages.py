@@ -38,6 +38,7 @@ class NextPages:
         self._send = send
         self._discard = discard
         self._readings: dict[str, Reading] = {}
+        self._undecided: set[Visit] = set()
         self._deciding: set[asyncio.Task[None]] = set()
 
     @property
@@ -61,10 +62,12 @@ class NextPages:
     def let_pass(self, request: Request, visit: Visit) -> bool:
         """Whether a next page that a callback wants goes at once; else it waits."""
         name = self._marks.timeline(request)
+        if name is None and visit.new:
+            return True
+        self._undecided.add(visit)
         if name is None:
-            if not visit.new:
-                visit.waiting.append(request)
-            return visit.new
+            visit.waiting.append(request)
+            return False
         if name not in visit.page.readings:  # the reading begins with this page
             reading = self._reading(name)
             reading.expect_page()
@@ -85,6 +88,7 @@ class NextPages:
             visit.found_new()
         self._stats.count_some(REQUESTS.not_new, len(visit.waiting))
         if not visit.next_pages:
+            self._undecided.discard(visit)
             visit.page.end_leg(failed=failed)
             return
         task = asyncio.get_running_loop().create_task(self._read_on(visit, failed=failed))
@@ -93,16 +97,34 @@ class NextPages:
 
     async def _read_on(self, visit: Visit, *, failed: bool) -> None:
         try:
-            for name, request in visit.next_pages:
-                if failed or visit.says_nothing or not await self._all_met(name, visit):
-                    visit.page.readings[name].expect_page()
-                    self._marks.put_reading(request)
-                    self._send(request)
-                else:
+            while visit.next_pages:
+                name, request = visit.next_pages[0]
+                known = not (failed or visit.says_nothing) and await self._all_met(name, visit)
+                if not visit.next_pages:  # sent meanwhile
+                    break
+                del visit.next_pages[0]
+                if known:
                     self._stats.count(REQUESTS.not_new)
                     self._discard(request)
+                else:
+                    self._send_next(name, request, visit)
         finally:
+            self._undecided.discard(visit)
             visit.page.end_leg(failed=failed)
+
+    def _send_next(self, name: str, request: Request, visit: Visit) -> None:
+        visit.page.readings[name].expect_page()
+        self._marks.put_reading(request)
+        self._send(request)
+
+    def send_undecided(self) -> None:
+        """The spider is stopped: what is not decided yet belongs in the JOBDIR."""
+        for visit in self._undecided:
+            visit.found_new()
+            next_pages, visit.next_pages = visit.next_pages, []
+            for name, request in next_pages:
+                self._send_next(name, request, visit)
+        self._undecided.clear()
 
     async def _all_met(self, name: str, visit: Visit) -> bool:
         timelines = self._session.timelines

@@ -115,6 +115,7 @@ class RequestDedupMiddleware:
         self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
+        self._aside: SetAside | None = None
         self._scraping = 0
         # What is known of requests that come, or come again, to the filter. By object, not in their
         # meta, which spiders copy.
@@ -129,6 +130,8 @@ class RequestDedupMiddleware:
             send=self._send,
             discard=self._vanish,
         )
+        if job_dir(crawler.settings):
+            self._session.before_scheduler_closes.append(self._put_back)
         crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
         crawler.signals.connect(self._spider_opened, signals.spider_opened)
         crawler.signals.connect(self._spider_idle, signals.spider_idle)
@@ -170,8 +173,6 @@ class RequestDedupMiddleware:
         engine = self._crawler.engine
         assert engine is not None  # noqa: S101
         self._admission = Admission(engine.downloader)
-        if job_dir(self._crawler.settings):
-            self._session.before_scheduler_closes.append(self._put_back)
 
     def _spider_opened(self) -> None:
         # Without Scrapy's own judge of statuses every response is the spider's business.
@@ -256,6 +257,7 @@ class RequestDedupMiddleware:
             return self._enter(outcome)
         if outcome.verdict is Verdict.HELD:
             self._stats.count(REQUESTS.in_flight)
+            assert self._aside is not None  # noqa: S101 (it is there since the ledger is open)
             self._aside.add(key, request, outcome.holder)
             self._held.add(request)
         else:
@@ -414,16 +416,17 @@ class RequestDedupMiddleware:
             raise DontCloseSpider("it is not known yet whether a next page is sent")
         for page in list(self._pages.values()):
             page.give_up()
-        self._session.idle = self.asks and len(self._aside) > 0
+        self._session.idle = bool(self._aside)
         if self._session.idle:
             raise DontCloseSpider("pages that other runs are at must be known to be done")
 
     def _put_back(self) -> None:
-        """The spider is stopped: what is set aside belongs in the JOBDIR."""
-        for request in self._aside.take_all():
+        """The spider is stopped: what is set aside or not decided yet belongs in the JOBDIR."""
+        self._next_pages.send_undecided()
+        for request in self._aside.take_all() if self._aside is not None else ():
             self._resumed.add(request)
             self._send(request)
 
     def _spider_closed(self) -> None:
-        if self.asks:
+        if self._aside is not None:
             self._aside.close()
