@@ -476,6 +476,20 @@ def test_a_later_run_reads_back_to_where_the_last_one_began(
     assert stored_once(last, instance)
 
 
+@pytest.mark.parametrize("pages", range(2, 6))
+def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path: Path, pages: int):
+    """With a JOBDIR the next page is asked for by the run that goes on."""
+    remembering = Remembering(tmp_path)
+    (instance,) = populated(300, Instance("alder.example"))
+    directory = str(tmp_path / "job")
+    with serving([instance]):
+        stopped, _ = remembering.crawl(instance, JOBDIR=directory, CLOSESPIDER_PAGECOUNT=str(pages))
+        assert "Traceback" not in stopped.log
+        crawl, fetched = remembering.crawl(instance, JOBDIR=directory)
+        assert 1 < fetched <= instance.pages_in_full()
+    assert stored_once(crawl, instance)
+
+
 def populated_twice(*instances: Instance) -> tuple[Instance, ...]:
     """Let posts appear, and then some more, with the late ones of the first."""
     fediverse = Fediverse(instances)
