@@ -36,6 +36,8 @@ layers: $(READY)
 bench-sanity: $(READY)
 	$(BIN)/python -m bench.memory --posts 1000000
 	$(BIN)/python -m bench.crawl --posts 8000 --rounds 1
+	$(BIN)/python -m bench.requests --pages 400 --rounds 1 --no-judge
+	$(BIN)/python -m bench.fleet --pages 200 --rounds 1 --no-judge
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -14,10 +14,8 @@ worker. The site counts the downloads.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +23,8 @@ from dataclasses import dataclass
 
 from bench.crawl import helper
 from bench.servers import ValkeyServer, free_port
-from bench.worker import Report, Worker, with_plugin
+from bench.site import AT_ONCE, counts
+from bench.worker import Report, Worker, warn_if_busy, with_plugin
 
 LISTED, LINKS = 40, 20
 FASTER, SHARE = 2.5, 0.15
@@ -55,12 +54,19 @@ class Crawl:
     reports: list[Report]
     downloads: list[int]
     """How often each page was downloaded."""
+    at_once: int
+    """How many requests the site had to answer at once, at most."""
 
     @property
     def seconds(self) -> float:
         """From the first opening to the last end."""
         first = min(report.opened for report in self.reports)
         return max(report.closed for report in self.reports) - first
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time of all workers."""
+        return sum(report.cpu for report in self.reports)
 
     @property
     def shares(self) -> list[float]:
@@ -91,9 +97,9 @@ def crawl(site: Site, workers: int, settings: dict[str, object]) -> Crawl:
         for worker in fleet:
             worker.start()
         reports = [worker.report() for worker in fleet]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/counts", timeout=10) as answer:
-            counts = json.load(answer)
-    return Crawl(reports, [counts.get(f"/{number}", 0) for number in range(site.pages)])
+        counted = counts(port)
+    downloads = [counted.get(f"/{number}", 0) for number in range(site.pages)]
+    return Crawl(reports, downloads, counted[AT_ONCE])
 
 
 def options() -> argparse.Namespace:
@@ -142,7 +148,9 @@ def show(crawls: dict[str, list[Crawl]]) -> None:
         faster = median(crawls[ONE]) / median(done)
         print(
             f"{way:25} {median(done):6.2f} s ({min(found):.2f} to {max(found):.2f})"
-            f"  {faster:.2f} times as fast as one worker"
+            f"  {faster:.2f} times as fast as one worker;"
+            f" {statistics.median(crawl.cpu for crawl in done):.1f} s of processor time,"
+            f" up to {max(crawl.at_once for crawl in done)} requests at once"
         )
     for number, done_once in enumerate(crawls[FLEET], 1):
         shares = ", ".join(f"{share:.0%}" for share in sorted(done_once.shares))
@@ -163,6 +171,7 @@ def missed(crawls: dict[str, list[Crawl]]) -> Iterator[str]:
 def main() -> int:
     """Runs the comparison and prints it; returns the exit status."""
     given = options()
+    warn_if_busy()
     crawls = compare(given)
     show(crawls)
     faults = [

@@ -23,9 +23,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from scrapy.settings.default_settings import CONCURRENT_REQUESTS
+
 from bench.crawl import helper
 from bench.servers import ValkeyServer, free_port
-from bench.worker import Report, Worker, with_plugin
+from bench.site import AT_ONCE, counts
+from bench.worker import Report, Worker, warn_if_busy, with_plugin
 
 LISTED = 100
 PLAIN, PLUGIN, REDIS = "plain Scrapy", "this plugin", "scrapy-redis's filter"
@@ -44,8 +47,9 @@ def settings_for(way: str, port: int) -> dict[str, object]:
     return {}
 
 
-def crawl(site: int, pages: int, posts: int, settings: dict[str, object]) -> Report:
-    """Runs one spider process; returns its report if it did all of its work."""
+def crawl(site: int, given: argparse.Namespace, settings: dict[str, object]) -> Report:
+    """Runs one spider process; returns its report if it did all of its work, within its limits."""
+    pages, posts = given.pages, given.posts
     worker = Worker(site, lists_for(pages), settings)
     try:
         worker.wait_until_ready()
@@ -53,6 +57,10 @@ def crawl(site: int, pages: int, posts: int, settings: dict[str, object]) -> Rep
         report = worker.report()
     finally:
         worker.kill()
+    counted = counts(site)
+    at_once = counted.pop(AT_ONCE)
+    assert set(counted.values()) == {1}, counted
+    assert at_once <= (given.concurrency or CONCURRENT_REQUESTS), at_once
     assert report.pages == pages, report.stats
     assert len(set(report.stored)) == len(report.stored) == pages * posts, report.stats
     if "VALKEY_DEDUP_JOB" in settings:
@@ -97,6 +105,7 @@ class Outcome:
     """The figures of a way to crawl."""
 
     seconds: Figure
+    cpu: Figure
     stall: Figure
 
     @classmethod
@@ -104,6 +113,7 @@ class Outcome:
         """Sums up the runs of a way."""
         return cls(
             Figure.of([report.seconds for report in reports]),
+            Figure.of([report.cpu for report in reports]),
             Figure.of([report.longest_stall for report in reports]),
         )
 
@@ -113,6 +123,7 @@ class Outcome:
         return (
             f"{name:22} {seconds.median:7.2f} s ({seconds.least:.2f} to {seconds.most:.2f})"
             f"  ratio {seconds.median / plain.seconds.median:5.2f}"
+            f"  processor {self.cpu.median:5.2f} s"
             f"  longest stall {stall.median * 1000:6.0f} ms"
             f" ({stall.least * 1000:.0f} to {stall.most * 1000:.0f})"
             f"  ratio {stall.median / plain.stall.median:6.1f}"
@@ -184,13 +195,14 @@ def compare(given: argparse.Namespace) -> dict[str, Outcome]:
         for _ in range(given.rounds):
             for way, done in reports.items():
                 settings = {**limits, **settings_for(way, far)}
-                done.append(crawl(site, given.pages, given.posts, settings))
+                done.append(crawl(site, given, settings))
     return {way: Outcome.of(done) for way, done in reports.items()}
 
 
 def main() -> int:
     """Runs the comparison and prints it; returns the exit status."""
     given = options()
+    warn_if_busy()
     outcomes = compare(given)
     plain = outcomes[PLAIN]
     for way, outcome in outcomes.items():

@@ -5,7 +5,8 @@ page N, a JSON list of posts; every byte of it is made before the first request.
 
 With ``--lists`` it is a site to follow links in: ``/list/N`` is a list that links to pages, list by
 list, and every page links to ``--links`` others that chance chose, the same in each run. A page is
-then a JSON object of ``posts`` and ``links``. ``/counts`` tells how often each was asked for.
+then a JSON object of ``posts`` and ``links``. ``/counts`` tells how often each path was asked for,
+and as ``at once`` how many requests were waiting for their answers at most, and begins anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import urllib.request
 from collections import Counter
 from typing import Any
 
@@ -21,6 +23,7 @@ _TEXT = (
     "A post of some length, as people write them, with a few words to say and no more than that. "
 )
 _SEED = 3
+COUNTS, AT_ONCE = "/counts", "at once"
 
 
 def response(content: object) -> bytes:
@@ -60,9 +63,38 @@ def linked_site(pages: int, posts: int, links: int, lists: int, listed: int) -> 
     return site
 
 
+class Site:
+    """Answers requests, and counts them."""
+
+    def __init__(self, pages: dict[str, bytes], delay: float) -> None:
+        """``delay``: seconds before each answer."""
+        self._pages = pages
+        self._delay = delay
+        self._waiting = 0
+        self._counts: Counter[str] = Counter()
+
+    def answer(self, path: str, transport: asyncio.Transport) -> None:
+        """Answers one request."""
+        if path == COUNTS:
+            transport.write(response(self._counts))
+            self._counts = Counter()
+            return
+        self._counts[path] += 1
+        self._waiting += 1
+        self._counts[AT_ONCE] = max(self._counts[AT_ONCE], self._waiting)
+        if self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self._send, path, transport)
+        else:
+            self._send(path, transport)
+
+    def _send(self, path: str, transport: asyncio.Transport) -> None:
+        self._waiting -= 1
+        transport.write(self._pages[path])
+
+
 class _Protocol(asyncio.Protocol):
-    def __init__(self, site: dict[str, bytes], counts: Counter[str], delay: float) -> None:
-        self._site, self._counts, self._delay = site, counts, delay
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,18 +105,14 @@ class _Protocol(asyncio.Protocol):
         self._received += data
         while b"\r\n\r\n" in self._received:
             request, _, self._received = self._received.partition(b"\r\n\r\n")
-            self._answer(request.split(b" ", 2)[1].decode())
+            self._site.answer(request.split(b" ", 2)[1].decode(), self._transport)
 
-    def _answer(self, path: str) -> None:
-        if path == "/counts":
-            self._transport.write(response(self._counts))
-            return
-        self._counts[path] += 1
-        if self._delay:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._delay, self._transport.write, self._site[path])
-        else:
-            self._transport.write(self._site[path])
+
+def counts(port: int) -> dict[str, int]:
+    """What the site on ``port`` has counted since it was asked last."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{COUNTS}", timeout=10) as answer:
+        found: dict[str, int] = json.load(answer)
+    return found
 
 
 async def _main() -> None:
@@ -97,14 +125,14 @@ async def _main() -> None:
     parser.add_argument("--lists", type=int, default=0)
     parser.add_argument("--listed", type=int, default=0, help="pages on a list")
     given = parser.parse_args()
-    site = (
+    pages = (
         linked_site(given.pages, given.posts, given.links, given.lists, given.listed)
         if given.lists
         else plain_site(given.pages, given.posts)
     )
-    counts: Counter[str] = Counter()
+    site = Site(pages, given.delay / 1000)
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Protocol(site, counts, given.delay / 1000), "127.0.0.1", given.port
+        lambda: _Protocol(site), "127.0.0.1", given.port
     )
     print("ready", flush=True)
     await server.serve_forever()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from secrets import token_hex
 from typing import Any
@@ -23,6 +24,7 @@ from scrapy.http import JsonResponse, Response
 from bench.spider import Post
 
 PROBE_SECONDS = 0.001
+BUSY = 0.5  # processes that want to run, on average over the last minute
 
 
 @dataclass
@@ -30,9 +32,12 @@ class Report:
     """What a worker found and how long it took."""
 
     opened: float
-    """When the spider opened, on the clock that all processes of the machine share."""
+    """When the engine began to open the spider, before any component connects to a server; by the
+    clock that all processes of the machine share."""
     closed: float
     """When all was closed, the plugin's session too."""
+    cpu: float
+    """Seconds of processor time that this took."""
     longest_stall: float
     """The longest time for which the event loop kept something waiting, in seconds."""
     stored: list[int]
@@ -50,10 +55,10 @@ class Report:
 
 
 class Probe:
-    """A Scrapy extension: notes when the spider opened, and how late the loop wakes a task."""
+    """A Scrapy extension: from when the spider is open, notes how late the loop wakes a task."""
 
     def __init__(self, crawler: Crawler) -> None:
-        self.opened = self.longest_stall = 0.0
+        self.longest_stall = 0.0
         crawler.signals.connect(self._open, signals.spider_opened)
         crawler.signals.connect(self._close, signals.engine_stopped)
 
@@ -63,7 +68,6 @@ class Probe:
         return cls(crawler)
 
     def _open(self) -> None:
-        self.opened = time.monotonic()
         self._watch = asyncio.get_running_loop().create_task(self._look())
 
     def _close(self) -> None:
@@ -99,6 +103,11 @@ class Links(scrapy.Spider):
         # Scrapy sends these with dont_filter: each worker of a fleet reads all lists.
         self.start_urls = [f"{self._site}/list/{number}" for number in range(lists)]
 
+    def start(self) -> AsyncIterator[Any]:
+        """Scrapy's call when it begins to open the spider."""
+        self.opened, self.cpu_before = time.monotonic(), time.process_time()
+        return super().start()
+
     def parse(self, response: Response) -> Iterator[Post | scrapy.Request]:
         """The posts of a list, which has none, and its links."""
         assert isinstance(response, JsonResponse)
@@ -124,6 +133,13 @@ def with_plugin(url: str) -> dict[str, object]:
         "VALKEY_DEDUP_NAMESPACE": f"bench-{token_hex(4)}",
         "VALKEY_DEDUP_JOB": "bench",
     }
+
+
+def warn_if_busy() -> None:
+    """Says so if other processes want the processors, too: the times then tell of these as well."""
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        print(f"This machine is busy, its load is {load:.1f}: the times are unsure.")
 
 
 class Worker:
@@ -178,13 +194,16 @@ def main(port: int, lists: int, settings: dict[str, Any]) -> None:
     sys.stdin.readline()
     process.crawl(crawler, port=port, lists=lists)
     process.start()
-    closed = time.monotonic()
+    closed, cpu_after = time.monotonic(), time.process_time()
     probe, store = crawler.get_extension(Probe), crawler.get_item_pipeline(Store)
+    spider = crawler.spider
+    assert isinstance(spider, Links)
     assert probe
     assert store
     assert crawler.stats
     stats = crawler.stats.get_stats()
-    report = Report(probe.opened, closed, probe.longest_stall, store.stored, stats)
+    cpu = cpu_after - spider.cpu_before
+    report = Report(spider.opened, closed, cpu, probe.longest_stall, store.stored, stats)
     print(json.dumps(asdict(report), default=str))
 
 
