@@ -42,9 +42,9 @@ class NextPages:
         self._deciding: set[asyncio.Task[None]] = set()
 
     @property
-    def deciding(self) -> bool:
-        """Whether it is still being found out if a next page is sent."""
-        return bool(self._deciding)
+    def undecided(self) -> bool:
+        """Whether there are next pages that may still be sent."""
+        return bool(self._undecided)
 
     def begin(self, request: Request | None, visit: Visit) -> None:
         """A response has come: maybe the next page of a timeline."""
@@ -86,7 +86,8 @@ class NextPages:
             reading.meet(visit.posts)
         if failed or visit.says_nothing:
             visit.found_new()
-        self._stats.count_some(REQUESTS.not_new, len(visit.waiting))
+        for request in visit.waiting:
+            self._leave_out(request)
         if not visit.next_pages:
             self._undecided.discard(visit)
             visit.page.end_leg(failed=failed)
@@ -104,13 +105,16 @@ class NextPages:
                     break
                 del visit.next_pages[0]
                 if known:
-                    self._stats.count(REQUESTS.not_new)
-                    self._discard(request)
+                    self._leave_out(request)
                 else:
                     self._send_next(name, request, visit)
         finally:
             self._undecided.discard(visit)
             visit.page.end_leg(failed=failed)
+
+    def _leave_out(self, request: Request) -> None:
+        self._stats.count(REQUESTS.not_new)
+        self._discard(request)
 
     def _send_next(self, name: str, request: Request, visit: Visit) -> None:
         visit.page.readings[name].expect_page()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from scrapy.http import Request, Response
 
@@ -173,17 +172,24 @@ class Visit:
 
 
 class Visits:
-    """The visits of one crawl, by response."""
+    """The visits of one crawl, by response: what an item's signal names."""
 
     def __init__(self) -> None:
-        self._of_response: WeakKeyDictionary[Response, Visit] = WeakKeyDictionary()
+        # By identity: a weak dictionary would cost every item half a microsecond.
+        self._visits: dict[int, tuple[Response, Visit]] = {}
 
-    def __setitem__(self, response: Response, visit: Visit) -> None:
-        self._of_response[response] = visit
+    def begin(self, response: Response, visit: Visit) -> None:
+        """The response is being scraped."""
+        self._visits[id(response)] = response, visit
+
+    def end(self, response: Response) -> None:
+        """The response is scraped."""
+        del self._visits[id(response)]
 
     def get(self, response: Any) -> Visit | None:
         """The visit of a response; None for anything else, such as an errback's failure."""
-        return self._of_response.get(response) if isinstance(response, Response) else None
+        found = self._visits.get(id(response))
+        return None if found is None else found[1]
 
     def add_item(self, response: Any, ending: Ending, passage: Passage) -> None:
         """An item's way has ended; it came from this response, if from any."""

@@ -339,7 +339,7 @@ class RequestDedupMiddleware:
         if scraping is None:
             return
         visit = Visit(self._page_of_response.pop(response, Page()), self._send)
-        self._session.visits[response] = visit
+        self._session.visits.begin(response, visit)
         self._next_pages.begin(response.request, visit)
         self._scraping += 1
         scraping.add_done_callback(partial(self._scraped, response, visit))
@@ -386,6 +386,7 @@ class RequestDedupMiddleware:
     def _scraped(self, response: Response, visit: Visit, _: object) -> None:
         """The callback's output is exhausted and all of its items have ended."""
         self._scraping -= 1
+        self._session.visits.end(response)
         failed = visit.outputs != 1 or self._is_refused(response)
         self._next_pages.scraped(visit, failed=failed)
 
@@ -412,9 +413,10 @@ class RequestDedupMiddleware:
 
     def _spider_idle(self) -> None:
         """Nothing is under way: what nobody has ended will not end, what is held is waited for."""
-        if self._scraping or self._next_pages.deciding:
+        if self._next_pages.undecided:
             raise DontCloseSpider("it is not known yet whether a next page is sent")
-        for page in list(self._pages.values()):
+        # Scrapy may come to this a moment before the callback of a scraping that has just ended.
+        for page in list(self._pages.values()) if not self._scraping else ():
             page.give_up()
         self._session.idle = bool(self._aside)
         if self._session.idle:

@@ -81,20 +81,21 @@ class Stats:
 
     def summary(self) -> str:
         """One sentence for the end of a run; what counts nothing is left out."""
-        posts = self._sum_up(ITEMS, "posts seen", _POSTS_SEEN, _OF_POSTS)
-        pages = self._sum_up(REQUESTS, "pages claimed or known", _PAGES_SEEN, _OF_PAGES)
-        return f"{posts}; {pages}" if ":" in pages else posts
+        posts, pages = self._numbers(ITEMS, _OF_POSTS), self._numbers(REQUESTS, _OF_PAGES)
+        seen = sum(posts[stat] for stat in _SEEN)
+        sentence = _listed(f"{seen} posts seen", posts, _OF_POSTS)
+        return sentence + _listed("; pages", pages, _OF_PAGES) if any(pages.values()) else sentence
 
-    def _sum_up(
-        self, names: Names, subject: str, seen: tuple[str, ...], words: dict[str, str]
-    ) -> str:
-        number = {stat: self._collector.get_value(getattr(names, stat), 0) for stat in words}
-        parts = [word.format(number[stat]) for stat, word in words.items() if number[stat]]
-        begin = f"{sum(number[stat] for stat in seen)} {subject}"
-        return f"{begin}: {', '.join(parts)}" if parts else begin
+    def _numbers(self, names: Names, words: dict[str, str]) -> dict[str, int]:
+        return {stat: self._collector.get_value(getattr(names, stat), 0) for stat in words}
 
 
-_POSTS_SEEN = ("new", "duplicate", "in_flight", "unkeyed", "unchecked")
+def _listed(subject: str, numbers: dict[str, int], words: dict[str, str]) -> str:
+    parts = [words[stat].format(number) for stat, number in numbers.items() if number]
+    return f"{subject}: {', '.join(parts)}" if parts else subject
+
+
+_SEEN = ("new", "duplicate", "in_flight", "unkeyed", "unchecked")
 _OF_POSTS = {
     "new": "{} new",
     "duplicate": "{} duplicate",
@@ -105,7 +106,6 @@ _OF_POSTS = {
     "released": "{} not stored and released",
     "unconfirmed": "{} stored but not confirmed, a later run will store them again",
 }
-_PAGES_SEEN = ("new", "duplicate", "unchecked")
 _OF_PAGES = {
     "new": "{} new",
     "duplicate": "{} known and not fetched",
@@ -114,5 +114,5 @@ _OF_PAGES = {
     "confirmed": "{} done and confirmed",
     "released": "{} not done and released",
     "unconfirmed": "{} done but not confirmed",
-    "not_new": "{} next pages left out because nothing was new",
+    "not_new": "{} left out because nothing was new",
 }
