@@ -163,11 +163,17 @@ def crawl(job: Job) -> None:
     module, _, name = job.spider.rpartition(".")
     process = AsyncCrawlerProcess(settings_of(job))
     crawler = process.create_crawler(getattr(importlib.import_module(module), name))
+    opened = []
+
+    def spider_opened(spider: scrapy.Spider) -> None:
+        opened.append(spider)
+
+    crawler.signals.connect(spider_opened, signals.spider_opened)
     process.crawl(crawler, job=job)
     process.start()
     logging.shutdown()
-    result = {"failed": process.bootstrap_failed}
-    if not process.bootstrap_failed:
+    result = {"failed": not opened}
+    if opened:
         result |= {"stats": crawler.stats.get_stats(), **crawler.spider.notes}
     path = Path(job.directory) / "result.json"
     path.with_suffix(".new").write_text(json.dumps(result, default=str))

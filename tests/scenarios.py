@@ -9,10 +9,12 @@ from typing import ClassVar
 import scrapy
 from scrapy import signals
 from scrapy.downloadermiddlewares.retry import get_retry_request
+from scrapy.dupefilters import RFPDupeFilter
 from scrapy.exceptions import CloseSpider, DontCloseSpider, IgnoreRequest, StopDownload
 from scrapy.http import FormRequest, JsonRequest, TextResponse
 from scrapy.pipelines.files import FilesPipeline
 
+from scrapy_valkey_dedup import DupeFilter, RequestDedupMiddleware
 from tests.request_process import REFUSED, Reader
 from tests.web import (
     RESET,
@@ -143,7 +145,7 @@ class Retries(Reader):
         "/reset": flapping(2, posts("reset"), RESET),
         "/late": [posts("too late", delay=4), posts("late")],
         "/hop": flapping(1, redirect("/hop/1")),
-        "/hop/1": flapping(2, posts("hop")),
+        "/hop/1": flapping(1, posts("hop")),
         "/page": flapping(1, posts("page", links=["/500", "/linked"]), error(503)),
         "/linked": flapping(2, posts("linked"), error(504)),
         "/gone": error(503),
@@ -208,7 +210,7 @@ class Failures(Reader):
         "/returned", "/raising", "/raising/2", "/waiting", "/generating", "/sending", "/ok",
     })  # fmt: skip
     either = frozenset({"/second"})
-    unstored = frozenset({"/418", "/410"})
+    unstored = frozenset({"/418", "/410", "/stopped/well"})
 
     @classmethod
     def from_crawler(cls, crawler, *args, **kwargs):
@@ -382,10 +384,8 @@ class Callbacks(Reader):
     async def downloads(self, response):
         """Downloads in the callback, past the scheduler."""
         self.note("downloads", response)
-        for meta in ({}, response.meta):
-            request = self.get("/detail", meta=meta)
-            detail = await self.crawler.engine.download_async(request)
-            self.note("downloaded", detail)
+        detail = await self.crawler.engine.download_async(self.get("/detail"))
+        self.note("downloaded", detail)
 
     def hands_meta_on(self, response):
         """The most common of all ways to tell the next callback something."""
@@ -424,6 +424,37 @@ class Callbacks(Reader):
     def dropped_some(self, response):
         self.note("dropped_some", response)
         return [{"post_id": "not dropped"}, {"post_id": "dropped, this one"}]
+
+
+class Inline(Reader):
+    """Callbacks that download in the middle, with the meta of their response, and with its URL."""
+
+    name = "inline"
+    pages: ClassVar = {
+        "/a": posts("a"),
+        "/b": posts("b"),
+        "/b/detail": posts("b, detail"),
+        "/moved": redirect("/c"),
+        "/c": posts("c"),
+    }
+
+    async def start(self):
+        yield self.get("/a", self.downloads_itself)
+        yield self.get("/b", self.downloads_detail)
+        yield self.get("/moved", self.downloads_itself)
+
+    async def downloads_itself(self, response):
+        self.note("downloads_itself", response)
+        for request in (response.request, response.request.copy(), response.request):
+            self.note("again", await self.crawler.engine.download_async(request))
+        return self.posts(response)
+
+    async def downloads_detail(self, response):
+        self.note("downloads_detail", response)
+        request = self.get("/b/detail", meta=response.meta)
+        detail = await self.crawler.engine.download_async(request)
+        self.note("detail", detail)
+        return [*self.posts(response), *self.posts(detail)]
 
 
 class AsksMore:
@@ -516,14 +547,6 @@ class Senders(Reader):
         self.note("seen", response)
 
 
-class CopiesMeta(FilesPipeline):
-    """A media pipeline that hands on the meta of the page."""
-
-    def get_media_requests(self, item, info):
-        meta = item.get("meta", {})
-        return [scrapy.Request(url, meta=meta) for url in item.get("file_urls", ())]
-
-
 def _with_files(post, *names):
     return {"post_id": str(post), "file_urls": [f"{{site}}{name}.png" for name in names]}
 
@@ -533,7 +556,7 @@ class Files(Reader):
 
     name = "files"
     custom_settings: ClassVar = {
-        "ITEM_PIPELINES": {f"{HERE}.CopiesMeta": 200, STORE: 300},
+        "ITEM_PIPELINES": {"scrapy.pipelines.files.FilesPipeline": 200, STORE: 300},
         "FILES_STORE": "files",
         "MEDIA_ALLOW_REDIRECTS": True,
     }
@@ -557,10 +580,6 @@ class Files(Reader):
         async for request in super().start():
             yield request
 
-    def posts(self, response):
-        for post in super().posts(response):
-            yield {**post, "meta": response.meta}
-
     def seen(self, response):
         self.note("seen", response)
 
@@ -570,8 +589,28 @@ class FilesFirst(Files):
 
     name = "files_first"
     custom_settings: ClassVar = Files.custom_settings | {
-        "ITEM_PIPELINES": {f"{HERE}.CopiesMeta": 1, STORE: 300}
+        "ITEM_PIPELINES": {"scrapy.pipelines.files.FilesPipeline": 1, STORE: 300}
     }
+
+
+class CopiesMeta(FilesPipeline):
+    """A media pipeline that hands on the meta of the page."""
+
+    def get_media_requests(self, item, info):
+        return [scrapy.Request(url, meta=item["meta"]) for url in item.get("file_urls", ())]
+
+
+class FilesWithMeta(Files):
+    """The same with a media pipeline whose requests have the meta of the page."""
+
+    name = "files_with_meta"
+    custom_settings: ClassVar = Files.custom_settings | {
+        "ITEM_PIPELINES": {f"{HERE}.CopiesMeta": 200, STORE: 300}
+    }
+
+    def posts(self, response):
+        for post in super().posts(response):
+            yield {**post, "meta": response.meta}
 
 
 class Images(Reader):
@@ -760,7 +799,10 @@ class Middlewares(Reader):
         "/added/outer": posts("added 2"),
     }
     again = frozenset(path + suffix for path in _paths(*_FAILED) for suffix in ("", "/e"))
-    either = frozenset(_paths(*_OPEN)) | {"/outer/make-good", "/outer/try-again"}
+    either = frozenset(_paths(*_OPEN)) | {
+        "/outer/make-good", "/outer/try-again",
+        "/inner/refuse/e", "/outer/fail-late", "/outer/fail-late/e",
+    }  # fmt: skip
 
     async def start(self):
         for path, (place, action) in self.paths.items():
@@ -834,7 +876,7 @@ class Exempt(Reader):
 
 
 class Tree(Reader):
-    """Forty pages, each of which leads to others; ``options["close"]`` names one that ends it."""
+    """Forty pages, each of which leads to others. ``options["close"]``: the page that ends it."""
 
     name = "tree"
     custom_settings: ClassVar = {"CONCURRENT_REQUESTS": 4}
@@ -846,9 +888,112 @@ class Tree(Reader):
         )
         for number in range(40)
     }
-    starts = ("/1",)
+
+    async def start(self):
+        for path in self.pages if self.job.options.get("starts") == "all" else ["/1"]:
+            yield self.get(path)
 
     def parse(self, response):
         yield from super().parse(response)
         if response.url.endswith(self.job.options.get("close", "never")):
             raise CloseSpider("enough")
+
+
+class Held(Reader):
+    """A page that a run holds, with ``options["hold"]`` until it is killed, and another page."""
+
+    name = "held"
+    pages: ClassVar = {"/held": posts("held"), "/free": posts("free")}
+
+    async def start(self):
+        yield self.get("/held", self.holds, priority=1)
+        if not self.job.options.get("hold"):
+            yield self.get("/free")
+
+    async def holds(self, response):
+        while self.job.options.get("hold"):
+            await asyncio.sleep(0.05)
+        return self.posts(response)
+
+
+class OneObject(Reader):
+    """Asks for the plugin's middleware in all ways there are."""
+
+    name = "one_object"
+
+    async def start(self):
+        asked = [
+            self.crawler.get_downloader_middleware(RequestDedupMiddleware),
+            self.crawler.get_spider_middleware(RequestDedupMiddleware),
+            RequestDedupMiddleware.from_crawler(self.crawler),
+            RequestDedupMiddleware.from_crawler(self.crawler),
+        ]
+        middlewares = {id(middleware) for middleware in asked}
+        self.notes["callbacks"].append("one middleware" if len(middlewares) == 1 else "several")
+        return
+        yield
+
+
+class OwnFilter(DupeFilter):
+    """A user's filter that extends the plugin's."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        made = super().from_crawler(crawler)
+        made.stats = crawler.stats
+        return made
+
+    def request_seen(self, request):
+        self.stats.inc_value("own filter")
+        return super().request_seen(request)
+
+
+class OwnMiddleware(RequestDedupMiddleware):
+    """A user's middleware that extends the plugin's."""
+
+    async def process_request(self, request):
+        self._crawler.stats.inc_value("own middleware")
+        return await super().process_request(request)
+
+
+class ForeignFilter(RFPDupeFilter):
+    """A user's filter that has nothing to do with the plugin."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        made = super().from_crawler(crawler)
+        made.stats = crawler.stats
+        return made
+
+    def request_seen(self, request):
+        self.stats.inc_value("foreign filter")
+        return super().request_seen(request)
+
+
+class Parked(Reader):
+    """A retry, a redirect and a retry that a callback wants, all of which come last."""
+
+    name = "parked"
+    custom_settings: ClassVar = {
+        "CONCURRENT_REQUESTS": 1,
+        "RETRY_PRIORITY_ADJUST": -20,
+        "REDIRECT_PRIORITY_ADJUST": -20,
+    }
+    pages: ClassVar = {
+        "/flap": [error(500), posts("flap")],
+        "/moved": redirect("/target"),
+        "/target": posts("target"),
+        "/soon": [posts(), posts("soon")],
+        **{f"/{number}": posts(number, delay=0.03) for number in range(20)},
+    }
+
+    async def start(self):
+        for number, path in enumerate(self.pages):
+            if path != "/target":
+                callback = self.when_ready if path == "/soon" else self.parse
+                yield self.get(path, callback, priority=10 if number < 4 else 0)
+
+    def when_ready(self, response):
+        self.note("when_ready", response)
+        found = self.posts(response)
+        return found or get_retry_request(response.request, spider=self, reason="not ready")

@@ -1,0 +1,303 @@
+"""Whatever becomes of a request, it becomes as in plain Scrapy, and no claim is left behind.
+
+Each spider of :mod:`tests.scenarios` crawls its site with plain Scrapy and with the plugin in each
+of its modes; the crawls of one spider run side by side.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.servers import ValkeyServer
+from tests import scenarios
+from tests.conftest import SCRAPY_VERSION
+from tests.crawls import wait_until
+from tests.request_crawls import MODES, NOTHING, PLAIN, Run, Runs
+from tests.request_process import Reader
+
+SPIDERS = [
+    scenarios.Links,
+    scenarios.StartUrls,
+    scenarios.Redirects,
+    scenarios.AwayAllowed,
+    scenarios.Retries,
+    scenarios.Failures,
+    scenarios.Callbacks,
+    scenarios.Senders,
+    scenarios.Files,
+    scenarios.FilesFirst,
+    scenarios.Images,
+    scenarios.Robots,
+    scenarios.Middlewares,
+    scenarios.Posting,
+    scenarios.Exempt,
+]
+# What differs from run to run, and what the plugin adds.
+OTHER_STATS = re.compile(
+    r"dedup/|elapsed|memusage|start_time|finish_time|per_minute|bytes|log_count/(INFO|DEBUG)"
+    r"|item_|response_received_count_per|max_active|httpcompression"
+)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place for all crawls of this module."""
+    return tmp_path_factory.mktemp("requests")
+
+
+@pytest.fixture
+def runs(valkey: ValkeyServer, directory: Path) -> Iterator[Runs]:
+    """Crawls of one test."""
+    made = Runs(valkey.url, directory)
+    yield made
+    made.close()
+
+
+@dataclass
+class Story:
+    """A spider's crawls, first of plain Scrapy and of each mode, then once more."""
+
+    spider: type[Reader]
+    plain: Run
+    first: dict[str, Run]
+    second: dict[str, Run]
+    left: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=SPIDERS, ids=lambda spider: spider.name)
+def story(request: pytest.FixtureRequest, valkey: ValkeyServer, directory: Path) -> Iterator[Story]:
+    """All crawls of one spider."""
+    spider = request.param
+    if spider is scenarios.Images:
+        pytest.importorskip("PIL")
+    runs = Runs(valkey.url, directory)
+    try:
+        plain = runs.start(spider, PLAIN)
+        first = {mode: runs.start(spider, mode) for mode in MODES}
+        plain.wait()
+        left = {mode: runs.left(run.wait()) for mode, run in first.items()}
+        second = {mode: runs.again(first[mode], spider, mode) for mode in ("job", "stored")}
+        for run in second.values():
+            run.wait()
+        yield Story(spider, plain, first, second, left)
+    finally:
+        runs.close()
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """All that a crawl has to show for itself."""
+    stats = {name: value for name, value in run.stats.items() if not OTHER_STATS.search(name)}
+    kinds = ("callbacks", "errbacks", "dropped", "errors")
+    calls = {kind: dict(sorted(run.calls(kind).items())) for kind in kinds}
+    served = dict(sorted(run.served.items()))
+    return {"posts": sorted(run.posts.elements()), "served": served, **calls, "stats": stats}
+
+
+def assert_as_plain(run: Run, plain: Run) -> None:
+    """Both have the same to show; what Scrapy stores twice the plugin stores once."""
+    expected, found = outcome(plain), outcome(run)
+    expected["posts"] = sorted(set(expected["posts"]))
+    assert found == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_all_is_as_in_plain_scrapy(story: Story, mode: str) -> None:
+    """Posts, callbacks, errbacks, drops, errors, downloads and stats are those of plain Scrapy."""
+    assert outcome(story.plain)["posts"]
+    assert_as_plain(story.first[mode], story.plain)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_is_left_behind(story: Story, mode: str) -> None:
+    """No claim and no heartbeat, and none that had to be given back at the very end."""
+    assert story.left[mode] == NOTHING
+    assert "neither confirmed nor released" not in story.first[mode].log
+
+
+@pytest.mark.parametrize("mode", ["job", "stored"])
+def test_each_claim_settles_once(story: Story, mode: str) -> None:
+    """What was claimed was confirmed or released."""
+    for run in (story.first[mode], story.second[mode]):
+        number = {
+            name: run.stats.get(f"dedup/requests/{name}", 0)
+            for name in ("new", "confirmed", "released", "unconfirmed", "unchecked", "in_flight")
+        }
+        assert number["new"] == number["confirmed"] + number["released"]
+        assert number["unconfirmed"] == number["unchecked"] == number["in_flight"] == 0
+
+
+def test_a_second_run_of_the_job_does_what_went_wrong(story: Story) -> None:
+    """Another run of the job downloads the pages that failed, and no other."""
+    spider, run = story.spider, story.second["job"]
+    assert set(run.served) - spider.either == spider.again - spider.either
+    assert max((story.first["job"].posts + run.posts).values()) == 1
+
+
+def test_a_later_run_skips_the_pages_of_stored_posts(story: Story) -> None:
+    """In mode "stored" a later run downloads what failed and what had no posts, and no other."""
+    spider, run = story.spider, story.second["stored"]
+    expected = spider.again | spider.unstored
+    assert set(run.served) - spider.either == expected - spider.either
+    assert max((story.first["stored"].posts + run.posts).values()) == 1
+
+
+WITHOUT_REACTOR = [
+    scenarios.Redirects,
+    scenarios.Retries,
+    scenarios.Failures,
+    scenarios.Callbacks,
+    scenarios.Senders,
+    scenarios.Files,
+]
+
+
+@pytest.mark.skipif(SCRAPY_VERSION < (2, 15), reason="Scrapy runs without a reactor from 2.15 on")
+@pytest.mark.parametrize("spider", WITHOUT_REACTOR, ids=lambda spider: spider.name)
+def test_all_is_as_in_plain_scrapy_without_a_reactor(runs: Runs, spider: type[Reader]) -> None:
+    """The same holds where Scrapy runs without a Twisted reactor."""
+    plain = runs.start(spider, PLAIN, TWISTED_REACTOR_ENABLED=False)
+    run = runs.start(spider, "job", TWISTED_REACTOR_ENABLED=False)
+    assert_as_plain(run.wait(), plain.wait())
+    assert runs.left(run) == NOTHING
+    assert "neither confirmed nor released" not in run.log
+
+
+@pytest.mark.parametrize("mode", [PLAIN, *MODES])
+def test_pages_come_from_the_cache(runs: Runs, tmp_path: Path, mode: str) -> None:
+    """A crawl whose pages are in the HTTP cache downloads nothing and yields all of it again."""
+    cache = {"HTTPCACHE_ENABLED": True, "HTTPCACHE_DIR": str(tmp_path / "cache")}
+    spider = scenarios.Senders
+    first = runs.start(spider, mode, **cache).wait()
+    second = runs.start(spider, mode, first.web, **cache).wait()  # with a ledger of its own
+    assert second.stats["httpcache/hit"] == second.stats["downloader/response_count"]
+    assert second.served == {}
+    assert first.posts == second.posts
+    assert first.calls("callbacks") == second.calls("callbacks")
+    assert runs.left(second) == NOTHING
+
+
+ALL = Counter(str(number) for number in range(40))
+
+
+@pytest.mark.parametrize("stop", ["SIGINT", "CLOSESPIDER_PAGECOUNT"])
+@pytest.mark.parametrize("mode", [PLAIN, *MODES])
+def test_a_stopped_crawl_goes_on(runs: Runs, tmp_path: Path, mode: str, stop: str) -> None:
+    """A crawl with a JOBDIR that was stopped in the middle goes on: nothing lost, nothing twice."""
+    settings = {"JOBDIR": str(tmp_path / "job")}
+    limit = {} if stop == "SIGINT" else {stop: 10}
+    first = runs.start(scenarios.Tree, mode, **settings, **limit)
+    if stop == "SIGINT":
+        wait_until(lambda: len(first.posts) >= 10)
+        first.signal(signal.SIGINT)
+    first.wait()
+    assert 10 <= len(first.posts) < 40
+    assert runs.left(first) == NOTHING
+    second = runs.again(first, scenarios.Tree, mode, **settings).wait()
+    assert first.posts + second.posts == ALL
+    assert first.served + second.served == Counter({f"/{page}": 1 for page in ALL})
+    assert runs.left(second) == NOTHING
+
+
+@pytest.mark.parametrize("mode", ["job", "stored"])
+def test_a_crawl_that_a_callback_closes_leaves_nothing(runs: Runs, mode: str) -> None:
+    """After CloseSpider in the middle no claim is left, and the next run does the rest."""
+    first = runs.start(scenarios.Tree, mode, starts="all", close="/7").wait()
+    assert first.stats["finish_reason"] == "enough"
+    assert 1 < len(first.posts) < 40
+    assert runs.left(first) == NOTHING
+    assert "neither confirmed nor released" not in first.log
+    second = runs.again(first, scenarios.Tree, mode, starts="all").wait()
+    assert first.posts + second.posts == ALL
+    assert set(first.served) & set(second.served) == {"/7"}
+    assert runs.left(second) == NOTHING
+
+
+LIVELY = {"CONCURRENT_REQUESTS": 1, "VALKEY_DEDUP_LEASE": 1}
+
+
+def start_beside(runs: Runs, **changes: Any) -> tuple[Run, Run]:
+    """A run that holds a page until it is killed, and one that has come to set the page aside."""
+    holder = runs.start(scenarios.Held, "job", **LIVELY, hold=True)
+    wait_until(lambda: holder.web.served["/held"])
+    run = runs.again(holder, scenarios.Held, "job", **LIVELY, **changes)
+    wait_until(lambda: run.posts["free"])  # which comes after the other
+    return holder, run
+
+
+def test_what_is_set_aside_when_a_crawl_is_stopped_goes_into_the_jobdir(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """A page that another run was at is not lost from the JOBDIR of a crawl that is stopped."""
+    jobdir = {"JOBDIR": str(tmp_path / "job")}
+    holder, stopped = start_beside(runs, **jobdir)
+    stopped.signal(signal.SIGINT)
+    stopped.wait()
+    assert stopped.stats["finish_reason"] == "shutdown"
+    holder.kill()
+    resumed = runs.again(holder, scenarios.Held, "job", **LIVELY, **jobdir).wait()
+    assert resumed.posts == Counter(["held"])
+    assert runs.left(resumed) == NOTHING
+
+
+def test_a_crawl_is_stopped_while_it_waits(runs: Runs) -> None:
+    """A crawl that waits for a page of another run ends at SIGINT, and leaves no claim."""
+    holder, stopped = start_beside(runs)
+    stopped.signal(signal.SIGINT)
+    stopped.wait()
+    claims, alive = runs.left(stopped)
+    assert (len(claims), alive) == (1, 1)  # the holder's
+    assert stopped.stats["dedup/requests/in_flight"] == 1
+    holder.kill()
+
+
+@pytest.mark.parametrize("confirm", ["exported", "claimed"])
+def test_pages_are_settled_however_posts_are(runs: Runs, confirm: str) -> None:
+    """Pages settle with their posts, also where those settle when the feeds are stored."""
+    settings = {"VALKEY_DEDUP_CONFIRM": confirm, "FEEDS": {"posts.jsonl": {"format": "jsonlines"}}}
+    for mode in ("job", "stored"):
+        first = runs.start(scenarios.Links, mode, **settings).wait()
+        assert len(first.posts) == 5
+        assert runs.left(first) == NOTHING
+        second = runs.again(first, scenarios.Links, mode, **settings).wait()
+        assert second.served == {}
+        assert runs.left(second) == NOTHING
+
+
+PARKED = Counter(["/flap", "/target", "/soon"])
+"""What is still to be downloaded when the spider is stopped."""
+
+
+def stop_parked(runs: Runs, mode: str, **settings: Any) -> Run:
+    """A run that was stopped while a retry, a redirect and a callback's retry were waiting."""
+    first = runs.start(scenarios.Parked, mode, **settings)
+    wait_until(lambda: first.posts)
+    first.signal(signal.SIGINT)
+    first.wait()
+    assert [first.served[page] for page in ("/flap", "/moved", "/target", "/soon")] == [1, 1, 0, 1]
+    assert runs.left(first) == NOTHING
+    assert "neither confirmed nor released" not in first.log
+    return first
+
+
+@pytest.mark.parametrize("mode", [PLAIN, *MODES])
+def test_what_is_under_way_waits_in_the_jobdir(runs: Runs, tmp_path: Path, mode: str) -> None:
+    """Retries and redirects that were waiting when a crawl was stopped are followed later."""
+    jobdir = {"JOBDIR": str(tmp_path / "job")}
+    first = stop_parked(runs, mode, **jobdir)
+    resumed = runs.again(first, scenarios.Parked, mode, **jobdir).wait()
+    assert resumed.served & Counter([*scenarios.Parked.pages]) >= PARKED
+    assert resumed.served["/moved"] == 0
+    posts = Counter(["flap", "target", "soon", *map(str, range(20))])
+    assert first.posts + resumed.posts == posts
+    assert runs.left(resumed) == NOTHING
+    if mode in ("job", "stored"):
+        after = runs.again(first, scenarios.Parked, mode).wait()
+        assert after.served == {}
