@@ -47,26 +47,29 @@ class DupeFilter(RFPDupeFilter):
     middleware: RequestDedupMiddleware | None = None
     """The asynchronous half; None where there is no crawl, or the plugin is off."""
 
+    crawler: Crawler | None = None
+
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> DupeFilter:
-        """Built by Scrapy.
+        """Built by Scrapy."""
+        dupefilter = super().from_crawler(crawler)
+        dupefilter.crawler = crawler
+        return dupefilter
+
+    def open(self) -> Deferred[None] | None:
+        """Connects to Valkey, if it is to be asked about requests.
 
         Raises:
             SettingsError: the middleware is not enabled.
 
         """
-        dupefilter = super().from_crawler(crawler)
-        if DedupSettings.wanted(crawler.settings) and crawler.engine is not None:
-            _refuse_without_middleware(crawler)
-            dupefilter.middleware = RequestDedupMiddleware.from_crawler(crawler)
-        return dupefilter
-
-    def open(self) -> Deferred[None] | None:
-        """Connects to Valkey, if it is to be asked about requests."""
-        opened = super().open()
-        if self.middleware is not None and self.middleware.asks:
-            return deferred_from_coro(self.middleware.open())
-        return opened
+        # Not earlier: Scrapy cannot end well if its scheduler cannot be built.
+        crawler, opened = self.crawler, super().open()
+        if crawler is None or crawler.engine is None or not DedupSettings.wanted(crawler.settings):
+            return opened
+        _refuse_without_middleware(crawler)
+        self.middleware = RequestDedupMiddleware.from_crawler(crawler)
+        return deferred_from_coro(self.middleware.open()) if self.middleware.asks else opened
 
     def request_seen(self, request: Request) -> bool:
         """Whether the request is a duplicate; if not, it is marked to be asked for."""
