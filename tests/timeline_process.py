@@ -121,20 +121,29 @@ class Rounds(Timelines):
 
 
 class News(Reader):
-    """Reads lists of links to pages of posts; ``options["exempt"]``: links with ``dedup`` False."""
+    """Reads lists of links to pages of posts.
+
+    A page says itself how it is read: ``fail`` makes the callback fail after all. ``options``:
+    ``starts``; ``exempt``, paths that are asked for with ``meta={"dedup": False}``.
+    """
 
     name = "news"
 
     async def start(self):
-        for path in self.job.options.get("starts", ["/list/0"]):
-            yield self.get(path)
+        for path in self.job.options.get("starts", ["/list"]):
+            yield self.request(path)
 
     def parse(self, response):
         page = response.json()
         yield from page["posts"]
         for link in page["links"]:
-            exempt = link in self.job.options.get("exempt", ())
-            yield self.get(link, meta={"dedup": False} if exempt else None)
+            yield self.request(link)
+        if page.get("fail"):
+            raise ValueError("a change of the page's layout")
+
+    def request(self, path):
+        exempt = path in self.job.options.get("exempt", ())
+        return self.get(path, meta={"dedup": False} if exempt else None)
 
 
 class OtherNews(News):
