@@ -124,8 +124,10 @@ class Visit:
 
     def __init__(self, page: Page, send: Callable[[Request], None]) -> None:
         self.page = page
+        self.failed = False
+        """The callback, or a spider middleware, has raised an exception."""
         self.outputs = 0
-        """How often its output was begun, or ended badly: once, if all went well."""
+        """How often its output was begun: once more after an exception that was handled."""
         self.new = False
         """It brought something new."""
         self.posts: list[Key] = []

@@ -65,7 +65,7 @@ class DupeFilter(RFPDupeFilter):
         """
         # Not earlier: Scrapy cannot end well if its scheduler cannot be built.
         crawler, opened = self.crawler, super().open()
-        if crawler is None or crawler.engine is None or not DedupSettings.wanted(crawler.settings):
+        if crawler is None or not _crawls(crawler) or not DedupSettings.wanted(crawler.settings):
             return opened
         _refuse_without_middleware(crawler)
         self.middleware = RequestDedupMiddleware.from_crawler(crawler)
@@ -80,6 +80,13 @@ class DupeFilter(RFPDupeFilter):
             known = super().request_seen(request)
             self.middleware.mark(request, seen=known)
         return known
+
+
+def _crawls(crawler: Crawler) -> bool:
+    try:
+        return crawler.engine is not None
+    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
+        return False
 
 
 def _refuse_without_middleware(crawler: Crawler) -> None:
@@ -117,6 +124,8 @@ class RequestDedupMiddleware:
             self._refuse_other_filters()
         self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
+        self._waiting: set[Key] = set()
+        """Pages whose requests wait in the scheduler since they passed the filter."""
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
         self._aside: SetAside | None = None
         self._scraping = 0
@@ -137,6 +146,7 @@ class RequestDedupMiddleware:
             self._session.before_scheduler_closes.append(self._put_back)
         crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
         crawler.signals.connect(self._spider_opened, signals.spider_opened)
+        crawler.signals.connect(self._spider_error, signals.spider_error)
         crawler.signals.connect(self._spider_idle, signals.spider_idle)
         crawler.signals.connect(self._spider_closed, signals.spider_closed)
 
@@ -202,7 +212,9 @@ class RequestDedupMiddleware:
             if seen:
                 self._covered.add(request)
         elif self._marks.is_subject(request):
-            self._marks.put(request, self._marks.key(request))
+            key = self._marks.key(request)
+            self._marks.put(request, key)
+            self._waiting.add(key)
         else:
             self._marks.remove_page(request)
 
@@ -235,12 +247,11 @@ class RequestDedupMiddleware:
                 return request
             self._begin_download(page, task)
         else:
-            if request.dont_filter and self._marks.is_mine(request):
-                # Copied with the meta of another request: what does not pass the filter is not
-                # marked. (By another run it was: that is a retry that waited in the JOBDIR.)
-                self._marks.remove_page(request)
+            if self._marks.is_mine(request) and key not in self._waiting:
+                self._marks.remove_page(request)  # copied with the meta of another request
                 return None
-            self._marks.put(request, key)
+            self._waiting.discard(key)
+            self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
             place = await self._admission.place(request, task)
             page = await self._claim(request, key)
             if page is None:
@@ -264,7 +275,7 @@ class RequestDedupMiddleware:
             self._aside.add(key, request, outcome.holder)
             self._held.add(request)
         else:
-            self._dropped.add(request)
+            self._drop(request)
         return None
 
     def _enter(self, claim: Claim) -> Page:
@@ -289,7 +300,7 @@ class RequestDedupMiddleware:
         if isinstance(outcome, Claim):
             page.claims.append(outcome)
         elif outcome.verdict is Verdict.SEEN:
-            self._dropped.add(request)
+            self._drop(request)
             page.end_leg(failed=False)
             return True
         return False
@@ -301,8 +312,13 @@ class RequestDedupMiddleware:
             self._enter(outcome).travelling += 1
             self._resumed.add(request)
         else:
-            self._dropped.add(request)
+            self._drop(request)
         self._send(request)
+
+    def _drop(self, request: Request) -> None:
+        """Has the filter drop a request when it comes to the scheduler again."""
+        request.dont_filter = False  # a retry has it
+        self._dropped.add(request)
 
     def _vanish(self, request: Request) -> None:
         """Has the engine look whether there is anything left to do."""
@@ -362,7 +378,7 @@ class RequestDedupMiddleware:
                 if not isinstance(output, Request) or self._goes(output, response, visit):
                     yield output
         except Exception:
-            visit.outputs += 1  # an output that ends well is the only one
+            visit.failed = True
             raise
 
     def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
@@ -386,11 +402,16 @@ class RequestDedupMiddleware:
         elif self._marks.reading(request) is not None:
             self._next_pages.fetch_again(visit)
 
+    def _spider_error(self, response: Any) -> None:
+        visit = self._session.visits.get(response)
+        if visit is not None:
+            visit.failed = True
+
     def _scraped(self, response: Response, visit: Visit, _: object) -> None:
         """The callback's output is exhausted and all of its items have ended."""
         self._scraping -= 1
         self._session.visits.end(response)
-        failed = visit.outputs != 1 or self._is_refused(response)
+        failed = visit.failed or visit.outputs != 1 or self._is_refused(response)
         self._next_pages.scraped(visit, failed=failed)
 
     def _is_refused(self, response: Response) -> bool:

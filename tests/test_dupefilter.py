@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scrapy import Request, Spider
+from scrapy.core.scheduler import Scheduler
+from scrapy.crawler import Crawler
 from scrapy.dupefilters import RFPDupeFilter
 from scrapy.settings import Settings
+from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup import Addon, DupeFilter, RequestDedupMiddleware
@@ -52,7 +57,41 @@ class Crawling(Spider):
     name = "crawling"
 
 
+def crawler_with(**changes: Any) -> Crawler:
+    """A crawler with these settings, which does not crawl."""
+    return get_crawler(Crawling, {"DUPEFILTER_CLASS": OURS, **changes})
+
+
+def opened(crawler: Crawler) -> RFPDupeFilter:
+    """The filter as the scheduler builds and opens it."""
+    dupefilter = Scheduler.from_crawler(crawler).df
+    dupefilter.open()
+    return dupefilter
+
+
 # -- what Scrapy's own tests ask of a filter -------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_the_scheduler_builds_it(*, debug: bool) -> None:
+    """It is built by from_crawler, with DUPEFILTER_DEBUG; a class that extends it is, too."""
+    assert type(opened(crawler_with())) is DupeFilter
+    crawler = crawler_with(DUPEFILTER_CLASS=Named, DUPEFILTER_DEBUG=debug)
+    dupefilter = opened(crawler)
+    assert (dupefilter.debug, dupefilter.built) == (debug, "by from_crawler")
+    assert dupefilter.fingerprinter is crawler.request_fingerprinter
+
+
+def test_a_request_is_seen_once() -> None:
+    """A request is a duplicate from the second time on, also as another object."""
+    dupefilter = opened(crawler_with())
+    assert not dupefilter.request_seen(Request(ONE))
+    assert dupefilter.request_seen(Request(ONE))
+    assert not dupefilter.request_seen(Request(TWO))
+    assert dupefilter.request_seen(Request(TWO + "#fragment"))
+    assert not dupefilter.request_seen(Request(TWO, method="POST"))
+    assert not dupefilter.request_seen(Request(TWO, method="POST", body=b"1"))
+    dupefilter.close("finished")
 
 
 def test_it_can_be_built_without_a_crawler() -> None:
@@ -61,6 +100,100 @@ def test_it_can_be_built_without_a_crawler() -> None:
     dupefilter.open()
     assert [dupefilter.request_seen(Request(ONE)) for _ in range(3)] == [False, True, True]
     dupefilter.close("finished")
+
+
+def test_what_was_seen_is_seen_after_reopening(tmp_path: Path) -> None:
+    """With a JOBDIR it knows what an earlier run has seen."""
+    crawler = crawler_with(JOBDIR=str(tmp_path))
+    first = opened(crawler)
+    assert not first.request_seen(Request(ONE))
+    assert first.request_seen(Request(ONE))
+    first.close("finished")
+    second = opened(crawler_with(JOBDIR=str(tmp_path)))
+    assert second is not first
+    assert second.request_seen(Request(ONE))
+    assert not second.request_seen(Request(TWO))
+    assert second.request_seen(Request(TWO))
+    second.close("finished")
+
+
+def test_the_file_is_that_of_scrapy(tmp_path: Path) -> None:
+    """Each can go on with the JOBDIR of the other: the file has the same bytes."""
+    written = []
+    for name in (OURS, "scrapy.dupefilters.RFPDupeFilter"):
+        directory = tmp_path / name
+        dupefilter = opened(crawler_with(DUPEFILTER_CLASS=name, JOBDIR=str(directory)))
+        for url in (ONE, TWO, ONE):
+            dupefilter.request_seen(Request(url))
+        dupefilter.close("finished")
+        written.append((directory / "requests.seen").read_bytes())
+    assert written[0] == written[1]
+    taken_over = opened(crawler_with(JOBDIR=str(tmp_path / "scrapy.dupefilters.RFPDupeFilter")))
+    assert taken_over.request_seen(Request(TWO))
+    taken_over.close("finished")
+
+
+def test_what_was_seen_is_in_the_file_when_the_process_dies(tmp_path: Path) -> None:
+    """As with Scrapy's own nothing more than a buffer is lost if the filter is never closed."""
+    dupefilter = opened(crawler_with(JOBDIR=str(tmp_path)))
+    plain = RFPDupeFilter(str(tmp_path / mkdtemp(dir=tmp_path)))
+    for number in range(1000):
+        request = Request(f"http://example.com/{number}")
+        assert dupefilter.request_seen(request) == plain.request_seen(request)
+    sizes = [Path(made.file.name).stat().st_size for made in (dupefilter, plain)]
+    assert sizes[0] == sizes[1]
+    dupefilter.close("finished")
+    plain.close("finished")
+
+
+def test_a_fingerprinter_of_the_users_own_decides() -> None:
+    """REQUEST_FINGERPRINTER_CLASS says which requests are the same."""
+    lower, upper = Request("http://example.com/index"), Request("http://example.com/INDEX")
+    plain = opened(crawler_with())
+    assert [plain.request_seen(request) for request in (lower, upper)] == [False, False]
+    other = opened(crawler_with(REQUEST_FINGERPRINTER_CLASS=WithoutCase))
+    assert [other.request_seen(request) for request in (lower, upper)] == [False, True]
+
+
+def logged(caplog: pytest.LogCaptureFixture, crawler: Crawler) -> list[tuple[str, int, str]]:
+    """What is logged for two duplicates, the second with a referrer."""
+    spider = Crawling.from_crawler(crawler)
+    dupefilter = opened(crawler)
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG):
+        dupefilter.log(Request(ONE), spider)
+        dupefilter.log(Request(ONE, headers={"Referer": TWO}), spider)
+    assert crawler.stats.get_value("dupefilter/filtered") == 2
+    dupefilter.close("finished")
+    return list(caplog.record_tuples)
+
+
+@pytest.mark.parametrize("made", [OURS, Named])
+def test_the_first_duplicate_is_logged(caplog: pytest.LogCaptureFixture, made: Any) -> None:
+    """The first duplicate is logged, with a word on how to see them all; each one is counted."""
+    text = (
+        f"Filtered duplicate request: <GET {ONE}> - no more duplicates will be shown "
+        "(see DUPEFILTER_DEBUG to show all duplicates)"
+    )
+    assert logged(caplog, crawler_with(DUPEFILTER_CLASS=made)) == [
+        ("scrapy.dupefilters", logging.DEBUG, text)
+    ]
+
+
+@pytest.mark.parametrize("made", [OURS, Named])
+def test_each_duplicate_is_logged_for_debugging(
+    caplog: pytest.LogCaptureFixture, made: Any
+) -> None:
+    """With DUPEFILTER_DEBUG each duplicate is logged, with where it was linked from."""
+    crawler = crawler_with(DUPEFILTER_CLASS=made, DUPEFILTER_DEBUG=True)
+    assert logged(caplog, crawler) == [
+        (
+            "scrapy.dupefilters",
+            logging.DEBUG,
+            f"Filtered duplicate request: <GET {ONE}> (referer: {referrer})",
+        )
+        for referrer in ("None", TWO)
+    ]
 
 
 _urls = st.builds(

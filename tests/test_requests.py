@@ -31,9 +31,11 @@ SPIDERS = [
     scenarios.Retries,
     scenarios.Failures,
     scenarios.Callbacks,
+    scenarios.Inline,
     scenarios.Senders,
     scenarios.Files,
     scenarios.FilesFirst,
+    scenarios.FilesWithMeta,
     scenarios.Images,
     scenarios.Robots,
     scenarios.Middlewares,
@@ -301,3 +303,17 @@ def test_what_is_under_way_waits_in_the_jobdir(runs: Runs, tmp_path: Path, mode:
     if mode in ("job", "stored"):
         after = runs.again(first, scenarios.Parked, mode).wait()
         assert after.served == {}
+
+
+@pytest.mark.parametrize("mode", ["job", "stored"])
+def test_what_waits_in_the_jobdir_may_be_done_meanwhile(
+    runs: Runs, tmp_path: Path, mode: str
+) -> None:
+    """What another run has done while a crawl was stopped is not downloaded again."""
+    jobdir = {"JOBDIR": str(tmp_path / "job")}
+    first = stop_parked(runs, mode, **jobdir)
+    other = runs.again(first, scenarios.Parked, mode).wait()
+    assert other.served >= PARKED
+    resumed = runs.again(first, scenarios.Parked, mode, **jobdir).wait()
+    assert resumed.served == {}
+    assert runs.left(resumed) == NOTHING
