@@ -13,7 +13,7 @@ from scrapy.crawler import AsyncCrawlerProcess
 
 from scrapy_valkey_dedup import current_claim
 from scrapy_valkey_dedup.registry import session_of
-from tests.crawl_process import Job, ManualStore, Post, identifier, settings_of
+from tests.crawl_process import Job, Post, settings_of
 
 HERE = "tests.fleet_process"
 
@@ -49,12 +49,52 @@ class Links(scrapy.Spider):
             yield scrapy.Request(link if ":" in link else self.job.site + link)
 
 
-class LateStore(ManualStore):
-    """Stores all at the very end, and settles each claim itself."""
+class Store:
+    """A file that all workers append to: no lock, which one that is frozen could be holding.
+
+    ``options``: ``posts``, its path; ``refuse``: ids that it fails to store.
+    """
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        pipeline = cls()
+        pipeline.crawler = crawler
+        return pipeline
+
+    def open_spider(self):
+        options = self.crawler.spider.options
+        self.refuse = options.get("refuse", ())
+        self.file = os.open(options["posts"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     async def process_item(self, item):
-        self.batch.append((identifier(item), item, current_claim()))
+        if item.post_id in self.refuse:
+            raise OSError(f"the storage refuses {item.post_id}")
+        self.store(item)
         return item
+
+    def store(self, item):
+        os.write(self.file, f"{item.post_id}\n".encode())
+
+    def close_spider(self):
+        os.close(self.file)
+
+
+class LateStore(Store):
+    """Stores all at the very end, and settles each claim itself."""
+
+    def open_spider(self):
+        super().open_spider()
+        self.batch = []
+
+    async def process_item(self, item):
+        self.batch.append((item, current_claim()))
+        return item
+
+    def close_spider(self):
+        for item, claim in self.batch:
+            self.store(item)
+            claim.confirm()
+        super().close_spider()
 
 
 def crawl(job: Job) -> None:

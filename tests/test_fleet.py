@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from statistics import median
 from threading import Event
 from typing import Any
 
@@ -33,8 +34,8 @@ from tests.fleet_process import HERE
 from tests.web import RESET, Reply, Route, Web, posts, redirect
 
 PAGES = int(os.environ.get("FLEET_PAGES", "1000"))
+# For workers that are killed or frozen, no others: on a busy machine one may well lose its lease.
 SHORT = {"VALKEY_DEDUP_LEASE": 1}
-ONE_AT_A_TIME = {"CONCURRENT_REQUESTS": 1}
 BEGIN = "posts are stored unchecked"
 
 
@@ -97,13 +98,14 @@ class Worker(Crawl):
 
 
 class Fleet:
-    """A site, a ledger, a table of posts, and the workers of one job."""
+    """A site, a ledger, a storage, and the workers of one job."""
 
     def __init__(self, url: str, namespace: str, directory: Path, *, reactor: bool = True) -> None:
         self.url = url
         self.namespace = namespace
         self.directory = directory
         self.settings: dict[str, Any] = {} if reactor else {"TWISTED_REACTOR_ENABLED": False}
+        self.web: FleetWeb | None = None
         self.workers: list[Worker] = []
         self._numbers = count()
 
@@ -123,10 +125,11 @@ class Fleet:
             "VALKEY_DEDUP_URL": self.url,
             "VALKEY_DEDUP_NAMESPACE": self.namespace,
             "VALKEY_DEDUP_JOB": "a-job",
+            "ITEM_PIPELINES": {f"{HERE}.Store": 300},
             **self.settings,
             **{name: value for name, value in changes.items() if name.isupper()},
         }
-        options = {"starts": starts, "database": str(self.directory / "posts.db")}
+        options = {"starts": starts, "posts": str(self.directory / "posts")}
         options |= {name: value for name, value in changes.items() if not name.isupper()}
         job = Job(self.web.url, [], str(self.directory / name), settings, options)
         Path(job.directory).mkdir()
@@ -135,15 +138,19 @@ class Fleet:
         self.workers.append(Worker(job, process, self.web, name))
         return self.workers[-1]
 
-    def start_many(self, number: int, **changes: Any) -> list[Worker]:
-        """Starts workers that get their first page, ``/``, at the same moment."""
+    def start_many(self, number: int, *, doomed: int = 0, **changes: Any) -> list[Worker]:
+        """Starts workers that get their first page, ``/``, at the same moment.
+
+        The first so many are ``doomed``: the others hear soon of their death.
+        """
         self.web.gates["/"] = lambda: self.web.askers("/") >= number
-        return [self.start("/", **changes) for _ in range(number)]
+        leases = [SHORT] * doomed + [{}] * (number - doomed)
+        return [self.start("/", **lease, **changes) for lease in leases]
 
     @property
     def stored(self) -> Counter[str]:
         """How often each post is stored."""
-        return crawls.stored(self.workers[0].job)
+        return Counter((self.directory / "posts").read_text().splitlines())
 
     @property
     def claims(self) -> Counter[str]:
@@ -185,7 +192,8 @@ class Fleet:
         """Ends what is left running."""
         for worker in self.workers:
             worker.kill()
-        self.web.close()
+        if self.web is not None:
+            self.web.close()
 
 
 @pytest.fixture
@@ -248,6 +256,13 @@ def assert_all_is_done_once(fleet: Fleet, site: dict[str, Route]) -> None:
     assert fleet.stored == dict.fromkeys(posts_of_all(site), 1)
 
 
+def assert_each_page_once(workers: Iterable[Worker]) -> None:
+    """No page was downloaded twice by these workers, but for the index."""
+    asked = sum((worker.asked for worker in workers), Counter())
+    del asked["/"]
+    assert set(asked.values()) == {1}
+
+
 def test_a_fleet_shares_a_site(either_fleet: Fleet) -> None:
     """Four workers download each of 1,000 pages once, at least 15 % each, and end by themselves."""
     fleet, site = either_fleet, graph(PAGES)
@@ -262,7 +277,7 @@ def test_a_fleet_shares_a_site(either_fleet: Fleet) -> None:
 def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
     """Two of four workers are killed: the others do every page that they have heard of, and end."""
     web = fleet.serve(graph(400))
-    workers = fleet.start_many(4, **SHORT)
+    workers = fleet.start_many(4, doomed=2)
     wait_until(lambda: web.total > 100)
     dead, survivors = workers[:2], workers[2:]
     for worker in dead:
@@ -273,9 +288,7 @@ def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
     assert heard <= set(web.served)
     assert posts_of_all(heard) <= set(fleet.stored)
     assert sum(found.get("dedup/requests/taken_over", 0) for found in stats) > 0
-    by_survivors = sum((worker.asked for worker in survivors), Counter())
-    del by_survivors["/"]
-    assert set(by_survivors.values()) == {1}
+    assert_each_page_once(survivors)
     fleet.assert_settled(killed=dead)
 
 
@@ -285,13 +298,13 @@ def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
     long = frozen_for == "longer"
     site = graph(400)
     web = fleet.serve(site)
-    workers = fleet.start_many(3, VALKEY_DEDUP_LEASE=1 if long else 30)
+    workers = fleet.start_many(3, doomed=1 if long else 0)
     wait_until(lambda: web.total > 100)
     frozen = workers[0]
     frozen.signal(signal.SIGSTOP)
     if long:
         stats = [worker.wait() for worker in workers[1:]]  # they take over what it held
-        assert sum(found["dedup/requests/taken_over"] for found in stats) > 0
+        assert sum(found.get("dedup/requests/taken_over", 0) for found in stats) > 0
     else:
         known = web.total
         wait_until(lambda: web.total > known + 50)
@@ -300,7 +313,9 @@ def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
         worker.wait()
     assert set(web.served) == set(site)
     assert set(fleet.stored) == posts_of_all(site)
-    if not long:
+    if long:
+        assert_each_page_once(workers[1:])
+    else:
         assert_all_is_done_once(fleet, site)
     fleet.assert_settled()
 
@@ -308,7 +323,13 @@ def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
 # -- a page that another run is at -----------------------------------------------------------------
 
 
-def start_two(fleet: Fleet, held: Route, **changes: Any) -> tuple[Worker, Worker, Event]:
+def start_two(
+    fleet: Fleet,
+    held: Route,
+    *,
+    of_holder: dict[str, Any] | None = None,
+    of_waiter: dict[str, Any] | None = None,
+) -> tuple[Worker, Worker, Event]:
     """A worker that is at a page until the event, and one that waits for it and has no other."""
     site = {
         "/a": posts(links=["/held"]),
@@ -318,9 +339,9 @@ def start_two(fleet: Fleet, held: Route, **changes: Any) -> tuple[Worker, Worker
     }
     web, go = fleet.serve(site), Event()
     web.gates["/held"] = go.is_set
-    holder = fleet.start("/a", **SHORT, **changes)
+    holder = fleet.start("/a", **(of_holder or {}))
     wait_until(lambda: web.askers("/held"))
-    waiter = fleet.start("/b", **SHORT, **ONE_AT_A_TIME)
+    waiter = fleet.start("/b", CONCURRENT_REQUESTS=1, **(of_waiter or {}))
     wait_until(lambda: fleet.is_idle(waiter))
     return holder, waiter, go
 
@@ -348,7 +369,7 @@ def test_a_page_that_its_holder_fails_to_do(fleet: Fleet, fault: str) -> None:
     """A held page is fetched when the storage of its holder fails, or the download."""
     held = [RESET, page("/held")] if fault == "download" else page("/held")
     refused = ["/held.1"] if fault == "storage" else []
-    holder, waiter, go = start_two(fleet, held, refuse=refused)
+    holder, waiter, go = start_two(fleet, held, of_holder={"refuse": refused})
     go.set()
     stats = [worker.wait() for worker in (holder, waiter)]
     assert waiter.asked == OTHERS | {"/held": 1}
@@ -359,7 +380,7 @@ def test_a_page_that_its_holder_fails_to_do(fleet: Fleet, fault: str) -> None:
 
 def test_a_page_whose_holder_dies(fleet: Fleet) -> None:
     """A held page is taken over when its holder has died."""
-    holder, waiter, go = start_two(fleet, page("/held"))
+    holder, waiter, go = start_two(fleet, page("/held"), of_holder=SHORT)
     assert holder.kill()
     go.set()
     stats = waiter.wait()
@@ -431,16 +452,14 @@ def test_a_stopped_fleet_leaves_no_claim_and_goes_on(fleet: Fleet, stop: signal.
 def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
     """A worker stopped while a page is held has it again later, and does it if its holder died."""
     jobdir = {"JOBDIR": str(fleet.directory / "job")}
-    holder, waiter, go = start_two(fleet, page("/held"))
-    waiter.kill()
-    waiter = fleet.start("/b", "/5", **SHORT, **ONE_AT_A_TIME, **jobdir)
-    wait_until(lambda: fleet.is_idle(waiter))
+    lease = SHORT if fate == "dies" else {}
+    holder, waiter, go = start_two(fleet, page("/held"), of_holder=lease, of_waiter=jobdir)
     waiter.signal(signal.SIGINT)
     assert waiter.wait()["finish_reason"] == "shutdown"
     if fate == "dies":
         assert holder.kill()
         go.set()
-    again = fleet.start(**SHORT, **jobdir)  # its queue is all that it has
+    again = fleet.start(**jobdir)  # its queue is all that it has
     if fate == "lives":
         wait_until(lambda: fleet.is_idle(again))
         go.set()
@@ -449,7 +468,7 @@ def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
     assert stats["dedup/requests/in_flight"] == 1
     assert again.asked == ({"/held": 1} if fate == "dies" else {})
     assert posts_of("/held") <= set(fleet.stored)
-    fleet.assert_settled(killed=[holder, *fleet.workers[1:2]])
+    fleet.assert_settled(killed=[holder] if fate == "dies" else [])
 
 
 # -- Valkey is away --------------------------------------------------------------------------------
@@ -518,17 +537,18 @@ def test_a_held_page_is_fetched_when_nobody_can_be_asked(
 )
 def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, Any]) -> None:
     """Who downloads slowly claims a page or two ahead; who comes later gets his share."""
-    site: dict[str, Route] = {f"/{number}": page(f"/{number}", (), 0.04) for number in range(80)}
+    site: dict[str, Route] = {f"/{number}": page(f"/{number}", (), 0.04) for number in range(60)}
     web = fleet.serve({"/": posts(links=list(site)), **site})
     first = fleet.start("/", **polite)
-    wait_until(lambda: first.asked.total() > 25)
-    most = 0
-    while first.asked.total() < 40:
-        most = max(most, fleet.pages_claimed[first.run])
+    wait_until(lambda: first.asked.total() > 3)
+    claimed = []
+    while first.asked.total() < 20:
+        claimed.append(fleet.pages_claimed[first.run])
     second = fleet.start("/", **polite)
     for worker in (first, second):
         worker.wait()
-    assert 1 <= most <= 6  # those that are scraped, or just confirmed, are among them
+    # Those that are being scraped or confirmed are among them, on a busy machine more than a few.
+    assert 1 <= median(claimed) <= 8  # CONCURRENT_REQUESTS would allow 16
     assert second.asked.total() >= 12
     assert web.served == Counter(dict.fromkeys(site, 1)) + Counter({"/": 2})
     fleet.assert_settled()
