@@ -21,7 +21,7 @@ from valkey.crc import key_slot
 from bench import memory
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import CALL_LIMIT, PARTITIONS, Ledger, tag
+from scrapy_valkey_dedup.ledger import CALL_LIMIT, IDLE, PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Answer, Key, LedgerRefusedError, Verdict
 from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
@@ -482,6 +482,40 @@ async def test_namespaces_know_nothing_of_each_other(
         await server.close()
 
 
+@pytest.mark.parametrize(
+    "other",
+    ["", "pages", "+pages", "{own}+pages", "{own}:00", "{own}+pages:00", "{own}+", "vd1:{own}"],
+)
+@in_loop
+async def test_a_shelf_shares_nothing(valkey: ValkeyServer, inside: Inside, other: str) -> None:
+    """What is kept on a shelf is met by no other shelf, nor by any namespace, whatever its name."""
+    own = inside.namespace
+    other = other.replace("{own}", own)
+    server = Server(valkey.url, valkey.url, {}, timeout=5)
+
+    def on(namespace: str, shelf: str = "", run: str = "run-b") -> Ledger:
+        return Ledger(server, namespace, run, retention=DAY, shelf=shelf)
+
+    try:
+        shelf = on(own, "pages", "run-a")
+        await shelf.confirm_many(keys(1))
+        await shelf.claim_many(keys(1, 1))
+        strangers = [on(own), on(own, "timelines"), on(other, "pages"), on(f"{own}x", "pages")]
+        if other:
+            strangers.append(on(other))
+        for stranger in strangers:
+            before = inside.fingerprint()
+            assert await stranger.seen_many(keys(2)) == [False, False]
+            assert await stranger.claim_many(keys(2)) == [NEW, NEW]
+            await stranger.release_many(keys(2))
+            assert await stranger.forget_many(keys(2)) == 0
+            after = inside.fingerprint()
+            assert {name: after[name] for name in before} == before
+        assert await on(own, "pages").claim_many(keys(2)) == [SEEN, held("run-a")]
+    finally:
+        await server.close()
+
+
 TEXTS = st.text(st.characters(categories=["L", "N", "P", "Z", "S", "C"]), max_size=70)
 
 
@@ -740,6 +774,21 @@ async def test_a_heartbeat_lasts_for_a_lease(open_ledger: OpenLedger, inside: In
         assert await one.beats(["run-a"]) == [b"2"]
         await one.leave()
         assert await other.beats(["run-a"]) == [None]
+
+
+@in_loop
+async def test_a_heartbeat_tells_who_is_idle(open_ledger: OpenLedger) -> None:
+    """A run that waits for others says so in its heartbeat, and takes it back with the next."""
+    async with open_ledger("run-a") as one, open_ledger("run-b", shelf="pages") as other:
+        await one.beat(1, 30, idle=True)
+        await other.beat(1, 30)
+        for ledger in (one, other):  # the heartbeats of a run are one, on whatever shelf
+            assert await ledger.beats(["run-a", "run-b"]) == [f"1 {IDLE}".encode(), b"1"]
+        await one.beat(2, 30)
+        assert await other.beats(["run-a"]) == [b"2"]
+        await other.beat(2, 30, idle=True)
+        await other.leave()
+        assert await one.beats(["run-b"]) == [None]
 
 
 @in_loop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from scrapy_valkey_dedup.urls import redacted
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}
 SECRET = "hunter2"
+BLIND = re.compile("b", re.IGNORECASE)
 
 
 class Post(scrapy.Item):
@@ -137,6 +139,31 @@ def test_defaults() -> None:
         ("WAIT", "1m", 60),
         ("TIMEOUT", "0.1", 0.1),
         ("LEASE", "1", 1),
+        *[("REQUESTS", value, value) for value in ("job", "stored", "off")],
+        *[("JOB", value, None) for value in (None, "")],
+        ("JOB", " 2026-11-22 ", "2026-11-22"),
+        ("JOB", 7, "7"),
+        ("JOB", 0, "0"),
+        ("JOB", "{bot}/{spider}", "scrapybot/spider"),
+        *[("REQUESTS_MATCH", value, ()) for value in (None, "", [], "[]")],
+        *[
+            ("REQUESTS_MATCH", value, (re.compile(r"/post/\d+"),))
+            for value in (
+                r"/post/\d+",
+                [r"/post/\d+"],
+                (r"/post/\d+",),
+                {r"/post/\d+"},
+                [re.compile(r"/post/\d+")],
+                r'["/post/\\d+"]',
+            )
+        ],
+        ("REQUESTS_MATCH", ["a", BLIND], (re.compile("a"), BLIND)),
+        ("REQUESTS_MATCH", "[0-9]$", (re.compile("[0-9]$"),)),
+        ("REQUESTS_MATCH", "a,b", (re.compile("a,b"),)),
+        ("REQUEST_RETENTION", None, None),
+        ("REQUEST_RETENTION", "none", None),
+        ("REQUEST_RETENTION", "30d", 30 * DAY),
+        ("REQUEST_RETENTION", 1, 1),
         ("DATA_DIR", "/var/lib/posts", Path("/var/lib/posts")),
         ("DATA_DIR", "~/posts", Path.home() / "posts"),
         ("DATA_DIR", Path("posts"), Path.cwd() / "posts"),
@@ -219,6 +246,21 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("WAIT", "-5", 'such as "45s"'),
         ("TIMEOUT", 0, "at least 0.1 seconds"),
         ("LEASE", 0.5, "at least 1 seconds"),
+        ("REQUESTS", "jobs", "did you mean 'job'? it knows 'job', 'stored', 'off'"),
+        ("REQUESTS", "Stored", "did you mean 'stored'?"),
+        *[("REQUESTS", value, "it knows 'job', 'stored', 'off'") for value in (None, "", False)],
+        *[("JOB", value, "write a text") for value in (True, 1.5, " ", ["a"])],
+        ("JOB", "{job}", "{job} is not known; it may use {bot} and {spider}"),
+        ("REQUESTS_MATCH", "/post/(", "'/post/(' is not a regular expression"),
+        ("REQUESTS_MATCH", ["/post", "*"], "'*' is not a regular expression: nothing to repeat"),
+        ("REQUESTS_MATCH", '["/post", "*"]', "'*' is not a regular expression: nothing to repeat"),
+        ("REQUESTS_MATCH", ["/post", ""], "'' is not a regular expression: write a text"),
+        ("REQUESTS_MATCH", [7], "7 is not a regular expression: write a text"),
+        ("REQUESTS_MATCH", [re.compile(b"/post")], "is not a regular expression: write a text"),
+        ("REQUESTS_MATCH", 7, "write a regular expression, or a list of them"),
+        ("REQUESTS_MATCH", {"a": "b"}, "write a regular expression, or a list of them"),
+        ("REQUEST_RETENTION", "soon", 'such as "45s", "30m", "12h", "90d"'),
+        ("REQUEST_RETENTION", 0, "at least 1 seconds"),
         ("DATA_DIR", "", "write the path of a folder"),
         ("DATA_DIR", None, "NoneType"),
         ("DATA_DIR", "~nobody-of-this-name/posts", "write the whole path"),
