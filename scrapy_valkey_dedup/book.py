@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from scrapy_valkey_dedup.model import Claim, Key, Verdict
+from scrapy_valkey_dedup.model import NO_CLAIM, Claim, Key, Verdict
 
 
 class Book:
@@ -29,6 +29,10 @@ class Book:
     def claims(self) -> list[Claim]:
         """The claims that are not settled."""
         return list(self._open.values())
+
+    def find(self, key: Key) -> Claim:
+        """The claim on a key that is not settled, or one that stands for none."""
+        return self._open.get(key, NO_CLAIM)
 
     def enter(self, claim: Claim) -> None:
         """The claim is being asked for."""

@@ -51,6 +51,10 @@ class Claims:
         """The claims that are not settled."""
         return self._book.claims
 
+    def find(self, key: Key) -> Claim:
+        """The claim on a key that is not settled, or one that stands for none."""
+        return self._book.find(key)
+
     # -- asking ----------------------------------------------------------------------------------
 
     async def claim(self, key: Key) -> Claim | Verdict:

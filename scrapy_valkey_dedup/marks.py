@@ -72,6 +72,10 @@ class Marks:
         run = request.meta.get(_READING)
         return None if run is None else run == self._run
 
+    def has_any(self, request: Request) -> bool:
+        """Whether a request has a mark, its own or a copy."""
+        return _PAGE in request.meta or _READING in request.meta
+
     def remove_page(self, request: Request) -> None:
         """Removes the mark of a page."""
         request.meta.pop(_PAGE, None)

@@ -41,7 +41,7 @@ class Claim:
     method waits: the news goes to Valkey with the next batch, at the latest when the spider closes.
     """
 
-    __slots__ = ("_settle", "_watcher", "accepted", "key", "stored")
+    __slots__ = ("_settle", "_watchers", "accepted", "key", "stored")
 
     def __init__(self, key: Key, settle: Callable[[Claim, bool], None] | None) -> None:
         self.key = key
@@ -50,7 +50,7 @@ class Claim:
         self.stored: bool | None = None
         """How it was settled: True if confirmed, False if released, None before that."""
         self._settle = settle
-        self._watcher: Callable[[bool], None] | None = None
+        self._watchers: list[Callable[[bool], None]] | None = None
 
     def confirm(self) -> None:
         """The post is stored: remember it."""
@@ -70,12 +70,12 @@ class Claim:
         if settle is not None:
             self.stored = stored
             settle(self, stored)
-            if self._watcher is not None:
-                self._watcher(stored)
+            for watcher in self._watchers or ():
+                watcher(stored)
 
     def watch(self, watcher: Callable[[bool], None]) -> None:
         """Has the page of an item told, as soon as the claim is settled, whether it is stored."""
-        self._watcher = watcher
+        self._watchers = [*(self._watchers or ()), watcher]
 
     def __repr__(self) -> str:
         return f"<Claim {self.key.hex()} {'open' if self.is_open else 'settled'}>"

@@ -97,6 +97,7 @@ class NextPages:
         task.add_done_callback(self._deciding.discard)
 
     async def _read_on(self, visit: Visit, *, failed: bool) -> None:
+        done = False
         try:
             while visit.next_pages:
                 name, request = visit.next_pages[0]
@@ -108,9 +109,10 @@ class NextPages:
                     self._leave_out(request)
                 else:
                     self._send_next(name, request, visit)
+            done = True
         finally:
             self._undecided.discard(visit)
-            visit.page.end_leg(failed=failed)
+            visit.page.end_leg(failed=failed or not done)
 
     def _leave_out(self, request: Request) -> None:
         self._stats.count(REQUESTS.not_new)

@@ -23,7 +23,7 @@ class Ending(Enum):
 class Passage:
     """An item's way through the pipelines, the ledger's verdict, and the claim on it."""
 
-    __slots__ = ("claim", "ended", "key", "outer", "verdict")
+    __slots__ = ("claim", "ended", "key", "outer", "twin", "verdict")
 
     def __init__(self, outer: Passage | None = None) -> None:
         """``outer``: the way of an item whose pipeline sends this one and waits for it."""
@@ -31,6 +31,8 @@ class Passage:
         self.ended = False
         self.key: Key | None = None
         self.outer = outer
+        self.twin = NO_CLAIM
+        """The claim on a twin, accepted and not stored yet, of which this item is a duplicate."""
         self.verdict: Verdict | None = None
         """None: the ledger was not asked, the item has no identity or did not come that far."""
 
@@ -149,8 +151,11 @@ class Visit:
             self.others += 1
         if verdict in (Verdict.NEW, Verdict.HELD) or failed:
             self.found_new()
-        if ending is Ending.SCRAPED and claim.is_open:
-            self.page.await_claim(claim)
+        unsettled = claim if ending is Ending.SCRAPED else NO_CLAIM
+        if verdict is Verdict.SEEN:
+            unsettled = passage.twin
+        if unsettled.is_open and not failed:
+            self.page.await_claim(unsettled)
             return
         in_flight = verdict is Verdict.HELD  # whether the other run stores it is not known
         given_back = claim.stored is False and ending is Ending.SCRAPED

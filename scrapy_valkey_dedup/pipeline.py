@@ -121,6 +121,7 @@ class DedupPipeline:
         outcome = await self._session.claim(key)
         if isinstance(outcome, Verdict):
             passage.verdict = outcome
+            passage.twin = self._session.open_claim(key)
             return self._duplicate(item, outcome)
         passage.verdict = Verdict.NEW
         passage.claim = outcome

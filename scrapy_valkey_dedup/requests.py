@@ -236,12 +236,12 @@ class RequestDedupMiddleware:
         if not self.asks or task is None:
             return None
         self._session.idle = False
-        task.add_done_callback(self._admission.left)
-        key = self._marks.page(request)
+        key, page = self._marks.page(request), self._page_of(request)
         if key is None:
+            task.add_done_callback(self._admission.left)
             return None
-        page = self._page_of(request)
         if page is not None and page.travelling:
+            task.add_done_callback(self._admission.left)
             page.travelling -= 1
             if await self._leads_to_known_page(request, page):
                 return request
@@ -249,6 +249,7 @@ class RequestDedupMiddleware:
         else:
             if self._marks.is_mine(request) and key not in self._waiting:
                 self._marks.remove_page(request)  # copied with the meta of another request
+                task.add_done_callback(self._admission.left)
                 return None
             self._waiting.discard(key)
             self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
@@ -383,7 +384,7 @@ class RequestDedupMiddleware:
 
     def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
         """Whether a request that a callback has sent goes on its way now."""
-        if request.dont_filter and self._is_same_page(request, response.request):
+        if self._is_retry(request, response.request):
             self._fetch_again(request, visit)
             return True
         self._marks.remove(request)  # copied with the response's meta
@@ -392,11 +393,14 @@ class RequestDedupMiddleware:
         visit.others += 1
         return True
 
-    def _is_same_page(self, request: Request, first: Request | None) -> bool:
-        return first is not None and self._marks.key(request) == self._marks.key(first)
+    def _is_retry(self, request: Request, first: Request | None) -> bool:
+        """Whether a callback wants its page once more, as ``get_retry_request`` asks for it."""
+        if not request.dont_filter or first is None:
+            return False
+        is_copy = "retry_times" in request.meta or self._marks.has_any(request)
+        return is_copy and self._marks.key(request) == self._marks.key(first)
 
     def _fetch_again(self, request: Request, visit: Visit) -> None:
-        """A callback wants its page once more, as ``get_retry_request`` asks for it."""
         if self._marks.page(request) is not None:
             visit.page.begin_leg()  # the same page, so for its readings, too
         elif self._marks.reading(request) is not None:

@@ -168,6 +168,10 @@ class Session:
         outcome = await self._posts.claim(key)
         return NO_CLAIM if outcome is Verdict.NEW else outcome
 
+    def open_claim(self, key: Key) -> Claim:
+        """The claim of this run on a post, as long as it is not settled."""
+        return self._posts.find(key)
+
     def accept(self, claim: Claim) -> None:
         """Every pipeline has accepted the item, and its storing comes later."""
         self._posts.accept(claim)

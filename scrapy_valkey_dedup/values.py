@@ -92,7 +92,9 @@ def patterns(value: Any) -> tuple[re.Pattern[str], ...]:
     """Regular expressions: one, a list of them, or such a list as JSON; None: no pattern."""
     if value is None or value == "":
         return ()
-    if isinstance(value, str):
+    if isinstance(value, re.Pattern):
+        value = [value]
+    elif isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
