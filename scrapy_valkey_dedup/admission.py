@@ -20,11 +20,11 @@ _NEWEST = 0.1  # the weight of the newest of the times measured, against all bef
 class Place:
     """A request's place in the order of admission."""
 
+    request: Request
     slot: str
     allowed: asyncio.Future[None]
     taken: bool = field(default=False)
     """It may ask for its page, or it is being downloaded."""
-    downloading: bool = field(default=False)
 
 
 class Admission:
@@ -47,13 +47,14 @@ class Admission:
         self._taken: Counter[str] = Counter()
         self._waiting: defaultdict[str, deque[Place]] = defaultdict(deque)
         self._claimed: deque[tuple[Place, asyncio.Future[None]]] = deque()
-        self._outside = 0
+        self._outside: set[Request] = set()
+        """Who is in the downloader's middlewares, but does not download yet."""
 
     async def place(self, request: Request, task: asyncio.Task[Any]) -> Place:
         """Waits until a request may ask for its page; ``task`` runs its download to the end."""
         loop = asyncio.get_running_loop()
-        place = Place(self._downloader.get_slot_key(request), loop.create_future())
-        self._outside += 1
+        place = Place(request, self._downloader.get_slot_key(request), loop.create_future())
+        self._outside.add(request)
         task.add_done_callback(partial(self._leave, place))
         self._waiting[place.slot].append(place)
         self._allow(place.slot)
@@ -89,18 +90,17 @@ class Admission:
         while self._claimed and (not self._limit or self._downloads < self._limit):
             place, turn = self._claimed.popleft()
             if not turn.done():
-                place.downloading = True
-                self._outside -= 1
+                self._outside.discard(place.request)
                 turn.set_result(None)
 
     @property
     def _downloads(self) -> int:
         """The requests that are being downloaded, with those for media and robots.txt."""
-        return len(self._downloader.active) - self._outside
+        active: set[Request] = self._downloader.active
+        return len(active) - len(active & self._outside)
 
     def _leave(self, place: Place, _: object) -> None:
-        if not place.downloading:
-            self._outside -= 1
+        self._outside.discard(place.request)
         if place.taken:
             self._taken[place.slot] -= 1
         else:
