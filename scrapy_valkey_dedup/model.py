@@ -75,7 +75,9 @@ class Claim:
 
     def watch(self, watcher: Callable[[bool], None]) -> None:
         """Has the page of an item told, as soon as the claim is settled, whether it is stored."""
-        self._watchers = [*(self._watchers or ()), watcher]
+        if self._watchers is None:
+            self._watchers = []
+        self._watchers.append(watcher)
 
     def __repr__(self) -> str:
         return f"<Claim {self.key.hex()} {'open' if self.is_open else 'settled'}>"
