@@ -166,7 +166,7 @@ def test_another_spider_fetches_for_itself(site: Readings) -> None:
     assert site.stored == Counter(POSTS)
 
 
-@pytest.mark.parametrize("match", [r"/post/\d$", [r"/post/\d$", "nowhere"], '["/post/[0-9]$"]'])
+@pytest.mark.parametrize("match", [[r"/post/\d$", "nowhere"], '["/post/[0-9]$"]'])
 def test_only_pages_that_match_are_remembered(site: Readings, match: Any) -> None:
     """REQUESTS_MATCH names the pages that may be skipped."""
     site.show(archive())
@@ -182,7 +182,6 @@ def test_an_exempt_request_is_sent(site: Readings) -> None:
     crawl(site, exempt=exempt)
     assert crawl(site, exempt=exempt) == LIST_PAGES | set(exempt)
     assert crawl(site) == LIST_PAGES | set(exempt)
-    assert crawl(site) == LIST_PAGES
     assert crawl(site, exempt=exempt) == LIST_PAGES | set(exempt)
 
 
