@@ -134,7 +134,7 @@ class RequestDedupMiddleware:
         self._held: WeakSet[Request] = WeakSet()
         self._resumed: WeakSet[Request] = WeakSet()
         self._dropped: WeakSet[Request] = WeakSet()
-        self._covered: WeakSet[Request] = WeakSet()
+        self._redirected: WeakSet[Request] = WeakSet()
         self._next_pages = NextPages(
             self._session,
             self._stats,
@@ -209,8 +209,8 @@ class RequestDedupMiddleware:
             return
         page = self._page_of(request)
         if page is not None and page.downloading:  # a redirect carries its page on
-            if seen:
-                self._covered.add(request)
+            if not seen:
+                self._redirected.add(request)
         elif self._marks.is_subject(request):
             key = self._marks.key(request)
             self._marks.put(request, key)
@@ -344,12 +344,12 @@ class RequestDedupMiddleware:
             self._page_of_response[result] = page
             if result.request is not None:
                 self._admission.took(result.request.meta.get("download_latency"))
-        elif result in self._covered:  # by the request that this process has seen before it
-            page.end_leg(failed=page.has(self._marks.key(result)))
-        elif self._page_of(result) is page:
-            page.travelling += 1
-        else:
+        elif self._page_of(result) is not page:
             page.end_leg(failed=True)  # a middleware has made another request of it
+        elif result.dont_filter or result in self._redirected:
+            page.travelling += 1
+        else:  # It leads to what this process has seen, or off-site: there is nothing more to it.
+            page.end_leg(failed=page.has(self._marks.key(result)))
 
     # -- the response ----------------------------------------------------------------------------
 
