@@ -13,6 +13,7 @@ from typing import Any
 
 from scrapy.http import Request
 
+_LOOK = 1.0  # seconds
 _NEWEST = 0.1  # the weight of the newest of the times measured, against all before it
 
 
@@ -46,11 +47,11 @@ class Admission:
         self._download_time: float | None = None  # not known yet
         self._taken: Counter[str] = Counter()
         self._waiting: defaultdict[str, deque[Place]] = defaultdict(deque)
-        self._claimed: deque[tuple[Place, asyncio.Future[None]]] = deque()
+        self._claimed: deque[tuple[Request, asyncio.Future[None]]] = deque()
         self._outside: set[Request] = set()
         """Who is in the downloader's middlewares, but does not download yet."""
 
-    async def place(self, request: Request, task: asyncio.Task[Any]) -> Place:
+    async def place(self, request: Request, task: asyncio.Task[Any]) -> None:
         """Waits until a request may ask for its page; ``task`` runs its download to the end."""
         loop = asyncio.get_running_loop()
         place = Place(request, self._downloader.get_slot_key(request), loop.create_future())
@@ -59,7 +60,6 @@ class Admission:
         self._waiting[place.slot].append(place)
         self._allow(place.slot)
         await place.allowed
-        return place
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -71,12 +71,20 @@ class Admission:
         if self._limit:
             self._downloader.total_concurrency = self._limit + self._ahead(self._limit)
 
-    async def turn(self, place: Place) -> None:
+    async def turn(self, request: Request) -> None:
         """Waits until one more download is within the limit."""
         turn = asyncio.get_running_loop().create_future()
-        self._claimed.append((place, turn))
+        self._outside.add(request)
+        self._claimed.append((request, turn))
         self.left()
-        await turn
+        try:
+            while not turn.done():
+                # Nobody tells of the end of requests that another middleware answers before ours.
+                await asyncio.wait([turn], timeout=_LOOK)
+                self.left()
+        finally:
+            turn.cancel()
+            self._outside.discard(request)
 
     def took(self, seconds: float | None) -> None:
         """How long a download took."""
@@ -88,9 +96,9 @@ class Admission:
     def left(self, _: object = None) -> None:
         """A download has ended: who has waited longest for his turn is next."""
         while self._claimed and (not self._limit or self._downloads < self._limit):
-            place, turn = self._claimed.popleft()
+            request, turn = self._claimed.popleft()
             if not turn.done():
-                self._outside.discard(place.request)
+                self._outside.discard(request)
                 turn.set_result(None)
 
     @property
@@ -106,6 +114,10 @@ class Admission:
         else:
             self._waiting[place.slot].remove(place)
         self._allow(place.slot)
+        if (
+            not self._taken[place.slot] and not self._waiting[place.slot]
+        ):  # a broad crawl has a million of them
+            del self._taken[place.slot], self._waiting[place.slot]
         self.left()
 
     def _allow(self, slot: str) -> None:

@@ -24,6 +24,7 @@ _RATE = 500  # pages a second that one run asks for again, so that many of them 
 class _Held:
     request: Request
     holder: str
+    """Empty: this run itself."""
 
 
 class SetAside:
@@ -89,7 +90,7 @@ class SetAside:
             )
         )
         for key, held in list(self._held.items()):
-            if held.holder in idle and self._is_idle():
+            if (held.holder in idle or not held.holder) and self._is_idle():
                 self._drop(key, Verdict.HELD)
 
     async def _look_at_holders(self) -> tuple[set[str], set[str]]:

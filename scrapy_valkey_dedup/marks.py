@@ -21,6 +21,7 @@ TIMELINE = "dedup_timeline"
 """The key by which they name the timeline of which a request is the next page."""
 _PAGE = "_dedup_page"
 """The key by which a request carries the run and the key of its page, through a JOBDIR too."""
+_FILTERED = "filtered"
 _READING = "_dedup_reading"
 """The key by which the next page of a named timeline carries the run that reads it."""
 
@@ -56,12 +57,25 @@ class Marks:
 
     def page(self, request: Request) -> Key | None:
         """The page that a request is marked with, by this run or by an earlier one of a JOBDIR."""
-        _, _, key = request.meta.get(_PAGE, "").partition(" ")
-        return bytes.fromhex(key) if key else None
+        mark = request.meta.get(_PAGE, "").split(" ")
+        return bytes.fromhex(mark[1]) if len(mark) > 1 else None
 
     def is_mine(self, request: Request) -> bool:
         """Whether this run has marked the request."""
         return str(request.meta.get(_PAGE, "")).startswith(f"{self._run} ")
+
+    def pass_filter(self, request: Request) -> None:
+        """Has a marked request pass the filter, which has seen it already."""
+        if not request.dont_filter:
+            request.dont_filter = True
+            request.meta[_PAGE] += f" {_FILTERED}"
+
+    def restore(self, request: Request) -> None:
+        """Takes back what :meth:`pass_filter` has done, in an earlier run if need be."""
+        mark = request.meta[_PAGE]
+        if mark.endswith(_FILTERED):
+            request.dont_filter = False
+            request.meta[_PAGE] = mark.removesuffix(f" {_FILTERED}")
 
     def put_reading(self, request: Request) -> None:
         """Marks a request as one by which this run reads a timeline on."""

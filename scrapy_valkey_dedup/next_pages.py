@@ -153,3 +153,5 @@ class NextPages:
         timelines = self._session.timelines
         if reading.page_done(well=well) and timelines is not None:
             timelines.remember(reading)
+        if reading.ended and self._readings.get(reading.name) is reading:
+            del self._readings[reading.name]

@@ -44,6 +44,21 @@ class Page:
     with the leg of the request before them; a retry that a callback sends begins another one.
     """
 
+    __slots__ = (
+        "_all_stored",
+        "_failed",
+        "_items",
+        "_legs",
+        "_only_if_stored",
+        "_settled",
+        "_unsettled",
+        "_watchers",
+        "claims",
+        "downloading",
+        "readings",
+        "travelling",
+    )
+
     def __init__(self, *claims: Claim, only_if_stored: bool = False) -> None:
         """``only_if_stored``: its claims are confirmed only if it had items and all are stored."""
         self.claims = list(claims)

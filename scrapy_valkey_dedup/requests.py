@@ -8,6 +8,7 @@ each task, which so is called however the download or the scraping ends.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.dupefilters import RFPDupeFilter
-from scrapy.exceptions import DontCloseSpider, IgnoreRequest
+from scrapy.exceptions import CloseSpider, DontCloseSpider, IgnoreRequest
 from scrapy.http import Request, Response
 from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
 from scrapy.utils.defer import deferred_from_coro
@@ -33,6 +34,8 @@ from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit
 from scrapy_valkey_dedup.registry import session_of, spider_name
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
+
+logger = logging.getLogger(__name__)
 
 _middlewares: WeakKeyDictionary[Crawler, ref[RequestDedupMiddleware]] = WeakKeyDictionary()
 
@@ -132,7 +135,7 @@ class RequestDedupMiddleware:
         # What is known of requests that come, or come again, to the filter. By object, not in their
         # meta, which spiders copy.
         self._held: WeakSet[Request] = WeakSet()
-        self._resumed: WeakSet[Request] = WeakSet()
+        self._scheduled: WeakSet[Request] = WeakSet()
         self._dropped: WeakSet[Request] = WeakSet()
         self._redirected: WeakSet[Request] = WeakSet()
         self._next_pages = NextPages(
@@ -190,6 +193,13 @@ class RequestDedupMiddleware:
     def _spider_opened(self) -> None:
         # Without Scrapy's own judge of statuses every response is the spider's business.
         self._http_error = self._crawler.get_spider_middleware(HttpErrorMiddleware)
+        if self.asks and self._aside is None:
+            logger.error(
+                "The scheduler has not opened DUPEFILTER_CLASS, so requests cannot be shared with "
+                "the fleet: call super().open() and super().from_crawler() in a class that extends "
+                "scrapy_valkey_dedup.DupeFilter, and use a SCHEDULER that opens its filter."
+            )
+            raise CloseSpider("dupefilter_not_opened")
         if not self._session.has_pipeline:
             self._crawler.signals.connect(self._item_scraped, signals.item_scraped)
             self._crawler.signals.connect(self._item_dropped, signals.item_dropped)
@@ -198,9 +208,7 @@ class RequestDedupMiddleware:
     # -- the filter's part -----------------------------------------------------------------------
 
     def known(self, request: Request) -> bool | None:
-        """Whether a request is a duplicate, if that was found out before; else None."""
-        if request in self._resumed:
-            return False
+        """True if a request was found to be a duplicate before; else None."""
         return True if request in self._dropped else None
 
     def mark(self, request: Request, *, seen: bool) -> None:
@@ -211,7 +219,7 @@ class RequestDedupMiddleware:
         if page is not None and page.downloading:  # a redirect carries its page on
             if not seen:
                 self._redirected.add(request)
-        elif self._marks.is_subject(request):
+        elif not seen and self._marks.is_subject(request):
             key = self._marks.key(request)
             self._marks.put(request, key)
             self._waiting.add(key)
@@ -227,38 +235,49 @@ class RequestDedupMiddleware:
         if request in self._held:
             self._held.discard(request)
             raise IgnoreRequest("set aside, or left out because there is nothing new")
+        if self.asks:
+            self._scheduled.add(request)
 
     # -- before the download ---------------------------------------------------------------------
 
     async def process_request(self, request: Request) -> Request | None:
         """Lets a request go on, or gives it back to the scheduler, where it is dropped."""
         task = asyncio.current_task()
-        if not self.asks or task is None:
+        if self._aside is None or task is None:
             return None
         self._session.idle = False
+        is_scheduled = request in self._scheduled
+        self._scheduled.discard(request)
         key, page = self._marks.page(request), self._page_of(request)
-        if key is None:
-            task.add_done_callback(self._admission.left)
-            return None
+        if key is not None:
+            self._marks.restore(request)
         if page is not None and page.travelling:
-            task.add_done_callback(self._admission.left)
             page.travelling -= 1
             if await self._leads_to_known_page(request, page):
                 return request
             self._begin_download(page, task)
-        else:
-            if self._marks.is_mine(request) and key not in self._waiting:
-                self._marks.remove_page(request)  # copied with the meta of another request
-                task.add_done_callback(self._admission.left)
-                return None
-            self._waiting.discard(key)
-            self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
-            place = await self._admission.place(request, task)
-            page = await self._claim(request, key)
-            if page is None:
-                return request
-            self._begin_download(page, task)
-            await self._admission.turn(place)
+        elif key is not None and (key in self._waiting or not self._marks.is_mine(request)):
+            return await self._claim_page(request, key, task)
+        elif key is not None:
+            self._marks.remove_page(request)  # copied with the meta of another request
+        task.add_done_callback(self._admission.left)
+        if is_scheduled:
+            # The others come from components that wait for them: to wait here for requests that
+            # wait for robots.txt would be to wait for ever.
+            await self._admission.turn(request)
+        return None
+
+    async def _claim_page(
+        self, request: Request, key: Key, task: asyncio.Task[Any]
+    ) -> Request | None:
+        self._waiting.discard(key)
+        self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
+        await self._admission.place(request, task)
+        page = await self._claim(request, key)
+        if page is None:
+            return request
+        self._begin_download(page, task)
+        await self._admission.turn(request)
         return None
 
     def _begin_download(self, page: Page, task: asyncio.Task[Any]) -> None:
@@ -272,7 +291,7 @@ class RequestDedupMiddleware:
             return self._enter(outcome)
         if outcome.verdict is Verdict.HELD:
             self._stats.count(REQUESTS.in_flight)
-            assert self._aside is not None  # noqa: S101 (it is there since the ledger is open)
+            assert self._aside is not None  # noqa: S101 (else no request comes as far as this)
             self._aside.add(key, request, outcome.holder)
             self._held.add(request)
         else:
@@ -311,7 +330,7 @@ class RequestDedupMiddleware:
         if isinstance(outcome, Claim):
             self._session.idle = False
             self._enter(outcome).travelling += 1
-            self._resumed.add(request)
+            self._marks.pass_filter(request)
         else:
             self._drop(request)
         self._send(request)
@@ -454,7 +473,7 @@ class RequestDedupMiddleware:
         """The spider is stopped: what is set aside or not decided yet belongs in the JOBDIR."""
         self._next_pages.send_undecided()
         for request in self._aside.take_all() if self._aside is not None else ():
-            self._resumed.add(request)
+            self._marks.pass_filter(request)
             self._send(request)
 
     def _spider_closed(self) -> None:

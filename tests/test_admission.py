@@ -81,7 +81,7 @@ class Crowd:
             await self.answered.wait()
         if request.meta.get("known"):
             return
-        await self.admission.turn(place)
+        await self.admission.turn(request)
         self.downloading.append(request)
         await self.go.wait()
 
