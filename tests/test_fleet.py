@@ -471,6 +471,20 @@ def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
     fleet.assert_settled(killed=[holder] if fate == "dies" else [])
 
 
+@contextmanager
+def proxy(server: ValkeyServer, milliseconds: float) -> Iterator[tuple[str, int]]:
+    """Another address of a server, with so much delay in each direction; and the process there."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.proxy", str(port), str(server.port), str(milliseconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            yield f"valkey://127.0.0.1:{port}", process.pid
+        finally:
+            process.kill()
+
+
 # -- Valkey is away --------------------------------------------------------------------------------
 
 
@@ -493,6 +507,34 @@ def test_a_stopped_server_stops_no_fleet(fragile: tuple[Fleet, ValkeyServer]) ->
     assert set(fleet.stored) == posts_of_all(site)
     assert sum(found["dedup/requests/unchecked"] for found in stats) > 0
     assert sum(found.get("dedup/requests/unconfirmed", 0) for found in stats) == 0
+    fleet.assert_settled()
+
+
+def test_a_worker_that_is_cut_off(fleet: Fleet, valkey: ValkeyServer) -> None:
+    """A worker alone loses Valkey for longer than its lease: nothing is lost, its claims settle."""
+    site = graph(300)
+    web = fleet.serve(site)
+    web.gates["/"] = lambda: web.askers("/") >= 2
+    with proxy(valkey, 0) as (url, process):
+        # Both work slowly: there is much to do yet when they can speak again.
+        slow = {"CONCURRENT_REQUESTS": 2}
+        other = fleet.start("/", **slow)
+        cut = {"VALKEY_DEDUP_URL": url, "VALKEY_DEDUP_TIMEOUT": 0.3}
+        worker = fleet.start("/", **cut, **slow, **SHORT)
+        wait_until(lambda: web.total > 60)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            wait_until(lambda: BEGIN in worker.log)
+            wait_until(lambda: fleet.beat(worker) is None)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        stats = [each.wait() for each in (worker, other)]
+    assert [found["finish_reason"] for found in stats] == ["finished"] * 2
+    assert set(web.served) == set(site)
+    assert set(fleet.stored) == posts_of_all(site)
+    assert BEGIN not in other.log
+    assert stats[0]["dedup/requests/unchecked"] > 0
+    assert "dedup/requests/unconfirmed" not in stats[0]
     fleet.assert_settled()
 
 
@@ -554,24 +596,12 @@ def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, 
     fleet.assert_settled()
 
 
-@contextmanager
-def far_away(server: ValkeyServer, milliseconds: float) -> Iterator[str]:
-    """A server's address with so much delay in each direction."""
-    port = free_port()
-    command = [sys.executable, "-m", "bench.proxy", str(port), str(server.port), str(milliseconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as proxy:
-        assert proxy.stdout
-        assert proxy.stdout.readline() == b"ready\n"
-        yield f"valkey://127.0.0.1:{port}"
-        proxy.kill()
-
-
 def test_claiming_ahead_downloads_no_more_at_once(fleet: Fleet, valkey: ValkeyServer) -> None:
     """With Valkey far away CONCURRENT_REQUESTS is made use of, and not exceeded."""
     paths = [f"/{number}" for number in range(60)]
     links = [f"{{site}}{path}" for path in paths] + [f"{{other}}{path}" for path in paths]
     web = fleet.serve({"/": posts(links=links), **{path: page(path, (), 0.05) for path in paths}})
-    with far_away(valkey, 20) as url:
+    with proxy(valkey, 20) as (url, _):
         worker = fleet.start("/", CONCURRENT_REQUESTS=4, VALKEY_DEDUP_URL=url)
         worker.wait()
     assert web.most_at_once == 4
