@@ -123,6 +123,10 @@ class NextPages:
         self._marks.put_reading(request)
         self._send(request)
 
+    def forget(self) -> None:
+        """Nothing is under way: what a reading still waits for does not come, the next is new."""
+        self._readings.clear()
+
     def send_undecided(self) -> None:
         """The spider is stopped: what is not decided yet belongs in the JOBDIR."""
         for visit in self._undecided:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.dupefilters import RFPDupeFilter
-from scrapy.exceptions import CloseSpider, DontCloseSpider, IgnoreRequest
+from scrapy.exceptions import DontCloseSpider, IgnoreRequest
 from scrapy.http import Request, Response
 from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
 from scrapy.utils.defer import deferred_from_coro
@@ -199,8 +199,18 @@ class RequestDedupMiddleware:
                 "the fleet: call super().open() and super().from_crawler() in a class that extends "
                 "scrapy_valkey_dedup.DupeFilter, and use a SCHEDULER that opens its filter."
             )
-            raise CloseSpider("dupefilter_not_opened")
+            engine = self._crawler.engine
+            assert engine is not None  # noqa: S101
+            # Scrapy 2.14 does not heed a CloseSpider here.
+            self._closing = deferred_from_coro(
+                engine.close_spider_async(reason="dupefilter_not_opened")
+            )
         if not self._session.has_pipeline:
+            if self.asks and job_dir(self._crawler.settings):
+                logger.warning(
+                    "JOBDIR without DedupPipeline in ITEM_PIPELINES: pages that are set aside when "
+                    "the spider is stopped will not be in its queue when it goes on."
+                )
             self._crawler.signals.connect(self._item_scraped, signals.item_scraped)
             self._crawler.signals.connect(self._item_dropped, signals.item_dropped)
             self._crawler.signals.connect(self._item_failed, signals.item_error)
@@ -462,6 +472,7 @@ class RequestDedupMiddleware:
         """Nothing is under way: what nobody has ended will not end, what is held is waited for."""
         if self._next_pages.undecided:
             raise DontCloseSpider("it is not known yet whether a next page is sent")
+        self._next_pages.forget()
         # Scrapy may come to this a moment before the callback of a scraping that has just ended.
         for page in list(self._pages.values()) if not self._scraping else ():
             page.give_up()

@@ -75,7 +75,7 @@ class Crowd:
             task.add_done_callback(self.admission.left)
             await self.go.wait()
             return
-        place = await self.admission.place(request, task)
+        await self.admission.place(request, task)
         self.claimed.append(request)
         with self.admission.asking():
             await self.answered.wait()
