@@ -102,7 +102,7 @@ class Crowd:
         """Everything that was sent comes to its end."""
         self.go.set()
         await asyncio.wait_for(
-            asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=30
+            asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=5
         )
 
 
