@@ -39,9 +39,15 @@ class Admission:
     fewer than the user's own ``CONCURRENT_REQUESTS``.
     """
 
-    def __init__(self, downloader: Any) -> None:
-        """``downloader``: the engine's. One of another kind that has no such limits gets none."""
+    def __init__(self, downloader: Any, delay: float = 0.0, *, extends: bool = True) -> None:
+        """``downloader``: the engine's. One of another kind that has no such limits gets none.
+
+        ``delay``: that of a site which has no slot in the downloader yet. ``extends``: whether the
+        downloader may take more requests from the scheduler than the user allows to download.
+        """
         self._downloader = downloader
+        self._delay = delay
+        self._extends = extends
         self._limit: int = getattr(downloader, "total_concurrency", 0)
         self._answer_time = 0.0
         self._download_time: float | None = None  # not known yet
@@ -68,7 +74,7 @@ class Admission:
         began = clock()
         yield
         self._answer_time += _NEWEST * (clock() - began - self._answer_time)
-        if self._limit:
+        if self._limit and self._extends:
             self._downloader.total_concurrency = self._limit + self._ahead(self._limit)
 
     async def turn(self, request: Request) -> None:
@@ -134,7 +140,9 @@ class Admission:
         slot = getattr(self._downloader, "slots", {}).get(key)
         if slot is None:
             concurrency = getattr(self._downloader, "domain_concurrency", 0)
-            delay = 0.0
+            own = getattr(self._downloader, "per_slot_settings", {}).get(key, {})
+            concurrency = own.get("concurrency", concurrency)
+            delay = own.get("delay", self._delay)
         else:
             concurrency, delay = slot.concurrency, slot.delay
         if not concurrency:

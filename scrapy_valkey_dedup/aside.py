@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class SetAside:
         self._resolve = resolve
         self._held: dict[Key, _Held] = {}
         self._worker: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -58,6 +60,10 @@ class SetAside:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
+    def hurry(self) -> None:
+        """The run has nothing else to do: all are asked for at once."""
+        self._hurry.set()
+
     def take_all(self) -> list[Request]:
         """Gives all back, to be asked for by a later run."""
         requests = [held.request for held in self._held.values()]
@@ -66,13 +72,16 @@ class SetAside:
 
     def close(self) -> None:
         """Ends the asking."""
+        self._held.clear()
         if self._worker is not None:
             self._worker.cancel()
 
     async def _work(self) -> None:
         pause = _FIRST_PAUSE
         while self._held:
-            await asyncio.sleep(max(pause, len(self._held) / _RATE))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), max(pause, len(self._held) / _RATE))
+            self._hurry.clear()
             before = len(self._held)
             try:
                 await self._ask_again()
@@ -83,6 +92,7 @@ class SetAside:
 
     async def _ask_again(self) -> None:
         dead, idle = await self._look_at_holders()
+        before = {key: held.holder for key, held in self._held.items()}
         await asyncio.gather(
             *(
                 self._ask(key, held, held.holder if held.holder in dead else "")
@@ -90,7 +100,8 @@ class SetAside:
             )
         )
         for key, held in list(self._held.items()):
-            if (held.holder in idle or not held.holder) and self._is_idle():
+            waits_for_us = held.holder in idle and held.holder == before.get(key)
+            if (waits_for_us or not held.holder) and self._is_idle():
                 self._drop(key, Verdict.HELD)
 
     async def _look_at_holders(self) -> tuple[set[str], set[str]]:

@@ -45,7 +45,7 @@ class Book:
 
     def strike(self, key: Key, verdict: Verdict) -> None:
         """The answer left nothing to settle."""
-        del self._open[key]
+        self._open.pop(key).void(stored=verdict is Verdict.SEEN)
         self._answer(key, verdict)
 
     def settle(self, key: Key, *, stored: bool) -> None:

@@ -166,7 +166,10 @@ class Claims:
         keys = [claim.key for claim in self._book.claims]
         try:
             for start in range(0, len(keys), _AT_ONCE):
-                await self._ledger.claim_many(keys[start : start + _AT_ONCE])
+                some = keys[start : start + _AT_ONCE]
+                await self._ledger.claim_many(some)
+                # What was settled meanwhile must not be left claimed.
+                await self._ledger.release_many([key for key in some if key not in self._book])
         except DedupError as error:
             self._outage.failed(error)
 

@@ -105,7 +105,9 @@ class Marks:
         """Whether the fleet is asked about a request."""
         wish = self.wish(request)
         # A timeline's page has other posts tomorrow, whatever of it is stored today.
-        if wish is False or (wish == IF_NEW and self._settings.requests == "stored"):
+        if (wish is not None and not wish) or (
+            wish == IF_NEW and self._settings.requests == "stored"
+        ):
             return False
         patterns = self._settings.requests_match
         return not patterns or any(pattern.search(request.url) for pattern in patterns)

@@ -70,8 +70,16 @@ class Claim:
         if settle is not None:
             self.stored = stored
             settle(self, stored)
-            for watcher in self._watchers or ():
-                watcher(stored)
+            self._tell(stored=stored)
+
+    def void(self, *, stored: bool) -> None:
+        """The claim was not granted: the post is stored already, or another run is storing it."""
+        self._settle, self.stored = None, stored
+        self._tell(stored=stored)
+
+    def _tell(self, *, stored: bool) -> None:
+        for watcher in self._watchers or ():
+            watcher(stored)
 
     def watch(self, watcher: Callable[[bool], None]) -> None:
         """Has the page of an item told, as soon as the claim is settled, whether it is stored."""

@@ -32,7 +32,7 @@ class Passage:
         self.key: Key | None = None
         self.outer = outer
         self.twin = NO_CLAIM
-        """The claim on a twin, accepted and not stored yet, of which this item is a duplicate."""
+        """The claim on the twin, not settled yet, of which this item is a duplicate."""
         self.verdict: Verdict | None = None
         """None: the ledger was not asked, the item has no identity or did not come that far."""
 
@@ -55,6 +55,7 @@ class Page:
         "_watchers",
         "claims",
         "downloading",
+        "is_aside",
         "readings",
         "travelling",
     )
@@ -65,6 +66,8 @@ class Page:
         """The first is the page's own, the others are those of pages that it redirects to."""
         self.downloading = 0
         """Requests that are being downloaded."""
+        self.is_aside = False
+        """Another run is at the page that it redirects to."""
         self.readings: dict[str, Reading] = {}
         """The readings of named timelines that it is part of."""
         self.travelling = 0
@@ -99,7 +102,7 @@ class Page:
 
     def give_up(self) -> None:
         """Nobody will end its legs: a middleware has made away with a request or a response."""
-        if self._legs > 0:
+        if self._legs > 0 and not self.is_aside:
             self._legs = 0
             self._failed = True
             self._settle()
@@ -167,7 +170,7 @@ class Visit:
         if verdict in (Verdict.NEW, Verdict.HELD) or failed:
             self.found_new()
         unsettled = claim if ending is Ending.SCRAPED else NO_CLAIM
-        if verdict is Verdict.SEEN:
+        if verdict is Verdict.HELD or passage.twin.accepted:
             unsettled = passage.twin
         if unsettled.is_open and not failed:
             self.page.await_claim(unsettled)

@@ -188,7 +188,18 @@ class RequestDedupMiddleware:
         )
         engine = self._crawler.engine
         assert engine is not None  # noqa: S101
-        self._admission = Admission(engine.downloader)
+        # From a disk queue come other objects than went in: those could not be told from requests
+        # that some component waits for, and have to wait for a turn of their own.
+        on_disk = bool(job_dir(self._crawler.settings))
+        self._admission = Admission(engine.downloader, self._first_delay(), extends=not on_disk)
+
+    def _first_delay(self) -> float:
+        """The delay with which Scrapy begins at a site, in seconds."""
+        settings = self._crawler.settings
+        delay = getattr(self._crawler.spider, "download_delay", settings["DOWNLOAD_DELAY"])
+        if settings.getbool("AUTOTHROTTLE_ENABLED"):
+            return max(float(delay), settings.getfloat("AUTOTHROTTLE_START_DELAY"))
+        return float(delay)
 
     def _spider_opened(self) -> None:
         # Without Scrapy's own judge of statuses every response is the spider's business.
@@ -300,13 +311,16 @@ class RequestDedupMiddleware:
         if isinstance(outcome, Claim):
             return self._enter(outcome)
         if outcome.verdict is Verdict.HELD:
-            self._stats.count(REQUESTS.in_flight)
-            assert self._aside is not None  # noqa: S101 (else no request comes as far as this)
-            self._aside.add(key, request, outcome.holder)
-            self._held.add(request)
+            self._set_aside(request, key, outcome.holder)
         else:
             self._drop(request)
         return None
+
+    def _set_aside(self, request: Request, key: Key, holder: str) -> None:
+        self._stats.count(REQUESTS.in_flight)
+        assert self._aside is not None  # noqa: S101 (else no request comes as far as this)
+        self._aside.add(key, request, holder)
+        self._held.add(request)
 
     def _enter(self, claim: Claim) -> Page:
         page = Page(claim, only_if_stored=self._settings.requests == "stored")
@@ -318,31 +332,39 @@ class RequestDedupMiddleware:
         self._pages.pop(key, None)
 
     async def _leads_to_known_page(self, request: Request, page: Page) -> bool:
-        """A redirect: claims the page that it leads to, too.
-
-        If another run is at that page it is fetched all the same: two runs whose redirects cross
-        would else wait for one another.
-        """
+        """A redirect: claims the page that it leads to, too. Returns whether it is not to go on."""
         key = self._marks.key(request)
         if page.has(key) or not self._marks.is_subject(request):
             return False
         outcome = await self._claims.attempt(key)
         if isinstance(outcome, Claim):
             page.claims.append(outcome)
-        elif outcome.verdict is Verdict.SEEN:
+            return False
+        if outcome.verdict is Verdict.SEEN:
             self._drop(request)
             page.end_leg(failed=False)
-            return True
-        return False
+        else:
+            page.is_aside = True
+            self._set_aside(request, key, outcome.holder)
+        return True
 
     def _resolve(self, request: Request, outcome: Claim | Verdict) -> None:
         """It is known what becomes of a page that was set aside."""
+        page = self._page_of(request)  # one that leads there by a redirect
+        if page is not None:
+            page.is_aside = False
         if isinstance(outcome, Claim):
             self._session.idle = False
-            self._enter(outcome).travelling += 1
+            if page is None:
+                page = self._enter(outcome)
+            else:
+                page.claims.append(outcome)
+            page.travelling += 1
             self._marks.pass_filter(request)
         else:
             self._drop(request)
+            if page is not None:
+                page.end_leg(failed=outcome is Verdict.HELD)
         self._send(request)
 
     def _drop(self, request: Request) -> None:
@@ -440,11 +462,12 @@ class RequestDedupMiddleware:
         if visit is not None:
             visit.failed = True
 
-    def _scraped(self, response: Response, visit: Visit, _: object) -> None:
+    def _scraped(self, response: Response, visit: Visit, scraping: asyncio.Task[Any]) -> None:
         """The callback's output is exhausted and all of its items have ended."""
         self._scraping -= 1
         self._session.visits.end(response)
-        failed = visit.failed or visit.outputs != 1 or self._is_refused(response)
+        broken = scraping.cancelled() or scraping.exception() is not None
+        failed = broken or visit.failed or visit.outputs != 1 or self._is_refused(response)
         self._next_pages.scraped(visit, failed=failed)
 
     def _is_refused(self, response: Response) -> bool:
@@ -472,10 +495,13 @@ class RequestDedupMiddleware:
         """Nothing is under way: what nobody has ended will not end, what is held is waited for."""
         if self._next_pages.undecided:
             raise DontCloseSpider("it is not known yet whether a next page is sent")
-        self._next_pages.forget()
-        # Scrapy may come to this a moment before the callback of a scraping that has just ended.
-        for page in list(self._pages.values()) if not self._scraping else ():
-            page.give_up()
+        if not self._scraping:  # Scrapy may come to this a moment before the end is told here
+            for page in list(self._pages.values()):
+                page.give_up()
+            if not self._aside:
+                self._next_pages.forget()
+        if self._aside and not self._session.idle:
+            self._aside.hurry()
         self._session.idle = bool(self._aside)
         if self._session.idle:
             raise DontCloseSpider("pages that other runs are at must be known to be done")

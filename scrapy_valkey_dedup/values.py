@@ -95,13 +95,20 @@ def patterns(value: Any) -> tuple[re.Pattern[str], ...]:
     if isinstance(value, re.Pattern):
         value = [value]
     elif isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = [value]  # a regular expression, which may begin with a bracket too
+        value = _json_list(value) or [value]
     if not isinstance(value, list | tuple | set | frozenset):
         raise ValueError("write a regular expression, or a list of them")  # noqa: TRY004
     return tuple(_pattern(written) for written in value)
+
+
+def _json_list(written: str) -> list[Any] | None:
+    """None if it is anything else, such as a regular expression that begins with a bracket."""
+    if not written.lstrip().startswith("["):
+        return None
+    try:
+        return list(json.loads(written))
+    except ValueError:
+        return None
 
 
 def _pattern(written: Any) -> re.Pattern[str]:
