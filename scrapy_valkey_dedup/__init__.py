@@ -1,9 +1,10 @@
 """Deduplicates scraped posts across spiders, processes and runs, with Valkey as the memory."""
 
 from scrapy_valkey_dedup.addon import Addon
+from scrapy_valkey_dedup.dupefilter import DupeFilter
 from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePost
 from scrapy_valkey_dedup.pipeline import DedupPipeline, current_claim
-from scrapy_valkey_dedup.requests import DupeFilter, RequestDedupMiddleware
+from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 
 __version__ = "0.1.0"
 

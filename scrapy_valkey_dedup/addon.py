@@ -6,9 +6,10 @@ from scrapy.crawler import Crawler
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
+from scrapy_valkey_dedup.dupefilter import DupeFilter
 from scrapy_valkey_dedup.pipeline import DedupPipeline
 from scrapy_valkey_dedup.registry import spider_name
-from scrapy_valkey_dedup.requests import DupeFilter, RequestDedupMiddleware
+from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 from scrapy_valkey_dedup.settings import DedupSettings
 
 PIPELINE_PRIORITY = 100

@@ -35,7 +35,7 @@ class NextPages:
         self._session = session
         self._stats = stats
         self._marks = marks
-        self._send = send
+        self.send = send
         self._discard = discard
         self._readings: dict[str, Reading] = {}
         self._undecided: set[Visit] = set()
@@ -121,7 +121,7 @@ class NextPages:
     def _send_next(self, name: str, request: Request, visit: Visit) -> None:
         visit.page.readings[name].expect_page()
         self._marks.put_reading(request)
-        self._send(request)
+        self.send(request)
 
     def forget(self) -> None:
         """Nothing is under way: what a reading still waits for does not come, the next is new."""

@@ -1,8 +1,8 @@
-"""The request filter and its asynchronous half: no page is fetched twice by a fleet.
+"""The asynchronous half of the request filter: no page is fetched twice by a fleet.
 
-Scrapy runs all of a request's download in one task of the event loop, and all of a response's
-scraping in another (2.14 to 2.19, with and without a reactor). The middleware adds a callback to
-each task, which so is called however the download or the scraping ends.
+Scrapy runs all of a request's download in one task of the event loop (2.14 to 2.19, with and
+without a reactor). The middleware adds a callback to it, which so is called
+however the download ends.
 """
 
 from __future__ import annotations
@@ -16,23 +16,20 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 
 from scrapy import signals
 from scrapy.crawler import Crawler
-from scrapy.dupefilters import RFPDupeFilter
 from scrapy.exceptions import DontCloseSpider, IgnoreRequest
 from scrapy.http import Request, Response
-from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
 from scrapy.utils.defer import deferred_from_coro
 from scrapy.utils.job import job_dir
 from scrapy.utils.misc import load_object
-from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
-from scrapy_valkey_dedup.marks import IF_NEW, Marks
+from scrapy_valkey_dedup.marks import Marks
 from scrapy_valkey_dedup.model import Claim, Key, SettingsError, Verdict
 from scrapy_valkey_dedup.next_pages import NextPages
-from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit
+from scrapy_valkey_dedup.pages import Page
 from scrapy_valkey_dedup.registry import session_of, spider_name
-from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.scraping import Scraping
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 
 logger = logging.getLogger(__name__)
@@ -40,72 +37,15 @@ logger = logging.getLogger(__name__)
 _middlewares: WeakKeyDictionary[Crawler, ref[RequestDedupMiddleware]] = WeakKeyDictionary()
 
 
-class DupeFilter(RFPDupeFilter):
-    """Scrapy's request fingerprint filter, which also marks requests for the fleet's.
-
-    For ``DUPEFILTER_CLASS``; needs :class:`~scrapy_valkey_dedup.RequestDedupMiddleware`. What this
-    process has seen is answered from memory, or from ``JOBDIR``.
-    """
-
-    middleware: RequestDedupMiddleware | None = None
-    """The asynchronous half; None where there is no crawl, or the plugin is off."""
-
-    crawler: Crawler | None = None
-
-    @classmethod
-    def from_crawler(cls, crawler: Crawler) -> DupeFilter:
-        """Built by Scrapy."""
-        dupefilter = super().from_crawler(crawler)
-        dupefilter.crawler = crawler
-        return dupefilter
-
-    def open(self) -> Deferred[None] | None:
-        """Connects to Valkey, if it is to be asked about requests.
-
-        Raises:
-            SettingsError: the middleware is not enabled.
-
-        """
-        # Not earlier: Scrapy cannot end well if its scheduler cannot be built.
-        crawler, opened = self.crawler, super().open()
-        if crawler is None or not _crawls(crawler) or not DedupSettings.wanted(crawler.settings):
-            return opened
-        _refuse_without_middleware(crawler)
-        self.middleware = RequestDedupMiddleware.from_crawler(crawler)
-        return deferred_from_coro(self.middleware.open()) if self.middleware.asks else opened
-
-    def request_seen(self, request: Request) -> bool:
-        """Whether the request is a duplicate; if not, it is marked to be asked for."""
-        if self.middleware is None:
-            return super().request_seen(request)
-        known = self.middleware.known(request)
-        if known is None:
-            known = super().request_seen(request)
-            self.middleware.mark(request, seen=known)
-        return known
-
-
-def _crawls(crawler: Crawler) -> bool:
-    try:
-        return crawler.engine is not None
-    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
-        return False
-
-
-def _refuse_without_middleware(crawler: Crawler) -> None:
-    found = {
-        "DOWNLOADER_MIDDLEWARES": crawler.get_downloader_middleware(RequestDedupMiddleware),
-        "SPIDER_MIDDLEWARES": crawler.get_spider_middleware(RequestDedupMiddleware),
-    }
-    missing = [setting for setting, middleware in found.items() if middleware is None]
-    if missing:
-        cure = "add scrapy_valkey_dedup.RequestDedupMiddleware there, or use the add-on"
+def _refuse_other_filters(crawler: Crawler) -> None:
+    path = crawler.settings["DUPEFILTER_CLASS"]
+    if not getattr(load_object(path), "marks_requests", False):
+        cure = (
+            "set scrapy_valkey_dedup.DupeFilter or a class that extends it, or "
+            "VALKEY_DEDUP_REQUESTS = 'off'"
+        )
         raise SettingsError(
-            [
-                f"{setting} does not have the middleware that DUPEFILTER_CLASS = "
-                f"{crawler.settings['DUPEFILTER_CLASS']!r} needs: {cure}"
-                for setting in missing
-            ]
+            [f"DUPEFILTER_CLASS = {path!r} cannot share requests with a fleet: {cure}"]
         )
 
 
@@ -124,14 +64,13 @@ class RequestDedupMiddleware:
         self.asks = settings.pages_are_shared
         """Whether Valkey is asked about requests."""
         if self.asks:
-            self._refuse_other_filters()
+            _refuse_other_filters(crawler)
         self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
         self._waiting: set[Key] = set()
         """Pages whose requests wait in the scheduler since they passed the filter."""
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
         self._aside: SetAside | None = None
-        self._scraping = 0
         # What is known of requests that come, or come again, to the filter. By object, not in their
         # meta, which spiders copy.
         self._held: WeakSet[Request] = WeakSet()
@@ -145,11 +84,11 @@ class RequestDedupMiddleware:
             send=self._send,
             discard=self._vanish,
         )
+        self._scraping = Scraping(crawler, self._session, self._marks, self._next_pages)
         if job_dir(crawler.settings):
             self._session.before_scheduler_closes.append(self._put_back)
         crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
         crawler.signals.connect(self._spider_opened, signals.spider_opened)
-        crawler.signals.connect(self._spider_error, signals.spider_error)
         crawler.signals.connect(self._spider_idle, signals.spider_idle)
         crawler.signals.connect(self._spider_closed, signals.spider_closed)
 
@@ -162,18 +101,6 @@ class RequestDedupMiddleware:
             middleware = cls(crawler)
             _middlewares[crawler] = ref(middleware)
         return middleware
-
-    def _refuse_other_filters(self) -> None:
-        path = self._crawler.settings["DUPEFILTER_CLASS"]
-        found = load_object(path)
-        if not (isinstance(found, type) and issubclass(found, DupeFilter)):
-            cure = (
-                "set scrapy_valkey_dedup.DupeFilter or a class that extends it, or "
-                "VALKEY_DEDUP_REQUESTS = 'off'"
-            )
-            raise SettingsError(
-                [f"DUPEFILTER_CLASS = {path!r} cannot share requests with a fleet: {cure}"]
-            )
 
     # -- the beginning ---------------------------------------------------------------------------
 
@@ -202,8 +129,6 @@ class RequestDedupMiddleware:
         return float(delay)
 
     def _spider_opened(self) -> None:
-        # Without Scrapy's own judge of statuses every response is the spider's business.
-        self._http_error = self._crawler.get_spider_middleware(HttpErrorMiddleware)
         if self.asks and self._aside is None:
             logger.error(
                 "The scheduler has not opened DUPEFILTER_CLASS, so requests cannot be shared with "
@@ -216,15 +141,11 @@ class RequestDedupMiddleware:
             self._closing = deferred_from_coro(
                 engine.close_spider_async(reason="dupefilter_not_opened")
             )
-        if not self._session.has_pipeline:
-            if self.asks and job_dir(self._crawler.settings):
-                logger.warning(
-                    "JOBDIR without DedupPipeline in ITEM_PIPELINES: pages that are set aside when "
-                    "the spider is stopped will not be in its queue when it goes on."
-                )
-            self._crawler.signals.connect(self._item_scraped, signals.item_scraped)
-            self._crawler.signals.connect(self._item_dropped, signals.item_dropped)
-            self._crawler.signals.connect(self._item_failed, signals.item_error)
+        if self.asks and job_dir(self._crawler.settings) and not self._session.has_pipeline:
+            logger.warning(
+                "JOBDIR without DedupPipeline in ITEM_PIPELINES: pages that are set aside when the "
+                "spider is stopped will not be in its queue when it goes on."
+            )
 
     # -- the filter's part -----------------------------------------------------------------------
 
@@ -406,88 +327,14 @@ class RequestDedupMiddleware:
 
     def process_spider_input(self, response: Response) -> None:
         """The scraping of a response begins."""
-        scraping = asyncio.current_task()
-        if scraping is None:
-            return
-        visit = Visit(self._page_of_response.pop(response, Page()), self._send)
-        self._session.visits.begin(response, visit)
-        self._next_pages.begin(response.request, visit)
-        self._scraping += 1
-        scraping.add_done_callback(partial(self._scraped, response, visit))
+        self._scraping.begin(response, self._page_of_response.pop(response, Page()))
 
     async def process_spider_output(
         self, response: Response, result: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
         """Hands everything on, but for the requests that wait for something new."""
-        visit = self._session.visits.get(response)
-        if visit is None:
-            async for output in result:
-                yield output
-            return
-        visit.outputs += 1
-        try:
-            async for output in result:
-                if not isinstance(output, Request) or self._goes(output, response, visit):
-                    yield output
-        except Exception:
-            visit.failed = True
-            raise
-
-    def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
-        """Whether a request that a callback has sent goes on its way now."""
-        if self._is_retry(request, response.request):
-            self._fetch_again(request, visit)
-            return True
-        self._marks.remove(request)  # copied with the response's meta
-        if self._marks.wish(request) == IF_NEW:
-            return self._next_pages.let_pass(request, visit)
-        visit.others += 1
-        return True
-
-    def _is_retry(self, request: Request, first: Request | None) -> bool:
-        """Whether a callback wants its page once more, as ``get_retry_request`` asks for it."""
-        if not request.dont_filter or first is None:
-            return False
-        is_copy = "retry_times" in request.meta or self._marks.has_any(request)
-        return is_copy and self._marks.key(request) == self._marks.key(first)
-
-    def _fetch_again(self, request: Request, visit: Visit) -> None:
-        if self._marks.page(request) is not None:
-            visit.page.begin_leg()  # the same page, so for its readings, too
-        elif self._marks.reading(request) is not None:
-            self._next_pages.fetch_again(visit)
-
-    def _spider_error(self, response: Any) -> None:
-        visit = self._session.visits.get(response)
-        if visit is not None:
-            visit.failed = True
-
-    def _scraped(self, response: Response, visit: Visit, scraping: asyncio.Task[Any]) -> None:
-        """The callback's output is exhausted and all of its items have ended."""
-        self._scraping -= 1
-        self._session.visits.end(response)
-        broken = scraping.cancelled() or scraping.exception() is not None
-        failed = broken or visit.failed or visit.outputs != 1 or self._is_refused(response)
-        self._next_pages.scraped(visit, failed=failed)
-
-    def _is_refused(self, response: Response) -> bool:
-        """Whether the response was an error that the spider does not handle."""
-        if self._http_error is None:
-            return False
-        try:
-            self._http_error.process_spider_input(response)
-        except HttpError:
-            return True
-        return False
-
-    def _item_scraped(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.SCRAPED, Passage())
-
-    def _item_dropped(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.DROPPED, Passage())
-
-    def _item_failed(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.FAILED, Passage())
+        async for output in self._scraping.watched(response, result):
+            yield output
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -495,7 +342,7 @@ class RequestDedupMiddleware:
         """Nothing is under way: what nobody has ended will not end, what is held is waited for."""
         if self._next_pages.undecided:
             raise DontCloseSpider("it is not known yet whether a next page is sent")
-        if not self._scraping:  # Scrapy may come to this a moment before the end is told here
+        if not self._scraping.busy:  # Scrapy may come to this a moment before the end is told here
             for page in list(self._pages.values()):
                 page.give_up()
             if not self._aside:

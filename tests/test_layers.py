@@ -22,7 +22,9 @@ ROWS = [
     {"claims"},
     {"session", "aside"},
     {"registry", "next_pages"},
+    {"scraping"},
     {"pipeline", "requests"},
+    {"dupefilter"},
     {"addon"},
 ]
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}

@@ -1,0 +1,84 @@
+"""The request fingerprint filter: what the process itself has seen is told from memory."""
+
+from __future__ import annotations
+
+from scrapy.crawler import Crawler
+from scrapy.dupefilters import RFPDupeFilter
+from scrapy.http import Request
+from scrapy.utils.defer import deferred_from_coro
+from twisted.internet.defer import Deferred
+
+from scrapy_valkey_dedup.model import SettingsError
+from scrapy_valkey_dedup.requests import RequestDedupMiddleware
+from scrapy_valkey_dedup.settings import DedupSettings
+
+
+class DupeFilter(RFPDupeFilter):
+    """Scrapy's request fingerprint filter, which also marks requests for the fleet's.
+
+    For ``DUPEFILTER_CLASS``; needs :class:`~scrapy_valkey_dedup.RequestDedupMiddleware`. What this
+    process has seen is answered from memory, or from ``JOBDIR``.
+    """
+
+    marks_requests = True
+    """What the middleware looks for in ``DUPEFILTER_CLASS``."""
+    middleware: RequestDedupMiddleware | None = None
+    """The asynchronous half; None where there is no crawl, or the plugin is off."""
+
+    crawler: Crawler | None = None
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> DupeFilter:
+        """Built by Scrapy."""
+        dupefilter = super().from_crawler(crawler)
+        dupefilter.crawler = crawler
+        return dupefilter
+
+    def open(self) -> Deferred[None] | None:
+        """Connects to Valkey, if it is to be asked about requests.
+
+        Raises:
+            SettingsError: the middleware is not enabled.
+
+        """
+        # Not earlier: Scrapy cannot end well if its scheduler cannot be built.
+        crawler, opened = self.crawler, super().open()
+        if crawler is None or not _crawls(crawler) or not DedupSettings.wanted(crawler.settings):
+            return opened
+        _refuse_without_middleware(crawler)
+        self.middleware = RequestDedupMiddleware.from_crawler(crawler)
+        return deferred_from_coro(self.middleware.open()) if self.middleware.asks else opened
+
+    def request_seen(self, request: Request) -> bool:
+        """Whether the request is a duplicate; if not, it is marked to be asked for."""
+        if self.middleware is None:
+            return super().request_seen(request)
+        known = self.middleware.known(request)
+        if known is None:
+            known = super().request_seen(request)
+            self.middleware.mark(request, seen=known)
+        return known
+
+
+def _crawls(crawler: Crawler) -> bool:
+    try:
+        return crawler.engine is not None
+    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
+        return False
+
+
+def _refuse_without_middleware(crawler: Crawler) -> None:
+    found = {
+        "DOWNLOADER_MIDDLEWARES": crawler.get_downloader_middleware(RequestDedupMiddleware),
+        "SPIDER_MIDDLEWARES": crawler.get_spider_middleware(RequestDedupMiddleware),
+    }
+    missing = [setting for setting, middleware in found.items() if middleware is None]
+    if missing:
+        cure = "add scrapy_valkey_dedup.RequestDedupMiddleware there, or use the add-on"
+        raise SettingsError(
+            [
+                f"{setting} does not have the middleware that DUPEFILTER_CLASS = "
+                f"{crawler.settings['DUPEFILTER_CLASS']!r} needs: {cure}"
+                for setting in missing
+            ]
+        )
