@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.book import Book
+from scrapy_valkey_dedup.model import Claim, Verdict
+from scrapy_valkey_dedup.pages import Page
 from tests.crawls import claims, heartbeats, wait_until
 from tests.fault_process import HERE, Anywhere, ManyRounds, Pages
 from tests.readings import pages_read, timeline
@@ -121,20 +124,21 @@ def test_a_page_that_leads_off_the_site_is_done(site: Site) -> None:
 
 
 def test_a_page_that_only_redirects_lead_to_is_fetched_once(site: Site) -> None:
-    """A fleet whose workers are redirected to the same pages at the same time reads each once."""
+    """A page that three workers are redirected to, each from another page, is fetched by one."""
+    names = ["a", "b", "c"]
     site.show(
         {
-            "/": posts(links=[f"/to/{name}" for name in range(8)]),
-            **{f"/to/{name}": redirect(f"/{name % 2}") for name in range(8)},
-            "/0": posts("0", delay=0.5),
-            "/1": posts("1", delay=0.5),
+            **{f"/{name}": posts(links=[f"/to/{name}"]) for name in names},
+            **{f"/to/{name}": redirect("/target") for name in names},
+            "/target": posts("target", delay=0.3),
         }
     )
-    site.web.gates["/"] = lambda: site.web.asked["/"] >= 3
-    runs = [site.start() for _ in range(3)]
-    assert [run.wait().stats["finish_reason"] for run in runs] == ["finished"] * 3
-    assert site.web.served == Counter(dict.fromkeys(site.web.routes, 1)) + Counter({"/": 2})
-    assert sum((run.posts for run in runs), Counter()) == {"0": 1, "1": 1}
+    site.web.gates["/target"] = lambda: all(site.web.served[f"/to/{name}"] for name in names)
+    runs = [site.start(starts=[f"/{name}"]) for name in names]
+    for run in runs:
+        assert number(run.wait(), "released") == 0
+    assert site.web.served == dict.fromkeys(site.web.routes, 1)
+    assert sum((run.posts for run in runs), Counter()) == {"target": 1}
 
 
 # -- requests past the filter ----------------------------------------------------------------------
@@ -271,8 +275,7 @@ def test_a_new_site_with_a_delay_is_left_to_others(site: Site) -> None:
     site.show({path: posts(path) for path in paths})
     run = site.start(Anywhere, DOWNLOAD_DELAY=0.3, RANDOMIZE_DOWNLOAD_DELAY=False)
     claimed = []
-    while len(run.posts) < 4:
-        claimed.append(site.pages_claimed)
+    wait_until(lambda: claimed.append(site.pages_claimed) or len(run.posts) >= 4)
     assert 1 <= max(claimed) <= 5  # one downloads, two are ahead; others are being confirmed
     assert run.wait().posts == dict.fromkeys(paths, 1)
 
@@ -323,14 +326,28 @@ def test_pages_with_a_post_in_common_are_settled(site: Site) -> None:
     """Pages on which the same post stands, more than once too, are each fetched once by a fleet."""
     paths = [f"/{count}" for count in range(40)]
     site.show({"/": posts(links=paths)})
-    site.show({path: posts("pinned", path, "pinned", delay=0.02) for path in paths})
+    site.show({path: posts(*["pinned"] * 6, path, delay=0.02) for path in paths})
     site.web.gates["/"] = lambda: site.web.asked["/"] >= 4
     pipelines = {f"{HERE}.Waits": 300, "tests.request_process.Store": 400}
-    runs = [site.start(ITEM_PIPELINES=pipelines) for _ in range(4)]
+    runs = [site.start(ITEM_PIPELINES=pipelines, CONCURRENT_ITEMS=2) for _ in range(4)]
     for run in runs:
         assert number(run.wait(), "released") == 0
     assert site.web.served == Counter(dict.fromkeys(paths, 1)) + Counter({"/": 4})
     assert sum((run.posts for run in runs), Counter()) == dict.fromkeys([*paths, "pinned"], 1)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.SEEN, Verdict.HELD])
+def test_a_page_hears_that_a_claim_was_not_granted(verdict: Verdict) -> None:
+    """A page that waits for a twin which is only being asked for is settled by the answer."""
+    settled: list[bool] = []
+    page = Page(Claim(b"page", lambda _, stored: settled.append(stored)))
+    book, asked = Book(1), Claim(b"post", None)
+    book.enter(asked)
+    page.await_claim(asked)
+    page.end_leg(failed=False)
+    assert settled == []
+    book.strike(asked.key, verdict)
+    assert settled == [verdict is Verdict.SEEN]
 
 
 # -- what is written in settings and in meta -------------------------------------------------------
