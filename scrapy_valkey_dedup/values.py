@@ -95,7 +95,8 @@ def patterns(value: Any) -> tuple[re.Pattern[str], ...]:
     if isinstance(value, re.Pattern):
         value = [value]
     elif isinstance(value, str):
-        value = _json_list(value) or [value]
+        listed = _json_list(value)
+        value = [value] if listed is None else listed
     if not isinstance(value, list | tuple | set | frozenset):
         raise ValueError("write a regular expression, or a list of them")  # noqa: TRY004
     return tuple(_pattern(written) for written in value)

@@ -104,6 +104,7 @@ class Crowd:
         await asyncio.wait_for(
             asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=5
         )
+        await self.settle()  # the callbacks of the last task may come after this
 
 
 @in_loop

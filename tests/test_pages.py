@@ -163,6 +163,7 @@ def test_a_duplicate_of_a_twin_waits_for_it() -> None:
     """A duplicate of a post that this run has accepted is stored when that one is."""
     for stored in (True, False):
         settled, twin = Settled(), Claim(b"key", lambda *_: None)
+        twin.accepted = True
         passage = Passage()
         passage.key, passage.verdict, passage.twin = b"key", Verdict.SEEN, twin
         pages = [Page(settled.claim(), only_if_stored=True) for _ in range(3)]
