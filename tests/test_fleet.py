@@ -235,12 +235,15 @@ def page(path: str, links: Iterable[str] = (), delay: float = 0) -> Reply:
 
 
 def graph(pages: int) -> dict[str, Route]:
-    """A site of pages that link to 15 others each, and an index that links to 60."""
+    """A site of pages that link to 15 others each, and an index that links to 2 of 5.
+
+    So many, that a worker which this machine lets stand still for a moment finds some left.
+    """
     chance = random.Random(3)
     paths = [f"/{number}" for number in range(pages)]
-    site: dict[str, Route] = {"/": posts(links=chance.sample(paths, 60))}
+    site: dict[str, Route] = {"/": posts(links=chance.sample(paths, pages * 2 // 5))}
     for path in paths:
-        site[path] = page(path, chance.sample(paths, 15), chance.uniform(0.02, 0.05))
+        site[path] = page(path, chance.sample(paths, 15), chance.uniform(0.05, 0.1))
     return site
 
 
