@@ -153,7 +153,8 @@ def options() -> argparse.Namespace:
         type=int,
         default=16,
         help="requests at once, in all and to the site: the hard case, as no slot can wait unused; "
-        "0: Scrapy's defaults, 16 in all and 8 to a site",
+        "0: Scrapy's defaults, 16 in all and 8 to a site, more than which Scrapy itself downloads "
+        "when no delay is set",
     )
     parser.add_argument(
         "--judge",
