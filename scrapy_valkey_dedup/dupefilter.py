@@ -53,11 +53,11 @@ class DupeFilter(RFPDupeFilter):
         """Whether the request is a duplicate; if not, it is marked to be asked for."""
         if self.middleware is None:
             return super().request_seen(request)
-        known = self.middleware.known(request)
-        if known is None:
-            known = super().request_seen(request)
-            self.middleware.mark(request, seen=known)
-        return known
+        if self.middleware.is_known(request):
+            return True
+        seen = super().request_seen(request)
+        self.middleware.mark(request, seen=seen)
+        return seen
 
 
 def _crawls(crawler: Crawler) -> bool:

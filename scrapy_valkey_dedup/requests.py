@@ -1,8 +1,8 @@
 """The asynchronous half of the request filter: no page is fetched twice by a fleet.
 
 Scrapy runs all of a request's download in one task of the event loop (2.14 to 2.19, with and
-without a reactor). The middleware adds a callback to it, which so is called
-however the download ends.
+without a reactor). The middleware adds a callback to it, which so is called however the
+download ends.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ class RequestDedupMiddleware:
 
     # -- the filter's part -----------------------------------------------------------------------
 
-    def known(self, request: Request) -> bool | None:
-        """True if a request was found to be a duplicate before; else None."""
-        return True if request in self._dropped else None
+    def is_known(self, request: Request) -> bool:
+        """Whether the fleet was asked about a request and knows its page."""
+        return request in self._dropped
 
     def mark(self, request: Request, *, seen: bool) -> None:
         """A request has come to the filter, which has ``seen`` it or lets it pass."""
@@ -257,7 +257,11 @@ class RequestDedupMiddleware:
         key = self._marks.key(request)
         if page.has(key) or not self._marks.is_subject(request):
             return False
-        outcome = await self._claims.attempt(key)
+        try:
+            outcome = await self._claims.attempt(key)
+        except BaseException:  # cancelled: no download of it has begun that could end
+            page.end_leg(failed=True)
+            raise
         if isinstance(outcome, Claim):
             page.claims.append(outcome)
             return False
