@@ -41,7 +41,12 @@ def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
             **{f"VALKEY_DEDUP_{name.upper()}": value for name, value in changes.items()},
         }
         stats = Stats(MemoryStatsCollector(get_crawler()))
-        session = Session(DedupSettings.parse(Settings(settings), "spider"), stats)
+        session = Session(
+            DedupSettings.parse(Settings(settings), "spider"),
+            stats,
+            close_spider=print,
+            is_closing=lambda: False,
+        )
         await session.open()
         try:
             yield session
@@ -176,12 +181,12 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
     keys = [number.to_bytes(16, "big") for number in range(20_000)]
 
     async def check() -> None:
-        async with open_session(timeout=0.1) as session:
+        async with open_session(timeout=0.5) as session:
             settling = session._posts._settling
             deliver = settling._ledger.settle_many
 
             async def slowly(*news: Any) -> None:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
                 await deliver(*news)
 
             settling._ledger.settle_many = slowly
