@@ -76,7 +76,8 @@ class ValkeyCluster:
     """Primaries with replicas of their own, from ``start`` to ``stop``; ``node_timeout`` in ms.
 
     A primary that dies is replaced after about 1.5 times ``node_timeout`` and up to a second.
-    Without ``persistent`` a killed primary comes back empty, and so do its replicas.
+    Without ``persistent`` a killed primary comes back empty, and so do its replicas. ``options``
+    go to every node.
     """
 
     def __init__(  # noqa: PLR0913 (each is a choice of its own)
@@ -84,7 +85,8 @@ class ValkeyCluster:
         primaries: int = 3,
         replicas: int = 1,
         node_timeout: int = 1000,
-        *options: str,
+        *,
+        options: Sequence[str] = (),
         persistent: bool = True,
         password: str = "",
         tls: Tls | None = None,
@@ -92,14 +94,14 @@ class ValkeyCluster:
         self._primaries, self._replicas = primaries, replicas
         self._password = password
         self._tls = tls
-        options = (
+        told = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout),
             "--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no",
             "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
             *(["--masterauth", password] if password else []), *options,
         )  # fmt: skip
         self.nodes = [
-            self._node(options, persistent=persistent) for _ in range(primaries * (replicas + 1))
+            self._node(told, persistent=persistent) for _ in range(primaries * (replicas + 1))
         ]
 
     def _node(self, options: Sequence[str], *, persistent: bool) -> ClusterNode:

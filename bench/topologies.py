@@ -1,12 +1,14 @@
-"""Real equipment to try a client on, all on loopback: a cluster to hurt and to move."""
+"""Real equipment to try a client on, all on loopback: a cluster to hurt and to move, a bad line."""
 
 from __future__ import annotations
 
 from bench.cluster import ClusterNode, ValkeyCluster
+from bench.faulty_proxy import FaultyProxy
 from bench.servers import Tls, ValkeyServer, free_port, knows_tls, wait_for
 
 __all__ = [
     "ClusterNode",
+    "FaultyProxy",
     "Tls",
     "ValkeyCluster",
     "ValkeyServer",
