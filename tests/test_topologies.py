@@ -6,18 +6,24 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import valkey as valkey_py
 from valkey.exceptions import ResponseError
 
 from bench.topologies import (
     ClusterNode,
     FaultyProxy,
+    SentinelSet,
+    Tls,
     ValkeyCluster,
     ValkeyServer,
     free_port,
+    knows_tls,
     wait_for,
 )
+from tests.test_client import LOOPBACK, Authority
 
 BOUND = 15  # seconds that a busy machine may take for what takes two
 
@@ -180,6 +186,79 @@ def test_a_rolling_restart_keeps_all(cluster: ValkeyCluster, *, gently: bool) ->
     cluster.rolling_restart(gently=gently)
     assert processes.isdisjoint(node.pid for node in cluster.nodes)
     assert cluster.primary_of("a").ask("DBSIZE") == len(keys)
+
+
+# -- sentinels -------------------------------------------------------------------------------------
+
+
+def test_sentinels_replace_a_primary() -> None:
+    """They agree on a successor that has all data; the former primary comes back as its replica."""
+    with SentinelSet(1, password="data@", sentinel_password="watch") as sentinels:
+        primary = sentinels.primary
+        assert sentinels.replicas == [server for server in sentinels.servers if server != primary]
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels.sentinels)
+        assert sentinels.url == f"valkey+sentinel://:data%40@{hosts}/posts"
+        primary.ask("SET", "k", "v")
+        primary.ask("WAIT", 1, 5000)
+        began = time.monotonic()
+        sentinels.kill(primary)
+        successor = sentinels.wait_failover(primary)
+        assert 0.5 < time.monotonic() - began < BOUND
+        assert successor is not primary
+        assert successor.ask("GET", "k") == "v"
+        sentinels.restart(primary)
+        assert sentinels.primary is successor
+        assert sentinels.replicas == [primary]
+    assert not any(server.directory.exists() for server in sentinels.servers)
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+needs_tls = pytest.mark.skipif(not knows_tls(), reason="the server was built without TLS")
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Tls:
+    """Certificates for 127.0.0.1."""
+    authority = Authority(tmp_path, "ours")
+    authority.certify(LOOPBACK)
+    return Tls(tmp_path / "server.pem", tmp_path / "server.pem", authority.file)
+
+
+def asked_by_tls(url: str, tls: Tls) -> object:
+    """The reply to a PING of a client that believes only the right authority and host."""
+    options = {"ssl_ca_certs": str(tls.authority), "ssl_check_hostname": True}
+    with valkey_py.Valkey.from_url(url, **options) as client:
+        return client.ping()
+
+
+@needs_tls
+def test_a_cluster_speaks_tls(tls: Tls) -> None:
+    """Clients, nodes, replicas, migrations and failovers: all of it is TLS."""
+    with ValkeyCluster(2, 1, tls=tls, password="secret") as cluster:
+        assert cluster.url.startswith("valkeys+cluster://:secret@127.0.0.1:")
+        assert all(asked_by_tls(node.url, tls) for node in cluster.nodes)
+        source = cluster.primary_of("a")
+        (target,) = (node for node in cluster.primaries if node is not source)
+        fill(source, 60)
+        cluster.migrate_slot(cluster.slot_of("a"), target)
+        cluster.failover(cluster.replicas_of(target)[0])
+        assert cluster.primary_of("a").ask("DBSIZE") == 60
+        assert cluster.primary_of("a") is not target
+        with pytest.raises(valkey_py.ConnectionError):
+            valkey_py.Valkey(port=source.port, socket_timeout=5).ping()
+
+
+@needs_tls
+def test_sentinels_speak_tls(tls: Tls) -> None:
+    """Sentinels and what they watch: all of it is TLS."""
+    with SentinelSet(1, tls=tls) as sentinels:
+        assert sentinels.url.startswith("valkeys+sentinel://127.0.0.1:")
+        for server in (*sentinels.servers, *sentinels.sentinels):
+            assert asked_by_tls(server.url, tls)
+        primary = sentinels.primary
+        sentinels.kill(primary)
+        assert sentinels.wait_failover(primary) is not primary
 
 
 # -- a bad line ------------------------------------------------------------------------------------
