@@ -104,7 +104,10 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
     ),
     (
         # A slot that is being migrated, key by key, and the script meets one that has gone.
-        ("Script attempted to access a non local key",),
+        (
+            "Attempted to access a non local key",  # Valkey
+            "Script attempted to access a non local key",  # Redis 7.0
+        ),
         Fault(Cure.RETRY, "the slot is being migrated"),
     ),
     (
