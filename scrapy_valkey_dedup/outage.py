@@ -125,7 +125,11 @@ class Outage:
             self._probed.set_result(None)
 
     async def _sleep(self, seconds: float) -> None:
-        await asyncio.wait([asyncio.ensure_future(self._hurry.wait())], timeout=seconds)
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait([hurry], timeout=seconds)
+        finally:
+            hurry.cancel()
         self._hurry.clear()
 
     async def _watching(self, work: Awaitable[Any]) -> None:

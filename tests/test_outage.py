@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -9,8 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scrapy.statscollectors import DummyStatsCollector
+from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer, free_port
+from scrapy_valkey_dedup import outage
+from scrapy_valkey_dedup.model import LedgerUnavailableError
+from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
@@ -173,3 +179,37 @@ def test_a_missing_permission_stops_the_crawl(tmp_path: Path) -> None:
             assert world.stored == {}
         finally:
             world.close()
+
+
+def test_probes_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long an outage lasts, no task of a probe outlives it."""
+    monkeypatch.setattr(outage, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(outage, "_LONGEST_PAUSE", 0.001)
+
+    async def count_tasks() -> tuple[int, int]:
+        probes = 0
+
+        async def probe() -> None:
+            nonlocal probes
+            probes += 1
+            raise LedgerUnavailableError("away")
+
+        away = outage.Outage(
+            Stats(DummyStatsCollector(get_crawler())),
+            outage.PASS,
+            pause_limit=None,
+            probe=probe,
+            close_spider=lambda _: None,
+            is_closing=lambda: False,
+        )
+        away.failed(LedgerUnavailableError("away"))
+        while probes < 50:
+            await asyncio.sleep(0.001)
+        during = len(asyncio.all_tasks())
+        await away.close()
+        await asyncio.sleep(0.01)
+        return during, len(asyncio.all_tasks())
+
+    during, after = asyncio.run(count_tasks())
+    assert during < 10
+    assert after == 1
