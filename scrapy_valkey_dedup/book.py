@@ -35,6 +35,10 @@ class Book:
         """The claim on a key that is not settled, or one that stands for none."""
         return self._open.get(key, NO_CLAIM)
 
+    def is_asked_for(self, key: Key) -> bool:
+        """Whether there is a claim on it that is not settled, or a question for one."""
+        return key in self._open
+
     def enter(self, claim: Claim) -> None:
         """The claim is being asked for."""
         self._open[claim.key] = claim
@@ -56,11 +60,11 @@ class Book:
         if stored:
             self._answer(key, Verdict.SEEN)
 
-    def tell_again(self, key: Key) -> bool:
-        """Enters a claim whose giving back is tried again; False if the post is asked for anew."""
+    def tell_again(self, key: Key, *, stored: bool) -> bool:
+        """Enters a settlement that is told again; False if the post is asked for anew."""
         if key in self:
             return False
-        self._told[key] = False
+        self._told[key] = stored
         return True
 
     def told_as_stored(self) -> list[Key]:

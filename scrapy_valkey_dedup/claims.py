@@ -208,14 +208,18 @@ class Claims:
         """How many settlements Valkey has acknowledged: who waits sees that it goes on."""
         return self._settling.delivered
 
-    @property
-    def keeps(self) -> bool:
-        """Whether there are settlements that could not be delivered."""
-        return self._settling.keeps
-
     async def deliver_kept(self) -> None:
         """Delivers what could not be delivered before; raises if it still cannot."""
         await self._settling.deliver_kept()
+
+    @property
+    def can_tell_kept(self) -> bool:
+        """Whether the outage may end before Valkey knows of what came while that was delivered."""
+        return self._settling.can_tell_kept
+
+    def tell_kept(self) -> None:
+        """Sends that the usual way, when the outage is over."""
+        self._settling.tell_kept()
 
     async def deliver_spool(self) -> None:
         """Delivers what earlier runs could not; raises if it still cannot be."""

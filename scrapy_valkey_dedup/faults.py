@@ -123,6 +123,12 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
             "it takes no writes while it has too few replicas (min-replicas-to-write)",
         ),
     ),
+    (
+        # A connection that was reset a moment ago is written to: CPython's writelines, from 3.12
+        # on, looks at the transport's socket and not whether it has been lost.
+        ("'NoneType' object has no attribute '_add_writer'",),
+        Fault(Cure.RETRY),
+    ),
     (("BUSY",), Fault(Cure.RETRY, "a script of somebody's has been running for too long there")),
     (
         ("MISCONF",),

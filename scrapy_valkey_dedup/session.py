@@ -201,7 +201,8 @@ class Session:
         """During an outage: ends it if Valkey takes everything again.
 
         What was kept is delivered first: else Valkey would not know a post that this run has
-        stored meanwhile, and a twin of it would be stored, too.
+        stored meanwhile, and a twin of it would be stored, too. A busy crawl goes on storing while
+        that is done: of these last ones the run itself knows until Valkey has been told.
         """
         try:
             await self._ledger.probe()
@@ -215,10 +216,15 @@ class Session:
         await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
         for claims in self._claims:
             await claims.deliver_spool()
-        while keeping := [claims for claims in self._claims if claims.keeps]:
-            for claims in keeping:
+        while True:
+            for claims in self._claims:
                 await claims.deliver_kept()
+            if all(claims.can_tell_kept for claims in self._claims):
+                break
+        # No await from here on: the two belong together.
         self._outage.answered()
+        for claims in self._claims:
+            claims.tell_kept()
 
     def _close_as_soon_as_possible(self, reason: str) -> None:
         self._close_reason = reason

@@ -110,11 +110,6 @@ class Settling:
 
     # -- keeping ---------------------------------------------------------------------------------
 
-    @property
-    def keeps(self) -> bool:
-        """Whether there is something that could not be delivered."""
-        return bool(self._stored or self._not_stored)
-
     async def _keep(self, stored: Sequence[Key], not_stored: Sequence[Key]) -> None:
         # The book has room for what is on its way only; the run's duplicates are known elsewhere.
         self._book.acknowledge(stored)
@@ -126,16 +121,18 @@ class Settling:
             await self._empty_into_spool()
 
     async def deliver_kept(self) -> None:
-        """Delivers what was kept.
+        """Delivers what was kept, but for a few that came meanwhile.
 
         Raises:
             LedgerUnavailableError, LedgerRefusedError: the rest is still kept.
 
         """
-        while self.keeps:
+        few = 0
+        while len(self._stored) + len(self._not_stored) > few:
+            few = _AT_ONCE * KEY_BYTES  # of a busy crawl some always come meanwhile
             stored, not_stored = _taken_from(self._stored), _taken_from(self._not_stored)
             # A post that is asked for anew, unchecked, must not lose the claim of its own.
-            free = [key for key in not_stored if self._book.tell_again(key)]
+            free = [key for key in not_stored if self._book.tell_again(key, stored=False)]
             try:
                 await self._settle(stored, free)
             except BaseException:
@@ -143,6 +140,25 @@ class Settling:
                 self._stored += b"".join(stored)
                 self._not_stored += b"".join(not_stored)
                 raise
+
+    @property
+    def can_tell_kept(self) -> bool:
+        """Whether Valkey can be asked for posts again before it knows of those that are kept.
+
+        Not while one of these is being asked for: Valkey might take it for new.
+        """
+        return not any(self._book.is_asked_for(key) for key in _split(self._stored))
+
+    def tell_kept(self) -> None:
+        """Sends what is kept the usual way: the outage is over. The book knows of it from now."""
+        stored, not_stored = _split(self._stored), _split(self._not_stored)
+        self._stored, self._not_stored = bytearray(), bytearray()
+        for key in stored:
+            self._book.tell_again(key, stored=True)
+            self._batcher.tell((key, True))
+        for key in not_stored:
+            if self._book.tell_again(key, stored=False):
+                self._batcher.tell((key, False))
 
     # -- the spool -------------------------------------------------------------------------------
 
@@ -182,4 +198,8 @@ def _taken_from(kept: bytearray) -> list[Key]:
     """Takes some keys off the end."""
     some = bytes(kept[-_AT_ONCE * KEY_BYTES :])
     del kept[-_AT_ONCE * KEY_BYTES :]
-    return [some[at : at + KEY_BYTES] for at in range(0, len(some), KEY_BYTES)]
+    return _split(some)
+
+
+def _split(keys: bytes | bytearray) -> list[Key]:
+    return [bytes(keys[at : at + KEY_BYTES]) for at in range(0, len(keys), KEY_BYTES)]

@@ -13,6 +13,7 @@ import pytest
 from scrapy.statscollectors import DummyStatsCollector
 from scrapy.utils.test import get_crawler
 
+from bench.faulty_proxy import FaultyProxy
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup import outage
 from scrapy_valkey_dedup.model import LedgerUnavailableError
@@ -55,6 +56,30 @@ def test_a_stopped_server_costs_no_post(fragile: World) -> None:
     assert stats["dedup/items/confirmed"] == 2000
     assert crawl.log.count(BEGIN) == crawl.log.count(END) == stats["dedup/valkey/outages"] == 1
     assert fragile.remembered(POSTS) == EVERY_POST
+    fragile.assert_settled()
+
+
+def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
+    """A run that stores posts all the time, far from Valkey, comes to the end of its outage."""
+    assert fragile.server.port
+    with FaultyProxy(fragile.server.port) as line:
+        fragile.url = f"valkey://127.0.0.1:{line.port}"
+        crawl = fragile.start(
+            fragile.site(pages_of(POSTS)), **{**SLOW, "VALKEY_DEDUP_TIMEOUT": 0.5, "delay": 0.1}
+        )
+        wait_until(lambda: len(fragile.stored) > 200)
+        line.delay = 0.03  # seconds in which some posts are stored
+        fragile.server.freeze()
+        wait_until(lambda: BEGIN in crawl.log)
+        fragile.server.thaw()
+        wait_until(lambda: END in crawl.log or not crawl.process.is_alive())
+        known = len(fragile.stored)
+        stats = crawl.wait()
+    fragile.url = fragile.server.url
+    assert known < len(POSTS)
+    assert stats["dedup/items/unchecked"] < 1000
+    assert fragile.stored == dict.fromkeys(EVERY_POST, 1)
+    assert stats["dedup/items/confirmed"] == len(POSTS)
     fragile.assert_settled()
 
 
