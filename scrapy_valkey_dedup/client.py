@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from valkey import exceptions
 from valkey.asyncio import ConnectionPool, SSLConnection
 
+from scrapy_valkey_dedup.credentials import CredentialsUnavailableError, Provider, with_provider
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, LedgerUnavailableError
 
 Argument: TypeAlias = str | bytes | int
@@ -28,6 +29,12 @@ _DENIALS = (
 )
 _DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 _PASSING = ("CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN")  # first words of errors that a failover cures
+_MAY_PASS = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    OSError,
+    CredentialsUnavailableError,
+)
 _WRITE_IT = "write valkey://user:password@host:6379/0, special characters percent-encoded"
 
 
@@ -92,15 +99,19 @@ class Server:
     :class:`LedgerRefusedError`; never an exception of valkey-py.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all that a connection depends on)
         self,
         url: str,
         place: str,
         options: Mapping[str, Any],
         timeout: float,
         revive: Callable[[], object] | None = None,
+        *,
+        credentials: Provider | None = None,
     ) -> None:
         """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
+
+        ``credentials``, if there are any, are asked for by each connection that is made.
 
         ``revive`` is called in a thread when a connection fails, before the next attempt: it may
         block, and start a server that has died.
@@ -110,7 +121,7 @@ class Server:
         self._revive = revive
         self._revival: asyncio.Future[DedupError | None] | None = None
         self._trouble: BaseException | None = None
-        self._pool = self._make_pool(url, options)
+        self._pool = self._make_pool(url, with_provider(options, credentials, timeout / 2))
 
     async def ask(self, *commands: bytes) -> list[Any]:
         """Returns the replies to commands, sent in one round trip."""
@@ -216,7 +227,7 @@ class Server:
         while True:
             try:
                 return await attempt()
-            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            except _MAY_PASS as error:
                 if (refusal := self._refusal(error)) is not None:
                     raise refusal from None
                 self._trouble = error
@@ -267,7 +278,8 @@ class Server:
             if isinstance(cause, _DENIALS) or str(cause).startswith(_DENIED_IN_SCRIPT):
                 return LedgerRefusedError(
                     f"Valkey at {self._place} refuses: {_words(cause)}. Check user, password and "
-                    "permissions in VALKEY_DEDUP_URL or VALKEY_DEDUP_CLIENT_OPTIONS"
+                    "permissions in VALKEY_DEDUP_URL, VALKEY_DEDUP_CLIENT_OPTIONS or "
+                    "VALKEY_DEDUP_CREDENTIALS"
                 )
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return LedgerRefusedError(

@@ -83,7 +83,12 @@ class Session:
             url = self.settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None
             self._server = Server(
-                url, redacted(url), self.settings.client_options, self.settings.timeout, revive
+                url,
+                redacted(url),
+                self.settings.client_options,
+                self.settings.timeout,
+                revive,
+                credentials=self.settings.credentials,
             )
             self._open_ledgers(self._server)
             await self._greet()

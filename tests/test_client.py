@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import ssl
 import threading
 import time
 import traceback
