@@ -206,8 +206,8 @@ def _is_passing(error: Exception) -> bool:
 def _keep_secrets_out_of_the_log() -> None:
     """At DEBUG, Scrapy's own level, botocore logs what it signs, and the keys that it is given.
 
-    Who gives its logger a level gets that.
+    At INFO it says for each token where it found them. Who gives its logger a level gets that.
     """
     logger = logging.getLogger("botocore")
     if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.WARNING)

@@ -467,8 +467,8 @@ def crawl_through(door: Door, world: World, given: dict[str, Any], times: int = 
 
 def test_a_crawl_by_iam(world: World, door: Door) -> None:
     """A real crawl over TLS, with tokens: each post is stored once, and no secret is logged."""
-    seconds = (now() + dt.timedelta(seconds=second) for second in range(-1, 120))
-    tokens = signed_at(seconds)
+    began = now()
+    tokens = signed_at(began + dt.timedelta(seconds=second) for second in range(120))
     let_in(door.valkey, *tokens)
     stats = crawl_through(door, world, {"provider": "tests.iam.SignedIn", **WHO}, times=2)[1]
     assert stats["dedup/items/duplicate"] == 100
