@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import valkey
 
 from scrapy_valkey_dedup.embedded import find_binary
 
 START_SECONDS = 10
+END_SECONDS = 30
+# Below the ports that Linux and macOS give to outgoing connections: while a server is down, none
+# of them takes its place.
+_PORTS = range(20000, 32000)
+_given_ports: set[int] = set()
+_chance = random.SystemRandom()  # tests seed the other one, and processes must not agree
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files of a server that speaks TLS: its certificate, its key, and whom it trusts."""
+
+    certificate: str | os.PathLike[str]
+    key: str | os.PathLike[str]
+    authority: str | os.PathLike[str]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What a server is told: clients need no certificate, other servers speak TLS too."""
+        return (
+            "--tls-cert-file", os.fspath(self.certificate), "--tls-key-file", os.fspath(self.key),
+            "--tls-ca-cert-file", os.fspath(self.authority), "--tls-auth-clients", "optional",
+            "--tls-replication", "yes", "--tls-cluster", "yes",
+        )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], _T], seconds: float, what: str, pause: float = 0.01) -> _T:
+    """Returns what the condition returns as soon as it is true; ``what`` is told when it is not."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds} s for {what}")
+        time.sleep(pause)
+    return found
 
 
 def binary() -> str:
@@ -22,37 +67,87 @@ def binary() -> str:
     return os.environ.get("VALKEY_SERVER") or find_binary()
 
 
+@lru_cache
+def knows_tls(server: str | None = None) -> bool:
+    """Whether a server (by default the one that is used here) was built with TLS."""
+    command = [server or binary(), "--port", "0", "--tls-port", str(free_port())]
+    # Nobody starts without a certificate, and only those who know TLS complain of its lack.
+    ended = subprocess.run(
+        [*command, "--tls-cert-file", "/dev/null"],
+        capture_output=True, text=True, check=False, timeout=START_SECONDS,
+    )  # fmt: skip
+    return "Failed to configure TLS" in ended.stdout + ended.stderr
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on; a process is never given one twice."""
+    while True:
+        port = _chance.choice(_PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            if port not in _given_ports:
+                _given_ports.add(port)
+                return port
 
 
 class ValkeyServer:
-    """A server that runs from ``start`` to ``stop``; without ``port`` on a Unix socket only."""
+    """A server that runs from ``start`` to ``stop``; without ``port`` on a Unix socket only.
 
-    def __init__(self, *options: str, port: int | None = None, persistent: bool = False) -> None:
+    ``config`` is the text of a configuration file that the server may rewrite.
+    """
+
+    def __init__(
+        self,
+        *options: str,
+        port: int | None = None,
+        persistent: bool = False,
+        password: str = "",
+        tls: Tls | None = None,
+        config: str | None = None,
+    ) -> None:
         self.port = port
+        self.password = password
+        self.tls = tls
         self.directory = Path(tempfile.mkdtemp(prefix="svd-"))
         self.socket = self.directory / "s"
+        file = self.directory / "conf"
+        if config is not None:
+            file.write_text(config)
         place = ["--port", str(port), "--bind", "127.0.0.1"] if port else ["--port", "0"]
+        if tls:
+            place = ["--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", *tls.options]
         self._command = [
-            binary(), *place, "--unixsocket", str(self.socket), "--dir", str(self.directory),
-            "--save", "", "--appendonly", "yes" if persistent else "no", *options,
+            binary(), *([str(file)] if config is not None else []), *place,
+            "--unixsocket", str(self.socket), "--dir", str(self.directory),
+            "--save", "", "--appendonly", "yes" if persistent else "no",
+            *(["--requirepass", password] if password else []), *options,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
+        self._frozen = False
 
     @property
     def url(self) -> str:
         """Where a client finds it."""
-        return f"valkey://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}"
+        user = f":{quote(self.password, safe='')}@" if self.password else ""
+        if not self.port:
+            return f"unix://{user}{self.socket}"
+        return f"{'valkeys' if self.tls else 'valkey'}://{user}127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
         """The process that runs it."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs and is not frozen."""
+        return self._process is not None and self._process.poll() is None and not self._frozen
+
+    @property
+    def log(self) -> str:
+        """What it has said so far, over all its lives."""
+        return (self.directory / "log").read_text(errors="replace")
 
     def start(self) -> ValkeyServer:
         """Returns when it answers."""
@@ -64,9 +159,31 @@ class ValkeyServer:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"valkey-server: {(self.directory / 'log').read_text()[-2000:]}")
+                raise RuntimeError(f"valkey-server: {self.log[-2000:]}")
             time.sleep(0.01)
         return self
+
+    def ask(self, name: str, *words: str | bytes | int) -> Any:
+        """A reply to one command, whatever the server's port, TLS or cluster.
+
+        Bytes that are no UTF-8 come as surrogates, and go back as the same bytes.
+        """
+        with valkey.Valkey(
+            unix_socket_path=str(self.socket), password=self.password or None, socket_timeout=5,
+            decode_responses=True, encoding_errors="surrogateescape",
+        ) as client:  # fmt: skip
+            return client.execute_command(name, *map(_encoded, words))
+
+    def info(self) -> dict[str, Any]:
+        """All of INFO; empty if it does not answer."""
+        with suppress(valkey.ValkeyError, OSError):
+            return dict(self.ask("INFO"))
+        return {}
+
+    def in_sync(self) -> bool:
+        """Whether it is a primary, or a replica whose link to its primary is up."""
+        info = self.info()
+        return info.get("role") == "master" or info.get("master_link_status") == "up"
 
     def kill(self) -> None:
         """Ends it with SIGKILL; its directory stays."""
@@ -74,6 +191,30 @@ class ValkeyServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._frozen = False
+
+    def terminate(self) -> None:
+        """Ends it with SIGTERM, which lets it save; its directory stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self.thaw()
+            self._process.wait(END_SECONDS)
+            self._process = None
+
+    def restart(self) -> None:
+        """Starts it on the data it had; ends it before with SIGTERM if it runs."""
+        self.terminate()
+        self.start()
+
+    def freeze(self) -> None:
+        """Stops its process: connections stay open and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Lets its process go on."""
+        os.kill(self.pid, signal.SIGCONT)
+        self._frozen = False
 
     def stop(self) -> None:
         """Ends it and removes its directory."""
@@ -89,7 +230,11 @@ class ValkeyServer:
         return False
 
     def __enter__(self) -> ValkeyServer:  # noqa: PYI034 (Self needs Python 3.11)
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def __exit__(
         self,
@@ -98,3 +243,7 @@ class ValkeyServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _encoded(word: str | bytes | int) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode(errors="surrogateescape")

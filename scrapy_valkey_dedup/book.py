@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from scrapy_valkey_dedup.model import NO_CLAIM, Claim, Key, Verdict
 
@@ -15,9 +15,10 @@ class Book:
     a twin that the claim is still the run's own, and the twin would be stored as well.
     """
 
-    def __init__(self, wait: float) -> None:
-        """``wait``: seconds a twin waits for the one before it."""
+    def __init__(self, wait: float, is_paused: Callable[[], bool]) -> None:
+        """``wait``: seconds a twin waits for the one before it, while nothing ``is_paused``."""
         self._wait = wait
+        self._is_paused = is_paused
         self._open: dict[Key, Claim] = {}
         self._told: dict[Key, bool] = {}
         self._twins: dict[Key, asyncio.Future[Verdict]] = {}
@@ -62,6 +63,10 @@ class Book:
         self._told[key] = False
         return True
 
+    def told_as_stored(self) -> list[Key]:
+        """The posts that are stored, and of which Valkey is being told."""
+        return [key for key, stored in self._told.items() if stored]
+
     def acknowledge(self, keys: Iterable[Key]) -> None:
         """Valkey knows what became of these, or will not be told now."""
         for key in keys:
@@ -82,7 +87,10 @@ class Book:
             settled = self._twins.setdefault(key, loop.create_future())
             await asyncio.wait([settled], timeout=max(deadline - loop.time(), 0))
             if not settled.done():
-                return Verdict.HELD
+                if not self._is_paused():
+                    return Verdict.HELD
+                deadline = loop.time() + self._wait
+                continue
             if settled.result() is not Verdict.NEW:
                 return settled.result()
         return Verdict.NEW

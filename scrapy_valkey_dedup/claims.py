@@ -7,15 +7,20 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from scrapy_valkey_dedup.batching import Batcher
 from scrapy_valkey_dedup.book import Book
+from scrapy_valkey_dedup.keyset import RecentKeys
 from scrapy_valkey_dedup.ledger import Ledger
-from scrapy_valkey_dedup.model import Answer, Claim, DedupError, Key, Verdict
+from scrapy_valkey_dedup.model import Answer, Claim, DedupError, Key, OutageError, Verdict
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.settling import Settling
+from scrapy_valkey_dedup.spool import Spool
 from scrapy_valkey_dedup.stats import Names, Stats
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
 _AT_ONCE = 10_000
 _MINE = Answer(Verdict.HELD)
+_KNOWN_ANSWER = Answer(Verdict.SEEN)
+_KNOWN = 1_000_000
+"""Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
 
 
 class Claims:
@@ -28,6 +33,7 @@ class Claims:
         names: Names,
         *,
         outage: Outage,
+        spool: Spool,
         beat_of: Callable[[str], Awaitable[bytes | None]],
         wait: float,
         lease: float,
@@ -42,9 +48,18 @@ class Claims:
         self._wait = wait
         self._longest_wait = wait + 2 * lease
         self._remembers_at_once = remembers_at_once
-        self._book = Book(wait)
+        self._book = Book(wait, lambda: outage.holds)
+        self._known = RecentKeys(_KNOWN)
         self._batcher = Batcher(self._ask_ledger)
-        self._settling = Settling(ledger, self._book, stats, names, outage)
+        self._settling = Settling(
+            ledger=ledger,
+            book=self._book,
+            known=self._known,
+            stats=stats,
+            names=names,
+            outage=outage,
+            spool=spool,
+        )
 
     @property
     def open(self) -> list[Claim]:
@@ -87,22 +102,38 @@ class Claims:
         claim = Claim(key, self._settle)
         self._book.enter(claim)
         try:
-            answer = await ask(key)
-        except DedupError:
-            self._stats.count(self._names.unchecked)
-            return claim
+            answer = await self._answer_to(key, ask)
         except BaseException:
             claim.release()  # cancelled: the question may have reached Valkey
             raise
+        if answer is None:
+            self._stats.count(self._names.unchecked)
+            return claim
         if answer.verdict is Verdict.SEEN:
+            self._known.add(key)
             self._stats.count(self._names.duplicate)
         elif answer.verdict is Verdict.NEW:
             self._stats.count(self._names.new)
             if not self._remembers_at_once:
                 return claim
+            self._known.add(key)
         remembered = answer.verdict is Verdict.NEW
         self._book.strike(key, Verdict.SEEN if remembered else answer.verdict)
         return answer
+
+    async def _answer_to(self, key: Key, ask: Callable[[Key], Awaitable[Answer]]) -> Answer | None:
+        """The answer; None if Valkey cannot be asked. During an outage the run asks itself."""
+        while True:
+            try:
+                return await ask(key)
+            except DedupError as error:
+                if key in self._known:
+                    return _KNOWN_ANSWER
+                # What is remembered at once may be so by this very question, whose reply was lost:
+                # if it was put again, nobody would store the post.
+                lost = self._remembers_at_once and not isinstance(error, OutageError)
+                if lost or not await self._outage.over():
+                    return None
 
     async def _ask_until_final(self, key: Key) -> Answer:
         """Asks until the answer is final: waits for a live run, takes over from a dead one.
@@ -136,7 +167,6 @@ class Claims:
         except DedupError as error:
             self._outage.failed(error)
             raise
-        self._outage.answered()
         taken_over = sum(answer.taken_over for answer in answers)
         self._stats.count_some(self._names.taken_over, taken_over)
         return answers
@@ -173,9 +203,23 @@ class Claims:
         except DedupError as error:
             self._outage.failed(error)
 
-    def retry(self) -> None:
-        """Puts what could not be delivered on its way again."""
-        self._settling.retry()
+    @property
+    def delivered(self) -> int:
+        """How many settlements Valkey has acknowledged: who waits sees that it goes on."""
+        return self._settling.delivered
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there are settlements that could not be delivered."""
+        return self._settling.keeps
+
+    async def deliver_kept(self) -> None:
+        """Delivers what could not be delivered before; raises if it still cannot."""
+        await self._settling.deliver_kept()
+
+    async def deliver_spool(self) -> None:
+        """Delivers what earlier runs could not; raises if it still cannot be."""
+        await self._settling.deliver_spool()
 
     async def flush(self, patience: float) -> None:
         """Delivers what is settled; gives up when nothing was taken for ``patience`` seconds."""
@@ -186,5 +230,5 @@ class Claims:
         self._settling.count_unconfirmed()
 
     async def close(self) -> None:
-        """Ends the work; what is not delivered by now is not."""
+        """Ends the work; what is stored and not delivered by now is left to the next run."""
         await self._settling.close()

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from scrapy_valkey_dedup.model import (
+    CredentialsUnavailableError,
     DedupError,
     LedgerRefusedError,
     LedgerUnavailableError,
@@ -47,10 +48,6 @@ class Connection(Protocol):
 
     async def disconnect(self, nowait: bool = False) -> None:  # noqa: FBT001, FBT002 (not ours)
         """Closes it."""
-
-
-class CredentialsUnavailableError(LedgerUnavailableError):
-    """No credentials can be had at this moment. The next attempt may get them."""
 
 
 # -- the setting -----------------------------------------------------------------------------------

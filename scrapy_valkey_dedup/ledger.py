@@ -16,8 +16,16 @@ from importlib.resources import files
 from itertools import count
 from typing import Any
 
-from scrapy_valkey_dedup.client import Argument, Script, ScriptCall, Server, command
-from scrapy_valkey_dedup.model import KEY_BYTES, Answer, Key, LedgerRefusedError, Verdict
+from scrapy_valkey_dedup.client import Server
+from scrapy_valkey_dedup.model import (
+    KEY_BYTES,
+    Answer,
+    Key,
+    LedgerRefusedError,
+    LedgerReplyError,
+    Verdict,
+)
+from scrapy_valkey_dedup.resp import Argument, Script, ScriptCall, command
 
 LAYOUT = "1"
 PARTITIONS = 64
@@ -25,6 +33,9 @@ PARTITIONS = 64
 that it touches: of 80 posts, 46 with 64 partitions, 69 with 256."""
 
 CALL_LIMIT = 500  # posts in one script call; ElastiCache allows 3,999 arguments
+_BEATS_LIMIT = 1000
+OLDEST = (7, 0)
+"""The oldest server that knows ``SET NX GET``: Redis 7.0, of which Valkey 7.2 is the successor."""
 STEPS_IN_RETENTION = 2
 """A generation begins every half of the retention. Quarters would hold a post 12 % shorter on
 average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
@@ -56,6 +67,10 @@ def split(key: Key) -> tuple[int, bytes]:
     """A key as its partition, and the rest as the scripts read it: path and member in one text."""
     path = int.from_bytes(key[1:5], "big") >> 5
     return key[0] >> 2, b"%09o%d" % (path, int.from_bytes(key[8:], "big", signed=True))
+
+
+_NOBODYS = split(blake2b(b"nobody's", digest_size=KEY_BYTES, person=b"vd1").digest())[1]
+"""A post that there is not; in every partition, though its key would belong in one."""
 
 
 class Ledger:
@@ -90,6 +105,7 @@ class Ledger:
         # A namespace's tag has no plus sign, so a shelf is no other namespace's.
         part = f"{root}+{shelf}" if shelf else root
         self._partitions = [f"vd1:{{{part}:{number:02x}}}" for number in range(PARTITIONS)]
+        self._rehearsal = f"vd1:{{{part}:{run}}}"
         kept = 0 if retention is None else max(int(retention * 1000), 1)
         self._remember: tuple[Argument, ...] = (run, kept, kept // STEPS_IN_RETENTION)
         self._record = record
@@ -103,11 +119,15 @@ class Ledger:
         """Checks that this run may use the ledger, and that this version can read it.
 
         Raises:
-            LedgerRefusedError: a permission is missing, or the layout is another version's.
+            LedgerRefusedError: a permission is missing, the server is too old, or the layout is
+                another version's.
 
         """
+        await self._check_version()
         name = f"{self._root}:layout"
-        _, found = await self._server.ask(command("SET", name, LAYOUT, "NX"), command("GET", name))
+        _, found = await self._server.ask(
+            command("SET", name, LAYOUT, "NX"), command("GET", name), key=name
+        )
         if found != LAYOUT.encode():
             raise LedgerRefusedError(
                 f"the ledger {self._root} has layout {found!r:.20}; this version of "
@@ -116,14 +136,57 @@ class Ledger:
             )
         await self._rehearse()
 
+    async def _check_version(self) -> None:
+        """HELLO without arguments changes nothing and needs no permission."""
+        try:
+            (about,) = await self._server.ask(command("HELLO"), key=self._root)
+        except LedgerReplyError:
+            return  # a proxy that does not know it: the rehearsal shows what the scripts can do
+        facts = dict(zip(about[::2], about[1::2], strict=False))
+        product, version = (facts.get(fact, b"").decode() for fact in (b"server", b"version"))
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
+            raise LedgerRefusedError(
+                f"the server is {product or 'redis'} {version}, which is too old: Valkey 7.2 is "
+                "the oldest that works (or Redis 7.0). Upgrade it, or let VALKEY_DEDUP_URL name "
+                "another"
+            )
+
     async def _rehearse(self) -> None:
-        """Claims and releases a post that nobody has: a missing permission shows now, not later."""
-        nobodys = [blake2b(self._run.encode(), digest_size=KEY_BYTES, person=b"vd1-run").digest()]
-        claiming = (*self._acquire, "", "")
-        calls = self._calls("claim", claiming, nobodys) + self._calls(
-            "release", (self._run,), nobodys
+        """Does with a post that nobody has all that is ever done: what is forbidden shows now."""
+        place = self._rehearsal
+        for_a_moment, for_ever = (self._run, 1000, 500), (self._run, 0, 0)
+        deeds = (
+            ("claim", (*for_a_moment, 1000, "refresh", "", "")),
+            ("release", (self._run,)),
+            ("confirm", for_a_moment),
+            ("confirm", for_ever),
+            ("look", ()),
+            ("claim", (*for_a_moment, 1000, "refresh", "", "")),
+            ("forget", ()),
         )
-        await self._server.run([call for call, _ in calls])
+        await self._server.run(
+            [ScriptCall(self._scripts[name], place, head, [_NOBODYS]) for name, head in deeds]
+        )
+        await self._server.ask(command("DEL", place), key=place)
+
+    async def probe(self) -> None:
+        """As :meth:`open`, and sees that every partition takes writes, on all nodes of a cluster.
+
+        Raises:
+            LedgerUnavailableError, LedgerRefusedError: at least one does not.
+
+        """
+        await self.open()
+        claiming = (*self._acquire, "", "")
+        deeds = (("claim", claiming), ("release", (self._run,)))
+        await self._server.run(
+            [
+                ScriptCall(self._scripts[name], partition, head, [_NOBODYS])
+                for partition in self._partitions
+                for name, head in deeds
+            ]
+        )
 
     async def claim_many(self, keys: Sequence[Key], dead: Iterable[str] = ()) -> list[Answer]:
         """Asks for posts; claims of the runs in ``dead`` may be taken over.
@@ -166,16 +229,21 @@ class Ledger:
         ``idle``: it has nothing left to do but to wait for what they hold.
         """
         name, beat = self._heartbeat(self._run), f"{count} {IDLE}" if idle else count
-        await self._server.ask(command("SET", name, beat, "PX", int(lease * 1000)))
+        await self._server.ask(command("SET", name, beat, "PX", int(lease * 1000)), key=name)
 
     async def beats(self, runs: Sequence[str]) -> list[bytes | None]:
         """The last heartbeat of each run, None for a dead one; of an idle one it ends in IDLE."""
-        found = await self._server.ask(command("MGET", *map(self._heartbeat, runs)))
-        return list(found[0])
+        questions = [
+            command("MGET", *map(self._heartbeat, runs[start : start + _BEATS_LIMIT]))
+            for start in range(0, len(runs), _BEATS_LIMIT)
+        ]
+        found = await self._server.ask(*questions, key=self._root)
+        return [beat for some in found for beat in some]
 
     async def leave(self) -> None:
         """Ends this run's heartbeat: what it still claims is free."""
-        await self._server.ask(command("DEL", self._heartbeat(self._run)))
+        name = self._heartbeat(self._run)
+        await self._server.ask(command("DEL", name), key=name)
 
     def _heartbeat(self, run: str) -> str:
         return f"{self._root}:run:{run}"

@@ -120,6 +120,18 @@ class LedgerUnavailableError(DedupError):
     """Valkey could not be asked in time. Waiting may cure it."""
 
 
+class LedgerReplyError(LedgerUnavailableError):
+    """Valkey has answered, but with an error that asking again does not cure."""
+
+
+class CredentialsUnavailableError(LedgerUnavailableError):
+    """No credentials can be had at this moment. The next attempt may get them."""
+
+
+class OutageError(LedgerUnavailableError):
+    """Valkey was not asked at all: there is an outage."""
+
+
 class LedgerRefusedError(DedupError):
     """Valkey refuses: credentials, permissions, layout. Waiting cures nothing."""
 

@@ -1,53 +1,191 @@
-"""Knows whether Valkey answers: one log line when an outage begins, one when it ends."""
+"""Knows whether Valkey answers, and what is done while it does not: ``VALKEY_DEDUP_ON_OUTAGE``."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from random import uniform
 from time import monotonic
+from typing import Any
 
-from scrapy_valkey_dedup.model import DedupError, LedgerUnavailableError
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.model import DedupError, OutageError
+from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 
 logger = logging.getLogger(__name__)
 
+PASS, PAUSE, CLOSE = "pass", "pause", "close"
+CLOSED = "valkey_unavailable"
+"""The reason with which a spider is closed."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two probes, before the jitter
+_LOOK = 0.25  # seconds between two looks at what ends a pause
+_DEEDS = {
+    PASS: "Until it answers again, posts are stored unchecked.",
+    PAUSE: "Until it answers again, posts and requests wait.",
+    CLOSE: "The spider is closed (VALKEY_DEDUP_ON_OUTAGE = 'close').",
+}
+
 
 class Outage:
-    """Everyone who asks Valkey reports here how it went.
+    """A circuit breaker. Everyone who asks Valkey reports here what failed.
 
-    While an outage lasts only the heartbeat asks: nobody else waits for a deadline in vain.
+    While an outage lasts nobody asks but the probe, which finds out when it is over: nobody else
+    waits for a deadline in vain. One line is logged when it begins, one when it ends.
     """
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(  # noqa: PLR0913 (all but two are keywords)
+        self,
+        stats: Stats,
+        policy: str,
+        *,
+        pause_limit: float | None,
+        probe: Callable[[], Awaitable[None]],
+        close_spider: Callable[[str], None],
+        is_closing: Callable[[], bool],
+    ) -> None:
+        """``policy`` and ``pause_limit`` (seconds) are the settings.
+
+        ``probe`` asks Valkey, delivers what was kept and calls :meth:`answered`, or raises.
+        ``is_closing`` tells whether the spider is on its way to its end, for whatever reason.
+        """
         self._stats = stats
-        self._began = 0.0
+        self._policy = policy
+        self._pause_limit = pause_limit
+        self._probe = probe
+        self._close_spider = close_spider
+        self._is_closing = is_closing
         self._error: DedupError | None = None
+        self._began = 0.0
+        self._unchecked = (0, 0)
+        self._let_go = False
+        self._prober: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self._probed: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
 
     def __bool__(self) -> bool:
         """Whether there is one."""
         return self._error is not None
 
+    @property
+    def holds(self) -> bool:
+        """Whether posts and requests are to wait for its end."""
+        return self._error is not None and self._policy == PAUSE and not self._let_go
+
     def check(self) -> None:
         """Raises what began the outage, if there is one."""
         if self._error is not None:
             # A new one each time: an error that is raised again and again gathers tracebacks.
-            raise LedgerUnavailableError(str(self._error))
+            raise OutageError(str(self._error))
 
     def failed(self, error: DedupError) -> None:
-        """A question was not answered."""
-        if self._error is None:
-            self._error = error
-            self._began = monotonic()
-            self._stats.count(Stats.OUTAGES)
-            logger.error(
-                "%s. Until it answers again, posts are stored unchecked.",
-                error,
-                exc_info=error.__cause__,
-            )
+        """A question was not answered: the outage begins, if it has not yet."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._began = monotonic()
+        self._unchecked = self._count_unchecked()
+        self._let_go = False
+        self._changed.clear()
+        self._stats.count(Stats.OUTAGES)
+        logger.error("%s. %s", error, _DEEDS[self._policy], exc_info=error.__cause__)
+        self._prober = asyncio.get_running_loop().create_task(self._see_it_through())
+        if self._policy == CLOSE:
+            self._close_spider(CLOSED)
 
     def answered(self) -> None:
-        """A question was answered."""
+        """Valkey answers, and what was kept for it is delivered: the outage ends."""
+        if self._error is None:
+            return
+        self._error = None
+        self._changed.set()
+        logger.info("Valkey answers again, after %s.", self._account())
+
+    async def over(self) -> bool:
+        """Waits for the outage to end if posts are held. Returns whether Valkey can be asked."""
+        while self.holds:
+            await self._changed.wait()
+        return self._error is None
+
+    # -- the probe -------------------------------------------------------------------------------
+
+    async def _see_it_through(self) -> None:
+        pause = _FIRST_PAUSE
+        while self._error is not None:
+            self._probed = asyncio.get_running_loop().create_future()
+            await self._watching(self._sleep(pause * uniform(0.5, 1)))  # noqa: S311 (no secret)
+            try:
+                await self._watching(self._probe())
+            except DedupError:
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            except Exception:
+                logger.exception("Looking whether Valkey answers failed; it is tried again.")
+                pause = _LONGEST_PAUSE
+            self._probed.set_result(None)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.wait([asyncio.ensure_future(self._hurry.wait())], timeout=seconds)
+        self._hurry.clear()
+
+    async def _watching(self, work: Awaitable[Any]) -> None:
+        """Awaits it, and looks now and then whether a pause must end."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=_LOOK)
+                self._look()
+            task.result()
+        finally:
+            task.cancel()
+
+    def _look(self) -> None:
+        if not self.holds:
+            return
+        limit = self._pause_limit
+        if self._is_closing():
+            self._end_pause()
+        elif limit is not None and monotonic() - self._began >= limit:
+            logger.error(
+                "Valkey has not answered for %.0f seconds (VALKEY_DEDUP_PAUSE_LIMIT): the spider "
+                "is closed.",
+                limit,
+            )
+            self._close_spider(CLOSED)
+            self._end_pause()
+
+    def _end_pause(self) -> None:
+        """What waits passes unchecked: a second copy can be mended, a missing post cannot."""
+        self._let_go = True
+        self._changed.set()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def last_chance(self, patience: float) -> None:
+        """Probes once more, for ``patience`` seconds at most, if there is an outage."""
+        if self._error is not None and self._probed is not None:
+            self._hurry.set()
+            await asyncio.wait([self._probed], timeout=patience)
+
+    async def close(self) -> None:
+        """Nobody asks any more; an outage that lasts is accounted for."""
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.wait([self._prober])
         if self._error is not None:
             self._error = None
-            seconds = monotonic() - self._began
-            self._stats.count(Stats.OUTAGE_SECONDS, round(seconds))
-            logger.info("Valkey answers again, after %.0f seconds.", seconds)
+            self._changed.set()
+            logger.error("Valkey has not answered any more, for %s.", self._account())
+
+    def _account(self) -> str:
+        seconds = monotonic() - self._began
+        self._stats.count(Stats.OUTAGE_SECONDS, round(seconds))
+        posts, pages = (
+            now - before
+            for now, before in zip(self._count_unchecked(), self._unchecked, strict=True)
+        )
+        pages_too = f", and {pages} pages" if pages else ""
+        return f"{seconds:.0f} seconds; {posts} posts passed unchecked meanwhile{pages_too}"
+
+    def _count_unchecked(self) -> tuple[int, int]:
+        return self._stats.number(ITEMS.unchecked), self._stats.number(REQUESTS.unchecked)

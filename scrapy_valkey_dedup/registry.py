@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from weakref import WeakKeyDictionary, ref
 
 from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
 from scrapy.utils.asyncio import is_asyncio_available
+from scrapy.utils.defer import deferred_from_coro
+from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 
+_closing: set[Deferred[None]] = set()
 _sessions: WeakKeyDictionary[Crawler, ref[Session]] = WeakKeyDictionary()
 
 
@@ -21,6 +25,21 @@ def spider_name(crawler: Crawler) -> str:
     """The spider's name, also while Scrapy has only its class."""
     spider = crawler.spider or crawler.spidercls
     return getattr(spider, "name", None) or crawler.spidercls.__name__
+
+
+def _close_spider(crawler: Crawler, reason: str) -> None:
+    engine = crawler.engine
+    if engine is None or engine.spider is None or _is_closing(crawler):
+        return
+    closing = deferred_from_coro(engine.close_spider_async(reason=reason))
+    _closing.add(closing)  # nobody else holds it
+    closing.addBoth(lambda _: _closing.discard(closing))
+
+
+def _is_closing(crawler: Crawler) -> bool:
+    """Whether the spider is on its way to its end: Scrapy tells its extensions only when it is."""
+    slot = getattr(crawler.engine, "_slot", None)
+    return slot is not None and slot.closing is not None
 
 
 def session_of(crawler: Crawler) -> Session:
@@ -41,7 +60,12 @@ def session_of(crawler: Crawler) -> Session:
             cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
             raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
         settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
-        session = Session(settings, Stats(crawler.stats))
+        session = Session(
+            settings,
+            Stats(crawler.stats),
+            close_spider=partial(_close_spider, crawler),
+            is_closing=partial(_is_closing, crawler),
+        )
         _sessions[crawler] = ref(session)  # the session leads to the crawler: it must not hold it
         crawler.signals.connect(session.engine_started, signals.engine_started)
         crawler.signals.connect(session.spider_closed, signals.spider_closed)

@@ -184,6 +184,7 @@ class RequestDedupMiddleware:
 
     async def process_request(self, request: Request) -> Request | None:
         """Lets a request go on, or gives it back to the scheduler, where it is dropped."""
+        await self._session.resumed()
         task = asyncio.current_task()
         if self._aside is None or task is None:
             return None

@@ -20,12 +20,14 @@ from scrapy_valkey_dedup.model import (
     DedupError,
     EmbeddedServerError,
     Key,
+    LedgerRefusedError,
     LedgerUnavailableError,
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.pages import Visits
 from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats
 from scrapy_valkey_dedup.timelines import Timelines
 from scrapy_valkey_dedup.urls import redacted
@@ -35,11 +37,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REFUSED = "valkey_refused"
+"""The reason with which a spider is closed that Valkey refuses when it is first reached."""
+
 
 class Session:
     """What one run and the ledger have to say to each other."""
 
-    def __init__(self, settings: DedupSettings, stats: Stats) -> None:
+    def __init__(
+        self,
+        settings: DedupSettings,
+        stats: Stats,
+        *,
+        close_spider: Callable[[str], None],
+        is_closing: Callable[[], bool],
+    ) -> None:
+        """``close_spider`` gets a reason; ``is_closing``: whether the spider is about to end."""
         self.settings = settings
         self.run = urlsafe_b64encode(token_bytes(9)).decode()
         self.visits = Visits()
@@ -53,7 +66,18 @@ class Session:
         self.before_scheduler_closes: list[Callable[[], None]] = []
         """What is to be done when the spider closes and the scheduler still takes requests."""
         self._stats = stats
-        self._outage = Outage(stats)
+        self._close_spider = close_spider
+        self._close_reason = ""
+        self._outage = Outage(
+            stats,
+            settings.on_outage,
+            pause_limit=settings.pause_limit,
+            probe=self._probe,
+            close_spider=self._close_as_soon_as_possible,
+            is_closing=is_closing,
+        )
+        self._welcome = False
+        """Valkey has taken this run for one that may use the ledger."""
         self._claims: list[Claims] = []
         self._beats = Batcher(self._ask_beats)
         self._embedded: EmbeddedServer | None = None
@@ -102,6 +126,7 @@ class Session:
     def _open_ledgers(self, server: Server) -> None:
         settings = self.settings
         at_once = settings.confirm == "claimed"
+        self._place = redacted(settings.url) if settings.url else str(settings.data_dir.resolve())
         self._ledger = Ledger(
             server,
             settings.namespace,
@@ -110,11 +135,11 @@ class Session:
             refresh=settings.refresh,
             record=at_once,
         )
-        self._posts = self._claims_in(self._ledger, ITEMS, remembers_at_once=at_once)
+        self._posts = self._claims_in(self._ledger, "", ITEMS, remembers_at_once=at_once)
         if settings.pages_are_shared:
             kept = settings.request_retention
             pages = self._shelf(server, "pages", retention=kept)
-            self.pages = self._claims_in(pages, REQUESTS)
+            self.pages = self._claims_in(pages, "pages", REQUESTS)
         timelines = self._shelf(server, "timelines", retention=settings.retention)
         self.timelines = Timelines(timelines, self._outage)
 
@@ -123,13 +148,18 @@ class Session:
         return Ledger(server, namespace, self.run, retention=retention, refresh=False, shelf=shelf)
 
     def _claims_in(
-        self, ledger: Ledger, names: Names, *, remembers_at_once: bool = False
+        self, ledger: Ledger, shelf: str, names: Names, *, remembers_at_once: bool = False
     ) -> Claims:
+        spool = Spool(
+            self.settings.data_dir / "spool",
+            f"{self._place}\n{self.settings.namespace}\n{shelf}",
+        )
         claims = Claims(
             ledger,
             self._stats,
             names,
             outage=self._outage,
+            spool=spool,
             beat_of=self.beat_of,
             wait=self.settings.wait,
             lease=self.settings.lease,
@@ -158,9 +188,47 @@ class Session:
     async def _greet(self) -> None:
         try:
             await self._ledger.open()
-            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
+            self._welcome = True
+            await self._beat()
+            for claims in self._claims:
+                await claims.deliver_spool()
         except LedgerUnavailableError as error:
             self._outage.failed(error)
+
+    # -- outages ---------------------------------------------------------------------------------
+
+    async def resumed(self) -> None:
+        """Returns when nothing has to wait for Valkey: see ``VALKEY_DEDUP_ON_OUTAGE``."""
+        if self._outage.holds:
+            await self._outage.over()
+
+    async def _probe(self) -> None:
+        """During an outage: ends it if Valkey takes everything again.
+
+        What was kept is delivered first: else Valkey would not know a post that this run has
+        stored meanwhile, and a twin of it would be stored, too.
+        """
+        try:
+            await self._ledger.probe()
+        except LedgerRefusedError as error:
+            if not self._welcome:
+                logger.error("%s. The spider is closed.", error)  # noqa: TRY400 (it says all)
+                self._welcome = True
+                self._close_as_soon_as_possible(REFUSED)
+            raise
+        self._welcome = True
+        await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
+        for claims in self._claims:
+            await claims.deliver_spool()
+        while keeping := [claims for claims in self._claims if claims.keeps]:
+            for claims in keeping:
+                await claims.deliver_kept()
+        self._outage.answered()
+
+    def _close_as_soon_as_possible(self, reason: str) -> None:
+        self._close_reason = reason
+        if self._engine_started:
+            self._close_spider(reason)
 
     # -- claims ----------------------------------------------------------------------------------
 
@@ -203,6 +271,8 @@ class Session:
     def engine_started(self) -> None:
         """All components have started: ``engine_stopped`` will come."""
         self._engine_started = True
+        if self._close_reason:
+            self._close_spider(self._close_reason)
 
     async def spider_closed(self) -> None:
         """Before Scrapy dumps its stats. Of an engine that never started no other end comes."""
@@ -215,12 +285,22 @@ class Session:
 
     async def flush(self) -> None:
         """Delivers what is settled so far; gives up when Valkey takes nothing any more."""
-        if self._heart is not None:
-            await self._beat()
-            patience = 2 * self.settings.timeout
+        if self._heart is None:
+            return
+        patience = 2 * self.settings.timeout
+        await asyncio.gather(*(claims.flush(patience) for claims in self._claims))
+        while self._outage:  # what could not be delivered is kept: the probe delivers it
+            before = self._delivered
+            await self._outage.last_chance(patience)
+            if self._outage and self._delivered == before:
+                break
             await asyncio.gather(*(claims.flush(patience) for claims in self._claims))
-            if self.timelines is not None:
-                await self.timelines.flush(patience)
+        if self.timelines is not None:
+            await self.timelines.flush(patience)
+
+    @property
+    def _delivered(self) -> int:
+        return sum(claims.delivered for claims in self._claims)
 
     # -- heartbeat -------------------------------------------------------------------------------
 
@@ -251,20 +331,16 @@ class Session:
                     await claims.renew()
 
     async def _beat(self) -> None:
-        """Tells the others that this run lives; during an outage this finds out when it ends."""
+        """Tells the others that this run lives; during an outage the probe does."""
+        if self._outage:
+            return
         self._beat_number += 1
         try:
-            if self._outage:
-                await self._ledger.open()
             await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
         except DedupError as error:
             self._outage.failed(error)
         except Exception:
             logger.exception("A heartbeat failed; the next is tried.")
-        else:
-            self._outage.answered()
-            for claims in self._claims:
-                claims.retry()
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -281,11 +357,12 @@ class Session:
         self._release_all()
         await self.flush()
         self._heart = None
-        for claims in self._claims:
-            await claims.close()
         with contextlib.suppress(DedupError):
             self._outage.check()
             await self._ledger.leave()
+        await self._outage.close()
+        for claims in self._claims:
+            await claims.close()
         try:
             await self._disconnect()
         except EmbeddedServerError as error:

@@ -22,6 +22,7 @@ from scrapy_valkey_dedup.values import (
     decoded,
     duration,
     flag,
+    limit,
     loaded,
     patterns,
     retention,
@@ -145,7 +146,8 @@ class DedupSettings:
     on_duplicate: str = _setting("drop", _plain(choice("drop", "mark")))
     mark_field: str = _setting("duplicate", _plain(text))
     on_unkeyed: str = _setting("pass", _plain(choice("pass", "drop", "error")))
-    on_outage: str = _setting("pass", _plain(choice("pass")))
+    on_outage: str = _setting("pass", _plain(choice("pass", "pause", "close")))
+    pause_limit: float | None = _setting("1h", _plain(limit))
     wait: float = _setting(5, _plain(duration(0)))
     timeout: float = _setting(5, _plain(duration(0.1)))
     lease: float = _setting(30, _plain(duration(1)))

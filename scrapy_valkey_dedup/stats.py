@@ -34,6 +34,10 @@ class Names:
         self.released = prefix + "released"
         self.unconfirmed = prefix + "unconfirmed"
         """Stored, but Valkey could not be told."""
+        self.spooled = prefix + "spooled"
+        """Of the unconfirmed: noted in a file, from which a later run confirms them."""
+        self.recovered = prefix + "recovered"
+        """Confirmed from such a file."""
         self.taken_over = prefix + "taken_over"
         """New: a dead run had claimed it."""
         self.not_new = prefix + "not_new"
@@ -63,6 +67,10 @@ class Stats:
         """Counts, unless there is nothing to count: a stat that is there says that it happened."""
         if number:
             self.count(name, number)
+
+    def number(self, name: str) -> int:
+        """What has been counted so far."""
+        return int(self._collector.get_value(name, 0))
 
     def set_some(self, name: str, number: int) -> None:
         """Sets a number that may still change; never makes a stat of nothing."""
@@ -104,7 +112,9 @@ _OF_POSTS = {
     "unchecked": "{} unchecked because Valkey could not be asked",
     "confirmed": "{} confirmed as stored",
     "released": "{} not stored and released",
-    "unconfirmed": "{} stored but not confirmed, a later run will store them again",
+    "unconfirmed": "{} stored but not confirmed",
+    "spooled": "{} of them noted for the next run, which confirms them",
+    "recovered": "{} of earlier runs confirmed",
 }
 _OF_PAGES = {
     "new": "{} new",
@@ -114,5 +124,7 @@ _OF_PAGES = {
     "confirmed": "{} done and confirmed",
     "released": "{} not done and released",
     "unconfirmed": "{} done but not confirmed",
+    "spooled": "{} of them noted for the next run",
+    "recovered": "{} of earlier runs confirmed",
     "not_new": "{} left out because nothing was new",
 }

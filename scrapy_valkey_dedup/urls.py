@@ -4,16 +4,69 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from scrapy_valkey_dedup.values import text
 
 NOT_SHOWN = "(not shown)"
 
-_SCHEMES = ("valkey", "valkeys", "redis", "rediss", "unix")
-_RESERVED_OPTIONS = {"decode_responses", "protocol", "connection_pool", "retry", "parser_class"}
+SERVER, CLUSTER, SENTINEL = "server", "cluster", "sentinel"
+
+_TLS = {"valkey": False, "valkeys": True, "redis": False, "rediss": True}
+_PORTS = {SERVER: 6379, CLUSTER: 6379, SENTINEL: 26379}
+_RESERVED_OPTIONS = {
+    "connection_class",
+    "connection_pool",
+    "decode_responses",
+    "parser_class",
+    "protocol",
+    "retry",
+    "valkey_connect_func",
+}
 _PERCENT_ENCODE = "percent-encode special characters in user, password and options"
+_HOST = r"\[[0-9A-Fa-f:.%]+\]|[^\[\]:,@/\s]+"
+
+
+@dataclass(frozen=True)
+class ServerURL:
+    """A URL that was understood: one server, a cluster, or Sentinels and the service they watch."""
+
+    text: str = field(repr=False)
+    kind: str
+    hosts: tuple[tuple[str, int], ...]
+    """Empty for a Unix socket."""
+    service: str = ""
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return _TLS.get(self._scheme, False)
+
+    @property
+    def has_password(self) -> bool:
+        """Whether it names a user or a password."""
+        parts = urlsplit(self.text)
+        return "@" in parts.netloc or "password" in parse_qs(parts.query, keep_blank_values=True)
+
+    def at(self, host: str, port: int) -> str:
+        """The URL, as valkey-py reads it, of one of the servers that it leads to."""
+        user, at, _ = urlsplit(self.text).netloc.rpartition("@")
+        return f"{self._scheme}://{user}{at}{self._behind_user(host, port)}"
+
+    def without_user(self, host: str, port: int) -> str:
+        """The URL of one of the servers, without user and password."""
+        return f"{self._scheme}://{self._behind_user(host, port)}"
+
+    def _behind_user(self, host: str, port: int) -> str:
+        query = urlsplit(self.text).query
+        shown = f"[{host}]" if ":" in host else host
+        return f"{shown}:{port}" + (f"?{query}" if query else "")
+
+    @property
+    def _scheme(self) -> str:
+        return urlsplit(self.text).scheme.partition("+")[0]
 
 
 def redacted(url: str) -> str:
@@ -26,14 +79,14 @@ def redacted(url: str) -> str:
     hidden = (scheme[0] if scheme else "") + NOT_SHOWN
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 (reading it checks it)
+        hosts = _hosts(parts, 0)
     except ValueError:
         return hidden
     if not scheme or _may_hold_password(parts):
         return hidden
     if parts.scheme == "unix":
         return f"unix://{parts.path}"
-    if not parts.hostname:
+    if not hosts:
         return hidden
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -43,8 +96,83 @@ def _may_hold_password(parts: SplitResult) -> bool:
     return bool(parts.netloc) and "@" in parts.path + parts.query + parts.fragment
 
 
+def _hosts(parts: SplitResult, default: int) -> tuple[tuple[str, int], ...]:
+    """The hosts and ports of a URL; their message may not be shown if they cannot be read."""
+    written = parts.netloc.rpartition("@")[2]
+    found = []
+    for place in written.split(",") if written else ():
+        match = re.fullmatch(rf"({_HOST})(?::(\d{{1,5}}))?", place, re.ASCII)
+        port = int(match[2]) if match and match[2] else default
+        if match is None or port > 65535:  # noqa: PLR2004 (the highest port)
+            raise ValueError("not a host and port")
+        found.append((match[1].strip("[]"), port))
+    return tuple(found)
+
+
+def parsed(url: str) -> ServerURL:
+    """Understands a URL.
+
+    Raises:
+        ValueError: it is none that this version can use; the message holds no secret.
+
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may hold the password
+        raise ValueError(f"it cannot be read as a URL; {_PERCENT_ENCODE}") from None
+    base, plus, way = parts.scheme.partition("+")
+    kind = way if plus else SERVER
+    if (base not in _TLS or kind not in _PORTS) and parts.scheme != "unix":
+        raise ValueError(
+            "this version speaks valkey://, valkeys:// (TLS), unix://, and valkey+cluster://, "
+            "valkeys+cluster://, valkey+sentinel://, valkeys+sentinel://, for example "
+            "valkey://localhost:6379"
+        )
+    try:
+        hosts = _hosts(parts, _PORTS[kind]) if parts.scheme != "unix" else ()
+    except ValueError:  # what stands there may be a password
+        raise ValueError(f"it cannot be read as a URL; {_PERCENT_ENCODE}") from None
+    if not (hosts or (parts.scheme == "unix" and parts.path)):
+        raise ValueError("it names no host (or, for unix://, no path of a socket)")
+    if _may_hold_password(parts):
+        raise ValueError(f"there is an @ after the host; {_PERCENT_ENCODE}")
+    _check_options(parts, kind)
+    return ServerURL(url, kind, hosts, _service(parts, kind, len(hosts)))
+
+
+def _service(parts: SplitResult, kind: str, hosts: int) -> str:
+    """The service that Sentinels watch; checks what stands behind the host."""
+    path = parts.path.removeprefix("/")
+    if kind == SENTINEL:
+        if not path or "/" in path:
+            raise ValueError(
+                "after the hosts of the Sentinels the name of the service must follow, as in "
+                "valkey+sentinel://one:26379,two:26379/posts"
+            )
+        return unquote(path)
+    if kind == CLUSTER and path not in ("", "0"):
+        raise ValueError("a cluster has no database but 0; leave it out")
+    if kind == SERVER and hosts > 1:
+        raise ValueError(
+            "it names several hosts; write valkey+cluster:// for a cluster, valkey+sentinel:// for "
+            "Sentinels"
+        )
+    if parts.scheme != "unix" and not re.fullmatch(r"\d*", path, re.ASCII):
+        raise ValueError(
+            "after the host only the number of a database may follow, as in valkey://localhost/0"
+        )
+    return ""
+
+
+def _check_options(parts: SplitResult, kind: str) -> None:
+    options = parse_qs(parts.query, keep_blank_values=True)
+    refuse_reserved(options)
+    if kind == CLUSTER and options.get("db", ["0"]) != ["0"]:
+        raise ValueError("a cluster has no database but 0; leave db out")
+
+
 def server_url(value: Any) -> str | None:
-    """The URL of a server, or None.
+    """The URL of a server, a cluster or Sentinels, or None.
 
     Raises:
         ValueError: it is none that this version can use; the message holds no secret.
@@ -52,25 +180,8 @@ def server_url(value: Any) -> str | None:
     if value is None or value == "":
         return None
     found = text(value)
-    try:
-        parts = urlsplit(found)
-        scheme, place = parts.scheme, parts.path if parts.scheme == "unix" else parts.hostname
-        parts.port  # noqa: B018 (reading it checks it)
-    except ValueError:  # its message may hold the password
-        raise ValueError(f"it cannot be read as a URL; {_PERCENT_ENCODE}") from None
-    if scheme not in _SCHEMES:
-        known = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise ValueError(f"this version speaks {known}, for example valkey://localhost:6379")
-    if not place:
-        raise ValueError("it names no host (or, for unix://, no path of a socket)")
-    if _may_hold_password(parts):
-        raise ValueError(f"there is an @ after the host; {_PERCENT_ENCODE}")
-    if scheme != "unix" and not re.fullmatch(r"(/\d*)?", parts.path, re.ASCII):
-        raise ValueError(
-            "after the host only the number of a database may follow, as in valkey://localhost/0"
-        )
-    refuse_reserved(parse_qs(parts.query, keep_blank_values=True))
-    return scheme + found[len(scheme) :]
+    scheme, colon, rest = found.partition(":")
+    return parsed(scheme.lower() + colon + rest).text
 
 
 def refuse_reserved(names: Iterable[str]) -> None:

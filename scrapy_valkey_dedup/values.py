@@ -78,6 +78,10 @@ def retention(value: Any) -> float | None:
     return duration(1)(value)
 
 
+limit = retention
+"""A duration in seconds, or None: no limit."""
+
+
 def decoded(value: Any) -> Any:
     """Settings from the command line are texts: JSON, where it looks like it."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 
 import valkey
 
-from scrapy_valkey_dedup.client import Script
 from scrapy_valkey_dedup.ledger import Ledger, tag
+from scrapy_valkey_dedup.resp import Script
 
 START = 4_102_444_800_000  # ms
 

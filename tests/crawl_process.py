@@ -384,18 +384,18 @@ def settings_of(job: Job) -> Settings:
 
 
 def break_the_client() -> None:
-    """From the third exchange on valkey-py fails as it does in a cluster in trouble."""
-    from scrapy_valkey_dedup.client import Server
+    """From the sixth exchange on valkey-py fails as it does in a cluster in trouble."""
+    from scrapy_valkey_dedup.connections import Connections
 
-    exchange, exchanges = Server._exchange, []
+    exchange, exchanges = Connections._send_and_read, []
 
-    async def broken(self, commands):
-        exchanges.append(commands)
-        if len(exchanges) > 2:
+    async def broken(self, packed, count):
+        exchanges.append(packed)
+        if len(exchanges) > 5:
             raise AttributeError("a bare one")
-        return await exchange(self, commands)
+        return await exchange(self, packed, count)
 
-    Server._exchange = broken
+    Connections._send_and_read = broken
 
 
 def crawl(job: Job) -> None:

@@ -17,9 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from scrapy_valkey_dedup.client import Server, command
+from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.encoding import digest
 from scrapy_valkey_dedup.ledger import Ledger, tag
+from scrapy_valkey_dedup.resp import command
 from tests import crawl_process
 from tests.crawl_process import Job
 

@@ -79,6 +79,11 @@ class SignedOut(ElastiCacheIAM):
         super().__init__(**options)
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who has lost patience leaves a broken connection, which is no news here."""
+
+
 class Service:
     """An HTTP service of AWS on loopback; ``answer`` returns status and body of the next reply."""
 
@@ -99,7 +104,7 @@ class Service:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property

@@ -22,14 +22,17 @@ import pytest
 import time_machine
 from scrapy.settings import Settings
 
+from bench.cluster import ValkeyCluster
+from bench.sentinel import SentinelSet
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.aws import ElastiCacheIAM
-from scrapy_valkey_dedup.client import Server, command
+from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerUnavailableError,
     SettingsError,
 )
+from scrapy_valkey_dedup.resp import command
 from scrapy_valkey_dedup.settings import DedupSettings
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
@@ -149,6 +152,12 @@ class Stub:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def without_user(url: str) -> str:
+    """The URL, without user and password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 ADMITTED = ("default", ADMIN)
@@ -588,6 +597,33 @@ async def test_a_password_alone_is_the_default_users(guarded: ValkeyServer) -> N
 
 
 @in_loop
+async def test_every_node_of_a_cluster_is_given_them() -> None:
+    """Whichever node a connection leads to; those that are made at once share an answer."""
+    with ValkeyCluster(replicas=0, password=ADMIN) as cluster:
+        url = without_user(cluster.url)
+        async with connected(url, given := Stub((ADMIN,))) as server:
+            for key in map(str, range(20)):
+                assert await server.ask(command("SET", key, 1), key=key) == [b"OK"]
+        assert given.calls < 20
+
+
+@in_loop
+async def test_sentinels_are_not_given_those_of_the_service() -> None:
+    """They have a provider of their own, or none; that is asked in a thread as well."""
+    with SentinelSet(0, password=ADMIN, sentinel_password="watch") as sentinels:
+        url = without_user(sentinels.url)
+        theirs = Stub(("watch",))
+        options = {"sentinel_kwargs": {"credential_provider": theirs}}
+        async with connected(url, Stub((ADMIN,)), **options) as server:
+            assert await who(server) == "default"
+        assert threading.main_thread() not in theirs.threads
+        async with connected(url, given := Stub((ADMIN,)), timeout=0.5) as server:
+            with pytest.raises(LedgerRefusedError):
+                await who(server)
+        assert not given.calls
+
+
+@in_loop
 async def test_a_connection_that_failed_is_not_taken_for_one_that_is_open(
     guarded: ValkeyServer,
 ) -> None:
@@ -605,7 +641,7 @@ async def test_a_connection_that_failed_is_not_taken_for_one_that_is_open(
             question.cancel()
             await asyncio.wait([question])
             assert await who(server) == "default"
-            await server._pool.disconnect()
+            await server.close()
 
 
 # -- secrets ---------------------------------------------------------------------------------------

@@ -18,12 +18,13 @@ import pytest
 import valkey as valkey_py
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.client import Script, ScriptCall, Server, command
+from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.model import (
     EmbeddedServerError,
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from scrapy_valkey_dedup.resp import Script, ScriptCall, command
 from tests.conftest import in_loop
 from tests.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
 
@@ -345,9 +346,9 @@ async def test_a_refusal_names_the_cure_and_no_password(user: str, place: str) -
 @pytest.mark.parametrize(
     ("url", "options", "hint"),
     [
-        ("valkey://:hunter2/x@h:6379", {}, "percent-encoded"),
-        ("valkey://:hunter2@h:hunter2", {}, "percent-encoded"),
-        ("http://:hunter2@h", {}, "percent-encoded"),
+        ("valkey://:hunter2/x@h:6379", {}, "percent-encode"),
+        ("valkey://:hunter2@h:hunter2", {}, "percent-encode"),
+        ("http://:hunter2@h", {}, "valkey://localhost"),
         ("valkey://:hunter2@h", {"sockettimeout": 1}, "sockettimeout"),
         ("valkey://:hunter2@h?nonsense=1", {}, "nonsense"),
         ("valkeys://:hunter2@h", {"ssl_ca_certs": "/no/such/file"}, "No such file"),
@@ -367,7 +368,7 @@ def test_what_cannot_work_is_refused_at_the_start(
 @in_loop
 async def test_replies_are_bytes_whatever_the_options(own: ValkeyServer) -> None:
     """Options in the URL that change replies do not confuse the ledger."""
-    async with connected(f"{own.url}?decode_responses=True") as server:
+    async with connected(own.url, decode_responses=True) as server:
         assert await server.ask(command("ECHO", "a")) == [b"a"]
 
 

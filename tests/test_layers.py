@@ -1,4 +1,4 @@
-"""The layers: a module imports only from rows above its own, and only one speaks to Valkey."""
+"""The layers: a module imports only from rows above its own, and only two know valkey-py."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats", "values"},
-    {"rules", "urls", "encoding"},
+    {"normalise", "stats", "values", "resp", "keyset", "spool"},
+    {"rules", "urls", "encoding", "faults"},
     {"credentials"},
-    {"settings"},
-    {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks"},
+    {"settings", "connections"},
+    {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology"},
     {"client"},
     {"ledger"},
     {"batching"},
@@ -28,6 +28,7 @@ ROWS = [
     {"dupefilter"},
     {"addon"},
 ]
+SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -60,7 +61,7 @@ def test_imports_point_down(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_one_module_speaks_to_valkey(module: str) -> None:
-    """Only ``client`` imports valkey-py."""
+def test_two_modules_know_valkey_py(module: str) -> None:
+    """Only ``connections`` uses valkey-py, and only ``faults`` knows its errors besides."""
     speaks = any(name.partition(".")[0] == "valkey" for name in imports_of(module))
-    assert speaks == (module == "client")
+    assert speaks == (module in SPEAK_TO_VALKEY)

@@ -23,6 +23,7 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import CALL_LIMIT, IDLE, PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Answer, Key, LedgerRefusedError, Verdict
+from scrapy_valkey_dedup.resp import Question
 from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
 
@@ -111,12 +112,12 @@ class LosesReplies(Server):
 
     lost = 0
 
-    async def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
-        replies = await super()._exchange(commands)
+    async def _exchange(self, questions: Sequence[Question]) -> Sequence[Any]:
+        outcomes = await super()._exchange(questions)
         self.lost += 1
         if self.lost % 2:
-            raise exceptions.ConnectionError("lost")
-        return replies
+            return [exceptions.ConnectionError("lost")] * len(questions)
+        return outcomes
 
 
 # -- claim, confirm, release ---------------------------------------------------------------------

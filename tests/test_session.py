@@ -16,6 +16,7 @@ from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup import DedupPipeline
+from scrapy_valkey_dedup.encoding import digest
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import Claim, Verdict
 from scrapy_valkey_dedup.session import Session
@@ -41,7 +42,12 @@ def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
             **{f"VALKEY_DEDUP_{name.upper()}": value for name, value in changes.items()},
         }
         stats = Stats(MemoryStatsCollector(get_crawler()))
-        session = Session(DedupSettings.parse(Settings(settings), "spider"), stats)
+        session = Session(
+            DedupSettings.parse(Settings(settings), "spider"),
+            stats,
+            close_spider=print,
+            is_closing=lambda: False,
+        )
         await session.open()
         try:
             yield session
@@ -173,15 +179,15 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
     open_session: OpenSession, valkey: ValkeyServer, namespace: str
 ) -> None:
     """What takes longer than the deadline of one question is delivered all the same."""
-    keys = [number.to_bytes(16, "big") for number in range(20_000)]
+    keys = [digest("Post", [number]) for number in range(20_000)]
 
     async def check() -> None:
-        async with open_session(timeout=0.1) as session:
+        async with open_session(timeout=0.2) as session:
             settling = session._posts._settling
             deliver = settling._ledger.settle_many
 
             async def slowly(*news: Any) -> None:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
                 await deliver(*news)
 
             settling._ledger.settle_many = slowly

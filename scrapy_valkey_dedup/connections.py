@@ -1,0 +1,96 @@
+"""Connections to one Valkey server, by valkey-py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from valkey import exceptions
+from valkey.asyncio import ConnectionPool, SSLConnection
+
+from scrapy_valkey_dedup.faults import leads_elsewhere
+from scrapy_valkey_dedup.model import LedgerRefusedError
+from scrapy_valkey_dedup.resp import Question
+
+Outcome = list[Any] | Exception
+"""The replies to a question, error replies among them; or why it has none."""
+
+_WRITE_IT = "write valkey://user:password@host:6379/0, special characters percent-encoded"
+
+
+class Connections:
+    """A pool of connections to one server, each of which carries one exchange at a time."""
+
+    def __init__(self, url: str, place: str, options: Mapping[str, Any]) -> None:
+        """Connects to nothing, but finds unknown options and unreadable certificates.
+
+        ``url`` is one that valkey-py reads, ``place`` the URL as messages may show it.
+
+        Raises:
+            LedgerRefusedError: URL or options cannot be used.
+
+        """
+        # Who we are (CLIENT SETINFO) would be two commands more that a user must be allowed.
+        defaults: dict[str, Any] = {"lib_name": None, "lib_version": None}
+        if url.startswith(("valkeys:", "rediss:")):
+            defaults["ssl_check_hostname"] = True
+        try:
+            self._pool = ConnectionPool.from_url(url, **defaults | dict(options))
+        except (TypeError, ValueError):  # its text may quote a part of the password
+            raise LedgerRefusedError(
+                f"VALKEY_DEDUP_URL {place} cannot be used: {_WRITE_IT}"
+            ) from None
+        self._pool.connection_kwargs["decode_responses"] = False
+        try:
+            connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+            if isinstance(connection, SSLConnection):
+                connection.ssl_context.get()
+        except Exception as error:  # noqa: BLE001 (each option has errors of its own)
+            raise LedgerRefusedError(
+                f"VALKEY_DEDUP_CLIENT_OPTIONS, or the options in VALKEY_DEDUP_URL {place}, "
+                f"cannot be used: {error}"
+            ) from None
+
+    async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
+        """Sends all commands in one round trip."""
+        packed = b"".join([part for question in questions for part in question.commands])
+        count = sum([len(question.commands) for question in questions])
+        try:
+            replies = await self._send_and_read(packed, count)
+        except Exception as error:  # noqa: BLE001 (it is known in faults.py what it means)
+            return [error] * len(questions)
+        if count == len(questions):
+            return [[reply] for reply in replies]
+        each = iter(replies)
+        return [[next(each) for _ in question.commands] for question in questions]
+
+    async def _send_and_read(self, packed: bytes, count: int) -> list[Any]:
+        connection = await self._pool.get_connection("")  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command([packed])
+            replies: list[Any] = []
+            for _ in range(count):
+                try:
+                    replies.append(await connection.read_response())
+                except exceptions.ResponseError as error:
+                    replies.append(error)
+            if any(map(leads_elsewhere, replies)):
+                # The address may lead to another server by now, as after a failover.
+                await connection.disconnect(nowait=True)
+        except BaseException:
+            # Replies may be under way that nobody will read.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await self._pool.release(connection)
+        return replies
+
+    def place_of(self, _: str) -> str:
+        """All keys are in one place."""
+        return ""
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        with suppress(exceptions.ValkeyError, OSError):  # a peer that does not take its leave
+            await self._pool.disconnect()

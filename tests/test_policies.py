@@ -1,0 +1,176 @@
+"""The outage policies: what becomes of posts, requests and the spider while Valkey is away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.servers import ValkeyServer, free_port
+from tests.conftest import World
+from tests.crawls import Crawl, pages_of, wait_until
+
+POSTS = range(1000)
+EVERY_POST = {str(post): 1 for post in POSTS}
+SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
+QUICK = {"VALKEY_DEDUP_TIMEOUT": 0.5, **SLOW}
+AWAY, BACK, GONE = "gave no answer", "Valkey answers again, after", "has not answered any more"
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[World]:
+    """Crawls with a server that the test may hurt, and a data directory of the test's."""
+    with ValkeyServer(port=free_port(), persistent=True) as server:
+        made = World(server.url, "fragile", tmp_path)
+        made.server = server
+        yield made
+        made.close()
+
+
+def begin(world: World, policy: str, **changes: object) -> Crawl:
+    """Starts a crawl, and returns when it has stored some posts."""
+    crawl = world.start(
+        world.sites[0] if world.sites else world.site(pages_of(POSTS)),
+        **{
+            **QUICK,
+            "VALKEY_DEDUP_ON_OUTAGE": policy,
+            "VALKEY_DEDUP_DATA_DIR": str(world.directory / "data"),
+            **changes,
+        },
+    )
+    known = sum(world.stored.values())
+    wait_until(lambda: sum(world.stored.values()) > known + 100)
+    return crawl
+
+
+def is_quiet(world: World, crawl: Crawl) -> bool:
+    """Whether nothing was stored and nothing downloaded for a moment; ends with the wait."""
+    before = sum(world.stored.values()), world.sites[0].served.total()
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < 0.5:
+        now = sum(world.stored.values()), world.sites[0].served.total()
+        if now != before:
+            before, quiet_since = now, time.monotonic()
+        time.sleep(0.01)
+        assert crawl.process.is_alive()
+    return True
+
+
+def test_pause_stores_nothing_unchecked(fragile: World) -> None:
+    """Posts and downloads wait until Valkey is back; then each post is stored once, checked."""
+    crawl = begin(fragile, "pause")
+    os.kill(fragile.server.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: AWAY in crawl.log)
+        assert is_quiet(fragile, crawl)
+        assert len(fragile.stored) < len(POSTS)
+        assert fragile.sites[0].served.total() < len(fragile.sites[0].pages)
+    finally:
+        os.kill(fragile.server.pid, signal.SIGCONT)
+    stats = crawl.wait()
+    assert fragile.stored == EVERY_POST
+    assert "dedup/items/unchecked" not in stats
+    assert stats["dedup/items/confirmed"] == len(POSTS)
+    assert stats["finish_reason"] == "finished"
+    assert crawl.log.count("posts and requests wait") == crawl.log.count(BACK) == 1
+    fragile.assert_settled()
+
+
+def test_pause_has_a_limit(fragile: World) -> None:
+    """A pause that lasts too long closes the spider; what waited is stored unchecked."""
+    crawl = begin(fragile, "pause", VALKEY_DEDUP_PAUSE_LIMIT=1)
+    fragile.server.kill()
+    stats = crawl.wait(15)
+    assert stats["finish_reason"] == "valkey_unavailable"
+    assert "VALKEY_DEDUP_PAUSE_LIMIT" in crawl.log
+    assert stats["dedup/items/unchecked"] > 0
+    assert stats["item_scraped_count"] == len(fragile.stored) < len(POSTS)
+    again(fragile)
+
+
+def test_a_paused_crawl_can_be_stopped(fragile: World) -> None:
+    """SIGTERM ends a crawl that waits, in time, and what it had scraped is stored."""
+    crawl = begin(fragile, "pause")
+    fragile.server.kill()
+    wait_until(lambda: "posts and requests wait" in crawl.log)
+    crawl.signal(signal.SIGTERM)
+    stats = crawl.wait(15)
+    assert stats["finish_reason"] == "shutdown"
+    assert stats["item_scraped_count"] == len(fragile.stored)
+    again(fragile)
+
+
+def test_close_ends_the_spider(fragile: World) -> None:
+    """The spider is closed for the stated reason; what it had scraped is stored, none is lost."""
+    crawl = begin(fragile, "close")
+    fragile.server.kill()
+    stats = crawl.wait(15)
+    assert stats["finish_reason"] == "valkey_unavailable"
+    assert stats["item_scraped_count"] == len(fragile.stored) < len(POSTS)
+    assert crawl.log.count("The spider is closed (VALKEY_DEDUP_ON_OUTAGE = 'close')") == 1
+    again(fragile)
+
+
+@pytest.mark.parametrize("policy", ["pause", "close"])
+def test_a_server_that_is_away_at_the_start(fragile: World, policy: str) -> None:
+    """The policy holds from the first moment on."""
+    fragile.server.kill()
+    site = fragile.site(pages_of(POSTS))
+    settings = {"VALKEY_DEDUP_ON_OUTAGE": policy, "VALKEY_DEDUP_TIMEOUT": 0.3}
+    crawl = fragile.start(site, **settings)
+    wait_until(lambda: AWAY in crawl.log)
+    if policy == "pause":
+        wait_until(lambda: "Spider opened" in crawl.log)
+        assert is_quiet(fragile, crawl)
+        fragile.server.start()
+        assert crawl.wait()["finish_reason"] == "finished"
+        assert fragile.stored == EVERY_POST
+    else:
+        assert crawl.wait(15)["finish_reason"] == "valkey_unavailable"
+
+
+def test_an_outage_knows_the_runs_own_posts(fragile: World) -> None:
+    """During an outage the run tells its own duplicates, also of what it had confirmed before."""
+    twice = pages_of([*POSTS, *POSTS])
+    crawl = fragile.start(fragile.site(twice), **QUICK)
+    wait_until(lambda: len(fragile.stored) > 100)
+    fragile.server.kill()
+    stats = crawl.wait()
+    assert fragile.stored == EVERY_POST
+    assert stats["dedup/items/duplicate"] == len(POSTS)
+    assert GONE in crawl.log
+
+
+def again(world: World) -> None:
+    """A later run with a healthy server: the spool is delivered first, and nothing is missing."""
+    world.server.start()
+    before = world.stored
+    stats = world.crawl(
+        world.sites[0], VALKEY_DEDUP_DATA_DIR=str(world.directory / "data"), **SLOW
+    )
+    assert world.stored == EVERY_POST, "missing, or stored twice"
+    assert stats["dedup/items/confirmed"] == len(POSTS) - len(before)
+    assert not list((world.directory / "data" / "spool").glob("*.keys"))
+    assert world.remembered(POSTS) == EVERY_POST.keys()
+
+
+def test_what_cannot_be_confirmed_is_for_the_next_run(fragile: World) -> None:
+    """A run whose server is gone for good leaves its confirmations in a file, for the next one."""
+    crawl = begin(fragile, "pass")
+    fragile.server.kill()
+    stats = crawl.wait()
+    assert fragile.stored == EVERY_POST
+    left = len(POSTS) - stats["dedup/items/confirmed"]
+    assert stats["dedup/items/unconfirmed"] == stats["dedup/items/spooled"] == left > 0
+    assert f"{left} of them noted for the next run" in crawl.log.splitlines()[-1]
+    fragile.server.start()
+    other = fragile.crawl(
+        fragile.sites[0], VALKEY_DEDUP_DATA_DIR=str(fragile.directory / "data"), **SLOW
+    )
+    assert other["dedup/items/recovered"] == left
+    assert other["dedup/items/duplicate"] == len(POSTS)
+    assert fragile.stored == EVERY_POST
