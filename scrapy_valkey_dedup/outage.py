@@ -111,8 +111,8 @@ class Outage:
     # -- the probe -------------------------------------------------------------------------------
 
     async def _see_it_through(self) -> None:
-        pause = _FIRST_PAUSE
-        while self._error is not None:
+        outage, pause = self._error, _FIRST_PAUSE
+        while self._error is outage:  # not the next one, which has a prober of its own
             self._probed = asyncio.get_running_loop().create_future()
             await self._watching(self._sleep(pause * uniform(0.5, 1)))  # noqa: S311 (no secret)
             try:
@@ -125,7 +125,11 @@ class Outage:
             self._probed.set_result(None)
 
     async def _sleep(self, seconds: float) -> None:
-        await asyncio.wait([asyncio.ensure_future(self._hurry.wait())], timeout=seconds)
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait([hurry], timeout=seconds)
+        finally:
+            hurry.cancel()
         self._hurry.clear()
 
     async def _watching(self, work: Awaitable[Any]) -> None:

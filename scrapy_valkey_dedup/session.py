@@ -76,6 +76,8 @@ class Session:
             close_spider=self._close_as_soon_as_possible,
             is_closing=is_closing,
         )
+        self._catching_up = False
+        """The outage is about to end: what was kept is being delivered."""
         self._welcome = False
         """Valkey has taken this run for one that may use the ledger."""
         self._claims: list[Claims] = []
@@ -216,13 +218,16 @@ class Session:
                 self._welcome = True
                 self._close_as_soon_as_possible(REFUSED)
             raise
-        self._welcome = True
-        await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
-        for claims in self._claims:
-            await claims.deliver_spool()
-        while keeping := [claims for claims in self._claims if claims.keeps]:
-            for claims in keeping:
-                await claims.deliver_kept()
+        self._welcome = self._catching_up = True
+        try:
+            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
+            for claims in self._claims:
+                await claims.deliver_spool()
+            while keeping := [claims for claims in self._claims if claims.keeps]:
+                for claims in keeping:
+                    await claims.deliver_kept()
+        finally:
+            self._catching_up = False
         self._outage.answered()
 
     def _close_as_soon_as_possible(self, reason: str) -> None:
@@ -331,8 +336,8 @@ class Session:
                     await claims.renew()
 
     async def _beat(self) -> None:
-        """Tells the others that this run lives; during an outage the probe does."""
-        if self._outage:
+        """Tells the others that this run lives; during an outage the probe asks first."""
+        if self._outage and not self._catching_up:
             return
         self._beat_number += 1
         try:
