@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from scrapy_valkey_dedup.connections import Outcome
+from scrapy_valkey_dedup.credentials import Provider, with_provider
 from scrapy_valkey_dedup.faults import (
     Cure,
     error_in,
@@ -35,15 +36,19 @@ class Server:
     :class:`LedgerRefusedError`; never an exception of valkey-py.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all that a connection depends on)
         self,
         url: str,
         place: str,
         options: Mapping[str, Any],
         timeout: float,
         revive: Callable[[], object] | None = None,
+        *,
+        credentials: Provider | None = None,
     ) -> None:
         """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
+
+        ``credentials``, if there are any, are asked for by each connection that is made.
 
         ``revive`` is called in a thread when a connection fails, before the next attempt: it may
         block, and start a server that has died.
@@ -59,7 +64,8 @@ class Server:
             understood = parsed(url)
         except ValueError as error:
             raise LedgerRefusedError(f"VALKEY_DEDUP_URL {place}: {error}") from None
-        self._route = route_to(understood, options, timeout / 2)
+        attempt = timeout / 2
+        self._route = route_to(understood, with_provider(options, credentials, attempt), attempt)
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
         """Returns the replies to commands, sent in one round trip.

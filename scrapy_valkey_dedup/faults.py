@@ -10,6 +10,7 @@ from typing import NamedTuple
 from valkey import exceptions
 
 from scrapy_valkey_dedup.model import (
+    CredentialsUnavailableError,
     DedupError,
     LedgerRefusedError,
     LedgerReplyError,
@@ -62,6 +63,7 @@ _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
         ),
     ),
     (NotHereError, Fault(Cure.RETRY)),
+    (CredentialsUnavailableError, Fault(Cure.RETRY)),
     (
         exceptions.OutOfMemoryError,
         Fault(

@@ -42,6 +42,7 @@ average, and make a lookup visit five generations in place of three (15 us in pl
 
 IDLE = "idle"
 _CLAIM_LIFETIME = 86400.0
+_MOMENT = 1000  # ms: as long as what is written on trial may stay
 _REPLY_LIFETIME = 60.0  # as long as a question whose reply was lost may be put again
 _ANSWERS = {
     0: Answer(Verdict.NEW),
@@ -154,21 +155,22 @@ class Ledger:
 
     async def _rehearse(self) -> None:
         """Does with a post that nobody has all that is ever done: what is forbidden shows now."""
-        place = self._rehearsal
-        for_a_moment, for_ever = (self._run, 1000, 500), (self._run, 0, 0)
-        deeds = (
-            ("claim", (*for_a_moment, 1000, "refresh", "", "")),
+        place, kept = self._rehearsal, self._remember[1]
+        remember = (self._run, _MOMENT, _MOMENT // STEPS_IN_RETENTION) if kept else self._remember
+        claim = (*remember, _MOMENT, "refresh", "", "")
+        deeds: tuple[tuple[str, tuple[Argument, ...]], ...] = (
+            ("claim", claim),
             ("release", (self._run,)),
-            ("confirm", for_a_moment),
-            ("confirm", for_ever),
+            ("confirm", remember),
             ("look", ()),
-            ("claim", (*for_a_moment, 1000, "refresh", "", "")),
+            ("claim", claim),
             ("forget", ()),
         )
         await self._server.run(
             [ScriptCall(self._scripts[name], place, head, [_NOBODYS]) for name, head in deeds]
         )
-        await self._server.ask(command("DEL", place), key=place)
+        if not kept:  # else it goes by itself
+            await self._server.ask(command("DEL", place), key=place)
 
     async def probe(self) -> None:
         """As :meth:`open`, and sees that every partition takes writes, on all nodes of a cluster.
@@ -178,8 +180,8 @@ class Ledger:
 
         """
         await self.open()
-        claiming = (*self._acquire, "", "")
-        deeds = (("claim", claiming), ("release", (self._run,)))
+        claim = (*self._remember, _MOMENT, "keep", "", "")
+        deeds = (("claim", claim), ("release", (self._run,)))
         await self._server.run(
             [
                 ScriptCall(self._scripts[name], partition, head, [_NOBODYS])

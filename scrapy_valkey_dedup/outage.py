@@ -111,8 +111,8 @@ class Outage:
     # -- the probe -------------------------------------------------------------------------------
 
     async def _see_it_through(self) -> None:
-        pause = _FIRST_PAUSE
-        while self._error is not None:
+        outage, pause = self._error, _FIRST_PAUSE
+        while self._error is outage:  # not the next one, which has a prober of its own
             self._probed = asyncio.get_running_loop().create_future()
             await self._watching(self._sleep(pause * uniform(0.5, 1)))  # noqa: S311 (no secret)
             try:

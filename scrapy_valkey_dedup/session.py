@@ -76,6 +76,8 @@ class Session:
             close_spider=self._close_as_soon_as_possible,
             is_closing=is_closing,
         )
+        self._catching_up = False
+        """The outage is about to end: what was kept is being delivered."""
         self._welcome = False
         """Valkey has taken this run for one that may use the ledger."""
         self._claims: list[Claims] = []
@@ -107,7 +109,12 @@ class Session:
             url = self.settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None
             self._server = Server(
-                url, redacted(url), self.settings.client_options, self.settings.timeout, revive
+                url,
+                redacted(url),
+                self.settings.client_options,
+                self.settings.timeout,
+                revive,
+                credentials=self.settings.credentials,
             )
             self._open_ledgers(self._server)
             await self._greet()
@@ -212,16 +219,19 @@ class Session:
                 self._welcome = True
                 self._close_as_soon_as_possible(REFUSED)
             raise
-        self._welcome = True
-        await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
-        for claims in self._claims:
-            await claims.deliver_spool()
-        while True:
+        self._welcome = self._catching_up = True
+        try:
+            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
             for claims in self._claims:
-                await claims.deliver_kept()
-            if all(claims.can_tell_kept for claims in self._claims):
-                break
-        # No await from here on: the two belong together.
+                await claims.deliver_spool()
+            while True:
+                for claims in self._claims:
+                    await claims.deliver_kept()
+                if all(claims.can_tell_kept for claims in self._claims):
+                    break
+        finally:
+            self._catching_up = False
+        # No await since the last look at what is kept: the two belong together.
         self._outage.answered()
         for claims in self._claims:
             claims.tell_kept()
@@ -332,8 +342,8 @@ class Session:
                     await claims.renew()
 
     async def _beat(self) -> None:
-        """Tells the others that this run lives; during an outage the probe does."""
-        if self._outage:
+        """Tells the others that this run lives; during an outage the probe asks first."""
+        if self._outage and not self._catching_up:
             return
         self._beat_number += 1
         try:

@@ -62,7 +62,7 @@ class Spool:
                 if entry.name.startswith(self._prefix)
                 and entry.name.endswith(".keys")
                 and entry.is_file(follow_symlinks=False)
-                and entry.stat().st_uid == os.geteuid()
+                and _is_own(entry.stat())
             ]
         except OSError:
             return []
@@ -100,6 +100,10 @@ class Spool:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def _sum(content: bytes) -> bytes:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from scrapy_valkey_dedup.connections import Connections, Outcome
+from scrapy_valkey_dedup.credentials import with_provider
 from scrapy_valkey_dedup.faults import NotHereError, error_in, leads_elsewhere, redirection
 from scrapy_valkey_dedup.resp import Question, command
 from scrapy_valkey_dedup.urls import CLUSTER, SENTINEL, ServerURL, redacted
@@ -24,6 +25,7 @@ Address: TypeAlias = tuple[str, int]
 _Found = TypeVar("_Found")
 
 _SLOTS = 16384
+_OF_USERS = ("username", "password", "credential_provider", "valkey_connect_func")
 _OF_SENTINELS = "sentinel_kwargs"  # as valkey-py calls it
 
 
@@ -61,8 +63,12 @@ def route_to(url: ServerURL, options: Mapping[str, Any], attempt: float) -> Rout
     if url.kind == SENTINEL:
         connections(url.hosts[0])  # finds what is wrong with the options now
         # User and password are those of the service; its Sentinels have others, or none.
-        theirs = {**common, "username": None, "password": None, "db": 0, **of_sentinels}
-        theirs.pop("credential_provider", None)
+        theirs = {
+            **common,
+            **dict.fromkeys(_OF_USERS),
+            "db": 0,
+            **with_provider(of_sentinels, None, attempt),
+        }
         asked = [Connections(url.without_user(*host), place, theirs) for host in url.hosts]
         return Sentinels(url.service, asked, connections)
     return Connections(url.text, place, common)
