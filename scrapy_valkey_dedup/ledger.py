@@ -125,8 +125,9 @@ class Ledger:
         """
         await self._check_version()
         name = f"{self._root}:layout"
-        _, found = await self._server.ask(
-            command("SET", name, LAYOUT, "NX"), command("GET", name), key=name
+        # MGET, as heartbeats are read: whoever may not is told now.
+        _, (found,) = await self._server.ask(
+            command("SET", name, LAYOUT, "NX"), command("MGET", name), key=name
         )
         if found != LAYOUT.encode():
             raise LedgerRefusedError(
@@ -134,7 +135,7 @@ class Ledger:
                 f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
                 "or choose another VALKEY_DEDUP_NAMESPACE"
             )
-        await self._rehearse()
+        await self.rehearse()
 
     async def _check_version(self) -> None:
         """HELLO without arguments changes nothing and needs no permission."""
@@ -152,8 +153,13 @@ class Ledger:
                 "another"
             )
 
-    async def _rehearse(self) -> None:
-        """Does with a post that nobody has all that is ever done: what is forbidden shows now."""
+    async def rehearse(self) -> None:
+        """Does with a post that nobody has all that is ever done: what is forbidden shows now.
+
+        Raises:
+            LedgerRefusedError: a permission is missing.
+
+        """
         place = self._rehearsal
         for_a_moment, for_ever = (self._run, 1000, 500), (self._run, 0, 0)
         deeds = (
@@ -168,7 +174,10 @@ class Ledger:
         await self._server.run(
             [ScriptCall(self._scripts[name], place, head, [_NOBODYS]) for name, head in deeds]
         )
-        await self._server.ask(command("DEL", place), key=place)
+        # Loaded again, although it is there: else only a server that has lost its scripts would ask
+        # for this permission, in the middle of a crawl.
+        load = command("SCRIPT", "LOAD", self._scripts["look"].source)
+        await self._server.ask(load, command("DEL", place), key=place)
 
     async def probe(self) -> None:
         """As :meth:`open`, and sees that every partition takes writes, on all nodes of a cluster.
