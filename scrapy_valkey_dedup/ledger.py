@@ -145,6 +145,12 @@ class Ledger:
             return  # a proxy that does not know it: the rehearsal shows what the scripts can do
         facts = dict(zip(about[::2], about[1::2], strict=False))
         product, version = (facts.get(fact, b"").decode() for fact in (b"server", b"version"))
+        if facts.get(b"mode") == b"sentinel":
+            raise LedgerRefusedError(
+                "it is a Sentinel that VALKEY_DEDUP_URL names: write valkey+sentinel:// (with TLS "
+                "valkeys+sentinel://) and the name of the service, as in "
+                "valkey+sentinel://one:26379,two:26379/posts"
+            )
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
             raise LedgerRefusedError(

@@ -185,7 +185,8 @@ class Session:
 
     async def _greet(self) -> None:
         try:
-            await self._ledger.open()
+            # All partitions: a node of a cluster may be away, or be asked for what others serve.
+            await self._ledger.probe()
             await self._rehearse_shelves()
             self._welcome = True
             await self._beat()
