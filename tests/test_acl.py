@@ -99,7 +99,7 @@ def log_of(server: ValkeyServer) -> object:
 def test_the_line_is_one() -> None:
     """The first block of the page is a whole ACL command, that of all examples."""
     assert LINE[:5] == ["ACL", "SETUSER", "spider", "on", ">PASSWORD"]
-    assert RULES == ["~vd1:*", "-@all", *WORDS]
+    assert ["~vd1:*", "-@all", *WORDS] == RULES
     table = PAGE[PAGE.index("| words | needed for |") :].split("\n\n")[0].replace("\\", "")
     assert sorted(re.findall(r"`(\+[^`]+)`", table)) == sorted(WORDS)
 
@@ -188,9 +188,7 @@ def test_crawls_need_no_more(site: Readings, guarded: ValkeyServer, confirm: str
     settings = {"VALKEY_DEDUP_URL": url, "VALKEY_DEDUP_CONFIRM": confirm, "timelines": ["/named"]}
     posts = names("named", 200)
     site.show(timeline("named", posts))
-    pair = [
-        site.start(Timelines, "job", VALKEY_DEDUP_JOB="one-job", **settings) for _ in range(2)
-    ]
+    pair = [site.start(Timelines, "job", VALKEY_DEDUP_JOB="one-job", **settings) for _ in range(2)]
     for run in pair:
         run.wait()
     later = site.crawl(Timelines, "job", **settings)
@@ -302,7 +300,17 @@ async def test_an_acl_may_name_a_namespace(guarded: ValkeyServer, tmp_path: Path
     await session.open()
     await session.close()
     assert log_of(guarded) == []
-    strangers = ("post", "posts2", "posts-", "posts.x", "Posts", "p*", "posts:00", "posts+pages", "*")
+    strangers = (
+        "post",
+        "posts2",
+        "posts-",
+        "posts.x",
+        "Posts",
+        "p*",
+        "posts:00",
+        "posts+pages",
+        "*",
+    )
     for stranger in strangers:
         await refusal(url, stranger)
     for key in ("vd1:{posts2}:layout", "vd1:{posts2:00}", "vd1:{posts2+pages:00}", "vd2:{posts}"):
@@ -316,9 +324,7 @@ async def test_an_acl_may_name_a_namespace(guarded: ValkeyServer, tmp_path: Path
 
 @pytest.mark.parametrize("pattern", NAMESPACE_PATTERNS)
 @in_loop
-async def test_every_pattern_is_needed(
-    guarded: ValkeyServer, tmp_path: Path, pattern: str
-) -> None:
+async def test_every_pattern_is_needed(guarded: ValkeyServer, tmp_path: Path, pattern: str) -> None:
     """Without it a run is refused at its start."""
     rules = [rule for rule in [*NAMESPACE_PATTERNS, *RULES[1:]] if rule != pattern]
     session = session_at(user_of(guarded, rules), "posts", tmp_path)
