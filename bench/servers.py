@@ -181,9 +181,12 @@ class ValkeyServer:
         return {}
 
     def in_sync(self) -> bool:
-        """Whether it is a primary, or a replica whose link to its primary is up."""
+        """Whether it is a primary, or a replica whose link is up, and its file is as its memory."""
         info = self.info()
-        return info.get("role") == "master" or info.get("master_link_status") == "up"
+        # After a full synchronisation the old file counts until the new one is written.
+        writing = info.get("aof_rewrite_in_progress") or info.get("aof_rewrite_scheduled")
+        linked = info.get("role") == "master" or info.get("master_link_status") == "up"
+        return linked and not writing
 
     def kill(self) -> None:
         """Ends it with SIGKILL; its directory stays."""

@@ -67,7 +67,8 @@ def test_a_frozen_server_answers_when_it_is_thawed() -> None:
 def shared() -> Iterator[ValkeyCluster]:
     """A cluster for all tests; each leaves it in order."""
     # Replicas load what they receive at once: Valkey 9.1 else looks for it once a second.
-    with ValkeyCluster(options=("--repl-diskless-load", "swapdb")) as cluster:
+    options = ("--repl-diskless-load", "swapdb", "--appendfsync", "always")
+    with ValkeyCluster(options=options) as cluster:
         yield cluster
 
 
