@@ -211,8 +211,9 @@ class ValkeyCluster:
     def failover(self, replica: ClusterNode, how: str = "") -> None:
         """Makes a replica the primary, by default without losing a write.
 
-        ``how`` is "", FORCE (its primary is not asked) or TAKEOVER (nobody is). Takes six seconds
-        where the other primaries have just voted for another replica.
+        ``how`` is "", or FORCE: its primary is not asked. (TAKEOVER may choose an epoch that is
+        taken, and is then undone.) Takes six seconds where the other primaries have just voted for
+        another replica.
         """
         for _ in range(3):
             replica.ask("CLUSTER", "FAILOVER", *([how] if how else []))

@@ -225,6 +225,10 @@ class ValkeyServer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _answers(self) -> bool:
+        if self.password:  # NOAUTH would hide that it is still loading its data
+            with suppress(valkey.ValkeyError, OSError):
+                return bool(self.ask("PING"))
+            return False
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1)
             connection.connect(str(self.socket))
