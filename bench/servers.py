@@ -222,7 +222,12 @@ class ValkeyServer:
     def stop(self) -> None:
         """Ends it and removes its directory."""
         self.kill()
+        # A child that was writing a file outlives its server for a moment.
+        wait_for(self._is_removed, END_SECONDS, f"{self.directory} to be removed")
+
+    def _is_removed(self) -> bool:
         shutil.rmtree(self.directory, ignore_errors=True)
+        return not self.directory.exists()
 
     def _answers(self) -> bool:
         if self.password:  # NOAUTH would hide that it is still loading its data
