@@ -25,7 +25,7 @@ test: $(READY)
 
 # Scrapy 2.14, the other oldest dependencies, the oldest Python found, and Valkey 8.1.
 test-oldest: $(OLDEST_VENV)/.ready
-	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest
+	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest -m "not slow"
 	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 lint: $(READY)

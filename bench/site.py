@@ -17,6 +17,7 @@ import json
 import random
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 _TEXT = (
@@ -66,7 +67,7 @@ def linked_site(pages: int, posts: int, links: int, lists: int, listed: int) -> 
 class Site:
     """Answers requests, and counts them."""
 
-    def __init__(self, pages: dict[str, bytes], delay: float) -> None:
+    def __init__(self, pages: Mapping[str, bytes], delay: float) -> None:
         """``delay``: seconds before each answer."""
         self._pages = pages
         self._delay = delay
@@ -115,6 +116,15 @@ def counts(port: int) -> dict[str, int]:
     return found
 
 
+async def serve(site: Site, port: int) -> None:
+    """Says ``ready`` when it listens on loopback, and answers for ever."""
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Protocol(site), "127.0.0.1", port
+    )
+    print("ready", flush=True)
+    await server.serve_forever()
+
+
 async def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
@@ -130,12 +140,7 @@ async def _main() -> None:
         if given.lists
         else plain_site(given.pages, given.posts)
     )
-    site = Site(pages, given.delay / 1000)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Protocol(site), "127.0.0.1", given.port
-    )
-    print("ready", flush=True)
-    await server.serve_forever()
+    await serve(Site(pages, given.delay / 1000), given.port)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 
 from scrapy_valkey_dedup.model import NO_CLAIM, Claim, Key, Verdict
 
+_LOOK = 0.5  # seconds between two looks whether a pause has ended
+
 
 class Book:
     """Which posts this run has asked for, from the question until Valkey knows what became of them.
@@ -35,6 +37,10 @@ class Book:
         """The claim on a key that is not settled, or one that stands for none."""
         return self._open.get(key, NO_CLAIM)
 
+    def is_asked_for(self, key: Key) -> bool:
+        """Whether there is a claim on it that is not settled, or a question for one."""
+        return key in self._open
+
     def enter(self, claim: Claim) -> None:
         """The claim is being asked for."""
         self._open[claim.key] = claim
@@ -56,11 +62,11 @@ class Book:
         if stored:
             self._answer(key, Verdict.SEEN)
 
-    def tell_again(self, key: Key) -> bool:
-        """Enters a claim whose giving back is tried again; False if the post is asked for anew."""
+    def tell_again(self, key: Key, *, stored: bool) -> bool:
+        """Enters a settlement that is told again; False if the post is asked for anew."""
         if key in self:
             return False
-        self._told[key] = False
+        self._told[key] = stored
         return True
 
     def told_as_stored(self) -> list[Key]:
@@ -89,7 +95,7 @@ class Book:
             if not settled.done():
                 if not self._is_paused():
                     return Verdict.HELD
-                deadline = loop.time() + self._wait
+                deadline = loop.time() + max(self._wait, _LOOK)
                 continue
             if settled.result() is not Verdict.NEW:
                 return settled.result()

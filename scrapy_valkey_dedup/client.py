@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from time import time
 from typing import Any
 
 from scrapy_valkey_dedup.connections import Outcome
+from scrapy_valkey_dedup.credentials import Provider, with_provider
 from scrapy_valkey_dedup.faults import (
     Cure,
     error_in,
@@ -35,15 +37,19 @@ class Server:
     :class:`LedgerRefusedError`; never an exception of valkey-py.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all that a connection depends on)
         self,
         url: str,
         place: str,
         options: Mapping[str, Any],
         timeout: float,
         revive: Callable[[], object] | None = None,
+        *,
+        credentials: Provider | None = None,
     ) -> None:
         """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
+
+        ``credentials``, if there are any, are asked for by each connection that is made.
 
         ``revive`` is called in a thread when a connection fails, before the next attempt: it may
         block, and start a server that has died.
@@ -60,7 +66,8 @@ class Server:
             understood = parsed(url)
         except ValueError as error:
             raise LedgerRefusedError(f"VALKEY_DEDUP_URL {place}: {error}") from None
-        self._route = route_to(understood, options, timeout / 2)
+        attempt = timeout / 2
+        self._route = route_to(understood, with_provider(options, credentials, attempt), attempt)
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
         """Returns the replies to commands, sent in one round trip.
@@ -70,20 +77,26 @@ class Server:
         (replies,) = await self._within_deadline([Question(key, commands)])
         return replies
 
-    async def run(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """Returns a reply for each call, all in one round trip; loads scripts the server lacks."""
+    async def run(self, calls: Sequence[ScriptCall], within: float | None = None) -> list[Any]:
+        """Returns a reply for each call, all in one round trip; loads scripts the server lacks.
+
+        ``within``: seconds after the first attempt in which the calls mean the same if they are
+        made again; None: for ever.
+        """
         questions = [Question(call.key, (call.command(),), call.script) for call in calls]
-        return [replies[-1] for replies in await self._within_deadline(questions)]
+        return [replies[-1] for replies in await self._within_deadline(questions, within)]
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._route.close()
 
-    async def _within_deadline(self, questions: Sequence[Question]) -> list[list[Any]]:
+    async def _within_deadline(
+        self, questions: Sequence[Question], within: float | None = None
+    ) -> list[list[Any]]:
         # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
         # what it has cancelled has ended.
         self._trouble = None
-        asking = asyncio.ensure_future(self._until_answered(questions))
+        asking = asyncio.ensure_future(self._until_answered(questions, within))
         try:
             # In slices, each of which counts for what it should have taken: a pause of this process
             # (a pipeline that blocks the loop, a suspended machine) is no silence of Valkey's.
@@ -105,11 +118,13 @@ class Server:
             return ""
         return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
 
-    async def _until_answered(self, questions: Sequence[Question]) -> list[list[Any]]:
+    async def _until_answered(
+        self, questions: Sequence[Question], within: float | None
+    ) -> list[list[Any]]:
         """Puts those questions again that have no answer yet: of a cluster one part may be away."""
         answers: list[list[Any]] = [[] for _ in questions]
         left = dict(enumerate(questions))
-        pause = _FIRST_PAUSE
+        pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
         while left:
             waits = False
             loading: set[tuple[Hashable, str]] = set()
@@ -131,6 +146,11 @@ class Server:
                 await self._try_to_revive()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            if left and within is not None and not 0 <= time() - asked < within:
+                raise LedgerUnavailableError(
+                    f"Valkey at {self._place} gave no answer, and it is too late to ask again"
+                    f"{explained(self._trouble)}"
+                )
         return answers
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:

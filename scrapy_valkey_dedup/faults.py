@@ -10,6 +10,7 @@ from typing import NamedTuple
 from valkey import exceptions
 
 from scrapy_valkey_dedup.model import (
+    CredentialsUnavailableError,
     DedupError,
     LedgerRefusedError,
     LedgerReplyError,
@@ -62,6 +63,7 @@ _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
         ),
     ),
     (NotHereError, Fault(Cure.RETRY)),
+    (CredentialsUnavailableError, Fault(Cure.RETRY)),
     (
         exceptions.OutOfMemoryError,
         Fault(
@@ -130,6 +132,12 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
             Cure.RETRY,
             "it takes no writes while it has too few replicas (min-replicas-to-write)",
         ),
+    ),
+    (
+        # A connection that was reset a moment ago is written to: CPython's writelines, from 3.12
+        # on, looks at the transport's socket and not whether it has been lost.
+        ("'NoneType' object has no attribute '_add_writer'",),
+        Fault(Cure.RETRY),
     ),
     (("BUSY",), Fault(Cure.RETRY, "a script of somebody's has been running for too long there")),
     (

@@ -124,6 +124,10 @@ class LedgerReplyError(LedgerUnavailableError):
     """Valkey has answered, but with an error that asking again does not cure."""
 
 
+class CredentialsUnavailableError(LedgerUnavailableError):
+    """No credentials can be had at this moment. The next attempt may get them."""
+
+
 class OutageError(LedgerUnavailableError):
     """Valkey was not asked at all: there is an outage."""
 

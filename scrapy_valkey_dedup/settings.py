@@ -13,6 +13,7 @@ from typing import Any
 from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
 
+from scrapy_valkey_dedup.credentials import Provider, conflicts, provider
 from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.rules import ClassRule, class_rules
 from scrapy_valkey_dedup.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
@@ -30,7 +31,7 @@ from scrapy_valkey_dedup.values import (
 
 PREFIX = "VALKEY_DEDUP_"
 
-_NEAR = 0.65  # of difflib's 1 for the same name: "URI" is near "URL", "CREDENTIALS" near nothing
+_NEAR = 0.65  # of difflib's 1 for the same name: "URI" is near "URL", "PASSWORD" near nothing
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class DedupSettings:
     enabled: bool = _setting(True, _plain(flag))
     url: str | None = _setting(None, _plain(server_url), _shown_url)
     client_options: Mapping[str, Any] = _setting({}, _plain(_options), _not_shown)
+    credentials: Provider | None = _setting(None, _plain(provider), _not_shown)
     namespace: str = _setting("{bot}", _named)
     fields: Mapping[type | None, ClassRule] = _setting(
         None, _plain(class_rules)
@@ -192,6 +194,13 @@ class DedupSettings:
                 values[entry.name] = entry.metadata["parse"](value, context)
             except (TypeError, ValueError) as error:
                 faults.append(f"{name} = {entry.metadata['show'](value):.200}: {error}")
+        if {"url", "client_options", "credentials"} <= values.keys():
+            faults += [
+                f"{PREFIX}CREDENTIALS = {NOT_SHOWN}: {fault}"
+                for fault in conflicts(
+                    values["url"], values["client_options"], values["credentials"]
+                )
+            ]
         if faults:
             raise SettingsError(faults)
         return cls(**values)

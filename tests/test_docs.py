@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from contextlib import nullcontext
 from contextvars import copy_context
@@ -12,13 +13,16 @@ from typing import Any
 
 import pytest
 from scrapy.settings import Settings
+from scrapy.utils.misc import load_object
 
+from scrapy_valkey_dedup.aws import ElastiCacheIAM
 from scrapy_valkey_dedup.encoding import _DEPTH, _DIGITS, _SIZE
 from scrapy_valkey_dedup.identity import _WARNINGS, Identifier
 from scrapy_valkey_dedup.model import Claim
 from scrapy_valkey_dedup.normalise import NORMALISERS
 from scrapy_valkey_dedup.pipeline import _begin_passage
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
+from scrapy_valkey_dedup.urls import parsed
 from tests.item_forms import key
 
 ROOT = Path(__file__).parent.parent
@@ -119,12 +123,43 @@ def test_the_examples_of_settings() -> None:
     assert found.client_options == given["VALKEY_DEDUP_CLIENT_OPTIONS"]
 
 
+def example(word: str) -> dict[str, Any]:
+    """What the example on settings.md that has this word defines."""
+    (block,) = [block for block in code_blocks(SETTINGS) if word in block]
+    return run(block)
+
+
+def test_the_examples_of_credentials(tmp_path: Path) -> None:
+    """The credentials on settings.md are accepted as they stand, and the provider works."""
+    given = example("ElastiCacheIAM")
+    settings = {name: value for name, value in given.items() if name.startswith(PREFIX)}
+    found = DedupSettings.parse(Settings(settings), "spider").credentials
+    options = dict(settings["VALKEY_DEDUP_CREDENTIALS"])
+    assert repr(found) == repr(load_object(options.pop("provider"))(**options))
+
+    (tmp_path / "password").write_text("pass\n", "utf-8")
+    provider = example("FromVault")["FromVault"]
+    settings["VALKEY_DEDUP_CREDENTIALS"] = {"provider": provider, "path": tmp_path / "password"}
+    found = DedupSettings.parse(Settings(settings), "spider").credentials
+    assert found is not None
+    assert found.get_credentials() == ("spiders", "pass")
+
+
+def test_the_options_of_iam() -> None:
+    """The table has every option of ElastiCacheIAM, in its order, with its default."""
+    found = [(name.strip("`"), default.strip("`")) for name, default, _ in
+             rows_after(SETTINGS, "| option | default |")]  # fmt: skip
+    parameters = inspect.signature(ElastiCacheIAM).parameters.values()
+    shown = [(p.name, "" if p.default is p.empty else repr(p.default)) for p in parameters]
+    assert found == shown
+
+
 @pytest.mark.parametrize("works", [True, False])
 def test_the_storage_that_confirms(*, works: bool) -> None:
     """The storage on settings.md confirms each post that it stored, and releases each other."""
     settled: dict[bytes, bool] = {}
 
-    class Storage(run(code_blocks(SETTINGS)[1])["BatchStorage"]):  # type: ignore[misc]
+    class Storage(example("BatchStorage")["BatchStorage"]):  # type: ignore[misc]
         def insert(self, items: list[int]) -> None:
             if not works and len(items) < 100:
                 raise OSError
@@ -149,6 +184,26 @@ def test_the_reserved_options_are_named() -> None:
     for name in re.findall(r"`(\w+)`", sentence):
         with pytest.raises(ValueError, match=f"sets {name} itself"):
             DedupSettings.parse(Settings({"VALKEY_DEDUP_CLIENT_OPTIONS": {name: 1}}), "spider")
+
+
+def test_the_urls_are_understood() -> None:
+    """Every URL in the table of places leads to what its row says."""
+    kinds = []
+    for place, examples in rows_after(SETTINGS, "| where Valkey is |"):
+        urls = re.findall(r"`(\w[\w+]*://[^`]+)`", examples)
+        (kind,) = {parsed(url).kind for url in urls}
+        kinds.append((place, kind))
+    assert [kind for _, kind in kinds] == ["server", "server", "cluster", "sentinel"], kinds
+
+
+def test_the_example_of_certificates() -> None:
+    """The settings for TLS on security.md are accepted as they stand."""
+    given = run(code_blocks((ROOT / "docs" / "security.md").read_text("utf-8"))[0])
+    found = DedupSettings.parse(
+        Settings({name: value for name, value in given.items() if name.startswith(PREFIX)}),
+        "spider",
+    )
+    assert found.client_options == given["VALKEY_DEDUP_CLIENT_OPTIONS"]
 
 
 def test_the_limits_are_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -9,8 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scrapy.statscollectors import DummyStatsCollector
+from scrapy.utils.test import get_crawler
 
+from bench.faulty_proxy import FaultyProxy
 from bench.servers import ValkeyServer, free_port
+from scrapy_valkey_dedup import outage
+from scrapy_valkey_dedup.model import LedgerUnavailableError
+from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
@@ -49,6 +56,30 @@ def test_a_stopped_server_costs_no_post(fragile: World) -> None:
     assert stats["dedup/items/confirmed"] == 2000
     assert crawl.log.count(BEGIN) == crawl.log.count(END) == stats["dedup/valkey/outages"] == 1
     assert fragile.remembered(POSTS) == EVERY_POST
+    fragile.assert_settled()
+
+
+def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
+    """A run that stores posts all the time, far from Valkey, comes to the end of its outage."""
+    assert fragile.server.port
+    with FaultyProxy(fragile.server.port) as line:
+        fragile.url = f"valkey://127.0.0.1:{line.port}"
+        crawl = fragile.start(
+            fragile.site(pages_of(POSTS)), **{**SLOW, "VALKEY_DEDUP_TIMEOUT": 0.5, "delay": 0.1}
+        )
+        wait_until(lambda: len(fragile.stored) > 200)
+        line.delay = 0.03  # seconds in which some posts are stored
+        fragile.server.freeze()
+        wait_until(lambda: BEGIN in crawl.log)
+        fragile.server.thaw()
+        wait_until(lambda: END in crawl.log or not crawl.process.is_alive())
+        known = len(fragile.stored)
+        stats = crawl.wait()
+    fragile.url = fragile.server.url
+    assert known < len(POSTS)
+    assert stats["dedup/items/unchecked"] < 1000
+    assert fragile.stored == dict.fromkeys(EVERY_POST, 1)
+    assert stats["dedup/items/confirmed"] == len(POSTS)
     fragile.assert_settled()
 
 
@@ -173,3 +204,38 @@ def test_a_missing_permission_stops_the_crawl(tmp_path: Path) -> None:
             assert world.stored == {}
         finally:
             world.close()
+
+
+def test_probes_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long an outage lasts, no task of a probe outlives it."""
+    monkeypatch.setattr(outage, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(outage, "LONGEST_PAUSE", 0.001)
+
+    async def count_tasks() -> tuple[int, int]:
+        probes = 0
+
+        async def probe() -> None:
+            nonlocal probes
+            probes += 1
+            raise LedgerUnavailableError("away")
+
+        away = outage.Outage(
+            Stats(DummyStatsCollector(get_crawler())),
+            outage.PASS,
+            pause_limit=None,
+            calm=0.01,
+            probe=probe,
+            close_spider=lambda _: None,
+            is_closing=lambda: False,
+        )
+        away.failed(LedgerUnavailableError("away"))
+        while probes < 50:
+            await asyncio.sleep(0.001)
+        during = len(asyncio.all_tasks())
+        await away.close()
+        await asyncio.sleep(0.01)
+        return during, len(asyncio.all_tasks())
+
+    during, after = asyncio.run(count_tasks())
+    assert during < 10
+    assert after == 1

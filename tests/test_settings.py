@@ -42,6 +42,32 @@ def by_id(item: Any, _: Any) -> str:
     return str(item["id"])
 
 
+@dataclasses.dataclass
+class Static:
+    """A provider of credentials whose repr shows them."""
+
+    user: str = "ann"
+    password: str = SECRET
+    needs_tls: bool = False
+
+    def get_credentials(self) -> tuple[str, str]:
+        return self.user, self.password
+
+
+def make_static(**options: Any) -> Static:
+    """Makes one."""
+    return Static(**options)
+
+
+def fail(password: str, user: str = "") -> None:
+    """A factory whose error tells what it was given."""
+    raise KeyError(f"{user}, {password}")
+
+
+class Careless:
+    """No provider."""
+
+
 def parse(spider: str = "spider", /, **values: Any) -> DedupSettings:
     """Parses settings: ``WAIT=5`` for ``VALKEY_DEDUP_WAIT``; Scrapy's own as they are."""
     own = {field.name.upper() for field in dataclasses.fields(DedupSettings)}
@@ -68,6 +94,7 @@ def test_defaults() -> None:
         "enabled": True,
         "url": None,
         "client_options": {},
+        "credentials": None,
         "namespace": "posts",
         "fields": {},
         "identity": None,
@@ -117,6 +144,8 @@ def test_defaults() -> None:
         ("CLIENT_OPTIONS", '{"socket_keepalive": true}', {"socket_keepalive": True}),
         ("CLIENT_OPTIONS", None, {}),
         ("CLIENT_OPTIONS", "", {}),
+        ("CREDENTIALS", None, None),
+        ("CREDENTIALS", "", None),
         ("IDENTITY", None, None),
         ("IDENTITY", "", None),
         ("IDENTITY", by_id, by_id),
@@ -401,7 +430,7 @@ def test_no_client_option_is_shown(options: Any) -> None:
 @pytest.mark.parametrize(
     "name",
     ["URI", "URLS", "CLIENT_OPTION", "OPTIONS", "PASSWORD", "PASS", "SECRET", "TOKEN", "AUTH",
-     "CREDENTIALS", "USERNAME_AND_PASSWORD", "CONNECTION", "HOST", "KEY"],
+     "CREDENTIAL", "IAM", "USERNAME_AND_PASSWORD", "CONNECTION", "HOST", "KEY"],
 )  # fmt: skip
 def test_no_unknown_name_shows_a_secret(name: str) -> None:
     """An unknown name that may hold a secret shows no value."""
@@ -411,12 +440,15 @@ def test_no_unknown_name_shows_a_secret(name: str) -> None:
 
 
 def test_no_repr_shows_a_secret() -> None:
-    """The settings' repr has neither URL nor client options."""
+    """The settings' repr has neither URL nor client options nor credentials."""
     url = f"valkey://user:{SECRET}@localhost:6379/1?password={SECRET}"
     found = parse(URL=url, CLIENT_OPTIONS={"password": SECRET})
     assert found.url == url
     assert SECRET not in repr(found)
     assert "localhost" not in repr(found)
+    found = parse(URL="valkey://localhost", CREDENTIALS=Static("user", SECRET))
+    assert SECRET not in repr(found)
+    assert "Static" not in repr(found)
 
 
 @pytest.mark.parametrize(
@@ -439,6 +471,120 @@ def test_no_repr_shows_a_secret() -> None:
 def test_redacted(url: str, shown: str) -> None:
     """What logs show of a URL is the place, and the scheme alone where that is not certain."""
     assert redacted(url) == shown
+
+
+# -- credentials -----------------------------------------------------------------------------------
+
+VALKEY = "valkey://localhost"
+IAM = "scrapy_valkey_dedup.aws.ElastiCacheIAM"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Static(),
+        Static,
+        make_static,
+        "tests.test_settings.Static",
+        " tests.test_settings.make_static ",
+        {"provider": Static()},
+        {"provider": Static, "user": "ann"},
+        {"provider": "tests.test_settings.make_static", "user": "ann"},
+        '{"provider": "tests.test_settings.Static", "user": "ann"}',
+    ],
+)
+def test_forms_of_credentials(value: Any) -> None:
+    """CREDENTIALS is a provider, or what makes one, by itself or in a dict with options."""
+    found = parse(URL=VALKEY, CREDENTIALS=value).credentials
+    assert found is not None
+    assert found.get_credentials() == ("ann", SECRET)
+
+
+def test_credentials_by_iam() -> None:
+    """Those of ElastiCache are a dict of names, on the command line as JSON."""
+    options = {"provider": IAM, "user": "bot", "cache": "Posts", "region": "eu-central-1"}
+    for value in (options, json.dumps(options)):
+        found = parse(URL="valkeys://localhost", CREDENTIALS=value).credentials
+        shown = "ElastiCacheIAM(user='bot', cache='posts', region='eu-central-1', serverless=True)"
+        assert repr(found) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "cure"),
+    [
+        (SECRET, f'write the path of a provider, such as "{IAM}"'),
+        (f"no.such.{SECRET}", "it cannot be imported"),
+        (f"{SECRET}.tests", "it cannot be imported: No module named '(not shown)'"),
+        (f"valkey://:{SECRET}@localhost", "it cannot be imported"),
+        (f"scrapy_valkey_dedup.aws.{SECRET}", "doesn't define any object named '(not shown)'"),
+        ("math.pi", "float has no method get_credentials(); write the path of a provider"),
+        (7, "int has no method get_credentials(); write"),
+        ([SECRET], "list has no method get_credentials(); write"),
+        ('{"provider": "hunter2"', "not valid JSON"),
+        ({}, 'the dict names no "provider", such as'),
+        ({"password": SECRET}, 'the dict names no "provider"'),
+        ({"provider": None}, 'the dict names no "provider"'),
+        ({"provider": SECRET, "user": SECRET}, "it cannot be imported"),
+        (Careless, "Careless has no method get_credentials(); write"),
+        (Careless(), "Careless has no method get_credentials(); write"),
+        (lambda: None, "NoneType has no method get_credentials(), which is asked for"),
+        ({"provider": Static(), "user": "ann"}, "its provider is made already"),
+        ({"provider": Static, "usr": SECRET}, "has no option 'usr'; did you mean 'user'? it knows"),
+        ({"provider": Static, SECRET: 1}, "it knows 'user', 'password', 'needs_tls'"),
+        ({"provider": make_static, "usr": SECRET}, "make_static cannot be made: TypeError: "),
+        (fail, "fail needs the option 'password'; write a dict of"),
+        ({"provider": fail, "password": SECRET, "user": "my " + SECRET}, "fail cannot be made: K"),
+        ({"provider": IAM, "cache": "posts"}, "ElastiCacheIAM needs the option 'user'"),
+        (
+            {"provider": IAM, "user": "a b", "cache": "posts", "region": "x"},
+            "then letters, digits and -; region = 'x': write a region",
+        ),
+    ],
+)
+def test_bad_credentials(value: Any, cure: str) -> None:
+    """Wrong credentials are refused with the cure; of the value names alone are shown."""
+    (fault,) = faults(URL="valkeys://localhost", CREDENTIALS=value)
+    assert fault.startswith("VALKEY_DEDUP_CREDENTIALS = (not shown): ")
+    assert cure in fault
+    if not (isinstance(value, dict) and SECRET in value):  # as the name of an option
+        assert SECRET not in fault
+    assert len(fault) < 500
+
+
+@pytest.mark.parametrize(
+    ("settings", "cure"),
+    [
+        ({"URL": None}, "the embedded server asks for none; set VALKEY_DEDUP_URL"),
+        ({"URL": f"valkey://ann:{SECRET}@h"}, "VALKEY_DEDUP_URL has a user or a password as well"),
+        ({"URL": f"valkey://:{SECRET}@h"}, "VALKEY_DEDUP_URL has a user or a password as well"),
+        ({"URL": "valkey://ann@h"}, "VALKEY_DEDUP_URL has a user or a password as well"),
+        ({"URL": f"valkey://h?password={SECRET}"}, "VALKEY_DEDUP_URL has a user or a password"),
+        ({"CLIENT_OPTIONS": {"password": SECRET}}, "VALKEY_DEDUP_CLIENT_OPTIONS has password as"),
+        (
+            {"CLIENT_OPTIONS": {"username": "ann", "credential_provider": Static()}},
+            "VALKEY_DEDUP_CLIENT_OPTIONS has credential_provider, username as well; leave it out",
+        ),
+        ({"CREDENTIALS": Static(needs_tls=True)}, "Static needs TLS; write valkeys:// in"),
+        ({"CREDENTIALS": Static(needs_tls=True), "URL": "unix:///s"}, "Static needs TLS"),
+    ],
+)
+def test_credentials_that_contradict(settings: dict[str, Any], cure: str) -> None:
+    """There is one place for credentials, and they go where they can be used."""
+    (fault,) = faults(**({"URL": VALKEY, "CREDENTIALS": Static()} | settings))
+    assert fault.startswith("VALKEY_DEDUP_CREDENTIALS = (not shown): ")
+    assert cure in fault
+    assert SECRET not in fault
+
+
+def test_what_is_no_contradiction() -> None:
+    """Credentials that need TLS have it; other options for valkey-py, and faults, do not matter."""
+    options = {"ssl_ca_certs": "ca.pem"}
+    for scheme in ("valkeys", "rediss"):
+        given = Static(needs_tls=True)
+        found = parse(URL=f"{scheme}://h", CREDENTIALS=given, CLIENT_OPTIONS=options)
+        assert found.credentials is given
+    assert len(faults(URL="http://h", CREDENTIALS=Static(needs_tls=True))) == 1
+    assert len(faults(URL=VALKEY, CREDENTIALS=Static(needs_tls=True), WAIT="soon")) == 2
 
 
 # -- what values refer to --------------------------------------------------------------------------

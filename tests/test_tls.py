@@ -23,7 +23,7 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
 from tests.conftest import in_loop
-from tests.test_client import ELSEWHERE, LOOPBACK, Authority
+from tests.tls import ELSEWHERE, LOOPBACK, Authority
 
 TIMEOUT = 1.0
 SLACK = 3.0  # seconds that a busy machine may take for what takes none
@@ -159,7 +159,8 @@ def told(files: dict[str, Path], authority: str = "authority", own: str = "") ->
 async def assert_welcome(url: str, **options: Any) -> None:
     """All works, on all nodes."""
     async with ledger_at(url, **options) as ledger:
-        await ledger.probe()
+        await ledger.open()
+        await ledger.try_partitions()
         await ledger.confirm_many(KEYS)
         assert all(await ledger.seen_many(KEYS))
 
