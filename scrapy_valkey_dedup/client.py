@@ -59,6 +59,7 @@ class Server:
         self._revive = revive
         self._revival: asyncio.Future[DedupError | None] | None = None
         self._trouble: BaseException | None = None
+        self._has_answered = False
         # Half the deadline for one attempt: a connection that went dead unnoticed, as behind a NAT
         # gateway or at a failover, is replaced while the question still has time.
         try:
@@ -107,8 +108,15 @@ class Server:
             asking.cancel()
         raise LedgerUnavailableError(
             f"Valkey at {self._place} gave no answer within {self._timeout:g} s "
-            f"(VALKEY_DEDUP_TIMEOUT){explained(self._trouble)}"
+            f"(VALKEY_DEDUP_TIMEOUT){explained(self._trouble)}{self._doubt}"
         )
+
+    @property
+    def _doubt(self) -> str:
+        """A server that speaks TLS to one that does not, say, hears nothing but a reset."""
+        if self._has_answered or self._revive is not None:
+            return ""
+        return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
 
     async def _until_answered(
         self, questions: Sequence[Question], within: float | None
@@ -121,6 +129,7 @@ class Server:
             waits = False
             loading: set[tuple[Hashable, str]] = set()
             outcomes = await self._exchange(list(left.values()))
+            self._has_answered |= any(isinstance(outcome, list) for outcome in outcomes)
             for number, outcome in zip(list(left), outcomes, strict=True):
                 error = error_in(outcome)
                 if error is None and not isinstance(outcome, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -71,6 +72,7 @@ class Connections:
         if self._closed:
             raise NotHereError("the server was left")
         connection = await self._pool.get_connection("")  # type: ignore[no-untyped-call]
+        stream = getattr(connection, "_reader", None)
         try:
             await connection.send_packed_command([packed])
             replies: list[Any] = []
@@ -82,9 +84,13 @@ class Connections:
             if any(map(leads_elsewhere, replies)):
                 # The address may lead to another server by now, as after a failover.
                 await connection.disconnect(nowait=True)
-        except BaseException:
+        except BaseException as error:
             # Replies may be under way that nobody will read.
             await connection.disconnect(nowait=True)
+            # "Connection lost" is all that valkey-py says when TLS is ended while it writes.
+            reason = stream.exception() if stream is not None else None
+            if isinstance(error, exceptions.ConnectionError) and isinstance(reason, ssl.SSLError):
+                raise reason from error
             raise
         finally:
             await self._pool.release(connection)
