@@ -140,6 +140,18 @@ def again_and_again(deed: Callable[[], object], pause: Callable[[], float]) -> I
         thread.join()
 
 
+def bring_up_to_date(primary: ValkeyServer, replicas: Sequence[ValkeyServer]) -> None:
+    """Has the primary take no write any more (for 30 s), and its replicas all that it took."""
+    primary.ask("CLIENT", "PAUSE", 30_000, "WRITE")
+    for replica in replicas:
+        wait_until(lambda replica=replica: offset(replica) == offset(primary))
+
+
+def offset(server: ValkeyServer) -> int:
+    """How far it is in the stream of writes."""
+    return int(server.info()["master_repl_offset"])
+
+
 def lose_writes(
     world: World,
     crawls: Sequence[Crawl],

@@ -21,6 +21,7 @@ from tests.outages import (
     account_of,
     assert_bounded,
     assert_unnoticed,
+    bring_up_to_date,
     lose_writes,
     start_fleet,
     total,
@@ -107,6 +108,7 @@ def test_a_failover_is_waited_for(world: World, sentinels: SentinelSet) -> None:
     settings = told(sentinels, VALKEY_DEDUP_TIMEOUT=20)  # Sentinels take 1 to 4 s, and retry in 6
     crawls = start_fleet(world, world.site(pages_of(POSTS, 100)), policies, **settings)
     primary = sentinels.primary
+    bring_up_to_date(primary, sentinels.replicas)
     sentinels.kill(primary)
     world.url = sentinels.wait_failover(primary).url
     assert_unnoticed(world, crawls, policies)
