@@ -15,10 +15,20 @@ from bench.servers import Tls, ValkeyServer, free_port, wait_for
 
 PATIENCE = 60  # seconds: a deadline for what takes a few
 _FAILOVER_TIMEOUT = 3000  # ms; twice as long after one failover the next can begin
+# ms. By default a sentinel first pings whom it has just got to know after a second, or after
+# ``down_after`` if that is less: a new primary would count as dead and lose its place at once.
+_PERIODS = {
+    # Five of them must outlast a second, the age that what is known of a replica may have: else
+    # none is good enough to take over.
+    "PING-PERIOD": 400,
+    "PUBLISH-PERIOD": 200,  # a second primary is corrected after four of them
+    "INFO-PERIOD": 1000,
+    "TILT-PERIOD": 1000,  # how long it takes no part after it stood still for two seconds
+}
 
 
 class Sentinel(ValkeyServer):
-    """A sentinel; the server's own binary in its other trade."""
+    """A sentinel, the server's own binary in its other trade; quicker of eye and tongue."""
 
     def __init__(
         self, config: str, password: str, data_password: str, tls: Tls | None, service: str
@@ -29,6 +39,13 @@ class Sentinel(ValkeyServer):
             config += f"sentinel auth-pass {service} {data_password}\n"
         super().__init__("--sentinel", port=free_port(), password=password, tls=tls, config=config)
         self._service = service
+
+    def start(self) -> Sentinel:
+        """Returns when it answers."""
+        super().start()
+        for name, period in _PERIODS.items():
+            self.ask("SENTINEL", "DEBUG", name, period)
+        return self
 
     def primary_port(self) -> int | None:
         """Whom it calls the primary; None if it does not answer."""
@@ -54,10 +71,9 @@ class Sentinel(ValkeyServer):
 
 
 class SentinelSet:
-    """One primary, replicas and sentinels, from ``start`` to ``stop``; ``down_after`` in ms.
+    """One primary, replicas and sentinels, from ``start`` to ``stop``.
 
-    A primary that dies is replaced after ``down_after`` and one to three seconds. A sentinel that
-    was frozen for two seconds takes no part for thirty ("tilt").
+    A primary that dies is replaced after ``down_after`` (in ms, at least 600) and about a second.
     """
 
     def __init__(  # noqa: PLR0913 (each is a choice of its own)
@@ -65,7 +81,7 @@ class SentinelSet:
         replicas: int = 2,
         sentinels: int = 3,
         service: str = "posts",
-        down_after: int = 500,
+        down_after: int = 1000,
         *,
         password: str = "",
         sentinel_password: str = "",
@@ -122,8 +138,7 @@ class SentinelSet:
         """Returns when replicas are in sync and sentinels know all of them and one another."""
         for server in self.servers:
             server.start()
-        # Sentinels ask for replicas at once and then every 10 s: these must be there before.
-        wait_for(self._is_settled, PATIENCE, "the replicas to be in sync")
+            wait_for(self._is_settled, PATIENCE, "the replicas to be in sync")
         for sentinel in self.sentinels:
             sentinel.start()
         self.wait_ok()
@@ -164,7 +179,7 @@ class SentinelSet:
         """Starts a server on the data it had; returns when it is in sync.
 
         Informed: it is told who is the primary, as start scripts do that ask the sentinels. Else a
-        former primary is a second one until a sentinel corrects it, after eight seconds or more.
+        former primary is a second one until a sentinel corrects it, about a second later.
         """
         server.terminate()
         if informed and server in self.servers and server is not (primary := self.primary):

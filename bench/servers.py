@@ -181,9 +181,12 @@ class ValkeyServer:
         return {}
 
     def in_sync(self) -> bool:
-        """Whether it is a primary, or a replica whose link to its primary is up."""
+        """Whether it is a primary, or a replica whose link is up, and its file is as its memory."""
         info = self.info()
-        return info.get("role") == "master" or info.get("master_link_status") == "up"
+        # After a full synchronisation the old file counts until the new one is written.
+        writing = info.get("aof_rewrite_in_progress") or info.get("aof_rewrite_scheduled")
+        linked = info.get("role") == "master" or info.get("master_link_status") == "up"
+        return linked and not writing
 
     def kill(self) -> None:
         """Ends it with SIGKILL; its directory stays."""
@@ -219,9 +222,18 @@ class ValkeyServer:
     def stop(self) -> None:
         """Ends it and removes its directory."""
         self.kill()
+        # A child that was writing a file outlives its server for a moment.
+        wait_for(self._is_removed, END_SECONDS, f"{self.directory} to be removed")
+
+    def _is_removed(self) -> bool:
         shutil.rmtree(self.directory, ignore_errors=True)
+        return not self.directory.exists()
 
     def _answers(self) -> bool:
+        if self.password:  # NOAUTH would hide that it is still loading its data
+            with suppress(valkey.ValkeyError, OSError):
+                return bool(self.ask("PING"))
+            return False
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1)
             connection.connect(str(self.socket))

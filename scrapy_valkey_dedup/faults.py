@@ -97,8 +97,16 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
         Fault(Cure.REFUSE, _CREDENTIALS),
     ),
     (
-        ("This instance has cluster support disabled",),
+        ("This instance has cluster support disabled", "unknown command 'CLUSTER'"),
         Fault(Cure.REFUSE, "It is no cluster: write valkey:// or valkeys:// in VALKEY_DEDUP_URL"),
+    ),
+    (
+        ("unknown command 'SENTINEL'",),
+        Fault(
+            Cure.REFUSE,
+            "It is no Sentinel: let VALKEY_DEDUP_URL name the Sentinels, or write valkey:// or "
+            "valkeys://",
+        ),
     ),
     (
         ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode"),

@@ -126,8 +126,9 @@ class Ledger:
         """
         await self._check_version()
         name = f"{self._root}:layout"
-        _, found = await self._server.ask(
-            command("SET", name, LAYOUT, "NX"), command("GET", name), key=name
+        # MGET, as heartbeats are read: whoever may not is told now.
+        _, (found,) = await self._server.ask(
+            command("SET", name, LAYOUT, "NX"), command("MGET", name), key=name
         )
         if found != LAYOUT.encode():
             raise LedgerRefusedError(
@@ -135,7 +136,7 @@ class Ledger:
                 f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
                 "or choose another VALKEY_DEDUP_NAMESPACE"
             )
-        await self._rehearse()
+        await self.rehearse()
 
     async def _check_version(self) -> None:
         """HELLO without arguments changes nothing and needs no permission."""
@@ -145,6 +146,12 @@ class Ledger:
             return  # a proxy that does not know it: the rehearsal shows what the scripts can do
         facts = dict(zip(about[::2], about[1::2], strict=False))
         product, version = (facts.get(fact, b"").decode() for fact in (b"server", b"version"))
+        if facts.get(b"mode") == b"sentinel":
+            raise LedgerRefusedError(
+                "it is a Sentinel that VALKEY_DEDUP_URL names: write valkey+sentinel:// (with TLS "
+                "valkeys+sentinel://) and the name of the service, as in "
+                "valkey+sentinel://one:26379,two:26379/posts"
+            )
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
             raise LedgerRefusedError(
@@ -153,8 +160,13 @@ class Ledger:
                 "another"
             )
 
-    async def _rehearse(self) -> None:
-        """Does with a post that nobody has all that is ever done: what is forbidden shows now."""
+    async def rehearse(self) -> None:
+        """Does with a post that nobody has all that is ever done: what is forbidden shows now.
+
+        Raises:
+            LedgerRefusedError: a permission is missing.
+
+        """
         place, kept = self._rehearsal, self._remember[1]
         remember = (self._run, _MOMENT, _MOMENT // STEPS_IN_RETENTION) if kept else self._remember
         claim = (*remember, _MOMENT, "refresh", "", "")
@@ -169,8 +181,10 @@ class Ledger:
         await self._server.run(
             [ScriptCall(self._scripts[name], place, head, [_NOBODYS]) for name, head in deeds]
         )
-        if not kept:  # else it goes by itself
-            await self._server.ask(command("DEL", place), key=place)
+        # Loaded again, although it is there: else only a server that has lost its scripts would ask
+        # for this permission, in the middle of a crawl.
+        load = command("SCRIPT", "LOAD", self._scripts["look"].source)
+        await self._server.ask(load, command("DEL", place), key=place)
 
     async def probe(self) -> None:
         """As :meth:`open`, and sees that every partition takes writes, on all nodes of a cluster.

@@ -39,7 +39,9 @@ class Marks:
         self._spider = spider
         self._run = run
         whose = settings.job if settings.requests == "job" else spider
-        self._whose = blake2b(f"{settings.requests} {whose}".encode()).digest()
+        self._whose = blake2b(
+            f"{settings.requests} {whose}".encode("utf-8", "surrogatepass")
+        ).digest()
         self._warned = False
 
     def key(self, request: Request) -> Key:

@@ -81,6 +81,7 @@ class Session:
         self._welcome = False
         """Valkey has taken this run for one that may use the ledger."""
         self._claims: list[Claims] = []
+        self._shelves: list[Ledger] = []
         self._beats = Batcher(self._ask_beats)
         self._embedded: EmbeddedServer | None = None
         self._server: Server | None = None
@@ -147,7 +148,9 @@ class Session:
 
     def _shelf(self, server: Server, shelf: str, *, retention: float | None) -> Ledger:
         namespace = self.settings.namespace
-        return Ledger(server, namespace, self.run, retention=retention, refresh=False, shelf=shelf)
+        made = Ledger(server, namespace, self.run, retention=retention, refresh=False, shelf=shelf)
+        self._shelves.append(made)
+        return made
 
     def _claims_in(
         self, ledger: Ledger, shelf: str, names: Names, *, remembers_at_once: bool = False
@@ -189,13 +192,20 @@ class Session:
 
     async def _greet(self) -> None:
         try:
-            await self._ledger.open()
+            # All partitions: a node of a cluster may be away, or be asked for what others serve.
+            await self._ledger.probe()
+            await self._rehearse_shelves()
             self._welcome = True
             await self._beat()
             for claims in self._claims:
                 await claims.deliver_spool()
         except LedgerUnavailableError as error:
             self._outage.failed(error)
+
+    async def _rehearse_shelves(self) -> None:
+        """A user may be allowed the keys of posts and not those of pages: see docs/security.md."""
+        for shelf in self._shelves:
+            await shelf.rehearse()
 
     # -- outages ---------------------------------------------------------------------------------
 
@@ -213,6 +223,8 @@ class Session:
         """
         try:
             await self._ledger.probe()
+            if not self._welcome:
+                await self._rehearse_shelves()
         except LedgerRefusedError as error:
             if not self._welcome:
                 logger.error("%s. The spider is closed.", error)  # noqa: TRY400 (it says all)

@@ -265,8 +265,10 @@ class Cluster:
         question = Question("", (command("CLUSTER", "SLOTS"),))
         of_node = {connections: address for address, connections in self._nodes.items()}
 
-        def read(connections: Connections, reply: Any) -> list[Address | None] | None:
-            return _owners(reply, of_node[connections][0]) if reply else None
+        def read(connections: Connections, reply: Any) -> list[Address | None]:
+            if not reply:
+                raise NotHereError("the cluster serves no slots: look at its nodes")
+            return _owners(reply, of_node[connections][0])
 
         self._owners = await _first(list(of_node), question, read)
         self._stale = False

@@ -80,7 +80,7 @@ class Posts(scrapy.Spider):
     name = "posts"
 
     def __init__(self, job: Job) -> None:
-        super().__init__()
+        super().__init__(job.options.get("name"))
         self.job = job
         self.options = job.options
 
