@@ -41,6 +41,7 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.crawl --posts 8000 --rounds 1
 	$(BIN)/python -m bench.requests --pages 400 --rounds 1 --no-judge
 	$(BIN)/python -m bench.fleet --pages 200 --rounds 1 --no-judge
+	$(BIN)/python -m bench.soak --minutes 1 --posts 10000
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
