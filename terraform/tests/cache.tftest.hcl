@@ -1,4 +1,4 @@
-# The cache and its key: what the design says, and what each variable changes.
+# The cache: what the design says, and what each variable changes.
 
 mock_provider "aws" {
   source          = "./tests/mocks"
@@ -8,17 +8,8 @@ mock_provider "aws" {
 variables {
   vpc_id                    = "vpc-1"
   subnet_ids                = ["subnet-1", "subnet-2"]
+  check_subnets             = false
   spider_security_group_ids = { spiders = "sg-spiders" }
-}
-
-override_data {
-  target = data.aws_subnet.given[0]
-  values = { id = "subnet-1", availability_zone = "eu-central-1a", vpc_id = "vpc-1", map_public_ip_on_launch = false }
-}
-
-override_data {
-  target = data.aws_subnet.given[1]
-  values = { id = "subnet-2", availability_zone = "eu-central-1b", vpc_id = "vpc-1", map_public_ip_on_launch = false }
 }
 
 run "defaults_are_the_design" {
@@ -95,84 +86,6 @@ run "the_cache_is_joined_to_its_parts" {
   }
 }
 
-run "the_key" {
-  command = plan
-
-  assert {
-    condition     = aws_kms_key.cache.enable_key_rotation
-    error_message = "The key rotates."
-  }
-  assert {
-    condition     = aws_kms_key.cache.deletion_window_in_days == 30
-    error_message = "A deleted key can be saved for 30 days."
-  }
-  assert {
-    condition = alltrue([
-      for statement in jsondecode(aws_kms_key.cache.policy).Statement :
-      !can(regex("\\*", jsonencode([statement.Principal, statement.Action])))
-    ])
-    error_message = "Every principal and every action of the key's policy is named."
-  }
-  assert {
-    condition = alltrue([
-      for statement in jsondecode(aws_kms_key.cache.policy).Statement :
-      statement.Effect == "Allow" && can(statement.Principal.AWS)
-    ])
-    error_message = "The policy allows principals of IAM, and nothing else."
-  }
-  assert {
-    condition = alltrue([
-      for statement in jsondecode(aws_kms_key.cache.policy).Statement :
-      statement.Principal.AWS == ["arn:aws:iam::123456789012:root"]
-    ])
-    error_message = "Without administrators the account's own IAM policies decide."
-  }
-  assert {
-    condition = alltrue([
-      for statement in jsondecode(aws_kms_key.cache.policy).Statement :
-      statement.Condition.StringEquals == {
-        "kms:CallerAccount" = "123456789012"
-        "kms:ViaService"    = "elasticache.eu-central-1.amazonaws.com"
-      }
-      if length(setintersection(statement.Action, ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:CreateGrant"])) > 0
-    ])
-    error_message = "Only ElastiCache, for this account, encrypts and decrypts."
-  }
-  assert {
-    condition = alltrue([
-      for statement in jsondecode(aws_kms_key.cache.policy).Statement :
-      statement.Condition.Bool == { "kms:GrantIsForAWSResource" = "true" }
-      if contains(statement.Action, "kms:CreateGrant")
-    ])
-    error_message = "Grants are for AWS's own resources."
-  }
-  assert {
-    condition     = length(setintersection(jsondecode(aws_kms_key.cache.policy).Statement[0].Action, ["kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:EnableKeyRotation"])) == 3
-    error_message = "Somebody can administer the key."
-  }
-  assert {
-    condition     = aws_kms_alias.cache.name == "alias/post-dedup" && aws_kms_alias.cache.target_key_id == aws_kms_key.cache.key_id
-    error_message = "The key has a name that people can read."
-  }
-}
-
-run "administrators_of_the_key_are_named" {
-  command = plan
-
-  variables {
-    key_administrator_arns = ["arn:aws:iam::123456789012:role/terraform"]
-  }
-
-  assert {
-    condition     = jsondecode(aws_kms_key.cache.policy).Statement[0].Principal.AWS == ["arn:aws:iam::123456789012:role/terraform"]
-    error_message = "Only the named ones administer the key."
-  }
-  assert {
-    condition     = jsondecode(aws_kms_key.cache.policy).Statement[1].Principal.AWS == ["arn:aws:iam::123456789012:root"]
-    error_message = "ElastiCache still uses it."
-  }
-}
-
 run "every_value_reaches_the_cache" {
   command = plan
 
@@ -227,51 +140,5 @@ run "every_value_reaches_the_cache" {
       ] : tags == tomap({ Name = "news", team = "spiders" })
     ])
     error_message = "Everything is tagged."
-  }
-}
-
-run "a_subnet_that_gives_out_public_addresses_is_refused" {
-  command = plan
-
-  override_data {
-    target = data.aws_subnet.given[1]
-    values = { id = "subnet-2", availability_zone = "eu-central-1b", vpc_id = "vpc-1", map_public_ip_on_launch = true }
-  }
-
-  expect_failures = [data.aws_subnet.given[1]]
-}
-
-run "a_subnet_of_another_vpc_is_refused" {
-  command = plan
-
-  override_data {
-    target = data.aws_subnet.given[0]
-    values = { id = "subnet-1", availability_zone = "eu-central-1a", vpc_id = "vpc-2", map_public_ip_on_launch = false }
-  }
-
-  expect_failures = [data.aws_subnet.given[0]]
-}
-
-run "two_subnets_of_one_zone_are_refused" {
-  command = plan
-
-  override_data {
-    target = data.aws_subnet.given[1]
-    values = { id = "subnet-2", availability_zone = "eu-central-1a", vpc_id = "vpc-1", map_public_ip_on_launch = false }
-  }
-
-  expect_failures = [aws_elasticache_serverless_cache.this]
-}
-
-run "a_plan_without_credentials_asks_about_no_subnet" {
-  command = plan
-
-  variables {
-    check_subnets = false
-  }
-
-  assert {
-    condition     = length(data.aws_subnet.given) == 0
-    error_message = "No data source is read."
   }
 }
