@@ -81,10 +81,10 @@ def refused(url: str) -> set[str]:
     [
         {},
         {"VALKEY_DEDUP_JOB": "nightly"},
-        {"VALKEY_DEDUP_REQUESTS": "stored", "VALKEY_DEDUP_RETENTION": "None"},
+        {"VALKEY_DEDUP_REQUESTS": "stored"},
         {"VALKEY_DEDUP_CONFIRM": "claimed"},
     ],
-    ids=["posts", "job", "stored for ever", "claimed"],
+    ids=["posts", "job", "stored", "claimed"],
 )
 def test_a_crawl_under_the_access_string(restricted: World, settings: dict[str, str]) -> None:
     """A fleet with the module's access string stores each post once, and is refused nothing."""
@@ -93,7 +93,8 @@ def test_a_crawl_under_the_access_string(restricted: World, settings: dict[str, 
     crawls = [restricted.start(site, seed=seed, **given) for seed in (1, 2)]
     for crawl in crawls:
         assert "dedup/valkey/outages" not in crawl.wait()
-    restricted.crawl(site, **given)
+    # A longer retention moves the posts that are met again: that takes commands of its own.
+    restricted.crawl(site, **given, VALKEY_DEDUP_RETENTION="None")
     assert restricted.stored == {str(post): 1 for post in POSTS}
     assert restricted.remembered(POSTS) == {str(post) for post in POSTS}
     restricted.assert_settled()
