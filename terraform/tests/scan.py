@@ -24,6 +24,7 @@ TAKEN_OUT = {
 
 def check(place: Path) -> str:
     """Fails unless all checks pass, or are skipped with a reason; returns checkov's summary."""
+    place.mkdir()
     for path in MODULE.rglob("*.tf"):
         for skip in re.findall(r"checkov:skip=\S.*", path.read_text()):
             if not re.fullmatch(r"checkov:skip=CKV2?_AWS_\d+:\S+( \S+){4,}", skip):
@@ -39,7 +40,7 @@ def _ours_refuses(place: Path) -> None:
         wrong, count = re.subn(pattern, "", right)
         if count != 1:
             raise Failure(f"scan.py: main.tf does not say once: {pattern}")
-        (place / name).mkdir(parents=True)
+        (place / name).mkdir()
         (place / name / "main.tf").write_text(wrong)
     command = [CHECKOV, "-d", str(place), "--check", OURS, "--output", "json", *OPTIONS]
     report = json.loads(attempt(*command, place=place).stdout)
