@@ -137,7 +137,7 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
         # A connection that was reset a moment ago is written to: CPython's writelines, from 3.12
         # on, looks at the transport's socket and not whether it has been lost.
         ("'NoneType' object has no attribute '_add_writer'",),
-        Fault(Cure.RETRY),
+        Fault(Cure.RETRY, "the connection was reset"),
     ),
     (("BUSY",), Fault(Cure.RETRY, "a script of somebody's has been running for too long there")),
     (

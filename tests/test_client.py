@@ -13,9 +13,11 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import valkey as valkey_py
+from valkey.asyncio import Connection
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
@@ -108,6 +110,28 @@ async def test_a_restarted_server_costs_nothing(own: ValkeyServer) -> None:
         await asyncio.sleep(0.05)
         await asyncio.to_thread(own.start)
         assert await asyncio.gather(*questions) == [*range(10)]
+
+
+@in_loop
+async def test_a_connection_that_is_reset_while_it_is_written_to(
+    own: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reset between the choice of a connection and the writing costs another attempt."""
+    send, sent = Connection.send_packed_command, []
+
+    async def reset_before(connection: Connection, packed: Any) -> None:
+        sent.append(packed)
+        if len(sent) == 2:
+            connection._writer.transport.abort()
+            await asyncio.sleep(0.01)
+        await send(connection, packed)
+
+    async with connected(own.url) as server:
+        assert await echo(server, 1) == 1
+        monkeypatch.setattr(Connection, "send_packed_command", reset_before)
+        assert await echo(server, 2) == 2
+        assert await echo(server, 3) == 3
+    assert len(sent) == 3
 
 
 @in_loop

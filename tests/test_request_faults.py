@@ -341,7 +341,7 @@ def test_a_page_hears_that_a_claim_was_not_granted(verdict: Verdict) -> None:
     """A page that waits for a twin which is only being asked for is settled by the answer."""
     settled: list[bool] = []
     page = Page(Claim(b"page", lambda _, stored: settled.append(stored)))
-    book, asked = Book(1), Claim(b"post", None)
+    book, asked = Book(1, lambda: False), Claim(b"post", None)
     book.enter(asked)
     page.await_claim(asked)
     page.end_leg(failed=False)

@@ -31,7 +31,7 @@ from bench.soak.spider import Job
 PAGE = 40  # posts
 ALL_POSTS_A_SECOND = 2400
 GROWN = 0.7  # of the time: then the site shows all its posts
-PATIENCE = 60  # seconds for an end
+PATIENCE = 120  # seconds for an end
 TIMEOUT, WAIT, LEASE = 2, 2, 15
 BUSY_AGAIN = 1.0  # seconds before a run that has ended is followed by the next
 POLICIES = {"mixed": ("pass", "pause", "pass", "close")}
@@ -164,8 +164,8 @@ class Soak:
                 "VALKEY_DEDUP_TIMEOUT": TIMEOUT,
                 "VALKEY_DEDUP_WAIT": WAIT,
                 "VALKEY_DEDUP_LEASE": LEASE,
-                # In twenty minutes new generations begin; each pass sees each post again.
-                "VALKEY_DEDUP_RETENTION": max(self.given.minutes * 45, 600),
+                # In twenty minutes a new generation begins, and each post is seen in time.
+                "VALKEY_DEDUP_RETENTION": max(self.given.minutes * 75, 600),
                 "VALKEY_DEDUP_DATA_DIR": str(self.directory / "data"),
             },
         )

@@ -106,16 +106,16 @@ def _bytes_a_post(found: Findings) -> str:
     return f"{(found.server['used_memory'] - found.memory_at_start) / found.account.posts:.1f}"
 
 
-def quarters(run: Run) -> tuple[Sample, Sample] | None:
-    """What a run took at the end of its first quarter and at its end, each the median of a while.
+def quarters(run: Run) -> list[Sample]:
+    """What a run took at the end of each quarter of its life, each the median of a while.
 
-    None if it was too short for that.
+    Empty if it was too short for that.
     """
     samples, window = run.samples, len(run.samples) // 10
     if window < 3:
-        return None
-    quarter = len(samples) // 4
-    return _median(samples[quarter : quarter + window]), _median(samples[-window:])
+        return []
+    ends = [len(samples) * quarter // 4 for quarter in (1, 2, 3, 4)]
+    return [_median(samples[end - window : end]) for end in ends]
 
 
 def _median(samples: Sequence[Sample]) -> Sample:
@@ -136,7 +136,7 @@ def show_runs(found: Findings) -> None:
     """A line for each process."""
     print(
         f"{'run':14} {'policy':6} {'life':>7} {'stored':>7} {'unchk.':>6} {'outages':>7} "
-        f"{'seconds':>7} {'RSS MB: first':>13} {'quarter':>7} {'max':>6} {'last':>6} {'MB/h':>7} "
+        f"{'seconds':>7}  {'RSS MB: at first, after each quarter':^38} {'max':>6} {'MB/h':>7} "
         f"{'files':>9} {'sockets':>9}  end"
     )
     for run in found.runs:
@@ -147,16 +147,16 @@ def show_runs(found: Findings) -> None:
         )
         ends = quarters(run)
         if ends:
-            early, late = ends
-            first = run.samples[min(5, len(run.samples) - 1)]
+            early, late = ends[0], ends[-1]
+            memory = [run.samples[min(5, len(run.samples) - 1)], *ends]
             line += (
-                f"{first.rss:13.1f} {early.rss:7.1f} {max(s.rss for s in run.samples):6.1f} "
-                f"{late.rss:6.1f} {slope(run):7.1f} "
+                f" {' '.join(f'{sample.rss:7.1f}' for sample in memory)} "
+                f"{max(s.rss for s in run.samples):6.1f} {slope(run):7.1f} "
                 f"{f'{early.files:.0f}..{late.files:.0f}':>9} "
                 f"{f'{early.sockets:.0f}..{late.sockets:.0f}':>9}"
             )
         else:
-            line += " " * 72
+            line += " " * 74
         print(f"{line}  {run.ending}")
 
 
@@ -198,9 +198,9 @@ def faults_of(run: Run, found: Findings) -> Iterator[str]:
 
 def _leaks(run: Run, found: Findings) -> Iterator[str]:
     ends = quarters(run)
-    if ends is None or run.life < found.seconds / 2:
+    if not ends or run.life < found.seconds / 2:
         return
-    early, late = ends
+    early, late = ends[0], ends[-1]
     growth = late.rss - early.rss
     if growth > found.growth_allowed and run.life > WARM:
         yield f"its memory grew by {growth:.1f} MB, more than {found.growth_allowed:.1f}"
