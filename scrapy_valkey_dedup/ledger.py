@@ -130,12 +130,14 @@ class Ledger:
         await self._check_version()
         name, identity = f"{self._root}:layout", f"{self._root}:id"
         # MGET, as heartbeats are read: whoever may not is told now.
-        _, _, (found, known) = await self._server.ask(
-            command("SET", name, LAYOUT, "NX"),
-            command("SET", identity, token_hex(8), "NX"),
-            command("MGET", name, identity),
-            key=name,
-        )
+        look = command("MGET", name, identity)
+        ((found, known),) = await self._server.ask(look, key=name)
+        if found in (None, LAYOUT.encode()) and None in (found, known):
+            begin = [
+                command("SET", each, value, "NX")
+                for each, value in ((name, LAYOUT), (identity, token_hex(8)))
+            ]
+            *_, (found, known) = await self._server.ask(*begin, look, key=name)
         if found != LAYOUT.encode():
             raise LedgerRefusedError(
                 f"the ledger {self._root} has layout {found!r:.20}; this version of "

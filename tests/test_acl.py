@@ -115,7 +115,7 @@ async def use_all_of(ledger: Ledger) -> None:
 
     await call("open")
     await call("rehearse")
-    await call("probe")
+    await call("try_partitions")
     await call("beat", 1, 30, idle=True)
     await call("beats", ["a-run", "another"])
     for _ in range(2):
