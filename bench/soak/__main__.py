@@ -29,7 +29,7 @@ from bench.soak.runs import Run
 from bench.soak.spider import Job
 
 PAGE = 40  # posts
-ALL_POSTS_A_SECOND = 2400
+ALL_POSTS_A_SECOND = 1600
 GROWN = 0.7  # of the time: then the site shows all its posts
 PATIENCE = 120  # seconds for an end
 TIMEOUT, WAIT, LEASE = 2, 2, 15
