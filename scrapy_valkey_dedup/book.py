@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 
 from scrapy_valkey_dedup.model import NO_CLAIM, Claim, Key, Verdict
 
+_LOOK = 0.5  # seconds between two looks whether a pause has ended
+
 
 class Book:
     """Which posts this run has asked for, from the question until Valkey knows what became of them.
@@ -93,7 +95,7 @@ class Book:
             if not settled.done():
                 if not self._is_paused():
                     return Verdict.HELD
-                deadline = loop.time() + self._wait
+                deadline = loop.time() + max(self._wait, _LOOK)
                 continue
             if settled.result() is not Verdict.NEW:
                 return settled.result()

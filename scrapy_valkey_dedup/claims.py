@@ -19,6 +19,8 @@ _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim o
 _AT_ONCE = 10_000
 _MINE = Answer(Verdict.HELD)
 _KNOWN_ANSWER = Answer(Verdict.SEEN)
+UNKNOWN = b"?"
+"""The heartbeat of a run that may be dead, or that an outage has kept from beating."""
 _KNOWN = 1_000_000
 """Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
 
@@ -37,16 +39,20 @@ class Claims:
         beat_of: Callable[[str], Awaitable[bytes | None]],
         wait: float,
         lease: float,
+        grace: float,
         remembers_at_once: bool = False,
     ) -> None:
-        """``beat_of`` tells a run's last heartbeat; ``wait`` and ``lease`` are the settings."""
+        """``beat_of`` tells a run's last heartbeat; ``wait`` and ``lease`` are the settings.
+
+        ``grace``: seconds for which a missing heartbeat may mean nothing, after an outage.
+        """
         self._ledger = ledger
         self._stats = stats
         self._names = names
         self._outage = outage
         self._beat_of = beat_of
         self._wait = wait
-        self._longest_wait = wait + 2 * lease
+        self._longest_wait = wait + 2 * lease + grace
         self._remembers_at_once = remembers_at_once
         self._book = Book(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
@@ -149,7 +155,7 @@ class Claims:
             if answer.holder != holder:
                 holder, first_beat = answer.holder, beat or b""
             waited = clock() - began
-            alive = beat is not None and beat != first_beat
+            alive = beat not in (None, UNKNOWN, first_beat)
             if (alive and waited >= self._wait) or waited >= self._longest_wait:
                 break
             dead = holder if beat is None else ""
@@ -221,17 +227,25 @@ class Claims:
         """Sends that the usual way, when the outage is over."""
         self._settling.tell_kept()
 
-    async def deliver_spool(self) -> None:
+    async def deliver_spool(self, ledger: str) -> None:
         """Delivers what earlier runs could not; raises if it still cannot be."""
-        await self._settling.deliver_spool()
+        await self._settling.deliver_spool(ledger)
+
+    async def save_now_and_then(self) -> None:
+        """Has what could not be delivered written to disk once a minute."""
+        await self._settling.save_now_and_then()
+
+    async def save(self) -> None:
+        """Has it written to disk now: the end is near."""
+        await self._settling.save()
 
     async def flush(self, patience: float) -> None:
         """Delivers what is settled; gives up when nothing was taken for ``patience`` seconds."""
         await self._settling.flush(patience)
 
-    def count_unconfirmed(self) -> None:
-        """Writes into the stats how many settlements Valkey has not acknowledged so far."""
-        self._settling.count_unconfirmed()
+    def count(self) -> None:
+        """Writes into the stats what Valkey has not acknowledged so far."""
+        self._settling.count()
 
     async def close(self) -> None:
         """Ends the work; what is stored and not delivered by now is left to the next run."""

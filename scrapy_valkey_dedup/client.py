@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from time import time
 from typing import Any
 
 from scrapy_valkey_dedup.connections import Outcome
@@ -58,6 +59,7 @@ class Server:
         self._revive = revive
         self._revival: asyncio.Future[DedupError | None] | None = None
         self._trouble: BaseException | None = None
+        self._has_answered = False
         # Half the deadline for one attempt: a connection that went dead unnoticed, as behind a NAT
         # gateway or at a failover, is replaced while the question still has time.
         try:
@@ -75,20 +77,26 @@ class Server:
         (replies,) = await self._within_deadline([Question(key, commands)])
         return replies
 
-    async def run(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """Returns a reply for each call, all in one round trip; loads scripts the server lacks."""
+    async def run(self, calls: Sequence[ScriptCall], within: float | None = None) -> list[Any]:
+        """Returns a reply for each call, all in one round trip; loads scripts the server lacks.
+
+        ``within``: seconds after the first attempt in which the calls mean the same if they are
+        made again; None: for ever.
+        """
         questions = [Question(call.key, (call.command(),), call.script) for call in calls]
-        return [replies[-1] for replies in await self._within_deadline(questions)]
+        return [replies[-1] for replies in await self._within_deadline(questions, within)]
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._route.close()
 
-    async def _within_deadline(self, questions: Sequence[Question]) -> list[list[Any]]:
+    async def _within_deadline(
+        self, questions: Sequence[Question], within: float | None = None
+    ) -> list[list[Any]]:
         # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
         # what it has cancelled has ended.
         self._trouble = None
-        asking = asyncio.ensure_future(self._until_answered(questions))
+        asking = asyncio.ensure_future(self._until_answered(questions, within))
         try:
             # In slices, each of which counts for what it should have taken: a pause of this process
             # (a pipeline that blocks the loop, a suspended machine) is no silence of Valkey's.
@@ -100,18 +108,28 @@ class Server:
             asking.cancel()
         raise LedgerUnavailableError(
             f"Valkey at {self._place} gave no answer within {self._timeout:g} s "
-            f"(VALKEY_DEDUP_TIMEOUT){explained(self._trouble)}"
+            f"(VALKEY_DEDUP_TIMEOUT){explained(self._trouble)}{self._doubt}"
         )
 
-    async def _until_answered(self, questions: Sequence[Question]) -> list[list[Any]]:
+    @property
+    def _doubt(self) -> str:
+        """A server that speaks TLS to one that does not, say, hears nothing but a reset."""
+        if self._has_answered or self._revive is not None:
+            return ""
+        return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
+
+    async def _until_answered(
+        self, questions: Sequence[Question], within: float | None
+    ) -> list[list[Any]]:
         """Puts those questions again that have no answer yet: of a cluster one part may be away."""
         answers: list[list[Any]] = [[] for _ in questions]
         left = dict(enumerate(questions))
-        pause = _FIRST_PAUSE
+        pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
         while left:
             waits = False
             loading: set[tuple[Hashable, str]] = set()
             outcomes = await self._exchange(list(left.values()))
+            self._has_answered |= any(isinstance(outcome, list) for outcome in outcomes)
             for number, outcome in zip(list(left), outcomes, strict=True):
                 error = error_in(outcome)
                 if error is None and not isinstance(outcome, Exception):
@@ -128,6 +146,11 @@ class Server:
                 await self._try_to_revive()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            if left and within is not None and not 0 <= time() - asked < within:
+                raise LedgerUnavailableError(
+                    f"Valkey at {self._place} gave no answer, and it is too late to ask again"
+                    f"{explained(self._trouble)}"
+                )
         return answers
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:

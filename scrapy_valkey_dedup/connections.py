@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from valkey import exceptions
 from valkey.asyncio import ConnectionPool, SSLConnection
 
-from scrapy_valkey_dedup.faults import leads_elsewhere
+from scrapy_valkey_dedup.faults import NotHereError, leads_elsewhere
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.resp import Question
 
@@ -42,6 +43,7 @@ class Connections:
                 f"VALKEY_DEDUP_URL {place} cannot be used: {_WRITE_IT}"
             ) from None
         self._pool.connection_kwargs["decode_responses"] = False
+        self._closed = False
         try:
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             if isinstance(connection, SSLConnection):
@@ -59,14 +61,18 @@ class Connections:
         try:
             replies = await self._send_and_read(packed, count)
         except Exception as error:  # noqa: BLE001 (it is known in faults.py what it means)
-            return [error] * len(questions)
+            # Closed under an exchange, valkey-py raises whatever comes of it.
+            return [NotHereError("the server was left") if self._closed else error] * len(questions)
         if count == len(questions):
             return [[reply] for reply in replies]
         each = iter(replies)
         return [[next(each) for _ in question.commands] for question in questions]
 
     async def _send_and_read(self, packed: bytes, count: int) -> list[Any]:
+        if self._closed:
+            raise NotHereError("the server was left")
         connection = await self._pool.get_connection("")  # type: ignore[no-untyped-call]
+        stream = getattr(connection, "_reader", None)
         try:
             await connection.send_packed_command([packed])
             replies: list[Any] = []
@@ -78,12 +84,18 @@ class Connections:
             if any(map(leads_elsewhere, replies)):
                 # The address may lead to another server by now, as after a failover.
                 await connection.disconnect(nowait=True)
-        except BaseException:
+        except BaseException as error:
             # Replies may be under way that nobody will read.
             await connection.disconnect(nowait=True)
+            # "Connection lost" is all that valkey-py says when TLS is ended while it writes.
+            reason = stream.exception() if stream is not None else None
+            if isinstance(error, exceptions.ConnectionError) and isinstance(reason, ssl.SSLError):
+                raise reason from error
             raise
         finally:
             await self._pool.release(connection)
+            if self._closed:
+                await connection.disconnect(nowait=True)
         return replies
 
     def place_of(self, _: str) -> str:
@@ -91,6 +103,7 @@ class Connections:
         return ""
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections, for good; those in use as soon as they are not."""
+        self._closed = True
         with suppress(exceptions.ValkeyError, OSError):  # a peer that does not take its leave
-            await self._pool.disconnect()
+            await self._pool.disconnect(inuse_connections=False)

@@ -74,7 +74,7 @@ _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
     ),
     (
         exceptions.InvalidResponse,
-        Fault(Cure.RETRY, "something else than Valkey answers there: check host and port"),
+        Fault(Cure.RETRY, "something else than Valkey answers there"),
     ),
     (exceptions.ConnectionError, Fault(Cure.RETRY)),
     (exceptions.TimeoutError, Fault(Cure.RETRY)),
@@ -147,10 +147,21 @@ _BY_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
 )
 _UNFORESEEN = Fault(Cure.OUTAGE)
 
+# What the other side of TLS says of our certificate, or of having none (TLS 1.2: the last).
+# Source: https://www.rfc-editor.org/rfc/rfc8446#section-6.2, as OpenSSL names it.
+_ALERTS = re.compile("ALERT_.*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)")
+_NOT_TRUSTED_THERE = Fault(
+    Cure.REFUSE,
+    "It wants a certificate of this machine's, signed by an authority that it trusts: ssl_certfile "
+    "and ssl_keyfile in VALKEY_DEDUP_CLIENT_OPTIONS",
+)
+
 
 def _known(error: BaseException | None) -> Fault | None:
     if error is None:
         return None
+    if isinstance(error, ssl.SSLError) and _ALERTS.search(error.reason or ""):
+        return _NOT_TRUSTED_THERE
     text = str(error)
     for starts, found in _BY_WORDS:
         if text.startswith(starts):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import count
+from secrets import token_hex
 from typing import Any
 
 from scrapy_valkey_dedup.client import Server
@@ -99,6 +100,8 @@ class Ledger:
         of the namespace.
         """
         self.claim_lifetime = claim_lifetime
+        self.identity = ""
+        """Once it is open: what tells it from one that was emptied, or has the same address."""
         self._server = server
         self._run = run
         root = tag(namespace)
@@ -125,10 +128,13 @@ class Ledger:
 
         """
         await self._check_version()
-        name = f"{self._root}:layout"
+        name, identity = f"{self._root}:layout", f"{self._root}:id"
         # MGET, as heartbeats are read: whoever may not is told now.
-        _, (found,) = await self._server.ask(
-            command("SET", name, LAYOUT, "NX"), command("MGET", name), key=name
+        _, _, (found, known) = await self._server.ask(
+            command("SET", name, LAYOUT, "NX"),
+            command("SET", identity, token_hex(8), "NX"),
+            command("MGET", name, identity),
+            key=name,
         )
         if found != LAYOUT.encode():
             raise LedgerRefusedError(
@@ -136,6 +142,7 @@ class Ledger:
                 f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
                 "or choose another VALKEY_DEDUP_NAMESPACE"
             )
+        self.identity = str(known, "utf-8", "replace")
         await self.rehearse()
 
     async def _check_version(self) -> None:
@@ -186,14 +193,13 @@ class Ledger:
         load = command("SCRIPT", "LOAD", self._scripts["look"].source)
         await self._server.ask(load, command("DEL", place), key=place)
 
-    async def probe(self) -> None:
-        """As :meth:`open`, and sees that every partition takes writes, on all nodes of a cluster.
+    async def try_partitions(self) -> None:
+        """Sees that every partition takes writes, on all nodes of a cluster.
 
         Raises:
             LedgerUnavailableError, LedgerRefusedError: at least one does not.
 
         """
-        await self.open()
         claim = (*self._remember, _MOMENT, "keep", "", "")
         deeds = (("claim", claim), ("release", (self._run,)))
         await self._server.run(
@@ -210,10 +216,11 @@ class Ledger:
         Returns one answer for each, in order.
         """
         question = f"{self._run}:{next(self._questions)}" if self._record else ""
+        within = _REPLY_LIFETIME if self._record else None
         head = (*self._acquire, question, " ".join(["", *dead, ""]))
         return [
             _ANSWERS[reply] if isinstance(reply, int) else Answer(Verdict.HELD, reply.decode())
-            for reply in await self._run_for_each("claim", head, keys)
+            for reply in await self._run_for_each("claim", head, keys, within)
         ]
 
     async def settle_many(self, stored: Sequence[Key], not_stored: Sequence[Key]) -> None:
@@ -286,10 +293,14 @@ class Ledger:
         ]
 
     async def _run_for_each(
-        self, script: str, head: tuple[Argument, ...], keys: Sequence[Key]
+        self,
+        script: str,
+        head: tuple[Argument, ...],
+        keys: Sequence[Key],
+        within: float | None = None,
     ) -> list[Any]:
         calls = self._calls(script, head, keys)
-        found = await self._server.run([call for call, _ in calls])
+        found = await self._server.run([call for call, _ in calls], within)
         replies: list[Any] = [None] * len(keys)
         for (_, positions), answers in zip(calls, found, strict=True):
             for position, answer in zip(positions, answers, strict=True):

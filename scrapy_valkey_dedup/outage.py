@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from math import inf
 from random import uniform
 from time import monotonic
 from typing import Any
@@ -18,7 +20,8 @@ PASS, PAUSE, CLOSE = "pass", "pause", "close"
 CLOSED = "valkey_unavailable"
 """The reason with which a spider is closed."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two probes, before the jitter
+_FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two probes, before the jitter."""
 _LOOK = 0.25  # seconds between two looks at what ends a pause
 _DEEDS = {
     PASS: "Until it answers again, posts are stored unchecked.",
@@ -40,26 +43,36 @@ class Outage:
         policy: str,
         *,
         pause_limit: float | None,
+        calm: float,
         probe: Callable[[], Awaitable[None]],
         close_spider: Callable[[str], None],
         is_closing: Callable[[], bool],
     ) -> None:
         """``policy`` and ``pause_limit`` (seconds) are the settings.
 
+        ``calm``: seconds without a failure after which an outage is over for good. What fails
+        before belongs to it: a Valkey that flickers is one outage, not a hundred.
         ``probe`` asks Valkey, delivers what was kept and calls :meth:`answered`, or raises.
         ``is_closing`` tells whether the spider is on its way to its end, for whatever reason.
         """
+        self.ends = False
+        """Valkey answers, and what was kept is being delivered."""
         self._stats = stats
         self._policy = policy
         self._pause_limit = pause_limit
+        self._calm = calm
         self._probe = probe
         self._close_spider = close_spider
         self._is_closing = is_closing
         self._error: DedupError | None = None
         self._began = 0.0
+        self._ended = -inf
+        self._seconds = 0.0
         self._unchecked = (0, 0)
         self._let_go = False
+        self._pause = _FIRST_PAUSE
         self._prober: asyncio.Task[None] | None = None
+        self._farewell: asyncio.TimerHandle | None = None
         self._hurry = asyncio.Event()
         self._probed: asyncio.Future[None] | None = None
         self._changed = asyncio.Event()
@@ -80,27 +93,53 @@ class Outage:
             raise OutageError(str(self._error))
 
     def failed(self, error: DedupError) -> None:
-        """A question was not answered: the outage begins, if it has not yet."""
+        """A question was not answered: the outage begins, if it has not yet, or goes on."""
         if self._error is not None:
             return
         self._error = error
-        self._began = monotonic()
-        self._unchecked = self._count_unchecked()
-        self._let_go = False
         self._changed.clear()
-        self._stats.count(Stats.OUTAGES)
-        logger.error("%s. %s", error, _DEEDS[self._policy], exc_info=error.__cause__)
-        self._prober = asyncio.get_running_loop().create_task(self._see_it_through())
+        if self._farewell is None:
+            self._begin(error)
+        else:
+            self._farewell.cancel()
+        self._prober = asyncio.get_running_loop().create_task(self._see_it_through(error))
         if self._policy == CLOSE:
             self._close_spider(CLOSED)
 
+    def _begin(self, error: DedupError) -> None:
+        self._began = monotonic()
+        self._unchecked = self._count_unchecked()
+        self._let_go = False
+        self._pause = _FIRST_PAUSE
+        self._stats.count(Stats.OUTAGES)
+        logger.error("%s. %s", error, _DEEDS[self._policy], exc_info=error.__cause__)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """While what was kept is delivered."""
+        self.ends = True
+        try:
+            yield
+        finally:
+            self.ends = False
+
     def answered(self) -> None:
-        """Valkey answers, and what was kept for it is delivered: the outage ends."""
+        """Valkey answers, and what was kept for it is delivered: all go on."""
         if self._error is None:
             return
         self._error = None
+        self._ended = monotonic()
         self._changed.set()
-        logger.info("Valkey answers again, after %s.", self._account())
+        self._farewell = asyncio.get_running_loop().call_later(self._calm, self._end)
+
+    def _end(self) -> None:
+        """It has gone on answering."""
+        self._farewell = None
+        logger.info("Valkey answers again, after %s.", self._account(self._ended))
+
+    def ended_within(self, seconds: float) -> bool:
+        """Whether there was an outage that has not been over for so long."""
+        return monotonic() - self._ended < seconds
 
     async def over(self) -> bool:
         """Waits for the outage to end if posts are held. Returns whether Valkey can be asked."""
@@ -110,19 +149,20 @@ class Outage:
 
     # -- the probe -------------------------------------------------------------------------------
 
-    async def _see_it_through(self) -> None:
-        outage, pause = self._error, _FIRST_PAUSE
+    async def _see_it_through(self, outage: DedupError) -> None:
         while self._error is outage:  # not the next one, which has a prober of its own
-            self._probed = asyncio.get_running_loop().create_future()
-            await self._watching(self._sleep(pause * uniform(0.5, 1)))  # noqa: S311 (no secret)
+            probed = self._probed = asyncio.get_running_loop().create_future()
+            jitter = uniform(0.5, 1)  # noqa: S311 (no secret)
             try:
+                await self._watching(self._sleep(self._pause * jitter))
                 await self._watching(self._probe())
             except DedupError:
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pass
             except Exception:
                 logger.exception("Looking whether Valkey answers failed; it is tried again.")
-                pause = _LONGEST_PAUSE
-            self._probed.set_result(None)
+            finally:
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                probed.set_result(None)
 
     async def _sleep(self, seconds: float) -> None:
         hurry = asyncio.ensure_future(self._hurry.wait())
@@ -141,7 +181,9 @@ class Outage:
                 self._look()
             task.result()
         finally:
-            task.cancel()
+            if not task.done():  # it may hold what it has not delivered: see that it puts it back
+                task.cancel()
+                await asyncio.wait([task])
 
     def _look(self) -> None:
         if not self.holds:
@@ -176,14 +218,27 @@ class Outage:
         if self._prober is not None:
             self._prober.cancel()
             await asyncio.wait([self._prober])
+        if self._farewell is not None:
+            self._farewell.cancel()
         if self._error is not None:
             self._error = None
             self._changed.set()
-            logger.error("Valkey has not answered any more, for %s.", self._account())
+            logger.error("Valkey has not answered any more, for %s.", self._account(monotonic()))
+        elif self._farewell is not None:
+            self._end()
+        self._farewell = None
 
-    def _account(self) -> str:
-        seconds = monotonic() - self._began
-        self._stats.count(Stats.OUTAGE_SECONDS, round(seconds))
+    def count(self) -> None:
+        """Writes into the stats how long it has lasted so far."""
+        now = monotonic() if self._error is not None else self._ended
+        under_way = self._error is not None or self._farewell is not None
+        seconds = self._seconds + (now - self._began if under_way else 0)
+        self._stats.set_some(Stats.OUTAGE_SECONDS, round(seconds))
+
+    def _account(self, ended: float) -> str:
+        seconds = ended - self._began
+        self._seconds += seconds
+        self._stats.set_some(Stats.OUTAGE_SECONDS, round(self._seconds))
         posts, pages = (
             now - before
             for now, before in zip(self._count_unchecked(), self._unchecked, strict=True)

@@ -11,7 +11,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from scrapy_valkey_dedup.batching import Batcher
-from scrapy_valkey_dedup.claims import Claims
+from scrapy_valkey_dedup.claims import UNKNOWN, Claims
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import (
@@ -24,13 +24,13 @@ from scrapy_valkey_dedup.model import (
     LedgerUnavailableError,
     Verdict,
 )
-from scrapy_valkey_dedup.outage import Outage
+from scrapy_valkey_dedup.outage import LONGEST_PAUSE, Outage
 from scrapy_valkey_dedup.pages import Visits
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats
 from scrapy_valkey_dedup.timelines import Timelines
-from scrapy_valkey_dedup.urls import redacted
+from scrapy_valkey_dedup.urls import database, redacted
 
 if TYPE_CHECKING:
     from scrapy_valkey_dedup.embedded import EmbeddedServer
@@ -72,12 +72,11 @@ class Session:
             stats,
             settings.on_outage,
             pause_limit=settings.pause_limit,
+            calm=2 * settings.timeout,
             probe=self._probe,
             close_spider=self._close_as_soon_as_possible,
             is_closing=is_closing,
         )
-        self._catching_up = False
-        """The outage is about to end: what was kept is being delivered."""
         self._welcome = False
         """Valkey has taken this run for one that may use the ledger."""
         self._claims: list[Claims] = []
@@ -121,6 +120,7 @@ class Session:
             await self._greet()
             self._heart = asyncio.create_task(self._keep_beating())
         except BaseException:
+            await self._outage.close()
             await self._disconnect()
             raise
         finally:
@@ -129,7 +129,14 @@ class Session:
     def _open_ledgers(self, server: Server) -> None:
         settings = self.settings
         at_once = settings.confirm == "claimed"
-        self._place = redacted(settings.url) if settings.url else str(settings.data_dir.resolve())
+        if settings.url:
+            self._place = (
+                f"{redacted(settings.url)} {database(settings.url, settings.client_options)}"
+            )
+        else:
+            self._place = str(settings.data_dir.resolve())
+        # Whoever asks after an outage may come before the heartbeats of those that it kept away.
+        self._grace = max(settings.lease, LONGEST_PAUSE + settings.timeout)
         self._ledger = Ledger(
             server,
             settings.namespace,
@@ -155,10 +162,8 @@ class Session:
     def _claims_in(
         self, ledger: Ledger, shelf: str, names: Names, *, remembers_at_once: bool = False
     ) -> Claims:
-        spool = Spool(
-            self.settings.data_dir / "spool",
-            f"{self._place}\n{self.settings.namespace}\n{shelf}",
-        )
+        place = f"{self._place}\n{self.settings.namespace}"
+        spool = Spool(self.settings.data_dir / "spool", place, shelf)
         claims = Claims(
             ledger,
             self._stats,
@@ -168,6 +173,7 @@ class Session:
             beat_of=self.beat_of,
             wait=self.settings.wait,
             lease=self.settings.lease,
+            grace=self._grace,
             remembers_at_once=remembers_at_once,
         )
         self._claims.append(claims)
@@ -192,20 +198,34 @@ class Session:
 
     async def _greet(self) -> None:
         try:
-            # All partitions: a node of a cluster may be away, or be asked for what others serve.
-            await self._ledger.probe()
-            await self._rehearse_shelves()
-            self._welcome = True
-            await self._beat()
-            for claims in self._claims:
-                await claims.deliver_spool()
+            await self._introduce()
+            await self._deliver_spools()
         except LedgerUnavailableError as error:
             self._outage.failed(error)
 
-    async def _rehearse_shelves(self) -> None:
-        """A user may be allowed the keys of posts and not those of pages: see docs/security.md."""
-        for shelf in self._shelves:
-            await shelf.rehearse()
+    async def _introduce(self) -> None:
+        """Finds out whether Valkey takes everything from this run, and shows that it lives."""
+        try:
+            await self._ledger.open()
+            # Before the rest, which takes its time: others may wait to see whether this run lives.
+            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
+            await asyncio.gather(
+                self._ledger.try_partitions(),
+                *(shelf.try_partitions() for shelf in self._shelves),
+                # A user may be allowed the keys of posts and not those of pages: docs/security.md.
+                *(shelf.rehearse() for shelf in self._shelves if not self._welcome),
+            )
+        except LedgerRefusedError as error:
+            if self._outage and not self._welcome:
+                logger.error("%s. The spider is closed.", error)  # noqa: TRY400 (it says all)
+                self._close_as_soon_as_possible(REFUSED)
+                self._welcome = True
+            raise
+        self._welcome = True
+
+    async def _deliver_spools(self) -> None:
+        for claims in self._claims:
+            await claims.deliver_spool(self._ledger.identity)
 
     # -- outages ---------------------------------------------------------------------------------
 
@@ -221,32 +241,18 @@ class Session:
         stored meanwhile, and a twin of it would be stored, too. A busy crawl goes on storing while
         that is done: of these last ones the run itself knows until Valkey has been told.
         """
-        try:
-            await self._ledger.probe()
-            if not self._welcome:
-                await self._rehearse_shelves()
-        except LedgerRefusedError as error:
-            if not self._welcome:
-                logger.error("%s. The spider is closed.", error)  # noqa: TRY400 (it says all)
-                self._welcome = True
-                self._close_as_soon_as_possible(REFUSED)
-            raise
-        self._welcome = self._catching_up = True
-        try:
-            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
-            for claims in self._claims:
-                await claims.deliver_spool()
+        await self._introduce()
+        with self._outage.ending():
+            await self._deliver_spools()
             while True:
                 for claims in self._claims:
                     await claims.deliver_kept()
                 if all(claims.can_tell_kept for claims in self._claims):
                     break
-        finally:
-            self._catching_up = False
-        # No await since the last look at what is kept: the two belong together.
-        self._outage.answered()
-        for claims in self._claims:
-            claims.tell_kept()
+            # No await since the last look at what is kept: the two belong together.
+            self._outage.answered()
+            for claims in self._claims:
+                claims.tell_kept()
 
     def _close_as_soon_as_possible(self, reason: str) -> None:
         self._close_reason = reason
@@ -278,7 +284,7 @@ class Session:
         await self.flush()
 
     async def beat_of(self, run: str) -> bytes | None:
-        """The last heartbeat of a run, None for a dead one."""
+        """The last heartbeat of a run; None for a dead one, UNKNOWN soon after an outage."""
         return await self._beats.ask(run)
 
     async def _ask_beats(self, runs: Sequence[str]) -> list[bytes | None]:
@@ -286,6 +292,8 @@ class Session:
         distinct = list(dict.fromkeys(runs))
         try:
             found = dict(zip(distinct, await self._ledger.beats(distinct), strict=True))
+            if self._outage.ended_within(self._grace):
+                found = {run: UNKNOWN if beat is None else beat for run, beat in found.items()}
         except DedupError as error:
             self._outage.failed(error)
             raise
@@ -301,8 +309,9 @@ class Session:
         """Before Scrapy dumps its stats. Of an engine that never started no other end comes."""
         if self._engine_started:
             await self.flush()
+            self._outage.count()
             for claims in self._claims:
-                claims.count_unconfirmed()
+                claims.count()
         else:
             await self.close()
 
@@ -312,6 +321,9 @@ class Session:
             return
         patience = 2 * self.settings.timeout
         await asyncio.gather(*(claims.flush(patience) for claims in self._claims))
+        if self._outage:  # whoever sends Ctrl-C twice, or kills, takes nothing of it away
+            for claims in self._claims:
+                await claims.save()
         while self._outage:  # what could not be delivered is kept: the probe delivers it
             before = self._delivered
             await self._outage.last_chance(patience)
@@ -355,7 +367,9 @@ class Session:
 
     async def _beat(self) -> None:
         """Tells the others that this run lives; during an outage the probe asks first."""
-        if self._outage and not self._catching_up:
+        if self._outage and not self._outage.ends:
+            for claims in self._claims:
+                await claims.save_now_and_then()
             return
         self._beat_number += 1
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 
 from scrapy_valkey_dedup.batching import Batcher
 from scrapy_valkey_dedup.book import Book
@@ -18,16 +19,19 @@ from scrapy_valkey_dedup.stats import Names, Stats
 
 logger = logging.getLogger(__name__)
 
+IN_MEMORY = 10_000
+"""Confirmations that an outage keeps in memory before they go to disk: 16 bytes each."""
 KEPT = 1_000_000
-"""Settlements of each kind that are kept in memory during an outage: 16 bytes each."""
+"""As many are kept in memory where they cannot go to disk, and of releases in any case."""
+_MINUTE = 60.0
 _AT_ONCE = 10_000
 
 
 class Settling:
     """The way of settlements to Valkey. What cannot be delivered is kept, and tried again.
 
-    Confirmations that find no room, or that are left at the end, go to the spool, from which this
-    run or the next one delivers them.
+    Confirmations go to the spool when they are many, once a minute, and at the end: what is killed
+    in a long outage has lost few. This run or another one delivers them from there.
     """
 
     def __init__(  # noqa: PLR0913 (all are keywords)
@@ -51,7 +55,9 @@ class Settling:
         self._batcher: Batcher[tuple[Key, bool], None] = Batcher(self._deliver)
         self._stored = bytearray()
         self._not_stored = bytearray()
-        self._spilled: set[Path] = set()
+        self._spilled: dict[Path, int] = {}
+        self._saved = 0.0
+        self._disk_fails = False
         self.delivered = 0
         self.unconfirmed = 0
         """Posts that were stored and that Valkey has not acknowledged yet."""
@@ -79,11 +85,12 @@ class Settling:
         await self._batcher.close()
         self._stored += b"".join(self._book.told_as_stored())
         await self._empty_into_spool()
-        self.count_unconfirmed()
+        self.count()
 
-    def count_unconfirmed(self) -> None:
-        """Writes into the stats how many Valkey has not acknowledged so far."""
+    def count(self) -> None:
+        """Writes into the stats what Valkey has not acknowledged so far."""
         self._stats.set_some(self._names.unconfirmed, self.unconfirmed)
+        self._stats.set_some(self._names.spooled, sum(self._spilled.values()))
 
     # -- delivering ------------------------------------------------------------------------------
 
@@ -117,8 +124,22 @@ class Settling:
         self._stored += b"".join(stored)
         if len(self._not_stored) < KEPT * KEY_BYTES:  # else they are free when this run has ended
             self._not_stored += b"".join(not_stored)
-        if len(self._stored) >= KEPT * KEY_BYTES:
+        if len(self._stored) >= IN_MEMORY * KEY_BYTES and not self._outage.ends:
+            await self._save()
+
+    async def _save(self) -> None:
+        if not self._disk_fails:
             await self._empty_into_spool()
+        del self._stored[KEPT * KEY_BYTES :]  # these stay unconfirmed
+
+    async def save(self) -> None:
+        """Has what is kept written to disk."""
+        await self._empty_into_spool()
+
+    async def save_now_and_then(self) -> None:
+        """Has what is kept written to disk once a minute."""
+        if self._stored and monotonic() - self._saved >= _MINUTE and not self._outage.ends:
+            await self._save()
 
     async def deliver_kept(self) -> None:
         """Delivers what was kept, but for a few that came meanwhile.
@@ -163,35 +184,46 @@ class Settling:
     # -- the spool -------------------------------------------------------------------------------
 
     async def _empty_into_spool(self) -> None:
+        if not self._stored:
+            return
         keys, self._stored = bytes(self._stored), bytearray()
-        path = await asyncio.to_thread(self._spool.write, keys) if keys else None
-        if path is not None:
-            self._spilled.add(path)
-            self._stats.count(self._names.spooled, len(keys) // KEY_BYTES)
+        self._saved = monotonic()
+        path = await asyncio.to_thread(self._spool.write, keys)
+        self._disk_fails = path is None
+        if path is None:
+            self._stored += keys
+        else:
+            self._spilled[path] = len(keys) // KEY_BYTES
 
-    async def deliver_spool(self) -> None:
-        """Delivers what earlier runs, or this one, could not.
+    async def deliver_spool(self, ledger: str) -> None:
+        """Delivers what earlier runs, or this one, could not. ``ledger``: its identity.
 
         Raises:
             LedgerUnavailableError, LedgerRefusedError: the rest is still in the spool.
 
         """
-        for path in await asyncio.to_thread(self._spool.files):
+        await asyncio.to_thread(self._spool.learn, ledger)
+        paths = await asyncio.to_thread(self._spool.files)
+        for path in paths:
             keys = bytearray(await asyncio.to_thread(self._spool.read, path))
             count = len(keys) // KEY_BYTES
             while keys:
                 some = _taken_from(keys)
                 await self._ledger.confirm_many(some)
                 self.delivered += len(some)
-            if not count:
-                continue
-            await asyncio.to_thread(self._spool.remove, path)
-            if path in self._spilled:
-                self._spilled.discard(path)
-                self.unconfirmed -= count
-                self._stats.count(self._names.confirmed, count)
-            else:
-                self._stats.count(self._names.recovered, count)
+            if count:
+                await asyncio.to_thread(self._spool.remove, path)
+                if path not in self._spilled:
+                    self._stats.count(self._names.recovered, count)
+                self._is_delivered(path)
+        for path in [path for path in self._spilled if path not in paths]:
+            self._is_delivered(path)  # by another run
+        self._disk_fails = False
+
+    def _is_delivered(self, path: Path) -> None:
+        count = self._spilled.pop(path, 0)
+        self.unconfirmed -= count
+        self._stats.count_some(self._names.confirmed, count)
 
 
 def _taken_from(kept: bytearray) -> list[Key]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
@@ -14,33 +15,47 @@ logger = logging.getLogger(__name__)
 
 _HEAD = b"scrapy-valkey-dedup spool 1\n"
 _SUM_BYTES = 16
-_NEW, _DAMAGED = ".new", ".damaged"
+_KEYS, _NEW, _DAMAGED, _LEDGER = ".keys", ".new", ".damaged", ".ledger"
 
 
 class Spool:
-    """The spool files of one ledger, in a directory of the project's. All methods block.
+    """The spool files of one ledger's shelf, in a directory of the project's. All methods block.
 
     A file is written whole under another name first, and never changed: whoever finds it may
     deliver it, several runs at once if they like, for to confirm twice is to confirm once.
+
+    Delivered to another ledger it would lose posts, so it says which one it is for: by the identity
+    that the ledger itself has. A URL says less: a tunnel leads elsewhere tomorrow, and a ledger is
+    emptied together with its storage.
     """
 
-    def __init__(self, directory: Path, ledger: str) -> None:
-        """``ledger`` is a text that no other ledger has: of another one nothing is delivered."""
+    def __init__(self, directory: Path, place: str, shelf: str) -> None:
+        """``place``: where the ledger is, as far as that is known without asking."""
         self._directory = directory
-        self._prefix = blake2b(ledger.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        self._prefix = _digest(f"{place}\n{shelf}")
+        self._memory = directory / f"{_digest(place)}{_LEDGER}"
+        self._ledger = ""
+
+    def learn(self, ledger: str) -> None:
+        """The ledger was reached. Noted for runs that start while it is away."""
+        if ledger == self._ledger:
+            return
+        self._ledger = ledger
+        with suppress(OSError):
+            if self._memory.read_text("ascii") == ledger:
+                return
+        try:
+            self._write(self._memory, ledger.encode())
+        except OSError as error:
+            logger.debug("Cannot note which ledger it is: %s", error)
 
     def write(self, keys: bytes) -> Path | None:
         """Writes keys, one behind the other, to a new file. Logs why if that does not work."""
-        path = self._directory / f"{self._prefix}-{token_hex(6)}.keys"
-        new = path.with_suffix(_NEW)
-        content = _HEAD + keys
+        path = self._directory / f"{self._prefix}-{token_hex(6)}{_KEYS}"
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(new, "xb", opener=_private) as file:
-                file.write(content + _sum(content))
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
+            ledger = self._ledger or self._remembered()
+            content = _HEAD + ledger.encode() + b"\n" + keys
+            self._write(path, content + _sum(content))
         except OSError as error:
             logger.error(  # noqa: TRY400 (its message says all)
                 "%d posts are stored but cannot be noted for the next run, which will store them "
@@ -53,23 +68,40 @@ class Spool:
             return None
         return path
 
+    def _remembered(self) -> str:
+        try:
+            return self._memory.read_text("ascii")
+        except FileNotFoundError:
+            raise OSError(
+                "it is not known which ledger they are for, as it was never reached from here"
+            ) from None
+
+    def _write(self, path: Path, content: bytes) -> None:
+        # Each for itself: the mode is that of the last folder only, and the embedded server
+        # does not live in one that others may write to.
+        self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        new = path.with_name(f"{path.name}-{token_hex(4)}{_NEW}")
+        with open(new, "xb", opener=_private) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+
     def files(self) -> list[Path]:
         """The files that there are, the oldest first."""
-        try:
-            found = [
-                (entry.stat().st_mtime_ns, Path(entry.path))
-                for entry in os.scandir(self._directory)
-                if entry.name.startswith(self._prefix)
-                and entry.name.endswith(".keys")
-                and entry.is_file(follow_symlinks=False)
-                and _is_own(entry.stat())
-            ]
-        except OSError:
-            return []
+        found = []
+        with suppress(OSError):  # there is no such directory
+            for entry in os.scandir(self._directory):
+                if not (entry.name.startswith(self._prefix) and entry.name.endswith(_KEYS)):
+                    continue
+                with suppress(OSError):  # another run has delivered it
+                    if entry.is_file(follow_symlinks=False) and _is_own(entry.stat()):
+                        found.append((entry.stat().st_mtime_ns, Path(entry.path)))
         return [path for _, path in sorted(found)]
 
     def read(self, path: Path) -> bytes:
-        """The keys of a file, one behind the other; b"" if it has gone or is damaged."""
+        """The keys of a file, one behind the other; b"" if it is none for this ledger."""
         try:
             whole = path.read_bytes()
         except FileNotFoundError:  # another run has delivered it
@@ -79,7 +111,8 @@ class Spool:
             return b""
         content, found = whole[:-_SUM_BYTES], whole[-_SUM_BYTES:]
         if content.startswith(_HEAD) and found == _sum(content):
-            return content.removeprefix(_HEAD)
+            ledger, _, keys = content.removeprefix(_HEAD).partition(b"\n")
+            return keys if ledger == self._ledger.encode() else b""
         logger.error(
             "The spool file %s is damaged, and put aside; the posts in it will be stored again.",
             path,
@@ -104,6 +137,10 @@ def _private(path: str, flags: int) -> int:
 
 def _is_own(status: os.stat_result) -> bool:
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _sum(content: bytes) -> bytes:

@@ -67,11 +67,13 @@ class Timelines:
 
     async def all_met(self, name: str, posts: Sequence[Key]) -> bool:
         """Whether an earlier reading met all of the posts; no, if Valkey cannot be asked."""
-        try:
-            found = await asyncio.gather(*map(self._questions.ask, _sightings(name, posts)))
-        except DedupError:
-            return False
-        return all(found)
+        sightings = _sightings(name, posts)
+        while True:
+            try:
+                return all(await asyncio.gather(*map(self._questions.ask, sightings)))
+            except DedupError:
+                if not await self._outage.over():
+                    return False
 
     def remember(self, reading: Reading) -> None:
         """The reading has come to its end."""

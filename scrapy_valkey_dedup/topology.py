@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from binascii import crc_hqx
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -22,9 +22,12 @@ from scrapy_valkey_dedup.resp import Question, command
 from scrapy_valkey_dedup.urls import CLUSTER, SENTINEL, ServerURL, redacted
 
 Address: TypeAlias = tuple[str, int]
+Map: TypeAlias = tuple[Address | None, ...]
+"""The primary of each slot; None where there is none."""
 _Found = TypeVar("_Found")
 
 _SLOTS = 16384
+_MOMENT = 0.1  # seconds for the other answers after one has come
 _OF_USERS = ("username", "password", "credential_provider", "valkey_connect_func")
 _OF_SENTINELS = "sentinel_kwargs"  # as valkey-py calls it
 
@@ -74,39 +77,60 @@ def route_to(url: ServerURL, options: Mapping[str, Any], attempt: float) -> Rout
     return Connections(url.text, place, common)
 
 
-async def _first(
+async def _agreed(
     asked: Iterable[Connections],
     question: Question,
-    read: Callable[[Connections, Any], _Found | None],
+    read: Callable[[Connections, Any], _Found],
 ) -> _Found:
-    """Puts a question to several servers at once, and takes the first answer that can be read.
+    """Puts a question to several servers at once; returns the answer that most of them give.
 
-    Raises what one of them raised if there is none.
+    Who is frozen or far away is not waited for: the first answer ends the wait in a moment. But not
+    at once, or one that is cut off from the others, and answers fastest, would always be believed.
+    Raises what one of them raised if there is no answer.
     """
 
-    async def ask(connections: Connections) -> _Found | None:
+    async def ask(connections: Connections) -> _Found:
         (outcome,) = await connections.exchange([question])
         if (error := error_in(outcome)) is not None:
             raise error
         assert isinstance(outcome, list)  # noqa: S101 (else it is an error)
         return read(connections, outcome[0])
 
-    tasks = {asyncio.ensure_future(ask(connections)) for connections in asked}
-    trouble: Exception = NotHereError("none of the servers of VALKEY_DEDUP_URL knows where to ask")
+    tasks = [asyncio.ensure_future(ask(connections)) for connections in asked]
+    waiting, answers, moment = set(tasks), Counter[_Found](), None
+    trouble: BaseException = NotHereError("VALKEY_DEDUP_URL names nobody to ask")
+    while waiting:
+        done, waiting = await _wait_or_cancel(waiting, moment)
+        if not done:
+            break
+        for task in done:
+            error = task.exception()
+            if error is None:
+                answers[task.result()] += 1
+            else:
+                trouble = error
+        if answers:
+            moment = _MOMENT
+    await _cancel(waiting)
+    if not answers:
+        raise trouble
+    return answers.most_common(1)[0][0]
+
+
+async def _wait_or_cancel(
+    tasks: set[asyncio.Task[_Found]], seconds: float | None
+) -> tuple[set[asyncio.Task[_Found]], set[asyncio.Task[_Found]]]:
     try:
-        while tasks:
-            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                error = task.exception()
-                if error is None and (found := task.result()) is not None:
-                    return found
-                trouble = error if isinstance(error, Exception) else trouble
-    finally:
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-    raise trouble
+        return await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    except BaseException:
+        await _cancel(tasks)
+        raise
+
+
+async def _cancel(tasks: set[asyncio.Task[_Found]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Shared:
@@ -164,7 +188,7 @@ class Sentinels:
         return outcomes
 
     async def _find(self) -> None:
-        address = await _first(self._sentinels, self._question, self._read)
+        address = await _agreed(self._sentinels, self._question, self._read)
         if address != self._address:
             former, self._primary = self._primary, self._connect(address)
             self._address = address
@@ -172,7 +196,7 @@ class Sentinels:
                 await former.close()
         self._doubtful = False
 
-    def _read(self, _: Connections, reply: Any) -> Address | None:
+    def _read(self, _: Connections, reply: Any) -> Address:
         if reply is None:
             raise NotHereError(f"the Sentinels know no service {self._service!r}")
         host, port = reply
@@ -265,12 +289,12 @@ class Cluster:
         question = Question("", (command("CLUSTER", "SLOTS"),))
         of_node = {connections: address for address, connections in self._nodes.items()}
 
-        def read(connections: Connections, reply: Any) -> list[Address | None]:
+        def read(connections: Connections, reply: Any) -> Map:
             if not reply:
                 raise NotHereError("the cluster serves no slots: look at its nodes")
             return _owners(reply, of_node[connections][0])
 
-        self._owners = await _first(list(of_node), question, read)
+        self._owners = list(await _agreed(list(of_node), question, read))
         self._stale = False
         known = {*self._owners, *self._seeds}
         for address in [address for address in self._nodes if address not in known]:
@@ -292,7 +316,7 @@ def _is_doubtful(outcome: Outcome) -> bool:
     return isinstance(outcome, Exception) or any(map(leads_elsewhere, outcome))
 
 
-def _owners(ranges: Any, asked: str) -> list[Address | None]:
+def _owners(ranges: Any, asked: str) -> Map:
     """The primary of each slot, from the reply to CLUSTER SLOTS of the host that was ``asked``.
 
     Source: https://valkey.io/commands/cluster-slots (no host: the one that was asked).
@@ -302,7 +326,7 @@ def _owners(ranges: Any, asked: str) -> list[Address | None]:
         host = primary[0].decode() if primary[0] else asked
         if host != "?":
             owners[first : last + 1] = [(host, int(primary[1]))] * (last + 1 - first)
-    return owners
+    return tuple(owners)
 
 
 @lru_cache(maxsize=4096)

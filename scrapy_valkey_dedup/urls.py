@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 from scrapy_valkey_dedup.values import text
 
@@ -56,11 +56,15 @@ class ServerURL:
         return f"{self._scheme}://{user}{at}{self._behind_user(host, port)}"
 
     def without_user(self, host: str, port: int) -> str:
-        """The URL of one of the servers, without user and password."""
-        return f"{self._scheme}://{self._behind_user(host, port)}"
+        """The URL of one of the Sentinels: user, password and database are those of the service."""
+        rest = self._behind_user(host, port, "username", "password", "db")
+        return f"{self._scheme}://{rest}"
 
-    def _behind_user(self, host: str, port: int) -> str:
+    def _behind_user(self, host: str, port: int, *without: str) -> str:
         query = urlsplit(self.text).query
+        if without:
+            options = parse_qsl(query, keep_blank_values=True)
+            query = urlencode([option for option in options if option[0] not in without])
         shown = f"[{host}]" if ":" in host else host
         return f"{shown}:{port}" + (f"?{query}" if query else "")
 
@@ -182,6 +186,16 @@ def server_url(value: Any) -> str | None:
     found = text(value)
     scheme, colon, rest = found.partition(":")
     return parsed(scheme.lower() + colon + rest).text
+
+
+def database(url: str, options: Mapping[str, Any]) -> str:
+    """The number of the database that URL or options choose, as they write it."""
+    parts = urlsplit(url)
+    return (
+        parse_qs(parts.query).get("db", [""])[0]
+        or ("" if parts.scheme == "unix" else parts.path.strip("/"))
+        or str(options.get("db", 0))
+    )
 
 
 def refuse_reserved(names: Iterable[str]) -> None:

@@ -82,8 +82,15 @@ class World:
         self.sites.append(Site(pages))
         return self.sites[-1]
 
-    def start(self, site: Site, *, seed: int | None = None, **changes: Any) -> Crawl:
-        """Starts a crawl of all pages of a site into the test's one table.
+    def start(
+        self,
+        site: Site,
+        *,
+        seed: int | None = None,
+        pages: Iterable[int] | None = None,
+        **changes: Any,
+    ) -> Crawl:
+        """Starts a crawl of all pages of a site, or of some, into the test's one table.
 
         Upper-case changes are settings, lower-case ones are options of spider and pipelines.
         """
@@ -94,7 +101,8 @@ class World:
         options = {"database": str(self.directory / "posts.db")}
         options |= {name: value for name, value in changes.items() if not name.isupper()}
         directory = self.directory / f"crawl-{len(self.crawls)}"
-        job = Job(site.url, sorted(site.pages), str(directory), settings, options, seed)
+        numbers = sorted(site.pages if pages is None else pages)
+        job = Job(site.url, numbers, str(directory), settings, options, seed)
         self.crawls.append(start(job))
         return self.crawls[-1]
 

@@ -71,6 +71,8 @@ class PostItem(scrapy.Item):
     text = scrapy.Field()
 
 
+TABLES = {"posts": "id TEXT, class TEXT, marked INT, pid INT", "begun": "id TEXT"}
+
 KINDS = {"Post": Post, "dict": dict, "PostItem": PostItem}
 
 
@@ -156,11 +158,31 @@ class Store:
         self.connection.close()
 
 
-def create_table(connection: sqlite3.Connection) -> None:
-    """Makes the table of posts, and lets processes write it at once."""
+def create_table(connection: sqlite3.Connection, name: str = "posts") -> None:
+    """Makes a table of posts, and lets processes write it at once."""
     connection.execute("PRAGMA journal_mode = WAL")
-    columns = "id TEXT, class TEXT, marked INT, pid INT"
-    connection.execute(f"CREATE TABLE IF NOT EXISTS posts ({columns})")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({TABLES[name]})")
+
+
+class NotingStore(Store):
+    """Notes which posts it has begun to store."""
+
+    def open_spider(self):
+        super().open_spider()
+        create_table(self.connection, "begun")
+
+    async def process_item(self, item):
+        self.connection.execute("INSERT INTO begun VALUES (?)", (str(identifier(item)),))
+        return await super().process_item(item)
+
+
+class HeldStore(Store):
+    """Takes ``delay`` seconds for each post until the test tells it to hurry."""
+
+    async def process_item(self, item):
+        if (Path(self.crawler.spider.job.directory) / "hurry").exists():
+            self.delay = 0
+        return await super().process_item(item)
 
 
 class ManualStore(Store):

@@ -135,11 +135,11 @@ def start(job: Job) -> Crawl:
     return Crawl(job, process)
 
 
-def stored(job: Job) -> Counter[str]:
-    """How often each post's id stands in the table."""
+def stored(job: Job, table: str = "posts") -> Counter[str]:
+    """How often each post's id stands in a table."""
     with sqlite3.connect(job.database, timeout=30) as connection:
-        crawl_process.create_table(connection)
-        return Counter(row[0] for row in connection.execute("SELECT id FROM posts"))
+        crawl_process.create_table(connection, table)
+        return Counter(row[0] for row in connection.execute(f"SELECT id FROM {table}"))
 
 
 def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], Any]) -> Any:

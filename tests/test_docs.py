@@ -22,6 +22,7 @@ from scrapy_valkey_dedup.model import Claim
 from scrapy_valkey_dedup.normalise import NORMALISERS
 from scrapy_valkey_dedup.pipeline import _begin_passage
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
+from scrapy_valkey_dedup.urls import parsed
 from tests.item_forms import key
 
 ROOT = Path(__file__).parent.parent
@@ -183,6 +184,26 @@ def test_the_reserved_options_are_named() -> None:
     for name in re.findall(r"`(\w+)`", sentence):
         with pytest.raises(ValueError, match=f"sets {name} itself"):
             DedupSettings.parse(Settings({"VALKEY_DEDUP_CLIENT_OPTIONS": {name: 1}}), "spider")
+
+
+def test_the_urls_are_understood() -> None:
+    """Every URL in the table of places leads to what its row says."""
+    kinds = []
+    for place, examples in rows_after(SETTINGS, "| where Valkey is |"):
+        urls = re.findall(r"`(\w[\w+]*://[^`]+)`", examples)
+        (kind,) = {parsed(url).kind for url in urls}
+        kinds.append((place, kind))
+    assert [kind for _, kind in kinds] == ["server", "server", "cluster", "sentinel"], kinds
+
+
+def test_the_example_of_certificates() -> None:
+    """The settings for TLS on security.md are accepted as they stand."""
+    given = run(code_blocks((ROOT / "docs" / "security.md").read_text("utf-8"))[0])
+    found = DedupSettings.parse(
+        Settings({name: value for name, value in given.items() if name.startswith(PREFIX)}),
+        "spider",
+    )
+    assert found.client_options == given["VALKEY_DEDUP_CLIENT_OPTIONS"]
 
 
 def test_the_limits_are_named() -> None:

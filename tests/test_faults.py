@@ -220,7 +220,7 @@ def test_a_server_never_comes_back(fragile: World, policy: str) -> None:
 def test_twenty_seconds_without_an_answer(fragile: World) -> None:
     """SIGSTOP for 20 s, with all settings as they are by default: as above, under "pass"."""
     posts = range(700)
-    slow = SLOW | {"delay": 0.75}  # they take longer than the fault
+    slow = SLOW | {"delay": 0.9}  # they take longer than the fault
     crawls = start_fleet(fragile, fragile.site(pages_of(posts)), ["pass"] * 2, **slow)
     fragile.server.freeze()
     time.sleep(20)

@@ -63,7 +63,8 @@ def write_all(server: ValkeyServer, namespace: str) -> set[str]:
                     ledger = Ledger(
                         door, namespace, run, retention=60.0, record=record, shelf=shelf
                     )
-                    await ledger.probe()
+                    await ledger.open()
+                    await ledger.try_partitions()
                     await ledger.beat(1, 60)
                     await ledger.claim_many(KEYS[record::2], ["another"])
                     await ledger.confirm_many(KEYS[record::3])

@@ -209,7 +209,7 @@ def test_a_missing_permission_stops_the_crawl(tmp_path: Path) -> None:
 def test_probes_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long an outage lasts, no task of a probe outlives it."""
     monkeypatch.setattr(outage, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(outage, "_LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(outage, "LONGEST_PAUSE", 0.001)
 
     async def count_tasks() -> tuple[int, int]:
         probes = 0
@@ -223,6 +223,7 @@ def test_probes_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
             Stats(DummyStatsCollector(get_crawler())),
             outage.PASS,
             pause_limit=None,
+            calm=0.01,
             probe=probe,
             close_spider=lambda _: None,
             is_closing=lambda: False,

@@ -18,7 +18,7 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Claim, Key, Verdict
-from scrapy_valkey_dedup.outage import Outage
+from scrapy_valkey_dedup.outage import PASS, Outage
 from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit, Visits
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.timelines import Reading, Timelines
@@ -226,9 +226,28 @@ async def opened(
         def inc_value(self, key: str, count: int = 1) -> None:
             stats[key] = stats.get(key, 0) + count
 
+        def get_value(self, key: str, default: int = 0) -> int:
+            return stats.get(key, default)
+
+        def set_value(self, key: str, value: int) -> None:
+            stats[key] = value
+
+    async def probe() -> None:
+        await ledger.open()
+
+    outage = Outage(
+        Stats(Collector()),  # type: ignore[arg-type]
+        PASS,
+        pause_limit=None,
+        calm=1,
+        probe=probe,
+        close_spider=print,
+        is_closing=lambda: False,
+    )
     try:
-        yield Timelines(ledger, Outage(Stats(Collector()))), ledger  # type: ignore[arg-type]
+        yield Timelines(ledger, outage), ledger
     finally:
+        await outage.close()
         await server.close()
 
 

@@ -1,0 +1,67 @@
+"""Runs commands of others, away from the checkout and from any credentials."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+MODULE = Path(__file__).resolve().parent.parent
+_DEADLINE = 600  # seconds
+
+
+class Failure(Exception):  # noqa: N818 (the end of a check, not a fault of the program)
+    """Something that must hold does not; its text is for the reader."""
+
+
+def environment() -> dict[str, str]:
+    """The caller's, without what would make a result depend on whose machine it is."""
+    found = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "TF_VAR_", "TF_CLI_ARGS"))
+    }
+    # Terraform warns of a file that is named and is not there.
+    if not Path(found.get("TF_CLI_CONFIG_FILE", os.devnull)).exists():
+        found["TF_CLI_CONFIG_FILE"] = os.devnull
+    # Terraform spends half its time on collecting garbage, unless it may let some lie.
+    found.setdefault("GOGC", "400")
+    return found | {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+
+
+def attempt(*command: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a folder; what it printed is in ``stdout``, errors among it."""
+    return subprocess.run(
+        command, cwd=place, env=environment(), text=True, check=False, timeout=_DEADLINE,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def run(*command: str, place: Path) -> str:
+    """Returns what a command printed. Fails if the command does."""
+    if shutil.which(command[0]) is None:
+        raise Failure(f"{command[0]} is not installed, so nothing of terraform/ was tested.")
+    ended = attempt(*command, place=place)
+    if ended.returncode:
+        raise Failure(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}")
+    return ended.stdout
+
+
+def copied(place: Path) -> Path:
+    """A copy of the module, examples and tests, in which Terraform may leave its files."""
+    left = shutil.ignore_patterns(".terraform*", "*.tfstate*", "__pycache__")
+    return Path(shutil.copytree(MODULE, place, ignore=left))
+
+
+def init(place: Path, providers: Path) -> None:
+    """Prepares a folder for the other commands of Terraform."""
+    run(
+        "terraform",
+        "init",
+        "-backend=false",
+        "-input=false",
+        "-no-color",
+        f"-plugin-dir={providers}",
+        place=place,
+    )
