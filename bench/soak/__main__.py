@@ -229,7 +229,11 @@ def main() -> int:
             account=account,
             faults=sum(one.inflicted for one in series),
             seconds=given.minutes * 60,
-            spool=[path.name for path in (soak.directory / "data").rglob("*") if path.is_file()],
+            spool=[
+                path.name
+                for path in (soak.directory / "data").rglob("*")
+                if path.is_file() and path.suffix != ".ledger"  # which ledger it is for
+            ],
             server=soak.server.info(),
             memory_at_start=soak.memory_at_start,
             remembered=report.remembered(soak.server, soak.pages * PAGE),

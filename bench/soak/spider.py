@@ -122,7 +122,7 @@ class Timelines(scrapy.Spider):
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.job = job
-        self._under_way = 0
+        self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def start(self) -> AsyncIterator[scrapy.Request]:
         """The pages, at their rate."""
@@ -132,11 +132,9 @@ class Timelines(scrapy.Spider):
                 if self.job.rate:
                     due = max(due + 1 / self.job.rate, time.monotonic() - _CATCH_UP)
                     await asyncio.sleep(due - time.monotonic())
-                while self._under_way >= _AT_ONCE:
-                    await asyncio.sleep(0.01)
+                await self._free.acquire()
                 if self.job.until and time.monotonic() > self.job.until:
                     return
-                self._under_way += 1
                 yield scrapy.Request(
                     f"{self.job.site}/{number}", self.parse, errback=self.failed, dont_filter=True
                 )
@@ -145,14 +143,14 @@ class Timelines(scrapy.Spider):
 
     def parse(self, response: Response) -> Iterator[Post]:
         """The page's posts."""
-        self._under_way -= 1
+        self._free.release()
         assert isinstance(response, JsonResponse)
         for entry in response.json():
             yield Post(**entry)
 
     def failed(self, failure: Failure) -> None:
         """A page that could not be downloaded."""
-        self._under_way -= 1
+        self._free.release()
         self.logger.error("A page is missing: %s", failure.value)
 
 
