@@ -24,6 +24,7 @@ import scrapy
 from scrapy.crawler import AsyncCrawlerProcess, Crawler
 from scrapy.http import JsonResponse, Response
 from scrapy.statscollectors import MemoryStatsCollector
+from twisted.python.failure import Failure
 
 from scrapy_valkey_dedup.stats import ITEMS, Stats
 
@@ -33,6 +34,7 @@ COUNT = struct.Struct("<Q")
 STORED, ACKNOWLEDGED, OUTAGES, RESULT, LOG = "stored", "acknowledged", "outages", "result", "log"
 _LONGEST_STORE = 0.01  # seconds
 _CATCH_UP = 1.0  # seconds of its own delay that a spider makes up for, at most
+_AT_ONCE = 16  # requests: what a slow spider cannot do must not gather in its scheduler
 
 _unchecked: ContextVar[bool] = ContextVar("unchecked", default=False)
 
@@ -120,6 +122,7 @@ class Timelines(scrapy.Spider):
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.job = job
+        self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def start(self) -> AsyncIterator[scrapy.Request]:
         """The pages, at their rate."""
@@ -129,17 +132,26 @@ class Timelines(scrapy.Spider):
                 if self.job.rate:
                     due = max(due + 1 / self.job.rate, time.monotonic() - _CATCH_UP)
                     await asyncio.sleep(due - time.monotonic())
+                await self._free.acquire()
                 if self.job.until and time.monotonic() > self.job.until:
                     return
-                yield scrapy.Request(f"{self.job.site}/{number}", self.parse, dont_filter=True)
+                yield scrapy.Request(
+                    f"{self.job.site}/{number}", self.parse, errback=self.failed, dont_filter=True
+                )
             if not self.job.until:
                 return
 
     def parse(self, response: Response) -> Iterator[Post]:
         """The page's posts."""
+        self._free.release()
         assert isinstance(response, JsonResponse)
         for entry in response.json():
             yield Post(**entry)
+
+    def failed(self, failure: Failure) -> None:
+        """A page that could not be downloaded."""
+        self._free.release()
+        self.logger.error("A page is missing: %s", failure.value)
 
 
 def main(job: Job) -> None:
