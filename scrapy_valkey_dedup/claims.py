@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from scrapy_valkey_dedup.batching import Batcher
 from scrapy_valkey_dedup.book import Book
+from scrapy_valkey_dedup.heartbeat import UNKNOWN
 from scrapy_valkey_dedup.keyset import RecentKeys
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import Answer, Claim, DedupError, Key, OutageError, Verdict
@@ -19,8 +20,6 @@ _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim o
 _AT_ONCE = 10_000
 _MINE = Answer(Verdict.HELD)
 _KNOWN_ANSWER = Answer(Verdict.SEEN)
-UNKNOWN = b"?"
-"""The heartbeat of a run that may be dead, or that an outage has kept from beating."""
 _KNOWN = 1_000_000
 """Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from secrets import token_bytes
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from scrapy_valkey_dedup.batching import Batcher
-from scrapy_valkey_dedup.claims import UNKNOWN, Claims
+from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.client import Server
+from scrapy_valkey_dedup.heartbeat import Heartbeat
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import (
     NO_CLAIM,
@@ -24,7 +25,7 @@ from scrapy_valkey_dedup.model import (
     LedgerUnavailableError,
     Verdict,
 )
-from scrapy_valkey_dedup.outage import LONGEST_PAUSE, Outage
+from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.pages import Visits
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.spool import Spool
@@ -77,17 +78,21 @@ class Session:
             close_spider=self._close_as_soon_as_possible,
             is_closing=is_closing,
         )
+        self._heartbeat = Heartbeat(
+            self._outage,
+            lease=settings.lease,
+            wait=settings.wait,
+            timeout=settings.timeout,
+            meanwhile=self._look_after_claims,
+        )
         self._welcome = False
         """Valkey has taken this run for one that may use the ledger."""
         self._claims: list[Claims] = []
         self._shelves: list[Ledger] = []
-        self._beats = Batcher(self._ask_beats)
         self._embedded: EmbeddedServer | None = None
         self._server: Server | None = None
-        self._heart: asyncio.Task[None] | None = None
-        self._beat_number = 0
-        self._idle = False
-        self._hurry = asyncio.Event()
+        self._is_open = False
+        self._renewed = 0.0
         self._engine_started = False
         self._opened: asyncio.Future[None] | None = None
         self._closed = False
@@ -118,7 +123,9 @@ class Session:
             )
             self._open_ledgers(self._server)
             await self._greet()
-            self._heart = asyncio.create_task(self._keep_beating())
+            self._heartbeat.start(self._ledger)
+            self._renewed = monotonic()
+            self._is_open = True
         except BaseException:
             await self._outage.close()
             await self._disconnect()
@@ -135,8 +142,6 @@ class Session:
             )
         else:
             self._place = str(settings.data_dir.resolve())
-        # Whoever asks after an outage may come before the heartbeats of those that it kept away.
-        self._grace = max(settings.lease, LONGEST_PAUSE + settings.timeout)
         self._ledger = Ledger(
             server,
             settings.namespace,
@@ -170,10 +175,10 @@ class Session:
             names,
             outage=self._outage,
             spool=spool,
-            beat_of=self.beat_of,
+            beat_of=self._heartbeat.of,
             wait=self.settings.wait,
             lease=self.settings.lease,
-            grace=self._grace,
+            grace=self._heartbeat.grace,
             remembers_at_once=remembers_at_once,
         )
         self._claims.append(claims)
@@ -208,7 +213,7 @@ class Session:
         try:
             await self._ledger.open()
             # Before the rest, which takes its time: others may wait to see whether this run lives.
-            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
+            await self._heartbeat.beat(self._ledger)
             await asyncio.gather(
                 self._ledger.try_partitions(),
                 *(shelf.try_partitions() for shelf in self._shelves),
@@ -284,20 +289,27 @@ class Session:
         await self.flush()
 
     async def beat_of(self, run: str) -> bytes | None:
-        """The last heartbeat of a run; None for a dead one, UNKNOWN soon after an outage."""
-        return await self._beats.ask(run)
+        """The last heartbeat of a run, None for a dead one: see :meth:`Heartbeat.of`."""
+        return await self._heartbeat.of(run)
 
-    async def _ask_beats(self, runs: Sequence[str]) -> list[bytes | None]:
-        self._outage.check()
-        distinct = list(dict.fromkeys(runs))
-        try:
-            found = dict(zip(distinct, await self._ledger.beats(distinct), strict=True))
-            if self._outage.ended_within(self._grace):
-                found = {run: UNKNOWN if beat is None else beat for run, beat in found.items()}
-        except DedupError as error:
-            self._outage.failed(error)
-            raise
-        return [found[run] for run in runs]
+    @property
+    def idle(self) -> bool:
+        """Whether this run has nothing left to do but to wait for other runs; they are told."""
+        return self._heartbeat.idle
+
+    @idle.setter
+    def idle(self, idle: bool) -> None:
+        self._heartbeat.idle = idle
+
+    async def _look_after_claims(self) -> None:
+        """At each heartbeat: claims have a lifetime, and what is kept is safer on disk."""
+        if self._outage:
+            for claims in self._claims:
+                await claims.save_now_and_then()
+        elif monotonic() - self._renewed >= self._ledger.claim_lifetime / 2:
+            self._renewed = monotonic()
+            for claims in self._claims:
+                await claims.renew()
 
     def engine_started(self) -> None:
         """All components have started: ``engine_stopped`` will come."""
@@ -317,7 +329,7 @@ class Session:
 
     async def flush(self) -> None:
         """Delivers what is settled so far; gives up when Valkey takes nothing any more."""
-        if self._heart is None:
+        if not self._is_open:
             return
         patience = 2 * self.settings.timeout
         await asyncio.gather(*(claims.flush(patience) for claims in self._claims))
@@ -337,48 +349,6 @@ class Session:
     def _delivered(self) -> int:
         return sum(claims.delivered for claims in self._claims)
 
-    # -- heartbeat -------------------------------------------------------------------------------
-
-    @property
-    def idle(self) -> bool:
-        """Whether this run has nothing left to do but to wait for other runs; they are told."""
-        return self._idle
-
-    @idle.setter
-    def idle(self, idle: bool) -> None:
-        if idle != self._idle:
-            self._hurry.set()
-        self._idle = idle
-
-    async def _keep_beating(self) -> None:
-        """Beats thrice a lease, and often enough to be seen alive within the others' ``WAIT``."""
-        interval = min(self.settings.lease / 3, max(self.settings.wait, 1) / 2)
-        clock = asyncio.get_running_loop().time
-        renewed = clock()
-        while not self._closed:  # before 3.12 wait_for may lose a cancellation
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), interval)
-            self._hurry.clear()
-            await self._beat()
-            if clock() - renewed >= self._ledger.claim_lifetime / 2:
-                renewed = clock()
-                for claims in self._claims:
-                    await claims.renew()
-
-    async def _beat(self) -> None:
-        """Tells the others that this run lives; during an outage the probe asks first."""
-        if self._outage and not self._outage.ends:
-            for claims in self._claims:
-                await claims.save_now_and_then()
-            return
-        self._beat_number += 1
-        try:
-            await self._ledger.beat(self._beat_number, self.settings.lease, idle=self._idle)
-        except DedupError as error:
-            self._outage.failed(error)
-        except Exception:
-            logger.exception("A heartbeat failed; the next is tried.")
-
     # -- the end ---------------------------------------------------------------------------------
 
     async def close(self) -> None:
@@ -387,13 +357,12 @@ class Session:
             return
         self._closed = True
         await asyncio.wait([self._opened])  # another component may fail while this one connects
-        if self._heart is None:
+        if not self._is_open:
             return
-        self._heart.cancel()
-        await asyncio.wait([self._heart])
+        await self._heartbeat.stop()
         self._release_all()
         await self.flush()
-        self._heart = None
+        self._is_open = False
         with contextlib.suppress(DedupError):
             self._outage.check()
             await self._ledger.leave()

@@ -56,7 +56,7 @@ class Settling:
         self._stored = bytearray()
         self._not_stored = bytearray()
         self._spilled: dict[Path, int] = {}
-        self._saved = 0.0
+        self._saved = monotonic()
         self._disk_fails = False
         self.delivered = 0
         self.unconfirmed = 0

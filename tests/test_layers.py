@@ -18,7 +18,7 @@ ROWS = [
     {"client"},
     {"ledger"},
     {"batching"},
-    {"settling", "timelines"},
+    {"settling", "timelines", "heartbeat"},
     {"pages"},
     {"claims"},
     {"session", "aside"},
