@@ -149,9 +149,7 @@ def again(world: World) -> None:
     """A later run with a healthy server: the spool is delivered first, and nothing is missing."""
     world.server.start()
     before = world.stored
-    stats = world.crawl(
-        world.sites[0], VALKEY_DEDUP_DATA_DIR=str(world.directory / "data"), **SLOW
-    )
+    stats = world.crawl(world.sites[0], VALKEY_DEDUP_DATA_DIR=str(world.directory / "data"), **SLOW)
     assert world.stored == EVERY_POST, "missing, or stored twice"
     assert stats["dedup/items/confirmed"] == len(POSTS) - len(before)
     assert not list((world.directory / "data" / "spool").glob("*.keys"))
