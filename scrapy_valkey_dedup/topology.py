@@ -11,7 +11,16 @@ from __future__ import annotations
 import asyncio
 from binascii import crc_hqx
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -25,6 +34,8 @@ _Found = TypeVar("_Found")
 
 _SLOTS = 16384
 _OF_SENTINELS = "sentinel_kwargs"  # as valkey-py calls it
+_CANCEL_AGAIN = 0.05  # seconds
+_LOOK = 0.5  # seconds without an answer before each look whether another server is in charge
 
 
 class Route(Protocol):
@@ -96,11 +107,50 @@ async def _first(
                     return found
                 trouble = error if isinstance(error, Exception) else trouble
     finally:
+        await _end(tasks)
+    raise trouble
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they have ended.
+
+    More than once: on Python 3.10 valkey-py loses a cancellation that comes while it looks whether
+    a connection is still good (``async_timeout`` takes it for its own), and reads on.
+    """
+    while tasks:
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-    raise trouble
+        done, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # so that nobody misses it
+
+
+async def _unless_replaced(
+    exchange: Coroutine[Any, Any, Sequence[Outcome]], is_replaced: Callable[[], Awaitable[bool]]
+) -> Sequence[Outcome] | None:
+    """What came of an exchange; None if the server is mute and another is in charge by now.
+
+    A frozen server, or one behind a dead line, would else cost the whole time of an attempt, of
+    which a deadline has two, though its successor may be there in the middle of the first.
+    """
+    asking = asyncio.ensure_future(exchange)
+
+    async def watch() -> None:
+        while not await is_replaced():  # noqa: ASYNC110 (no server tells of it unasked)
+            await asyncio.sleep(_LOOK)
+
+    watching = None
+    try:
+        await asyncio.wait([asking], timeout=_LOOK)
+        if not asking.done():
+            watching = asyncio.ensure_future(watch())
+            await asyncio.wait([asking, watching], return_when=asyncio.FIRST_COMPLETED)
+        return asking.result() if asking.done() else None
+    finally:
+        asking.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 class _Shared:
@@ -152,8 +202,17 @@ class Sentinels:
                 await self._search.done()
         except Exception as error:  # noqa: BLE001 (it is known in faults.py what it means)
             return [error] * len(questions)
-        assert self._primary is not None  # noqa: S101 (found just now)
-        outcomes = await self._primary.exchange(questions)
+        primary = self._primary
+        assert primary is not None  # noqa: S101 (found just now)
+
+        async def is_replaced() -> bool:
+            with suppress(Exception):  # Sentinels that do not answer name nobody else
+                await self._search.done()
+            return self._primary is not primary
+
+        outcomes = await _unless_replaced(primary.exchange(questions), is_replaced)
+        if outcomes is None:
+            return [NotHereError("another server is the primary by now")] * len(questions)
         self._doubtful |= any(map(_is_doubtful, outcomes))
         return outcomes
 
@@ -232,7 +291,16 @@ class Cluster:
         numbers: Sequence[int],
         outcomes: list[Outcome],
     ) -> None:
-        found = await self._connections(node).exchange([questions[number] for number in numbers])
+        asked = [questions[number] for number in numbers]
+
+        async def is_replaced() -> bool:
+            with suppress(Exception):  # nodes that do not answer know no other
+                await self._lesson.done()
+            return node not in {self._owners[slot_of(question.key)] for question in asked}
+
+        found = await _unless_replaced(self._connections(node).exchange(asked), is_replaced)
+        if found is None:
+            found = [NotHereError("another node serves the slot by now")] * len(asked)
         for number, outcome in zip(numbers, found, strict=True):
             outcomes[number] = self._understood(node, questions[number], outcome)
 
