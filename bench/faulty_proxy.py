@@ -181,8 +181,14 @@ class _Pair:
         if self.proxy.refuse:
             self.reset()
         else:
-            side.turn_away()
+            # Not now: before Python 3.12 a transport begins to read after this, paused or not, and
+            # what a client says at once would be lost.
+            self.loop.call_soon(self._let_wait)
             self._connecting = self.loop.create_task(self._connect())
+
+    def _let_wait(self) -> None:
+        if not self.server.transport:
+            self.client.turn_away()
 
     async def _connect(self) -> None:
         target = self.proxy.target_port

@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from binascii import crc_hqx
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections import defaultdict
+from collections.abc import (
+    Callable,
+    Hashable,
+    Mapping,
+    Sequence,
+)
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from scrapy_valkey_dedup.asking import Shared, agreed, unless_replaced
 from scrapy_valkey_dedup.connections import Connections, Outcome
 from scrapy_valkey_dedup.credentials import with_provider
 from scrapy_valkey_dedup.faults import NotHereError, error_in, leads_elsewhere, redirection
@@ -27,7 +34,6 @@ Map: TypeAlias = tuple[Address | None, ...]
 _Found = TypeVar("_Found")
 
 _SLOTS = 16384
-_MOMENT = 0.1  # seconds for the other answers after one has come
 _OF_USERS = ("username", "password", "credential_provider", "valkey_connect_func")
 _OF_SENTINELS = "sentinel_kwargs"  # as valkey-py calls it
 
@@ -77,84 +83,15 @@ def route_to(url: ServerURL, options: Mapping[str, Any], attempt: float) -> Rout
     return Connections(url.text, place, common)
 
 
-async def _agreed(
-    asked: Iterable[Connections],
-    question: Question,
-    read: Callable[[Connections, Any], _Found],
+async def _answer(
+    connections: Connections, question: Question, read: Callable[[Any], _Found]
 ) -> _Found:
-    """Puts a question to several servers at once; returns the answer that most of them give.
-
-    Who is frozen or far away is not waited for: the first answer ends the wait in a moment. But not
-    at once, or one that is cut off from the others, and answers fastest, would always be believed.
-    Raises what one of them raised if there is no answer.
-    """
-
-    async def ask(connections: Connections) -> _Found:
-        (outcome,) = await connections.exchange([question])
-        if (error := error_in(outcome)) is not None:
-            raise error
-        assert isinstance(outcome, list)  # noqa: S101 (else it is an error)
-        return read(connections, outcome[0])
-
-    tasks = [asyncio.ensure_future(ask(connections)) for connections in asked]
-    waiting, answers, moment = set(tasks), Counter[_Found](), None
-    trouble: BaseException = NotHereError("VALKEY_DEDUP_URL names nobody to ask")
-    while waiting:
-        done, waiting = await _wait_or_cancel(waiting, moment)
-        if not done:
-            break
-        for task in done:
-            error = task.exception()
-            if error is None:
-                answers[task.result()] += 1
-            else:
-                trouble = error
-        if answers:
-            moment = _MOMENT
-    await _cancel(waiting)
-    if not answers:
-        raise trouble
-    return answers.most_common(1)[0][0]
-
-
-async def _wait_or_cancel(
-    tasks: set[asyncio.Task[_Found]], seconds: float | None
-) -> tuple[set[asyncio.Task[_Found]], set[asyncio.Task[_Found]]]:
-    try:
-        return await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    except BaseException:
-        await _cancel(tasks)
-        raise
-
-
-async def _cancel(tasks: set[asyncio.Task[_Found]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Shared:
-    """A piece of work that many wait for and that is under way once at most."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._work = work
-        self._task: asyncio.Task[None] | None = None
-
-    async def done(self) -> None:
-        """Returns when it was done once more; raises what it raised."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._work())
-            # Whoever waits for it may be cancelled: then nobody would look at how it failed.
-            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        task = self._task
-        await asyncio.wait([task])  # who is cancelled here leaves it to the others
-        task.result()
-
-    async def close(self) -> None:
-        """Gives it up."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    """What a server answers to a question of one command, as it is read; raises its error."""
+    (outcome,) = await connections.exchange([question])
+    if (error := error_in(outcome)) is not None:
+        raise error
+    assert isinstance(outcome, list)  # noqa: S101 (else it is an error)
+    return read(outcome[0])
 
 
 class Sentinels:
@@ -173,7 +110,7 @@ class Sentinels:
         self._address: Address | None = None
         self._primary: Connections | None = None
         self._doubtful = True
-        self._search = _Shared(self._find)
+        self._search = Shared(self._find)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         """Puts the questions to the primary."""
@@ -182,13 +119,24 @@ class Sentinels:
                 await self._search.done()
         except Exception as error:  # noqa: BLE001 (it is known in faults.py what it means)
             return [error] * len(questions)
-        assert self._primary is not None  # noqa: S101 (found just now)
-        outcomes = await self._primary.exchange(questions)
+        primary = self._primary
+        assert primary is not None  # noqa: S101 (found just now)
+
+        async def is_replaced() -> bool:
+            with suppress(Exception):  # Sentinels that do not answer name nobody else
+                await self._search.done()
+            return self._primary is not primary
+
+        outcomes = await unless_replaced(primary.exchange(questions), is_replaced)
+        if outcomes is None:
+            return [NotHereError("another server is the primary by now")] * len(questions)
         self._doubtful |= any(map(_is_doubtful, outcomes))
         return outcomes
 
     async def _find(self) -> None:
-        address = await _agreed(self._sentinels, self._question, self._read)
+        address = await agreed(
+            _answer(sentinel, self._question, self._read) for sentinel in self._sentinels
+        )
         if address != self._address:
             former, self._primary = self._primary, self._connect(address)
             self._address = address
@@ -196,7 +144,7 @@ class Sentinels:
                 await former.close()
         self._doubtful = False
 
-    def _read(self, _: Connections, reply: Any) -> Address:
+    def _read(self, reply: Any) -> Address:
         if reply is None:
             raise NotHereError(f"the Sentinels know no service {self._service!r}")
         host, port = reply
@@ -229,7 +177,7 @@ class Cluster:
         self._nodes = {address: connect(address) for address in seeds}
         self._owners: list[Address | None] = [None] * _SLOTS
         self._stale = True
-        self._lesson = _Shared(self._learn)
+        self._lesson = Shared(self._learn)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         """Puts each question to the node that serves it."""
@@ -262,7 +210,16 @@ class Cluster:
         numbers: Sequence[int],
         outcomes: list[Outcome],
     ) -> None:
-        found = await self._connections(node).exchange([questions[number] for number in numbers])
+        asked = [questions[number] for number in numbers]
+
+        async def is_replaced() -> bool:
+            with suppress(Exception):  # nodes that do not answer know no other
+                await self._lesson.done()
+            return node not in {self._owners[slot_of(question.key)] for question in asked}
+
+        found = await unless_replaced(self._connections(node).exchange(asked), is_replaced)
+        if found is None:
+            found = [NotHereError("another node serves the slot by now")] * len(asked)
         for number, outcome in zip(numbers, found, strict=True):
             outcomes[number] = self._understood(node, questions[number], outcome)
 
@@ -287,14 +244,12 @@ class Cluster:
     async def _learn(self) -> None:
         """Asks all nodes that are known at once: whoever lives answers first."""
         question = Question("", (command("CLUSTER", "SLOTS"),))
-        of_node = {connections: address for address, connections in self._nodes.items()}
-
-        def read(connections: Connections, reply: Any) -> Map:
-            if not reply:
-                raise NotHereError("the cluster serves no slots: look at its nodes")
-            return _owners(reply, of_node[connections][0])
-
-        self._owners = list(await _agreed(list(of_node), question, read))
+        self._owners = list(
+            await agreed(
+                _answer(connections, question, partial(_owners, address[0]))
+                for address, connections in self._nodes.items()
+            )
+        )
         self._stale = False
         known = {*self._owners, *self._seeds}
         for address in [address for address in self._nodes if address not in known]:
@@ -316,11 +271,13 @@ def _is_doubtful(outcome: Outcome) -> bool:
     return isinstance(outcome, Exception) or any(map(leads_elsewhere, outcome))
 
 
-def _owners(ranges: Any, asked: str) -> Map:
+def _owners(asked: str, ranges: Any) -> Map:
     """The primary of each slot, from the reply to CLUSTER SLOTS of the host that was ``asked``.
 
     Source: https://valkey.io/commands/cluster-slots (no host: the one that was asked).
     """
+    if not ranges:
+        raise NotHereError("the cluster serves no slots: look at its nodes")
     owners: list[Address | None] = [None] * _SLOTS
     for first, last, primary, *_ in ranges:
         host = primary[0].decode() if primary[0] else asked

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats", "values", "resp", "keyset", "spool"},
+    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking"},
     {"rules", "urls", "encoding", "faults"},
     {"credentials"},
     {"settings", "connections"},

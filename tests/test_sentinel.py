@@ -115,6 +115,30 @@ def test_a_failover_is_waited_for(world: World, sentinels: SentinelSet) -> None:
     world.assert_settled()
 
 
+@in_loop
+async def test_a_frozen_primary_does_not_use_up_the_time(
+    sentinels: SentinelSet, namespace: str
+) -> None:
+    """A primary stops answering: its successor is asked as soon as the Sentinels name it.
+
+    Not when the attempt with the former has ended, which may take 30 s here.
+    """
+    primary = sentinels.primary
+    server = Server(sentinels.url, "here", OF_SENTINELS, timeout=60)
+    try:
+        ledger = Ledger(server, namespace, "a-run", retention=60)
+        await ledger.open()
+        primary.freeze()
+        began = time.monotonic()
+        await ledger.beat(1, 30)
+        assert time.monotonic() - began < 20  # Sentinels take 1 to 4 s, and retry in 6
+    finally:
+        primary.thaw()
+        await server.close()
+    sentinels.wait_failover(primary)
+    sentinels.restart(primary)  # else it takes the Sentinels ten seconds to correct it
+
+
 @pytest.mark.parametrize("hurt", [Sentinel.kill, Sentinel.freeze])
 @in_loop
 async def test_one_sentinel_less_costs_nothing(

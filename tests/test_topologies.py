@@ -289,6 +289,11 @@ def ping(proxy: FaultyProxy) -> bytes:
         return say(line, b"PING")
 
 
+def test_a_line_is_heard_from_the_start(proxy: FaultyProxy) -> None:
+    """What a client says at once, before the line has reached the server, arrives."""
+    assert {ping(proxy) for _ in range(200)} == {b"+PONG\r\n"}
+
+
 def test_a_line_is_wide(proxy: FaultyProxy) -> None:
     """Three hundred connections pass, and a megabyte costs less than 20 ms of one core."""
     lines = [dial(proxy) for _ in range(300)]
