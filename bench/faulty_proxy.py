@@ -201,6 +201,11 @@ class _Pair:
             self._connecting = None
             self.left()
 
+    @property
+    def is_connecting(self) -> bool:
+        """Whether the server's side is still to come."""
+        return self._connecting is not None
+
     def reset(self) -> None:
         """Resets both sides."""
         if self._connecting:
@@ -230,10 +235,13 @@ class _Side(asyncio.Protocol):
         self._mute = False  # it has said what was swallowed: what it says now has lost its meaning
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        # Before Python 3.11 a client is heard although it was turned away when it connected.
+        self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        transport.write(b"".join(self._early))
         self._pair.made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -288,6 +296,8 @@ class _Side(asyncio.Protocol):
         """Sends it what the other has said."""
         if self.transport:
             self.transport.write(data)
+        elif self._pair.is_connecting:
+            self._early.append(data)
 
     def end(self) -> None:
         """Closes it after all that was sent to it."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -412,7 +410,7 @@ async def test_a_bucket_grows_into_all_levels(open_ledger: OpenLedger, inside: I
 async def test_every_key_has_an_end_and_a_place(
     valkey: ValkeyServer, inside: Inside, retention: float | None
 ) -> None:
-    """All keys begin alike, those of a partition share a slot, and only the layout has no end."""
+    """All keys begin alike, a partition is one slot, and only layout and id have no end."""
     server = Server(valkey.url, valkey.url, {}, timeout=5)
     try:
         for record in (True, False):
@@ -426,8 +424,8 @@ async def test_every_key_has_an_end_and_a_place(
     endless = {name for name in inside.names() if inside.raw.pexpiretime(name) == -1}
     kept = {name for name in inside.names() if "}:c:" not in name and "}:r:" not in name}
     root = f"vd1:{{{inside.namespace}}}"
-    layout, run = f"{root}:layout", f"{root}:run:run-a"
-    assert endless == ({layout} if retention else kept - {run})
+    ledgers_own, run = {f"{root}:layout", f"{root}:id"}, f"{root}:run:run-a"
+    assert endless == (ledgers_own if retention else kept - {run})
     slots: dict[str, set[int]] = {}
     for name in inside.names():
         slots.setdefault(name.partition("}")[0], set()).add(key_slot(name.encode()))
@@ -477,7 +475,7 @@ async def test_namespaces_know_nothing_of_each_other(
         assert await one.seen_many(keys(2)) == [True, False]
         assert inside.names() == []
         found = Inside(inside.raw, nasty).names()
-        assert len(found) == 5
+        assert len(found) == 6
         assert all(name.isprintable() and " " not in name and len(name) < 150 for name in found)
     finally:
         await server.close()
@@ -567,32 +565,6 @@ async def test_flushed_scripts_are_loaded_again() -> None:
         finally:
             busy = False
             await flusher
-            await server.close()
-
-
-@in_loop
-async def test_a_handful_of_permissions_suffices() -> None:
-    """A user who may do what docs/ledger.md says, and nothing else, can do everything."""
-    page = (Path(__file__).parent.parent / "docs" / "ledger.md").read_text("utf-8")
-    commands = re.findall(r"\+[\w|]+", page[page.index("ACL SETUSER") :].split("```")[0])
-    with ValkeyServer(port=free_port()) as own, valkey_py.Valkey.from_url(own.url) as admin:
-        admin.acl_setuser(
-            "bot", enabled=True, passwords=["+pw"], keys=["vd1:*"],
-            categories=["-@all"], commands=commands,
-        )  # fmt: skip
-        server = Server(own.url.replace("//", "//bot:pw@"), own.url, {}, timeout=5)
-        try:
-            for retention, record in ((DAY, False), (None, True), (2 * DAY, True)):
-                ledger = Ledger(server, "bot", "run-a", retention=retention, record=record)
-                await ledger.open()
-                await ledger.beat(1, 30)
-                await ledger.beats(["run-a"])
-                await ledger.claim_many(keys(100))
-                await ledger.settle_many(keys(50), keys(50, start=50))
-                await ledger.seen_many(keys(100))
-                await ledger.leave()
-            assert await ledger.forget_many(keys(100)) == 100
-        finally:
             await server.close()
 
 
