@@ -8,7 +8,7 @@ from typing import Any
 from bench.soak.account import Account, settle
 from bench.soak.runs import Span, Stored
 
-LEASE, PATIENCE = 15, 6
+LEASE = 15
 
 
 def run(*posts: int, **changes: object) -> Any:
@@ -21,14 +21,13 @@ def run(*posts: int, **changes: object) -> Any:
         "unconfirmed": 0,
         "killed": False,
         "freezes": [],
-        "outages": [],
     }
     return SimpleNamespace(**{**facts, **changes})
 
 
 def account(*runs: Any, posts: int = 3) -> Account:
     """The account of some runs."""
-    return settle(runs, posts, LEASE, PATIENCE)
+    return settle(runs, posts, LEASE)
 
 
 def test_every_post_once() -> None:
@@ -65,8 +64,7 @@ def test_a_run_that_was_killed() -> None:
 
 
 def test_a_run_that_was_taken_for_dead() -> None:
-    """Frozen for longer than its lease, or cut off: what it stored then may come again."""
-    for kind in ("freezes", "outages"):
-        long, short = Span(101, 121), Span(101, 102)
-        assert not account(run(0, 1, 2, **{kind: [long]}), run(1)).unexplained
-        assert account(run(0, 1, 2, **{kind: [short]}), run(1)).unexplained == {1: 1}
+    """Frozen for longer than its lease: what it stored then may come again."""
+    long, short = Span(101, 121), Span(101, 102)
+    assert not account(run(0, 1, 2, freezes=[long]), run(1)).unexplained
+    assert account(run(0, 1, 2, freezes=[short]), run(1)).unexplained == {1: 1}

@@ -223,7 +223,7 @@ def main() -> int:
         soak.start()
         series = soak.crawl_in_trouble()
         failures = list(soak.end_in_peace())
-        account = settle(soak.runs, soak.pages * PAGE, LEASE, patience=2 * TIMEOUT + 2)
+        account = settle(soak.runs, soak.pages * PAGE, LEASE)
         found = report.Findings(
             runs=soak.runs,
             account=account,

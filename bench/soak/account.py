@@ -17,6 +17,7 @@ from bench.soak.runs import Run, Span
 
 # The posts in a process's pipelines are not confirmed in the order in which they were stored.
 _DISORDER = 200
+_LATE = 2.0  # seconds that a heartbeat may be old, or a store may take
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Account:
     unconfirmed_at_kills: int
     unconfirmed_at_ends: int
     taken_for_dead: int
-    """Copies of runs whose heartbeat was late, stored then."""
+    """Copies of runs that were frozen for longer than the lease, stored then."""
     unexplained: dict[int, int]
     """Posts with more copies than are excused, and how many more."""
 
@@ -51,17 +52,14 @@ class Account:
         return self.unchecked + late
 
 
-def settle(runs: Sequence[Run], posts: int, lease: float, patience: float) -> Account:
-    """Goes through all copies.
-
-    ``patience``: seconds of silence, less than ``lease``, that may pass before an outage is known.
-    """
+def settle(runs: Sequence[Run], posts: int, lease: float) -> Account:
+    """Goes through all copies; ``lease`` in seconds."""
     copies = Counter(copy.post for run in runs for copy in run.stored)
     excuses: Counter[int] = Counter()
     taken_for_dead = 0
     for run in runs:
         late = set(_unconfirmed(run))
-        silent = set(_silent(run, lease, patience)) - late
+        silent = set(_silent(run, lease)) - late
         taken_for_dead += len(silent)
         excused = late | silent
         for number, copy in enumerate(run.stored):
@@ -86,15 +84,15 @@ def _unconfirmed(run: Run) -> Iterable[int]:
     return range(max(first, 0), len(run.stored))
 
 
-def _silent(run: Run, lease: float, patience: float) -> Iterable[int]:
-    """The places of the checked copies that were stored when the others may have taken it for dead.
+def _silent(run: Run, lease: float) -> Iterable[int]:
+    """The places of the checked copies that a run stored when others may have taken it for dead.
 
-    Its claims are free then, though it lives: a frozen one, or one that could not tell.
+    It was frozen, and its claims were free. One that an outage keeps from beating keeps its claims.
     """
     spans = [
-        Span(span.begin - patience, span.end + patience)
-        for span in (*run.freezes, *run.outages)
-        if span.seconds > lease - patience
+        Span(span.begin - lease, span.end + _LATE)
+        for span in run.freezes
+        if span.seconds > lease - _LATE
     ]
     for number, copy in enumerate(run.stored):
         if not copy.unchecked and any(span.begin <= copy.at <= span.end for span in spans):

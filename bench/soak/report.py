@@ -140,10 +140,10 @@ def show_runs(found: Findings) -> None:
         f"{'files':>9} {'sockets':>9}  end"
     )
     for run in found.runs:
-        outages = run.outages
+        outages, seconds = run.outages
         line = (
             f"{run.name:14} {run.policy:6} {run.life:6.1f}s {len(run.stored):7} "
-            f"{run.unchecked:6} {len(outages):7} {sum(span.seconds for span in outages):7.1f} "
+            f"{run.unchecked:6} {outages:7} {seconds:7.1f} "
         )
         ends = quarters(run)
         if ends:

@@ -154,13 +154,18 @@ class Run:
         return len(self.stored) - int(acknowledged)
 
     @property
-    def outages(self) -> list[Span]:
-        """As the plugin saw them; one that the process did not survive ends with it."""
+    def outages(self) -> tuple[int, float]:
+        """How many the plugin counted, and how many seconds they were in all.
+
+        One that the process did not survive lasted to its end.
+        """
         path = self.job.path(OUTAGES)
-        moments = [float(line) for line in path.read_text().splitlines()] if path.exists() else []
-        if len(moments) % 2:
-            moments.append(self.ended)
-        return [Span(*pair) for pair in zip(moments[::2], moments[1::2], strict=True)]
+        lines = path.read_text().splitlines() if path.exists() else []
+        notes = [tuple(map(float, line.split())) for line in lines]
+        begins = [at for at, seconds in notes if not seconds]
+        total = max((seconds for _, seconds in notes), default=0.0)
+        unended = bool(notes) and not notes[-1][1]
+        return len(begins), total + (self.ended - begins[-1] if unended else 0)
 
     @property
     def stats(self) -> dict[str, Any]:

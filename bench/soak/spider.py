@@ -80,8 +80,18 @@ class Diary(MemoryStatsCollector):
             _unchecked.set(True)
         elif key == ITEMS.confirmed:
             COUNT.pack_into(self._acknowledged, 0, self._stats[key])
-        elif key in (Stats.OUTAGES, Stats.OUTAGE_SECONDS):
-            self._outages.write(b"%f\n" % time.monotonic())
+        elif key == Stats.OUTAGES:
+            self._note(0)
+
+    def set_value(self, key: str, value: Any, spider: Any = None) -> None:
+        """Scrapy's call to set."""
+        super().set_value(key, value, spider)
+        if key == Stats.OUTAGE_SECONDS:
+            self._note(value)
+
+    def _note(self, seconds: float) -> None:
+        """An outage begins, or one has ended, and this is how long all were."""
+        self._outages.write(b"%f %f\n" % (time.monotonic(), seconds))
 
 
 @dataclass
