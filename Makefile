@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Most tests wait for processes of their own, so more of them than there are processors run at once.
-WORKERS ?= 4
+WORKERS ?= 3
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 # The oldest of everything that is supported, for `make test-oldest`.
@@ -30,18 +30,21 @@ demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not alone"
+	$(BIN)/python -m pytest -m alone
 	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # Scrapy 2.14, the other oldest dependencies, the oldest Python found, and the oldest server: Redis
 # 7.0 (Debian's redis-server) stands in for Valkey 7.2.
 test-oldest: $(OLDEST_VENV)/.ready
-	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow and not alone"
+	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest -m "not slow and alone"
 	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # What speaks to a server, with Valkey 8.1.
 test-valkey-8: $(OLDEST_VENV)/.ready
-	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow" $(OF_SERVERS)
+	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) \
+		-m "not slow and not alone" $(OF_SERVERS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -96,7 +96,8 @@ class Server:
         # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
         # what it has cancelled has ended.
         self._trouble = None
-        asking = asyncio.ensure_future(self._until_answered(questions, within))
+        abandoned = asyncio.Event()
+        asking = asyncio.ensure_future(self._until_answered(questions, within, abandoned))
         try:
             # In slices, each of which counts for what it should have taken: a pause of this process
             # (a pipeline that blocks the loop, a suspended machine) is no silence of Valkey's.
@@ -105,6 +106,7 @@ class Server:
                 if asking.done():
                     return asking.result()
         finally:
+            abandoned.set()  # on Python 3.10 valkey-py may lose the cancellation
             asking.cancel()
         raise LedgerUnavailableError(
             f"Valkey at {self._place} gave no answer within {self._timeout:g} s "
@@ -119,13 +121,13 @@ class Server:
         return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
 
     async def _until_answered(
-        self, questions: Sequence[Question], within: float | None
+        self, questions: Sequence[Question], within: float | None, abandoned: asyncio.Event
     ) -> list[list[Any]]:
         """Puts those questions again that have no answer yet: of a cluster one part may be away."""
         answers: list[list[Any]] = [[] for _ in questions]
         left = dict(enumerate(questions))
         pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
-        while left:
+        while left and not abandoned.is_set():
             waits = False
             loading: set[tuple[Hashable, str]] = set()
             outcomes = await self._exchange(list(left.values()))

@@ -232,13 +232,13 @@ class Outage:
         """Writes into the stats how long it has lasted so far."""
         now = monotonic() if self._error is not None else self._ended
         under_way = self._error is not None or self._farewell is not None
-        seconds = self._seconds + (now - self._began if under_way else 0)
-        self._stats.set_some(Stats.OUTAGE_SECONDS, round(seconds))
+        if under_way:
+            self._stats.set(Stats.OUTAGE_SECONDS, round(self._seconds + now - self._began))
 
     def _account(self, ended: float) -> str:
         seconds = ended - self._began
         self._seconds += seconds
-        self._stats.set_some(Stats.OUTAGE_SECONDS, round(self._seconds))
+        self._stats.set(Stats.OUTAGE_SECONDS, round(self._seconds))
         posts, pages = (
             now - before
             for now, before in zip(self._count_unchecked(), self._unchecked, strict=True)

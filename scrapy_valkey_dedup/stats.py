@@ -72,6 +72,10 @@ class Stats:
         """What has been counted so far."""
         return int(self._collector.get_value(name, 0))
 
+    def set(self, name: str, number: int) -> None:
+        """Sets a number that may still change."""
+        self._collector.set_value(name, number)
+
     def set_some(self, name: str, number: int) -> None:
         """Sets a number that may still change; never makes a stat of nothing."""
         if number or self._collector.get_value(name):

@@ -633,15 +633,13 @@ async def test_a_connection_that_failed_is_not_taken_for_one_that_is_open(
         with pytest.raises(LedgerRefusedError):
             await who(server)
         assert await who(server) == "default"
-    given = Stub(ADMITTED, delay=0.1)
-    async with connected(guarded.url, given) as server:
-        for delay in (0, 0.05, 0.1, 0.101, 0.102, 0.105):
+    for delay in (0, 0.05, 0.1, 0.101, 0.102, 0.105):
+        async with connected(guarded.url, Stub(ADMITTED, delay=0.1)) as server:
             question = asyncio.create_task(who(server))
             await asyncio.sleep(delay)
             question.cancel()
             await asyncio.wait([question])
             assert await who(server) == "default"
-            await server.close()
 
 
 # -- secrets ---------------------------------------------------------------------------------------

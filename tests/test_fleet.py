@@ -572,6 +572,7 @@ def test_a_held_page_is_fetched_when_nobody_can_be_asked(
 # -- how far ahead pages are claimed ---------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "polite",
     [
