@@ -25,6 +25,7 @@ from scrapy_valkey_dedup.asking import Shared, agreed, unless_replaced
 from scrapy_valkey_dedup.connections import Connections, Outcome
 from scrapy_valkey_dedup.credentials import with_provider
 from scrapy_valkey_dedup.faults import NotHereError, error_in, leads_elsewhere, redirection
+from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.resp import Question, command
 from scrapy_valkey_dedup.urls import CLUSTER, SENTINEL, ServerURL, redacted
 
@@ -135,20 +136,19 @@ class Sentinels:
 
     async def _find(self) -> None:
         address = await agreed(
-            _answer(sentinel, self._question, self._read) for sentinel in self._sentinels
+            _answer(sentinel, self._question, _address_in) for sentinel in self._sentinels
         )
+        if address is None:
+            raise LedgerRefusedError(
+                f"the Sentinels know no service {self._service!r}: check its name in "
+                "VALKEY_DEDUP_URL, and sentinel monitor in their configuration"
+            )
         if address != self._address:
             former, self._primary = self._primary, self._connect(address)
             self._address = address
             if former is not None:
                 await former.close()
         self._doubtful = False
-
-    def _read(self, reply: Any) -> Address:
-        if reply is None:
-            raise NotHereError(f"the Sentinels know no service {self._service!r}")
-        host, port = reply
-        return host.decode(), int(port)
 
     def place_of(self, _: str) -> Hashable:
         """All keys are at the primary."""
@@ -264,6 +264,11 @@ class Cluster:
         await self._lesson.close()
         for connections in self._nodes.values():
             await connections.close()
+
+
+def _address_in(reply: Any) -> Address | None:
+    """The address that a Sentinel names; None if it does not know the service."""
+    return None if reply is None else (reply[0].decode(), int(reply[1]))
 
 
 def _is_doubtful(outcome: Outcome) -> bool:
