@@ -45,6 +45,7 @@ test-oldest: $(OLDEST_VENV)/.ready
 test-valkey-8: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) \
 		-m "not slow and not alone" $(OF_SERVERS)
+	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest -m "not slow and alone" $(OF_SERVERS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -30,6 +30,8 @@ from scrapy_valkey_dedup.resp import Script, ScriptCall, command
 from tests.conftest import in_loop
 from tests.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
 
+pytestmark = pytest.mark.alone  # deadlines of tenths of a second
+
 SLACK = 0.4  # seconds that a busy machine may take for what takes none
 SECRET = "hunter2"
 
