@@ -23,7 +23,9 @@ from bench.topologies import (
     knows_tls,
     wait_for,
 )
-from tests.test_client import LOOPBACK, Authority
+from tests.tls import LOOPBACK, Authority
+
+pytestmark = pytest.mark.alone  # servers that elect others by the clock
 
 BOUND = 15  # seconds that a busy machine may take for what takes two
 
