@@ -248,8 +248,8 @@ class Session:
         """
         await self._introduce()
         with self._outage.ending():
-            await self._deliver_spools()
             while True:
+                await self._deliver_spools()
                 for claims in self._claims:
                     await claims.deliver_kept()
                 if all(claims.can_tell_kept for claims in self._claims):

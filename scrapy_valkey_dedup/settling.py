@@ -58,6 +58,8 @@ class Settling:
         self._spilled: dict[Path, int] = {}
         self._saved = monotonic()
         self._disk_fails = False
+        self._saving = 0
+        self._unlisted = False
         self.delivered = 0
         self.unconfirmed = 0
         """Posts that were stored and that Valkey has not acknowledged yet."""
@@ -166,9 +168,12 @@ class Settling:
     def can_tell_kept(self) -> bool:
         """Whether Valkey can be asked for posts again before it knows of those that are kept.
 
-        Not while one of these is being asked for: Valkey might take it for new.
+        Not while one of these is being asked for, or is on its way to a file that was not
+        delivered: Valkey might take it for new.
         """
-        return not any(self._book.is_asked_for(key) for key in _split(self._stored))
+        return not self._unlisted and not any(
+            self._book.is_asked_for(key) for key in _split(self._stored)
+        )
 
     def tell_kept(self) -> None:
         """Sends what is kept the usual way: the outage is over. The book knows of it from now."""
@@ -188,7 +193,12 @@ class Settling:
             return
         keys, self._stored = bytes(self._stored), bytearray()
         self._saved = monotonic()
-        path = await asyncio.to_thread(self._spool.write, keys)
+        self._saving += 1
+        self._unlisted = True
+        try:
+            path = await asyncio.to_thread(self._spool.write, keys)
+        finally:
+            self._saving -= 1
         self._disk_fails = path is None
         if path is None:
             self._stored += keys
@@ -203,6 +213,7 @@ class Settling:
 
         """
         await asyncio.to_thread(self._spool.learn, ledger)
+        self._unlisted = self._saving > 0  # what is being written is not among the files yet
         paths = await asyncio.to_thread(self._spool.files)
         for path in paths:
             keys = bytearray(await asyncio.to_thread(self._spool.read, path))

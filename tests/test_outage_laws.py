@@ -6,8 +6,9 @@ import asyncio
 import gc
 import logging
 import signal
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.asking import agreed
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
+from scrapy_valkey_dedup.keyset import RecentKeys
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import Claim, LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.outage import CLOSED, PASS, PAUSE, Outage
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.settling import Settling
+from scrapy_valkey_dedup.spool import Spool
+from scrapy_valkey_dedup.stats import ITEMS, Stats
 from scrapy_valkey_dedup.urls import database, parsed
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
@@ -171,6 +175,49 @@ async def test_a_twin_waits_quietly_while_posts_are_held() -> None:
     book.enter(Claim(b"k" * 16, None))
     assert await book.wait_for_twin(b"k" * 16) is Verdict.HELD
     assert looks == 3
+
+
+class SlowSpool(Spool):
+    """A spool on a disk that takes its time: until the test says so."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, "here", "")
+        self.go = threading.Event()
+
+    def write(self, keys: bytes) -> Path | None:
+        self.go.wait(10)
+        return super().write(keys)
+
+
+@in_loop
+async def test_an_outage_does_not_end_past_a_file(
+    open_ledger: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What is on its way to the spool when Valkey is back is delivered before the outage ends."""
+    spool, key = SlowSpool(tmp_path / "data" / "spool"), b"0123456789abcdef"
+    async with open_ledger("run-a") as ledger, outage() as away:
+        settling = Settling(
+            ledger=ledger,
+            book=Book(1, lambda: False),
+            known=RecentKeys(100),
+            stats=Stats(away.collector),
+            names=ITEMS,
+            outage=away.outage,
+            spool=spool,
+        )
+        await settling.deliver_spool("a-ledger")
+        await settling._keep([key], [])
+        assert settling.can_tell_kept
+        saving = asyncio.create_task(settling.save())
+        await asyncio.sleep(0)
+        await settling.deliver_spool("a-ledger")
+        assert not settling.can_tell_kept
+        spool.go.set()
+        await saving
+        assert not settling.can_tell_kept
+        await settling.deliver_spool("a-ledger")
+        assert settling.can_tell_kept
+        assert await ledger.seen_many([key]) == [True]
 
 
 # -- questions -------------------------------------------------------------------------------------
