@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from scrapy.crawler import Crawler
+from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.dupefilter import DupeFilter
 from scrapy_valkey_dedup.pipeline import DedupPipeline
+from scrapy_valkey_dedup.processor import DedupItemProcessor
 from scrapy_valkey_dedup.registry import spider_name
 from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 from scrapy_valkey_dedup.settings import DedupSettings
@@ -48,6 +50,8 @@ class Addon:
         for role in ("DOWNLOADER_MIDDLEWARES", "SPIDER_MIDDLEWARES"):
             _place(settings, role, RequestDedupMiddleware, MIDDLEWARE_PRIORITY)
         settings.set("DUPEFILTER_CLASS", DupeFilter, "addon")
+        if load_object(settings["ITEM_PROCESSOR"]) is ItemPipelineManager:
+            settings.set("ITEM_PROCESSOR", DedupItemProcessor, "addon")
 
 
 def _place(settings: BaseSettings, name: str, component: type, priority: int) -> None:

@@ -56,6 +56,7 @@ class Claims:
         self._book = Book(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
         self._batcher = Batcher(self._ask_ledger)
+        self._looks = Batcher(self._look_up)
         self._settling = Settling(
             ledger=ledger,
             book=self._book,
@@ -102,6 +103,32 @@ class Claims:
         if key in self._book:
             return _MINE
         return await self._obtain(key, lambda key: self._batcher.ask((key, dead)))
+
+    async def look(self, key: Key) -> Verdict:
+        """Asks whether a post is remembered, and claims nothing; what was asked for is ``SEEN``."""
+        if key in self._known:
+            self._stats.count(self._names.duplicate)
+            return Verdict.SEEN
+        self._known.add(key)
+        while True:
+            try:
+                seen = await self._looks.ask(key)
+            except DedupError:
+                if await self._outage.over():
+                    continue
+                self._stats.count(self._names.unchecked)
+                return Verdict.NEW
+            self._stats.count(self._names.duplicate if seen else self._names.new)
+            return Verdict.SEEN if seen else Verdict.NEW
+
+    async def _look_up(self, keys: Sequence[Key]) -> list[bool]:
+        self._outage.check()
+        self._stats.batch(len(keys))
+        try:
+            return await self._ledger.seen_many(keys)
+        except DedupError as error:
+            self._outage.failed(error)
+            raise
 
     async def _obtain(self, key: Key, ask: Callable[[Key], Awaitable[Answer]]) -> Claim | Answer:
         claim = Claim(key, self._settle)
@@ -181,17 +208,6 @@ class Claims:
     def accept(self, claim: Claim) -> None:
         """Every pipeline has accepted the item, and its storing comes later."""
         self._book.accept(claim)
-
-    async def settle_accepted(self, *, stored: bool) -> None:
-        """Settles all claims that were accepted."""
-        accepted = [claim for claim in self._book.claims if claim.accepted]
-        for number, claim in enumerate(accepted, 1):
-            if stored:
-                claim.confirm()
-            else:
-                claim.release()
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # a long crawl has millions of them
 
     def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
         self._settling.tell(claim.key, stored=stored)

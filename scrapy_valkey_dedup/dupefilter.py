@@ -9,6 +9,7 @@ from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.model import SettingsError
+from scrapy_valkey_dedup.registry import has_engine
 from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 from scrapy_valkey_dedup.settings import DedupSettings
 
@@ -43,7 +44,7 @@ class DupeFilter(RFPDupeFilter):
         """
         # Not earlier: Scrapy cannot end well if its scheduler cannot be built.
         crawler, opened = self.crawler, super().open()
-        if crawler is None or not _crawls(crawler) or not DedupSettings.wanted(crawler.settings):
+        if crawler is None or not has_engine(crawler) or not DedupSettings.wanted(crawler.settings):
             return opened
         _refuse_without_middleware(crawler)
         self.middleware = RequestDedupMiddleware.from_crawler(crawler)
@@ -58,13 +59,6 @@ class DupeFilter(RFPDupeFilter):
         seen = super().request_seen(request)
         self.middleware.mark(request, seen=seen)
         return seen
-
-
-def _crawls(crawler: Crawler) -> bool:
-    try:
-        return crawler.engine is not None
-    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
-        return False
 
 
 def _refuse_without_middleware(crawler: Crawler) -> None:

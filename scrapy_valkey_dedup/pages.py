@@ -23,18 +23,37 @@ class Ending(Enum):
 class Passage:
     """An item's way through the pipelines, the ledger's verdict, and the claim on it."""
 
-    __slots__ = ("claim", "ended", "key", "outer", "twin", "verdict")
+    __slots__ = ("_among", "claim", "ended", "key", "outer", "remembered", "twin", "verdict")
 
     def __init__(self, outer: Passage | None = None) -> None:
         """``outer``: the way of an item whose pipeline sends this one and waits for it."""
+        self._among: set[Passage] | None = None
         self.claim = NO_CLAIM
         self.ended = False
         self.key: Key | None = None
         self.outer = outer
+        self.remembered = True
+        """Off: nothing stores the crawl's posts, so none is remembered."""
         self.twin = NO_CLAIM
         """The claim on the twin, not settled yet, of which this item is a duplicate."""
         self.verdict: Verdict | None = None
         """None: the ledger was not asked, the item has no identity or did not come that far."""
+
+    def keep_in(self, under_way: set[Passage]) -> None:
+        """Has itself kept in a set until it ends."""
+        self._among = under_way
+        under_way.add(self)
+
+    def end(self) -> None:
+        """The item's way has ended."""
+        self.ended = True
+        if self._among is not None:
+            self._among.discard(self)
+
+    def forget_ended(self) -> None:
+        """Lets go of the passages around it that have ended: a chain of them would only grow."""
+        while self.outer is not None and self.outer.ended:
+            self.outer = self.outer.outer
 
 
 class Page:
@@ -176,7 +195,7 @@ class Visit:
             self.page.await_claim(unsettled)
             return
         in_flight = verdict is Verdict.HELD  # whether the other run stores it is not known
-        given_back = claim.stored is False and ending is Ending.SCRAPED
+        given_back = ending is Ending.SCRAPED and (claim.stored is False or not passage.remembered)
         known = verdict is Verdict.SEEN
         self.page.add_item(
             stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),

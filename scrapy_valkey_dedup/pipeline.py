@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import logging
 from typing import Any
 
 from itemadapter import ItemAdapter
@@ -16,40 +16,31 @@ from scrapy_valkey_dedup.model import (
     NO_CLAIM,
     Claim,
     DuplicatePost,
+    Key,
     SettingsError,
     UnkeyedError,
     Verdict,
 )
-from scrapy_valkey_dedup.pages import Ending, Passage
-from scrapy_valkey_dedup.registry import session_of
+from scrapy_valkey_dedup.pages import Ending
+from scrapy_valkey_dedup.processor import (
+    begin_passage,
+    begins_passages,
+    current_passage,
+    end_passage,
+)
+from scrapy_valkey_dedup.registry import has_engine, session_of
+from scrapy_valkey_dedup.snapshot import Snapshot
 from scrapy_valkey_dedup.stats import ITEMS, Stats
+from scrapy_valkey_dedup.storages import (
+    EXPORTED,
+    MANUAL,
+    NOWHERE,
+    SCRAPED,
+    storages_of,
+    when_stored,
+)
 
-# Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
-# context: so the claim is found even if a later pipeline has replaced the item. The context may
-# live on into the next item of the same worker, which may never come as far as this pipeline:
-# therefore an object that remembers that its item's way has ended.
-_current: ContextVar[Passage | None] = ContextVar("scrapy_valkey_dedup_passage", default=None)
-
-
-def _passage() -> Passage | None:
-    """The innermost that has not ended."""
-    passage = _current.get()
-    while passage is not None and passage.ended:
-        passage = passage.outer
-    return passage
-
-
-def _begin_passage() -> Passage:
-    passage = Passage(_passage())
-    _current.set(passage)
-    return passage
-
-
-def _end_passage() -> Passage:
-    """The innermost, which ends; a blank one for an item that did not come as far as here."""
-    passage = _passage() or Passage()
-    passage.ended = True
-    return passage
+logger = logging.getLogger(__name__)
 
 
 def current_claim() -> Claim:
@@ -60,7 +51,7 @@ def current_claim() -> Claim:
     be, stored. Where there is nothing to settle (an item without an identity) the claim that is
     returned ignores both.
     """
-    passage = _passage()
+    passage = current_passage()
     return NO_CLAIM if passage is None else passage.claim
 
 
@@ -87,13 +78,12 @@ class DedupPipeline:
         self._settings = self._session.settings
         self._stats = Stats(crawler.stats)
         self._identifier = Identifier(self._settings)
+        self._begins_passages = True
+        self._when_stored = self._settings.confirm or SCRAPED
+        self._has_warned = False
         crawler.signals.connect(self._item_scraped, signals.item_scraped)
         crawler.signals.connect(self._item_dropped, signals.item_dropped)
         crawler.signals.connect(self._item_failed, signals.item_error)
-        if self._settings.confirm == "exported":
-            self._feeds = FeedWatch(crawler, self._stats)
-            crawler.signals.connect(self._feeds.slot_closed, signals.feed_slot_closed)
-            crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> DedupPipeline:
@@ -101,10 +91,23 @@ class DedupPipeline:
         return cls(crawler)
 
     async def open_spider(self) -> None:
-        """Connects to Valkey."""
-        if self._settings.confirm == "exported":
-            self._feeds.begin()
+        """Looks where the posts are stored, and connects to Valkey."""
+        if has_engine(self._crawler):
+            self._look_around()
         await self._session.open()
+
+    def _look_around(self) -> None:
+        """What stands around this pipeline in the crawl decides when a post counts as stored."""
+        storages = storages_of(self._crawler, self)
+        self._begins_passages = not begins_passages(self._crawler)
+        if self._begins_passages and storages.before:
+            _refuse_other_processors(self._crawler, storages.before[0])
+        self._when_stored = when_stored(storages, self._settings.confirm)
+        if self._when_stored == EXPORTED:
+            self._feeds = FeedWatch(self._crawler, self._session.accept)
+            self._feeds.begin()
+            self._crawler.signals.connect(self._feeds.spider_opened, signals.spider_opened)
+            self._crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
 
     def close_spider(self) -> None:
         """The last moment at which Scrapy's scheduler takes requests back."""
@@ -113,19 +116,43 @@ class DedupPipeline:
 
     async def process_item(self, item: Any) -> Any:
         """Returns the item if it is to be stored."""
-        passage = _begin_passage()
+        passage = begin_passage() if self._begins_passages else current_passage() or begin_passage()
         key = self._identifier.key(item, self._crawler.spider)
         if key is None:
             return self._unkeyed(item)
         passage.key = key
-        outcome = await self._session.claim(key)
-        if isinstance(outcome, Verdict):
+        came = Snapshot(item)
+        outcome = await self._ask(key)
+        if isinstance(outcome, Claim):
+            passage.verdict = Verdict.NEW
+            passage.claim = outcome
+        else:
             passage.verdict = outcome
+        if not came.is_of(item):
+            self._warn_of_change(item)
+            item = came.of(item)
+        if passage.verdict is not Verdict.NEW:
             passage.twin = self._session.open_claim(key)
-            return self._duplicate(item, outcome)
-        passage.verdict = Verdict.NEW
-        passage.claim = outcome
+            return self._duplicate(item, passage.verdict)
+        if self._when_stored == NOWHERE:
+            passage.remembered = False
+            self._stats.count(ITEMS.not_remembered)
         return item
+
+    async def _ask(self, key: Key) -> Claim | Verdict:
+        if self._when_stored == NOWHERE:
+            return await self._session.look(key)
+        return await self._session.claim(key)
+
+    def _warn_of_change(self, item: Any) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "An item of class %s was changed after the spider had yielded it, while the "
+                "ledger was asked for it: a copy of what was yielded is stored. Make a new item "
+                "for each post. Further ones are not reported.",
+                type(item).__qualname__,
+            )
 
     def _unkeyed(self, item: Any) -> Any:
         self._stats.count(ITEMS.unkeyed)
@@ -152,24 +179,12 @@ class DedupPipeline:
             raise SettingsError([fault]) from error
 
     def _item_scraped(self, response: Any) -> None:
-        passage = _end_passage()
-        mode = self._settings.confirm
-        if mode == "exported":
-            self._await_feeds(passage.claim)
-        elif mode != "manual":
+        passage = end_passage()
+        if self._when_stored == EXPORTED:
+            self._feeds.item_scraped(passage.claim)
+        elif self._when_stored != MANUAL:
             passage.claim.confirm()
         self._session.visits.add_item(response, Ending.SCRAPED, passage)
-
-    def _await_feeds(self, claim: Claim) -> None:
-        took = self._feeds.took()
-        if not claim.is_open:
-            return
-        if took is None:  # no feed is meant for it: the pipelines were its only storage
-            claim.confirm()
-        elif took:
-            self._session.accept(claim)
-        else:
-            claim.release()
 
     def _item_dropped(self, response: Any) -> None:
         self._end_without_storing(response, Ending.DROPPED)
@@ -178,9 +193,21 @@ class DedupPipeline:
         self._end_without_storing(response, Ending.FAILED)
 
     def _end_without_storing(self, response: Any, ending: Ending) -> None:
-        passage = _end_passage()
+        passage = end_passage()
         passage.claim.release()
         self._session.visits.add_item(response, ending, passage)
 
     async def _feeds_closed(self) -> None:
-        await self._session.settle_accepted(stored=self._feeds.all_stored())
+        await self._feeds.close()
+        await self._session.flush()
+
+
+def _refuse_other_processors(crawler: Crawler, first: object) -> None:
+    """Which item an end belongs to can only be told by one who sees every item first."""
+    fault = (
+        f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r}, and {type(first).__qualname__} "
+        "stands before the deduplication: which posts are stored could not be told for certain; "
+        "set scrapy_valkey_dedup.DedupItemProcessor, or a class that extends it; or give the "
+        "deduplication the lowest number in ITEM_PIPELINES"
+    )
+    raise SettingsError([fault])

@@ -27,6 +27,14 @@ def spider_name(crawler: Crawler) -> str:
     return getattr(spider, "name", None) or crawler.spidercls.__name__
 
 
+def has_engine(crawler: Crawler) -> bool:
+    """Whether the crawler crawls: components may be built and opened without one, by a test."""
+    try:
+        return crawler.engine is not None
+    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
+        return False
+
+
 def _close_spider(crawler: Crawler, reason: str) -> None:
     engine = crawler.engine
     if engine is None or engine.spider is None or _is_closing(crawler):

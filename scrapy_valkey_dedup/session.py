@@ -29,7 +29,7 @@ from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.pages import Visits
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.spool import Spool
-from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats
+from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats, quantity
 from scrapy_valkey_dedup.timelines import Timelines
 from scrapy_valkey_dedup.urls import database, redacted
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from scrapy_valkey_dedup.embedded import EmbeddedServer
 
 logger = logging.getLogger(__name__)
+
+LONGEST_END = 60.0
+"""Seconds for which the session waits for a spider that is being closed when the engine stops."""
+_LOOK = 0.02  # seconds between two looks at what ends without telling
 
 REFUSED = "valkey_refused"
 """The reason with which a spider is closed that Valkey refuses when it is first reached."""
@@ -68,6 +72,7 @@ class Session:
         """What is to be done when the spider closes and the scheduler still takes requests."""
         self._stats = stats
         self._close_spider = close_spider
+        self._is_closing = is_closing
         self._close_reason = ""
         self._outage = Outage(
             stats,
@@ -275,6 +280,13 @@ class Session:
         outcome = await self._posts.claim(key)
         return NO_CLAIM if outcome is Verdict.NEW else outcome
 
+    async def look(self, key: Key) -> Verdict:
+        """Asks for a post that nothing will store: ``SEEN`` if it is remembered, else ``NEW``.
+
+        It is not claimed. What this run has looked for before is ``SEEN``, too.
+        """
+        return await self._posts.look(key)
+
     def open_claim(self, key: Key) -> Claim:
         """The claim of this run on a post, as long as it is not settled."""
         return self._posts.find(key)
@@ -283,10 +295,12 @@ class Session:
         """Every pipeline has accepted the item, and its storing comes later."""
         self._posts.accept(claim)
 
-    async def settle_accepted(self, *, stored: bool) -> None:
-        """Settles all claims on posts that were accepted, and delivers the news."""
-        await self._posts.settle_accepted(stored=stored)
-        await self.flush()
+    async def until_settled(self, limit: float) -> None:
+        """Returns when every claim on a post is settled, or after ``limit`` seconds."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + limit
+        while self._posts.open and clock() < deadline:  # noqa: ASYNC110 (rare, and short)
+            await asyncio.sleep(_LOOK)
 
     async def beat_of(self, run: str) -> bytes | None:
         """The last heartbeat of a run, None for a dead one: see :meth:`Heartbeat.of`."""
@@ -359,13 +373,16 @@ class Session:
         await asyncio.wait([self._opened])  # another component may fail while this one connects
         if not self._is_open:
             return
+        spider_has_ended = await self._until_spider_closed()
         await self._heartbeat.stop()
-        self._release_all()
+        if spider_has_ended:
+            self._release_all()
         await self.flush()
         self._is_open = False
         with contextlib.suppress(DedupError):
             self._outage.check()
-            await self._ledger.leave()
+            if spider_has_ended:
+                await self._ledger.leave()
         await self._outage.close()
         for claims in self._claims:
             await claims.close()
@@ -375,12 +392,39 @@ class Session:
             logger.error("%s", error)  # noqa: TRY400 (its message says all)
         logger.info("Deduplication: %s", self._stats.summary())
 
+    async def _until_spider_closed(self) -> bool:
+        """Waits for a spider that is still being closed, and returns whether it has been.
+
+        Scrapy stops its engine at once when it is told to while the spider closes already, by a
+        signal for instance; but the last posts may be on their way to their storage.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + LONGEST_END
+        if self._is_closing():
+            logger.info(
+                "The engine stops while the spider is being closed: waiting for its feeds and "
+                "pipelines, up to %.0f seconds.",
+                LONGEST_END,
+            )
+        while self._is_closing():
+            if clock() >= deadline:
+                logger.warning(
+                    "The spider is still being closed. What it has claimed and may still be "
+                    "storing (%s) stays claimed for VALKEY_DEDUP_LEASE (%.0f seconds), and is free "
+                    "after that.",
+                    quantity(len(self._posts.open), "post"),
+                    self.settings.lease,
+                )
+                return False
+            await asyncio.sleep(_LOOK)
+        return True
+
     def _release_all(self) -> None:
         unsettled = self._posts.open
         if unsettled:
             logger.warning(
-                "%d posts were claimed but neither confirmed nor released; they are free again.",
-                len(unsettled),
+                "Claimed but neither confirmed nor released, so free again: %s.",
+                quantity(len(unsettled), "post"),
             )
         for claim in unsettled:
             claim.release()

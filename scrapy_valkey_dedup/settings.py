@@ -80,7 +80,9 @@ def _function(value: Any) -> Callable[..., Any] | None:
     return found  # type: ignore[no-any-return]
 
 
-def _confirm(value: Any, context: Context) -> str:
+def _confirm(value: Any, context: Context) -> str | None:
+    if value is None or value == "":
+        return None
     mode = choice("scraped", "exported", "manual", "claimed")(value)
     if mode == "exported" and not context.feeds:
         raise ValueError(
@@ -142,7 +144,7 @@ class DedupSettings:
     identity: Callable[..., Any] | None = _setting(None, _plain(_function))
     retention: float | None = _setting("90d", _retention)
     refresh: bool = _setting(True, _plain(flag))
-    confirm: str = _setting("scraped", _confirm)
+    confirm: str | None = _setting(None, _confirm)  # None: as the crawl's storages need it
     on_duplicate: str = _setting("drop", _plain(choice("drop", "mark")))
     mark_field: str = _setting("duplicate", _plain(text))
     on_unkeyed: str = _setting("pass", _plain(choice("pass", "drop", "error")))

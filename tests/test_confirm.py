@@ -55,7 +55,7 @@ def test_manual_frees_what_nobody_confirmed(world: World) -> None:
     """With "manual" a post whose claim nobody settled is free at the end, and the log says so."""
     site = world.site(pages_of(POSTS))
     world.crawl(site, VALKEY_DEDUP_CONFIRM="manual")
-    assert "50 posts were claimed but neither confirmed nor released" in world.log
+    assert "neither confirmed nor released, so free again: 50 posts" in world.log
     assert world.remembered(POSTS) == set()
     world.assert_settled()
 

@@ -37,7 +37,7 @@ def test_only_new_posts_are_stored(either_world: World) -> None:
     assert world.stored == {str(post): 1 for post in range(160)}
     assert (stats["dedup/items/new"], stats["dedup/items/duplicate"]) == (60, 40)
     assert world.log.splitlines()[-1].endswith(
-        "Deduplication: 100 posts seen: 60 new, 40 duplicate, 60 confirmed as stored"
+        "Deduplication: 100 posts seen: 60 new, 40 duplicate, 60 remembered"
     )
 
 

@@ -10,10 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking"},
+    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking", "snapshot"},
     {"rules", "urls", "encoding", "faults"},
     {"credentials"},
-    {"settings", "connections"},
+    {"settings", "connections", "storages", "feed_files"},
     {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology"},
     {"client"},
     {"ledger"},
@@ -23,7 +23,7 @@ ROWS = [
     {"claims"},
     {"session", "aside"},
     {"registry", "next_pages"},
-    {"scraping"},
+    {"scraping", "processor"},
     {"pipeline", "requests"},
     {"dupefilter"},
     {"addon"},
