@@ -109,6 +109,13 @@ def when_stored(storages: Storages, setting: str | None) -> str:
     mode = setting or storages.when_stored
     if setting is None and mode != NOWHERE:
         logger.info(_REASONS[mode])
+    if setting == SCRAPED and storages.feeds:
+        logger.log(
+            logging.INFO if storages.before or storages.behind else logging.WARNING,
+            "VALKEY_DEDUP_CONFIRM = 'scraped' does not wait for the feeds: a post that is still in "
+            "a feed's buffer when the process is killed, or in a feed that cannot be stored, is "
+            "remembered, and lost. Where feeds are the storage, remove the setting.",
+        )
     if mode == EXPORTED and storages.feeds is None:
         logger.warning(
             "FEEDS is set, but Scrapy has not enabled its feed exporter, as its own message above "

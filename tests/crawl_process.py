@@ -21,9 +21,10 @@ import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.exporters import JsonLinesItemExporter
+from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import Settings
 
-from scrapy_valkey_dedup import DedupPipeline, current_claim
+from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline, current_claim, feeds
 
 HERE = "tests.crawl_process"
 
@@ -104,6 +105,8 @@ class Posts(scrapy.Spider):
     async def parse(self, response):
         for values in response.json():
             yield self.item(values)
+            if "pace" in self.options:
+                await asyncio.sleep(self.options["pace"])
         if self.options.get("linger"):
             await self.linger()
 
@@ -313,6 +316,14 @@ class OwnPipeline(DedupPipeline):
     """A user's pipeline that extends the plugin's."""
 
 
+class OwnProcessor(ItemPipelineManager):
+    """A user's item processor."""
+
+
+class OwnDedupProcessor(DedupItemProcessor):
+    """One that extends the plugin's."""
+
+
 class FailsToOpen:
     """A pipeline that cannot start, some time after the others have."""
 
@@ -362,6 +373,24 @@ class FirstTen:
     def accepts(self, item):
         self.seen += 1
         return self.seen <= 10
+
+
+class Odd:
+    """A feed's filter that takes the posts with odd ids."""
+
+    rest = 1
+
+    def __init__(self, feed_options):
+        pass
+
+    def accepts(self, item):
+        return item.post_id % 2 == self.rest
+
+
+class Even(Odd):
+    """A feed's filter that takes the others."""
+
+    rest = 0
 
 
 class PickyExporter(JsonLinesItemExporter):
@@ -425,6 +454,8 @@ def crawl(job: Job) -> None:
     os.chdir(job.directory)
     if job.options.get("faulty_client"):
         break_the_client()
+    if "sync_interval" in job.options:
+        feeds.SYNC_INTERVAL = job.options["sync_interval"]
     process = AsyncCrawlerProcess(settings_of(job))
     crawler = process.create_crawler(Posts)
     process.crawl(crawler, job=job)
