@@ -17,14 +17,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import attrs
+import pydantic
 import scrapy
+from itemadapter import ItemAdapter
+from scrapy import signals
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.exporters import JsonLinesItemExporter
 from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import Settings
 
-from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline, current_claim, feeds
+from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline, current_claim, feeds, session
 
 HERE = "tests.crawl_process"
 
@@ -72,9 +76,30 @@ class PostItem(scrapy.Item):
     text = scrapy.Field()
 
 
+@attrs.define
+class PostAttrs:
+    """The same post as an attrs object, with slots."""
+
+    post_id: int | str
+    text: str = ""
+
+
+class PostModel(pydantic.BaseModel):
+    """The same post as a pydantic model."""
+
+    post_id: int | str
+    text: str = ""
+
+
 TABLES = {"posts": "id TEXT, class TEXT, marked INT, pid INT", "begun": "id TEXT"}
 
-KINDS = {"Post": Post, "dict": dict, "PostItem": PostItem}
+KINDS = {
+    "Post": Post,
+    "dict": dict,
+    "PostItem": PostItem,
+    "PostAttrs": PostAttrs,
+    "PostModel": PostModel,
+}
 
 
 class Posts(scrapy.Spider):
@@ -87,6 +112,15 @@ class Posts(scrapy.Spider):
         self.job = job
         self.options = job.options
 
+    async def parse_into_one(self, response):
+        """Fills one object for all posts of a page, and fetches something for each in between."""
+        item = self.item(response.json()[0])
+        adapter = ItemAdapter(item)
+        for values in response.json():
+            await asyncio.sleep(0.002)
+            adapter.update(values)
+            yield item
+
     async def start(self):
         if "items" in self.options:
             for values in self.options["items"]:
@@ -95,7 +129,8 @@ class Posts(scrapy.Spider):
         if self.job.seed is not None:
             random.Random(self.job.seed).shuffle(pages)
         for number in pages:
-            yield scrapy.Request(f"{self.job.site}/{number}", self.parse)
+            callback = self.parse_into_one if self.options.get("into_one") else self.parse
+            yield scrapy.Request(f"{self.job.site}/{number}", callback)
 
     async def linger(self):
         """Keeps the spider open until the test says go."""
@@ -118,7 +153,7 @@ def identifier(item: Any) -> Any:
     """The post's id, whatever a pipeline has made of the item."""
     if isinstance(item, StoredPost):
         return item.identifier
-    return item.post_id if isinstance(item, Post) else item["post_id"]
+    return ItemAdapter(item)["post_id"]
 
 
 class Store:
@@ -213,6 +248,67 @@ class ManualStore(Store):
     def close_spider(self):
         self.flush()
         super().close_spider()
+
+
+class LateManualStore(ManualStore):
+    """Stores all that it has when the spider closes, as soon as the test says go."""
+
+    async def process_item(self, item):
+        self.batch.append((identifier(item), item, current_claim()))
+        return item
+
+    async def close_spider(self):
+        await until_told(self.crawler, "go")
+        super().close_spider()
+
+
+class FailsToClose:
+    """A pipeline that cannot close."""
+
+    def process_item(self, item):
+        return item
+
+    async def close_spider(self):
+        raise OSError("cannot close")
+
+
+class StaysAtTheEnd:
+    """An extension that keeps the process alive after the engine has stopped."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        extension = cls()
+        extension.crawler = crawler
+        crawler.signals.connect(extension.engine_stopped, signals.engine_stopped)
+        return extension
+
+    async def engine_stopped(self):
+        await until_told(self.crawler, "end")
+
+
+async def until_told(crawler, name):
+    """Waits until the test has made a file of that name in the crawl's directory."""
+    while not (Path(crawler.spider_directory) / name).exists():
+        await asyncio.sleep(0.02)
+
+
+class HeldStorage:
+    """A feed storage whose upload takes until the test says go."""
+
+    @classmethod
+    def from_crawler(cls, crawler, *_, **__):
+        storage = cls()
+        storage.crawler = crawler
+        return storage
+
+    def open(self, spider):
+        from tempfile import NamedTemporaryFile
+
+        return NamedTemporaryFile()
+
+    async def store(self, file):
+        await until_told(self.crawler, "go")
+        file.close()
 
 
 class Dropper:
@@ -454,10 +550,13 @@ def crawl(job: Job) -> None:
     os.chdir(job.directory)
     if job.options.get("faulty_client"):
         break_the_client()
+    if "longest_end" in job.options:
+        session.LONGEST_END = job.options["longest_end"]
     if "sync_interval" in job.options:
         feeds.SYNC_INTERVAL = job.options["sync_interval"]
     process = AsyncCrawlerProcess(settings_of(job))
     crawler = process.create_crawler(Posts)
+    crawler.spider_directory = job.directory  # after its end a crawler has no spider
     process.crawl(crawler, job=job)
     process.start()
     logging.shutdown()
