@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from scrapy.extensions.feedexport import FeedExporter
 
 from scrapy_valkey_dedup.feed_files import Export, FeedFile
 from scrapy_valkey_dedup.model import Claim
+
+logger = logging.getLogger(__name__)
 
 SYNC_INTERVAL = 1.0
 """Seconds between two syncs of a file of lines: a kill stores the posts of the last one again."""
@@ -91,14 +94,17 @@ class FeedWatch:
         """A full batch has given its place to the next one, which is empty as yet."""
         for place, slot in enumerate(self._exporter.slots):
             if slot is not self._files[place].slot:
+                self._unfinished = {file for file in self._unfinished if not file.ended}
                 self._files[place] = self._watched(slot)
 
     async def _keep_syncing(self) -> None:
         while True:
             await asyncio.sleep(SYNC_INTERVAL)
-            self._unfinished = {file for file in self._unfinished if not file.ended}
             for file in list(self._unfinished):
-                await file.sync()
+                try:
+                    await file.sync()
+                except Exception:
+                    logger.exception("Syncing a feed failed; it is tried again.")
 
     async def close(self) -> None:
         """The exporter has closed all its files: what is not stored by now will not be."""

@@ -77,5 +77,5 @@ def session_of(crawler: Crawler) -> Session:
         _sessions[crawler] = ref(session)  # the session leads to the crawler: it must not hold it
         crawler.signals.connect(session.engine_started, signals.engine_started)
         crawler.signals.connect(session.spider_closed, signals.spider_closed)
-        crawler.signals.connect(session.close, signals.engine_stopped)
+        crawler.signals.connect(session.engine_stopped, signals.engine_stopped)
     return session

@@ -365,7 +365,11 @@ class Session:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    async def close(self) -> None:
+    async def engine_stopped(self) -> None:
+        """The last that Scrapy tells of a crawl."""
+        await self.close(spider_has_ended=await self._until_spider_closed())
+
+    async def close(self, *, spider_has_ended: bool = True) -> None:
         """Releases what was never settled, delivers all news, leaves, and sums the run up."""
         if self._opened is None or self._closed:
             return
@@ -373,7 +377,6 @@ class Session:
         await asyncio.wait([self._opened])  # another component may fail while this one connects
         if not self._is_open:
             return
-        spider_has_ended = await self._until_spider_closed()
         await self._heartbeat.stop()
         if spider_has_ended:
             self._release_all()

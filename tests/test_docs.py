@@ -20,7 +20,7 @@ from scrapy_valkey_dedup.encoding import _DEPTH, _DIGITS, _SIZE
 from scrapy_valkey_dedup.identity import _WARNINGS, Identifier
 from scrapy_valkey_dedup.model import Claim
 from scrapy_valkey_dedup.normalise import NORMALISERS
-from scrapy_valkey_dedup.pipeline import _begin_passage
+from scrapy_valkey_dedup.processor import begin_passage
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 from scrapy_valkey_dedup.urls import parsed
 from tests.item_forms import key
@@ -72,6 +72,8 @@ def test_the_table_of_modes() -> None:
         given = {"VALKEY_DEDUP_CONFIRM": ast.literal_eval(mode.strip("`")), "FEEDS": {"x.json": {}}}
         assert DedupSettings.parse(Settings(given), "spider").confirm in mode
     assert len(rows_after(SETTINGS, "| mode |")) == 4
+    found = {mode.strip('`"') for _, mode, _ in rows_after(SETTINGS, "| your posts go to |")}
+    assert found == {"exported", "scraped", "none"}
 
 
 def test_the_table_of_normalisers() -> None:
@@ -166,7 +168,7 @@ def test_the_storage_that_confirms(*, works: bool) -> None:
 
     def process(number: int) -> None:
         claim = Claim(b"%d" % number, lambda claim, ok: settled.update({claim.key: ok}))
-        _begin_passage().claim = claim
+        begin_passage().claim = claim
         storage.process_item(number)
 
     storage = Storage()

@@ -100,7 +100,7 @@ def test_defaults() -> None:
         "identity": None,
         "retention": 90 * DAY,
         "refresh": True,
-        "confirm": "scraped",
+        "confirm": None,
         "on_duplicate": "drop",
         "mark_field": "duplicate",
         "on_unkeyed": "pass",
