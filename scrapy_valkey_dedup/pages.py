@@ -47,7 +47,7 @@ class Page:
     __slots__ = (
         "__weakref__",
         "_all_stored",
-        "_any_stored",
+        "_any_post",
         "_failed",
         "_items",
         "_legs",
@@ -87,7 +87,7 @@ class Page:
         self._failed = False
         self._settled = False
         self._all_stored = True
-        self._any_stored = False
+        self._any_post = False
         self._watchers: list[Callable[[bool], None]] = []
 
     def watch(self, watcher: Callable[[bool], None]) -> None:
@@ -116,11 +116,11 @@ class Page:
             self._failed = True
             self._settle()
 
-    def add_item(self, *, stored: bool, failed: bool) -> None:
-        """An item of it is settled."""
+    def add_item(self, *, stored: bool, failed: bool, is_post: bool = True) -> None:
+        """An item of it is settled. ``is_post``: it has an identity."""
         self._items += 1
         self._all_stored &= stored
-        self._any_stored |= stored
+        self._any_post |= stored and is_post
         self._failed |= failed
 
     def await_claim(self, claim: Claim) -> None:
@@ -152,10 +152,10 @@ class Page:
     def _redirects_well(self) -> bool:
         """Whether a page that redirects is done when the page that it leads to is.
 
-        A wall (a login, a consent, "too many requests") has nothing to store, or many pages lead to
-        it. Who takes a wall for a page asks once more for a redirect; who does not loses the page.
+        It may have led to a wall: a login, a consent, "too many requests". A wall has no post, or
+        many pages lead to it. To be wrong here costs a redirect, or the page's posts.
         """
-        return self.target is None or (self._any_stored and not self.shares_target)
+        return self.target is None or (self._any_post and not self.shares_target)
 
 
 class Visit:
@@ -206,6 +206,7 @@ class Visit:
         self.page.add_item(
             stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),
             failed=failed or in_flight or given_back,
+            is_post=passage.key is not None,
         )
 
     def found_new(self) -> None:
