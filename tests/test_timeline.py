@@ -220,7 +220,6 @@ CASES = [
     Case("a post that never can be stored", (each(kind_of("refuse"), 0),), (6, 2, 2), (6, 6, 6)),
     # What says nothing of the pages below.
     Case("an empty page", (at(1, posts=[]),), (6, 1, 1), (6, 1, 1)),
-    Case("an empty page for once", (at(1, posts=[]), whole), (6, 2, 1), (6, 2, 1)),
     Case("an empty start", (at(0, posts=[]), whole), (6, 2, 1), (6, 2, 1)),
     Case("a page of which the spider skips all", (each(skipped, 1),), (6, 1, 1), (6, 1, 1)),
     Case("lists", (lists,), (6, 6, 6), (6, 6, 6)),
