@@ -56,7 +56,7 @@ class NextPages:
 
     def begin(self, request: Request | None, page: Page) -> Visit:
         """A response has come: maybe the next page of a timeline."""
-        visit = Visit(page, lambda next_page: self._send_on(next_page, visit))
+        visit = Visit(page, partial(self._send_on, page))
         mark = self._marks.reading(request) if request is not None else None
         if request is not None:
             visit.empty_before = self._marks.empty_pages(request)
@@ -82,7 +82,7 @@ class NextPages:
             self._mark_page(request, visit.page)
         name = self._marks.timeline(request)
         if name is None and visit.new:
-            self._go_on(request, visit)
+            self._go_on(visit.page, request)
             return True
         self._undecided.add(visit)
         if name is None:
@@ -112,6 +112,7 @@ class NextPages:
         self._doubt_redirect(visit)
         for reading in visit.page.readings.values():
             reading.meet(visit.posts, redirects=visit.redirects)
+        self._count_empty(visit)
         gives_up = not failed and self._gives_up(visit)
         if gives_up and (visit.waiting or visit.next_pages):
             self._give_up(visit)
@@ -194,17 +195,21 @@ class NextPages:
         self._marks.put_reading(request, name)
         if self._marks.page(request) is None:  # else it goes on with a page of the reading
             visit.page.readings[name].expect_page()
-        self._send_on(request, visit)
+        self._send_on(visit.page, request)
 
-    def _send_on(self, request: Request, visit: Visit) -> None:
-        self._go_on(request, visit)
+    def _send_on(self, page: Page, request: Request) -> None:
+        self._go_on(page, request)
         self._send(request)
 
-    def _go_on(self, request: Request, visit: Visit) -> None:
-        """A next page is sent: it knows of what came before it."""
-        self._marks.put_empty_pages(request, visit.empty_pages)
+    def _go_on(self, page: Page, request: Request) -> None:
+        """A next page is sent, which for the filter may be the same page."""
         if self._marks.page(request) is not None:
-            visit.page.begin_leg()
+            page.begin_leg()
+
+    def _count_empty(self, visit: Visit) -> None:
+        """Has its next pages know how many pages without anything came before them."""
+        for request in (*visit.waiting, *(request for _, request in visit.next_pages)):
+            self._marks.put_empty_pages(request, visit.empty_pages)
 
     def _mark_page(self, request: Request, page: Page) -> None:
         """Has a request go on with a page, if this run has claimed it."""
@@ -221,6 +226,7 @@ class NextPages:
     def send_undecided(self) -> None:
         """The spider is stopped: what is not decided yet belongs in the JOBDIR."""
         for visit in self._undecided:
+            self._count_empty(visit)  # its items have ended, though nobody was told yet
             visit.found_new()
             next_pages, visit.next_pages = visit.next_pages, []
             for name, request in next_pages:
