@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -23,7 +24,23 @@ _PAGE = "_dedup_page"
 """The key by which a request carries the run and the key of its page, through a JOBDIR too."""
 _FILTERED = "filtered"
 _READING = "_dedup_reading"
-"""The key by which the next page of a named timeline carries the run that reads it."""
+"""The key by which the next page of a named timeline carries the run that reads it, the page that
+was asked for, and the timeline."""
+_EMPTY = "_dedup_empty_pages"
+"""The key by which a next page carries how many pages without anything came before it."""
+
+_MARKS = (_PAGE, _READING, _EMPTY)
+
+
+@dataclass(frozen=True)
+class ReadingMark:
+    """What the next page of a named timeline says."""
+
+    timeline: str
+    page: Key
+    """The page that was asked for; a redirect may lead to another."""
+    is_mine: bool
+    """Whether this run has asked for it."""
 
 
 class Marks:
@@ -79,18 +96,41 @@ class Marks:
             request.dont_filter = False
             request.meta[_PAGE] = mark.removesuffix(f" {_FILTERED}")
 
-    def put_reading(self, request: Request) -> None:
+    # -- the reading -----------------------------------------------------------------------------
+
+    def put_reading(self, request: Request, timeline: str) -> None:
         """Marks a request as one by which this run reads a timeline on."""
-        request.meta[_READING] = self._run
+        request.meta[_READING] = f"{self._run} {self.key(request).hex()} {timeline}"
 
-    def reading(self, request: Request) -> bool | None:
-        """Whether it is this run that reads on by a request; None if the request reads nothing."""
-        run = request.meta.get(_READING)
-        return None if run is None else run == self._run
+    def reading(self, request: Request) -> ReadingMark | None:
+        """The reading that goes on by a request, if any does."""
+        mark = request.meta.get(_READING, "").split(" ", 2)
+        if len(mark) < 3:  # noqa: PLR2004 (run, page, timeline)
+            return None
+        return ReadingMark(mark[2], bytes.fromhex(mark[1]), is_mine=mark[0] == self._run)
 
-    def has_any(self, request: Request) -> bool:
-        """Whether a request has a mark, its own or a copy."""
-        return _PAGE in request.meta or _READING in request.meta
+    def put_empty_pages(self, request: Request, count: int) -> None:
+        """Notes how many pages without anything came before it, one after the other."""
+        if count:
+            request.meta[_EMPTY] = count
+
+    def empty_pages(self, request: Request) -> int:
+        """How many pages without anything came before it."""
+        return int(request.meta.get(_EMPTY, 0))
+
+    # -- copies ----------------------------------------------------------------------------------
+
+    def is_copy(self, request: Request) -> bool:
+        """Whether a callback has made a request from the one that it was called for."""
+        return any(mark in request.meta for mark in (*_MARKS, "retry_times"))
+
+    def hand_on(self, request: Request, again: Request) -> None:
+        """Has a request for the same page, or that request itself, go on with its readings."""
+        for mark in (_READING, _EMPTY):
+            if mark in request.meta:
+                again.meta[mark] = request.meta[mark]
+            else:
+                again.meta.pop(mark, None)
 
     def remove_page(self, request: Request) -> None:
         """Removes the mark of a page."""
@@ -98,8 +138,8 @@ class Marks:
 
     def remove(self, request: Request) -> None:
         """Removes all marks."""
-        request.meta.pop(_PAGE, None)
-        request.meta.pop(_READING, None)
+        for mark in _MARKS:
+            request.meta.pop(mark, None)
 
     # -- the user's wishes -----------------------------------------------------------------------
 

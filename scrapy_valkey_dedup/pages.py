@@ -64,7 +64,9 @@ class Page:
     """
 
     __slots__ = (
+        "__weakref__",
         "_all_stored",
+        "_any_post",
         "_failed",
         "_items",
         "_legs",
@@ -76,6 +78,8 @@ class Page:
         "downloading",
         "is_aside",
         "readings",
+        "shares_target",
+        "target",
         "travelling",
     )
 
@@ -89,6 +93,10 @@ class Page:
         """Another run is at the page that it redirects to."""
         self.readings: dict[str, Reading] = {}
         """The readings of named timelines that it is part of."""
+        self.shares_target = False
+        """Another page has led to the same one by a redirect, while this one was under way."""
+        self.target: Key | None = None
+        """What is downloaded for it: the page itself, or the last one that it redirects to."""
         self.travelling = 0
         """Requests on their way through the scheduler that carry a leg on."""
         self._only_if_stored = only_if_stored
@@ -98,6 +106,7 @@ class Page:
         self._failed = False
         self._settled = False
         self._all_stored = True
+        self._any_post = False
         self._watchers: list[Callable[[bool], None]] = []
 
     def watch(self, watcher: Callable[[bool], None]) -> None:
@@ -126,10 +135,11 @@ class Page:
             self._failed = True
             self._settle()
 
-    def add_item(self, *, stored: bool, failed: bool) -> None:
-        """An item of it is settled."""
+    def add_item(self, *, stored: bool, failed: bool, is_post: bool = True) -> None:
+        """An item of it is settled. ``is_post``: it has an identity."""
         self._items += 1
         self._all_stored &= stored
+        self._any_post |= stored and is_post
         self._failed |= failed
 
     def await_claim(self, claim: Claim) -> None:
@@ -150,12 +160,21 @@ class Page:
         if self._only_if_stored:
             done = done and self._items > 0 and self._all_stored
         for claim in self.claims:
-            if done:
+            if done and (claim.key == self.target or self._redirects_well):
                 claim.confirm()
             else:
                 claim.release()
         for watcher in self._watchers:
             watcher(not self._failed)
+
+    @property
+    def _redirects_well(self) -> bool:
+        """Whether a page that redirects is done when the page that it leads to is.
+
+        It may have led to a wall: a login, a consent, "too many requests". A wall has no post, or
+        many pages lead to it. To be wrong here costs a redirect, or the page's posts.
+        """
+        return self.target is None or (self._any_post and not self.shares_target)
 
 
 class Visit:
@@ -167,6 +186,12 @@ class Visit:
         """The callback, or a spider middleware, has raised an exception."""
         self.outputs = 0
         """How often its output was begun: once more after an exception that was handled."""
+        self.empty_before = 0
+        """How many pages without anything came before it, one after the other."""
+        self.redirects = 0
+        """How many redirects led to it from the page that a reading asked for."""
+        self.fetched_again = False
+        """Its callback wants the same page once more."""
         self.new = False
         """It brought something new."""
         self.posts: list[Key] = []
@@ -200,6 +225,7 @@ class Visit:
         self.page.add_item(
             stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),
             failed=failed or in_flight or given_back,
+            is_post=passage.key is not None,
         )
 
     def found_new(self) -> None:
@@ -211,8 +237,13 @@ class Visit:
 
     @property
     def says_nothing(self) -> bool:
-        """Whether it brought something, but nothing of which it is known if it is new."""
-        return not self.posts and self.others > 0
+        """Whether it brought nothing of which it is known if it is new."""
+        return not self.posts
+
+    @property
+    def empty_pages(self) -> int:
+        """How many pages without anything came one after the other, this one included."""
+        return self.empty_before + 1 if not self.posts and not self.others else 0
 
 
 class Visits:

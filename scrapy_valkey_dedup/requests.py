@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
 from scrapy import signals
 from scrapy.crawler import Crawler
@@ -70,6 +70,8 @@ class RequestDedupMiddleware:
         self._waiting: set[Key] = set()
         """Pages whose requests wait in the scheduler since they passed the filter."""
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
+        self._targets: WeakValueDictionary[Key, Page] = WeakValueDictionary()
+        """By the page that a redirect leads to: the first page under way that leads there."""
         self._aside: SetAside | None = None
         # What is known of requests that come, or come again, to the filter. By object, not in their
         # meta, which spiders copy.
@@ -159,6 +161,7 @@ class RequestDedupMiddleware:
             return
         page = self._page_of(request)
         if page is not None and page.downloading:  # a redirect carries its page on
+            self._lead(page, self._marks.key(request))
             if not seen:
                 self._redirected.add(request)
         elif not seen and self._marks.is_subject(request):
@@ -167,6 +170,12 @@ class RequestDedupMiddleware:
             self._waiting.add(key)
         else:
             self._marks.remove_page(request)
+
+    def _lead(self, page: Page, target: Key) -> None:
+        """A redirect leads from a page to another."""
+        first = self._targets.setdefault(target, page)
+        if first is not page:
+            first.shares_target = page.shares_target = True
 
     def _page_of(self, request: Request) -> Page | None:
         """The page of this run that a request is marked with."""
@@ -219,6 +228,7 @@ class RequestDedupMiddleware:
         page = await self._claim(request, key)
         if page is None:
             return request
+        page.target = self._marks.key(request)  # a redirect that waited in the JOBDIR has another
         self._begin_download(page, task)
         await self._admission.turn(request)
         return None
@@ -255,9 +265,10 @@ class RequestDedupMiddleware:
 
     async def _leads_to_known_page(self, request: Request, page: Page) -> bool:
         """A redirect: claims the page that it leads to, too. Returns whether it is not to go on."""
-        key = self._marks.key(request)
+        page.target = key = self._marks.key(request)
         if page.has(key) or not self._marks.is_subject(request):
             return False
+        self._lead(page, key)
         try:
             outcome = await self._claims.attempt(key)
         except BaseException:  # cancelled: no download of it has begun that could end
@@ -268,7 +279,7 @@ class RequestDedupMiddleware:
             return False
         if outcome.verdict is Verdict.SEEN:
             self._drop(request)
-            page.end_leg(failed=False)
+            page.end_leg(failed=True)  # a wall is done, too, and what is behind it is not
         else:
             page.is_aside = True
             self._set_aside(request, key, outcome.holder)
@@ -290,7 +301,7 @@ class RequestDedupMiddleware:
         else:
             self._drop(request)
             if page is not None:
-                page.end_leg(failed=outcome is Verdict.HELD)
+                page.end_leg(failed=True)
         self._send(request)
 
     def _drop(self, request: Request) -> None:
@@ -325,8 +336,8 @@ class RequestDedupMiddleware:
             page.end_leg(failed=True)  # a middleware has made another request of it
         elif result.dont_filter or result in self._redirected:
             page.travelling += 1
-        else:  # It leads to what this process has seen, or off-site: there is nothing more to it.
-            page.end_leg(failed=page.has(self._marks.key(result)))
+        else:  # It leads to what this process has seen, or off-site: nothing is fetched for it.
+            page.end_leg(failed=True)
 
     # -- the response ----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from scrapy_valkey_dedup.rules import ClassRule, class_rules
 from scrapy_valkey_dedup.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
 from scrapy_valkey_dedup.values import (
     choice,
+    count,
     decoded,
     duration,
     flag,
@@ -157,6 +158,7 @@ class DedupSettings:
     job: str | None = _setting(None, _job)
     requests_match: tuple[re.Pattern[str], ...] = _setting(None, _plain(patterns))  # (): all
     request_retention: float | None = _setting("7d", _retention)
+    empty_pages: int | None = _setting(10, _plain(count))
     data_dir: Path = _setting(".scrapy/valkey-dedup", _plain(_directory))
 
     @property

@@ -49,6 +49,8 @@ class Names:
         """New: a dead run had claimed it."""
         self.not_new = prefix + "not_new"
         """Requests ``if_new`` that were not sent."""
+        self.after_empty = prefix + "after_empty"
+        """Requests ``if_new`` that were not sent after too many pages without anything."""
 
 
 ITEMS = Names("items")
@@ -139,4 +141,5 @@ _OF_PAGES = {
     "spooled": "{} of them noted for the next run",
     "recovered": "{} of earlier runs confirmed",
     "not_new": "{} left out because nothing was new",
+    "after_empty": "{} left out after empty pages",
 }

@@ -82,6 +82,16 @@ limit = retention
 """A duration in seconds, or None: no limit."""
 
 
+def count(value: Any) -> int | None:
+    """A whole number, or None: no limit."""
+    written = str(value).strip().lower()
+    if written == "none":
+        return None
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", written, re.ASCII):
+        raise ValueError("write a whole number, or None for no limit")
+    return int(written)
+
+
 def decoded(value: Any) -> Any:
     """Settings from the command line are texts: JSON, where it looks like it."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):

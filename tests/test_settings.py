@@ -113,6 +113,7 @@ def test_defaults() -> None:
         "job": None,
         "requests_match": (),
         "request_retention": 7 * DAY,
+        "empty_pages": 10,
     }
 
 
@@ -168,6 +169,10 @@ def test_defaults() -> None:
         *[("ON_OUTAGE", policy, policy) for policy in ("pass", "pause", "close")],
         ("PAUSE_LIMIT", "90s", 90),
         ("PAUSE_LIMIT", None, None),
+        ("EMPTY_PAGES", "25", 25),
+        ("EMPTY_PAGES", 0, 0),
+        ("EMPTY_PAGES", None, None),
+        ("EMPTY_PAGES", "None", None),
         ("MARK_FIELD", " seen ", "seen"),
         ("WAIT", 0, 0),
         ("WAIT", "0", 0),
@@ -288,6 +293,9 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("ON_OUTAGE", "wait", "it knows 'pass', 'pause', 'close'"),
         ("ON_OUTAGE", "paus", "did you mean 'pause'?"),
         ("PAUSE_LIMIT", 0, "it must be at least 1 seconds"),
+        ("EMPTY_PAGES", -1, "write a whole number, or None for no limit"),
+        ("EMPTY_PAGES", 1.5, "write a whole number, or None for no limit"),
+        ("EMPTY_PAGES", True, "write a whole number, or None for no limit"),
         ("MARK_FIELD", "", "write a text that is not empty"),
         ("MARK_FIELD", None, "write a text that is not empty"),
         ("WAIT", None, 'such as "45s"'),
