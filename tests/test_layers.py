@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking"},
-    {"rules", "urls", "encoding", "faults"},
+    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking", "watcher"},
+    {"rules", "urls", "encoding", "faults", "watching"},
     {"credentials"},
     {"settings", "connections"},
     {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology"},
