@@ -401,7 +401,7 @@ def test_a_missing_extra_is_named() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert "SettingsError: 1 fault(s)" in done.stderr
+    assert "1 fault(s) in the settings" in done.stderr
     assert "pip install scrapy-valkey-dedup[aws]" in done.stderr
 
 
