@@ -303,3 +303,27 @@ def test_mark_on_a_class_without_the_field(world: World) -> None:
     assert "VALKEY_DEDUP_MARK_FIELD = 'again': Post has no such field that can be set" in world.log
     assert world.stored == {"1": 1, "2": 1, "3": 1}
     assert world.remembered([1, 2, 3]) == {"1", "2", "3"}
+
+
+def test_scrapys_settings_that_surprise(world: World) -> None:
+    """A run of duplicates overwrites a feed with 0 bytes and is closed, as settings.md says.
+
+    With the cures that it names the feed keeps its 3 posts, and the run goes to its end.
+    """
+    site = world.site(pages_of([1, 2, 3], size=1))
+    file = world.directory / "posts.jl"
+    feeds = {"FEEDS": {str(file): {"format": "jsonlines", "overwrite": True}}}
+    world.crawl(site, **feeds)
+    whole = file.read_text()
+    assert whole.count("\n") == 3
+
+    stats = world.crawl(site, FEED_STORE_EMPTY=False, **feeds)
+    assert stats["finish_reason"] == "finished"
+    assert file.read_text() == whole
+
+    stats = world.crawl(site, CLOSESPIDER_PAGECOUNT_NO_ITEM=2, **feeds)
+    assert stats["finish_reason"] == "closespider_pagecount_no_item"
+    assert file.read_text() == ""
+    assert (
+        world.log.count("CLOSESPIDER_PAGECOUNT_NO_ITEM = 2 counts the items that are stored") == 1
+    )
