@@ -33,11 +33,12 @@ class Waiting:
             self._beats[holder] = beat, monotonic()
         elif monotonic() - since >= self._patience:
             self._told = True
+            count = sum(other == holder for other in self._holders.values())
             logger.info(
                 "Waiting for %d %s that a run which seems to have ended holds, up to %g s "
-                "(VALKEY_DEDUP_LEASE). Then they are taken over.",
-                sum(other == holder for other in self._holders.values()),
-                self._subject,
+                "(VALKEY_DEDUP_LEASE).",
+                count,
+                self._subject if count > 1 else self._subject.removesuffix("s"),
                 self._lease,
             )
             self._holders.clear()

@@ -269,6 +269,14 @@ def test_scrapy_parse(project: Project, page: str, enabled: str) -> None:
     assert not project.data_dir.exists()
 
 
+def test_scrapy_fetch(project: Project, page: str) -> None:
+    """`scrapy fetch` shows its page, and neither starts a server nor says anything."""
+    ran = project.scrapy("fetch", page)
+    assert '"post_id": 1' in ran.log
+    assert ran.trouble == []
+    assert not project.data_dir.exists()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_scrapy_shell_leaves_nothing(project: Project, page: str) -> None:
     """No valkey-server is left behind by `scrapy shell`, which does not say goodbye."""
@@ -279,16 +287,18 @@ def test_scrapy_shell_leaves_nothing(project: Project, page: str) -> None:
     wait_until(lambda: not watchers(project.data_dir))
 
 
-def test_waiting_for_a_dead_run(world: World) -> None:
+@pytest.mark.parametrize(("job", "what"), [(None, "8 posts"), ("today", "4 pages")])
+def test_waiting_for_a_dead_run(world: World, job: str | None, what: str) -> None:
     """A run that waits for what a killed one holds says so once, with how many and how long."""
-    site = world.site(pages_of(range(8)))
-    holder = world.start(site, delay=60, VALKEY_DEDUP_LEASE=3)
-    wait_until(lambda: len(world.claims) == 8)
+    site = world.site(pages_of(range(8), size=2))
+    lease = {"VALKEY_DEDUP_LEASE": 3, "VALKEY_DEDUP_JOB": job}
+    holder = world.start(site, delay=60, **lease)
+    wait_until(lambda: len(world.claims) == 8 + (4 if job else 0))
     holder.kill()
-    world.crawl(site, VALKEY_DEDUP_LEASE=3, VALKEY_DEDUP_WAIT=1)
+    world.crawl(site, VALKEY_DEDUP_WAIT=1, **lease)
     (line,) = re.findall(r"Waiting for .*", world.log)
     assert line.startswith(
-        "Waiting for 8 posts that a run which seems to have ended holds, up to 3 s "
+        f"Waiting for {what} that a run which seems to have ended holds, up to 3 s "
         "(VALKEY_DEDUP_LEASE)"
     )
     assert world.stored == {str(post): 1 for post in range(8)}
