@@ -37,7 +37,8 @@ def is_off(crawler: Crawler) -> NotConfigured | None:
     if not DedupSettings.wanted(crawler.settings):
         return NotConfigured("VALKEY_DEDUP_ENABLED is off")
     # They put a start() of their own into the class: scrapy/commands/ of Scrapy 2.14 to 2.19.
-    package, _, command = str(crawler.spidercls.start.__module__).rpartition(".")
+    start = getattr(crawler.spidercls, "start", None)
+    package, _, command = str(getattr(start, "__module__", "")).rpartition(".")
     if package != "scrapy.commands":
         return None
     if command != "parse":

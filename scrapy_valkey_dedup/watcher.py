@@ -117,12 +117,22 @@ def _is_free(descriptor: int) -> bool:
     return free
 
 
+def _take_a_name() -> None:
+    """So that `killall python`, which means the spiders, spares it. For Linux."""
+    try:
+        with open("/proc/self/comm", "w", encoding="ascii") as name:  # noqa: PTH123 (small)
+            name.write("valkey-watcher")
+    except OSError:
+        pass
+
+
 def main(mine: int, *others: int) -> None:
     """``mine``: the descriptor of `watcher.lock`; the others are as for :func:`watch`."""
     # Who starts the server waits for this process: from then on it is reached, whatever is deleted.
     connection = _connected(time.monotonic() + _ROUND)
     if os.fork():
         os._exit(0)
+    _take_a_name()
     watch(connection, *others)
     os.close(mine)  # before `start.lock`: who gets that must see that nobody watches
 
