@@ -94,7 +94,6 @@ class Claims:
                 self._stats.count(self._names.duplicate)
         if verdict is Verdict.NEW:
             outcome = await self._obtain(key, self._ask_until_final)
-            self.waiting.over(key)
             if isinstance(outcome, Claim):
                 return outcome
             verdict = outcome.verdict
@@ -167,6 +166,8 @@ class Claims:
                 self.waiting.look(key, holder, beat or b"")
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, _LONGEST_LOOK)
+        if holder:
+            self.waiting.over(key)
         return answer
 
     async def _ask_ledger(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:

@@ -492,7 +492,7 @@ def test_a_crawl_without_keys_ends_at_the_start(world: World, door: Door) -> Non
     """Waiting does not bring them: no page is fetched, and the log names the cure."""
     crawl_through(door, world, {"provider": "tests.iam.SignedOut", **WHO})
     assert not world.sites[0].served
-    assert "LedgerRefusedError: No token for the user 'bot' of the cache 'posts'" in world.log
+    assert "ERROR: No token for the user 'bot' of the cache 'posts'" in world.log
     assert "No AWS credentials found" in world.log
 
 

@@ -102,11 +102,15 @@ class Project:
     def scrapy(self, *arguments: str, **settings: Any) -> Ran:
         """Runs `scrapy ...` to its end."""
         given = [part for name in settings for part in ("-s", f"{name}={settings[name]}")]
+        return self.run("-m", "scrapy", *arguments, *given)
+
+    def run(self, *arguments: str) -> Ran:
+        """Runs `python ...` in the project's folder, to its end."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("SCRAPY")
         }
         done = subprocess.run(
-            [sys.executable, "-m", "scrapy", *arguments, *given],
+            [sys.executable, *arguments],
             cwd=self.directory,
             env=environment,
             stdout=subprocess.PIPE,
@@ -171,6 +175,27 @@ def test_a_wrong_password(project: Project, locked: ValkeyServer, settings: dict
     assert "refuses: invalid username-password pair" in error
     assert "Check user, password and permissions in VALKEY_DEDUP_URL" in error
     assert project.stored == []
+
+
+SCRIPT = """
+from scrapy.crawler import AsyncCrawlerProcess
+from scrapy.utils.project import get_project_settings
+
+settings = get_project_settings()
+settings.set("VALKEY_DEDUP_URL", {url!r})
+process = AsyncCrawlerProcess(settings)
+crawl = process.crawl("posts")
+process.start()
+print("raised", type(crawl.exception()).__name__)
+"""
+
+
+def test_a_script_gets_the_error(project: Project, locked: ValkeyServer) -> None:
+    """Who runs a crawl from a script gets what has ended it as an exception, as ever."""
+    script = SCRIPT.format(url=locked.url.replace("://", "://:wrong@"))
+    ran = project.run("-c", script)
+    assert ran.log.endswith("raised LedgerRefusedError\n")
+    assert len(ran.trouble) == 1
 
 
 def test_a_refused_crawl_leaves_its_feed_alone(project: Project, locked: ValkeyServer) -> None:
