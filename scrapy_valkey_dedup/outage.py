@@ -230,9 +230,11 @@ class Outage:
             if reached:
                 logger.error("Valkey has not answered any more, for %s.", account)
             else:  # its error stands at the beginning, with the cure
+                again = self._count_unchecked() != self._unchecked
                 logger.warning(
-                    "Valkey was never reached, for %s. A later run may store them again.",
+                    "Valkey was never reached, for %s.%s",
                     account,
+                    " A later run may store them again." if again else "",
                 )
         elif self._farewell is not None:
             self._end()
