@@ -112,9 +112,15 @@ class SetAside:
         except DedupError:
             return set(), set()
         found = list(zip(holders, beats, strict=True))
+        self._tell_of_waiting(dict(found))
         dead = {holder for holder, beat in found if beat is None}
         idle = {holder for holder, beat in found if beat and beat.endswith(IDLE.encode())}
         return dead, idle
+
+    def _tell_of_waiting(self, beats: dict[str, bytes | None]) -> None:
+        for key, held in self._held.items():
+            if beat := beats.get(held.holder):
+                self._claims.waiting.look(key, held.holder, beat)
 
     async def _ask(self, key: Key, held: _Held, dead: str) -> None:
         outcome = await self._claims.attempt(key, dead)
@@ -130,5 +136,6 @@ class SetAside:
 
     def _drop(self, key: Key, outcome: Claim | Verdict) -> None:
         held = self._held.pop(key, None)
+        self._claims.waiting.over(key)
         if held is not None:
             self._resolve(held.request, outcome)

@@ -14,7 +14,8 @@ from scrapy_valkey_dedup.model import Answer, Claim, DedupError, Key, OutageErro
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.settling import Settling
 from scrapy_valkey_dedup.spool import Spool
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import ITEMS, Names, Stats
+from scrapy_valkey_dedup.waiting import Waiting
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
 _AT_ONCE = 10_000
@@ -53,6 +54,9 @@ class Claims:
         self._wait = wait
         self._longest_wait = wait + 2 * lease + grace
         self._remembers_at_once = remembers_at_once
+        subject = "posts" if names is ITEMS else "pages"
+        self.waiting = Waiting(subject, wait=wait, lease=lease)
+        """Says it, if a run which has ended is waited for."""
         self._book = Book(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
         self._batcher = Batcher(self._ask_ledger)
@@ -186,8 +190,11 @@ class Claims:
                 break
             dead = holder if beat is None else ""
             if not dead:
+                self.waiting.look(key, holder, beat or b"")
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, _LONGEST_LOOK)
+        if holder:
+            self.waiting.over(key)
         return answer
 
     async def _ask_ledger(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:

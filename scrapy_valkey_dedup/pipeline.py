@@ -10,6 +10,7 @@ from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DropItem
 
+from scrapy_valkey_dedup.advice import warn_of_closing
 from scrapy_valkey_dedup.feeds import FeedWatch
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.model import (
@@ -17,7 +18,6 @@ from scrapy_valkey_dedup.model import (
     Claim,
     DuplicatePost,
     Key,
-    SettingsError,
     UnkeyedError,
     Verdict,
 )
@@ -28,6 +28,7 @@ from scrapy_valkey_dedup.processor import (
     current_passage,
     end_passage,
 )
+from scrapy_valkey_dedup.refusals import refused
 from scrapy_valkey_dedup.registry import has_engine, session_of
 from scrapy_valkey_dedup.snapshot import Snapshot
 from scrapy_valkey_dedup.stats import ITEMS, Stats
@@ -41,6 +42,9 @@ from scrapy_valkey_dedup.storages import (
 )
 
 logger = logging.getLogger(__name__)
+
+MARK_REFUSED = "dedup_mark_field"
+"""The reason with which a spider is closed whose items cannot be marked."""
 
 
 def current_claim() -> Claim:
@@ -71,9 +75,8 @@ class DedupPipeline:
         self._session = session_of(crawler)
         if self._session.has_pipeline:
             cure = "leave one of them, a subclass counts"
-            raise SettingsError(
-                [f"ITEM_PIPELINES enables the deduplication pipeline twice: {cure}"]
-            )
+            fault = f"ITEM_PIPELINES enables the deduplication pipeline twice: {cure}"
+            raise refused(crawler, [fault])
         self._session.has_pipeline = True
         self._settings = self._session.settings
         self._stats = Stats(crawler.stats)
@@ -81,6 +84,12 @@ class DedupPipeline:
         self._begins_passages = True
         self._when_stored = self._settings.confirm or SCRAPED
         self._has_warned = False
+        self._marks = self._settings.on_duplicate == "mark"
+        self._markable: set[type] = set()
+        """The classes of items that have been looked at."""
+        self._refuses = False
+        if not self._marks:
+            warn_of_closing(crawler.settings)
         crawler.signals.connect(self._item_scraped, signals.item_scraped)
         crawler.signals.connect(self._item_dropped, signals.item_dropped)
         crawler.signals.connect(self._item_failed, signals.item_error)
@@ -120,6 +129,8 @@ class DedupPipeline:
         key = self._identifier.key(item, self._crawler.spider)
         if key is None:
             return self._unkeyed(item)
+        if self._marks and type(item) not in self._markable:
+            self._check_mark_field(item)
         passage.key = key
         came = Snapshot(item)
         outcome = await self._ask(key)
@@ -163,20 +174,40 @@ class DedupPipeline:
         return item
 
     def _duplicate(self, item: Any, verdict: Verdict) -> Any:
-        if self._settings.on_duplicate == "mark":
-            self._mark(item)
+        if self._marks and self._mark(item):
             return item
         reason = "it is stored already" if verdict is Verdict.SEEN else "a live run is storing it"
         raise DuplicatePost(f"duplicate post: {reason}", log_level="DEBUG")
 
-    def _mark(self, item: Any) -> None:
-        name = self._settings.mark_field
+    def _mark(self, item: Any) -> bool:
+        """Whether the item could be marked. If not, the post is stored all the same: earlier."""
         try:
-            ItemAdapter(item)[name] = True
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            cure = f"add it to {type(item).__qualname__}, or name a field that it has"
-            fault = f"VALKEY_DEDUP_MARK_FIELD = {name!r}: the item has no such field; {cure}"
-            raise SettingsError([fault]) from error
+            ItemAdapter(item)[self._settings.mark_field] = True
+        except (AttributeError, KeyError, TypeError, ValueError):
+            self._refuse_class(type(item))
+            return False
+        return True
+
+    def _check_mark_field(self, item: Any) -> None:
+        """At the first item of a class, and not at the first duplicate, hours later."""
+        kind = type(item)
+        if not isinstance(item, dict) and (
+            self._settings.mark_field not in ItemAdapter(item).field_names()
+        ):
+            self._refuse_class(kind)
+        self._markable.add(kind)
+
+    def _refuse_class(self, kind: type) -> None:
+        if not self._refuses:
+            self._refuses = True
+            logger.error(
+                "VALKEY_DEDUP_MARK_FIELD = %r: %s has no such field that can be set; add it, or "
+                "name a field that it has. The spider is closed; new posts that come meanwhile are "
+                "stored, duplicates are dropped.",
+                self._settings.mark_field,
+                kind.__qualname__,
+            )
+            self._session.close_spider(MARK_REFUSED)
 
     def _item_scraped(self, response: Any) -> None:
         passage = end_passage()
@@ -210,4 +241,4 @@ def _refuse_other_processors(crawler: Crawler, first: object) -> None:
         "set scrapy_valkey_dedup.DedupItemProcessor, or a class that extends it; or give the "
         "deduplication the lowest number in ITEM_PIPELINES"
     )
-    raise SettingsError([fault])
+    raise refused(crawler, [fault])

@@ -13,6 +13,7 @@ from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.model import SettingsError
+from scrapy_valkey_dedup.refusals import note_task, refuse, refused
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
@@ -35,6 +36,27 @@ def has_engine(crawler: Crawler) -> bool:
         return False
 
 
+def is_off(crawler: Crawler) -> NotConfigured | None:
+    """Why the plugin does nothing in this crawl, None if it works.
+
+    `scrapy parse`, `fetch` and `check` try a page out. None of them waits for an item that is on
+    its way through an asynchronous pipeline: with ours it would come to a storage that is closed.
+    """
+    if not DedupSettings.wanted(crawler.settings):
+        return NotConfigured("VALKEY_DEDUP_ENABLED is off")
+    # They put a start() of their own into the class: scrapy/commands/ of Scrapy 2.14 to 2.19.
+    start = getattr(crawler.spidercls, "start", None)
+    package, _, command = str(getattr(start, "__module__", "")).rpartition(".")
+    if package != "scrapy.commands":
+        return None
+    if command != "parse":
+        return NotConfigured()
+    return NotConfigured(
+        "in `scrapy parse` nothing is deduplicated: --pipelines stores every item, and none is "
+        "remembered"
+    )
+
+
 def _close_spider(crawler: Crawler, reason: str) -> None:
     engine = crawler.engine
     if engine is None or engine.spider is None or _is_closing(crawler):
@@ -54,25 +76,33 @@ def session_of(crawler: Crawler) -> Session:
     """The crawler's one session, for all components.
 
     Raises:
-        NotConfigured: ``VALKEY_DEDUP_ENABLED`` is off.
+        NotConfigured: see :func:`is_off`.
         SettingsError: a setting is wrong, or Scrapy runs without asyncio.
 
     """
-    if not DedupSettings.wanted(crawler.settings):
-        raise NotConfigured("VALKEY_DEDUP_ENABLED is off")
+    if (off := is_off(crawler)) is not None:
+        raise off
     known = _sessions.get(crawler)
     session = known() if known is not None else None
     if session is None:
+        note_task(crawler)
         if not is_asyncio_available():
             found = crawler.settings.get("TWISTED_REACTOR")
             cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
-            raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
-        settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
+            fault = f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"
+            raise refused(crawler, [fault])
+        try:
+            settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
+        except SettingsError as error:
+            refuse(crawler, error)
+            raise
         session = Session(
             settings,
             Stats(crawler.stats),
             close_spider=partial(_close_spider, crawler),
             is_closing=partial(_is_closing, crawler),
+            refused=partial(refuse, crawler),
+            spider=spider_name(crawler),
         )
         _sessions[crawler] = ref(session)  # the session leads to the crawler: it must not hold it
         crawler.signals.connect(session.engine_started, signals.engine_started)

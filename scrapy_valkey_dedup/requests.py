@@ -25,9 +25,10 @@ from scrapy.utils.misc import load_object
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
 from scrapy_valkey_dedup.marks import Marks
-from scrapy_valkey_dedup.model import Claim, Key, SettingsError, Verdict
+from scrapy_valkey_dedup.model import Claim, DedupError, Key, Verdict
 from scrapy_valkey_dedup.next_pages import NextPages
 from scrapy_valkey_dedup.pages import Page
+from scrapy_valkey_dedup.refusals import refused
 from scrapy_valkey_dedup.registry import session_of, spider_name
 from scrapy_valkey_dedup.scraping import Scraping
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
@@ -44,9 +45,8 @@ def _refuse_other_filters(crawler: Crawler) -> None:
             "set scrapy_valkey_dedup.DupeFilter or a class that extends it, or "
             "VALKEY_DEDUP_REQUESTS = 'off'"
         )
-        raise SettingsError(
-            [f"DUPEFILTER_CLASS = {path!r} cannot share requests with a fleet: {cure}"]
-        )
+        fault = f"DUPEFILTER_CLASS = {path!r} cannot share requests with a fleet: {cure}"
+        raise refused(crawler, [fault])
 
 
 class RequestDedupMiddleware:
@@ -108,7 +108,13 @@ class RequestDedupMiddleware:
 
     async def open(self) -> None:
         """Connects to Valkey."""
-        await self._session.open()
+        try:
+            await self._session.open()
+        except DedupError:
+            if self._session.has_pipeline:
+                # It will raise the same, and other pipelines, which Scrapy closes, are open then.
+                return
+            raise
         claims = self._session.pages
         assert claims is not None  # noqa: S101 (asked about requests, so opened)
         self._claims = claims

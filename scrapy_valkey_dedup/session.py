@@ -11,6 +11,7 @@ from secrets import token_bytes
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from scrapy_valkey_dedup.advice import describe
 from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.heartbeat import Heartbeat
@@ -49,15 +50,21 @@ REFUSED = "valkey_refused"
 class Session:
     """What one run and the ledger have to say to each other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all but two are keywords)
         self,
         settings: DedupSettings,
         stats: Stats,
         *,
         close_spider: Callable[[str], None],
         is_closing: Callable[[], bool],
+        refused: Callable[[DedupError], None] = lambda _: None,
+        spider: str = "",
     ) -> None:
-        """``close_spider`` gets a reason; ``is_closing``: whether the spider is about to end."""
+        """``close_spider`` gets a reason; ``is_closing``: whether the spider is about to end.
+
+        ``refused`` is told why the crawl cannot start, before that is raised. ``spider`` is the
+        name that messages have.
+        """
         self.settings = settings
         self.run = urlsafe_b64encode(token_bytes(9)).decode()
         self.visits = Visits()
@@ -73,6 +80,8 @@ class Session:
         self._stats = stats
         self._close_spider = close_spider
         self._is_closing = is_closing
+        self._refused = refused
+        self._spider = spider
         self._close_reason = ""
         self._outage = Outage(
             stats,
@@ -100,6 +109,7 @@ class Session:
         self._renewed = 0.0
         self._engine_started = False
         self._opened: asyncio.Future[None] | None = None
+        self._refusal: DedupError | None = None
         self._closed = False
 
     # -- the beginning ---------------------------------------------------------------------------
@@ -113,6 +123,8 @@ class Session:
         """
         if self._opened is not None:
             await asyncio.wait([self._opened])
+            if self._refusal is not None:
+                raise self._refusal
             return
         self._opened = asyncio.get_running_loop().create_future()
         try:
@@ -127,13 +139,18 @@ class Session:
                 credentials=self.settings.credentials,
             )
             self._open_ledgers(self._server)
+            confirm = self.settings.confirm or "as the storages need it"
+            describe(self._spider, self.run, self._place, self.settings, confirm)
             await self._greet()
             self._heartbeat.start(self._ledger)
             self._renewed = monotonic()
             self._is_open = True
-        except BaseException:
+        except BaseException as error:
             await self._outage.close()
             await self._disconnect()
+            if isinstance(error, DedupError):
+                self._refusal = error
+                self._refused(error)
             raise
         finally:
             self._opened.set_result(None)
@@ -264,6 +281,10 @@ class Session:
             for claims in self._claims:
                 claims.tell_kept()
 
+    def close_spider(self, reason: str) -> None:
+        """Has the spider closed."""
+        self._close_as_soon_as_possible(reason)
+
     def _close_as_soon_as_possible(self, reason: str) -> None:
         self._close_reason = reason
         if self._engine_started:
@@ -386,14 +407,14 @@ class Session:
             self._outage.check()
             if spider_has_ended:
                 await self._ledger.leave()
-        await self._outage.close()
+        await self._outage.close(reached=self._welcome)
         for claims in self._claims:
             await claims.close()
         try:
             await self._disconnect()
         except EmbeddedServerError as error:
             logger.error("%s", error)  # noqa: TRY400 (its message says all)
-        logger.info("Deduplication: %s", self._stats.summary())
+        logger.info("Deduplication of spider %r: %s", self._spider, self._stats.summary())
 
     async def _until_spider_closed(self) -> bool:
         """Waits for a spider that is still being closed, and returns whether it has been.

@@ -69,7 +69,7 @@ def test_a_confirmation_that_comes_too_late_still_counts(world: World) -> None:
     crawl = start_closing(world, "manual", longest_end=0.1, EXTENSIONS={f"{HERE}.StaysAtTheEnd": 0})
     crawl.signal(signal.SIGTERM)
     wait_until(lambda: "The spider is still being closed" in crawl.log)
-    wait_until(lambda: "Deduplication: 50 posts seen" in crawl.log)
+    wait_until(lambda: "50 posts seen" in crawl.log)
     assert len(world.claims) == 50
     assert heartbeats(world.url, world.namespace) == 1
     say(crawl, "go")

@@ -196,17 +196,6 @@ def test_mark_lets_duplicates_through(world: World, kind: str) -> None:
     world.assert_settled()
 
 
-def test_mark_needs_a_field_that_the_item_has(world: World) -> None:
-    """With ON_DUPLICATE = "mark" an item without the field is an error that names the cure."""
-    site = world.site(pages_of([1]))
-    changes = {"VALKEY_DEDUP_ON_DUPLICATE": "mark", "VALKEY_DEDUP_MARK_FIELD": "again"}
-    world.crawl(site, **changes)
-    world.crawl(site, **changes)
-    assert "VALKEY_DEDUP_MARK_FIELD = 'again': the item has no such field" in world.log
-    assert world.stored == {"1": 1}
-    world.assert_settled()
-
-
 @pytest.mark.parametrize("mode", ["manual", "exported"])
 def test_a_drop_before_the_pipeline_touches_no_other_claim(world: World, mode: str) -> None:
     """An item that is dropped before it came here does not release the claim of the one before."""

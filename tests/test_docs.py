@@ -20,8 +20,12 @@ from scrapy_valkey_dedup.encoding import _DEPTH, _DIGITS, _SIZE
 from scrapy_valkey_dedup.identity import _WARNINGS, Identifier
 from scrapy_valkey_dedup.model import Claim
 from scrapy_valkey_dedup.normalise import NORMALISERS
+from scrapy_valkey_dedup.outage import CLOSED
+from scrapy_valkey_dedup.pipeline import MARK_REFUSED
 from scrapy_valkey_dedup.processor import begin_passage
+from scrapy_valkey_dedup.session import REFUSED
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
+from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 from scrapy_valkey_dedup.urls import parsed
 from tests.item_forms import key
 
@@ -64,6 +68,31 @@ def test_the_table_of_settings() -> None:
     rows = rows_after(SETTINGS, "| setting | default |")
     found = [(name.strip("`"), ast.literal_eval(value.strip("`"))) for name, value, _ in rows]
     assert found == list(DEFAULTS.items())
+
+
+def test_the_table_of_stats() -> None:
+    """stats.md explains every stat of the package, and no other."""
+    page = (ROOT / "docs" / "stats.md").read_text("utf-8")
+    rows = [name.strip("`") for name, _ in rows_after(page, "| stat | counts |")]
+    counted = {*vars(ITEMS).values(), *vars(REQUESTS).values()}
+    # There is no such thing:
+    counted -= {ITEMS.not_new, ITEMS.after_empty, REQUESTS.unkeyed, REQUESTS.not_remembered}
+    counted |= {name for name in vars(Stats).values() if str(name).startswith("dedup/")}
+    assert len(rows) == len(set(rows))
+    assert set(rows) == counted
+
+
+def test_every_stat_has_its_name_in_one_place() -> None:
+    """No module but stats.py writes a name of a stat."""
+    modules = (ROOT / "scrapy_valkey_dedup").glob("*.py")
+    assert [path.name for path in modules if '"dedup/' in path.read_text("utf-8")] == ["stats.py"]
+
+
+def test_the_table_of_reasons() -> None:
+    """stats.md explains every reason with which the plugin closes a spider."""
+    page = (ROOT / "docs" / "stats.md").read_text("utf-8")
+    rows = [name.strip("`") for name, _ in rows_after(page, "| reason | why |")]
+    assert set(rows) == {CLOSED, REFUSED, MARK_REFUSED, "dupefilter_not_opened"}
 
 
 def test_the_table_of_modes() -> None:

@@ -10,11 +10,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking", "snapshot"},
-    {"rules", "urls", "encoding", "faults"},
-    {"credentials"},
+    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot"},
+    {"rules", "urls", "encoding", "faults", "watching", "refusals"},
+    {"credentials", "waiting"},
     {"settings", "connections", "storages", "feed_files"},
-    {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology"},
+    {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology",
+     "advice"},
     {"client"},
     {"ledger"},
     {"batching"},
@@ -27,7 +28,7 @@ ROWS = [
     {"pipeline", "requests"},
     {"dupefilter"},
     {"addon"},
-]
+]  # fmt: skip
 SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

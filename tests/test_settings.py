@@ -143,6 +143,7 @@ def test_defaults() -> None:
         ("URL", " VALKEY://Localhost ", "valkey://Localhost"),
         ("CLIENT_OPTIONS", {"ssl_ca_certs": "ca.pem"}, {"ssl_ca_certs": "ca.pem"}),
         ("CLIENT_OPTIONS", '{"socket_keepalive": true}', {"socket_keepalive": True}),
+        ("CLIENT_OPTIONS", "{'socket_keepalive': True}", {"socket_keepalive": True}),
         ("CLIENT_OPTIONS", None, {}),
         ("CLIENT_OPTIONS", "", {}),
         ("CREDENTIALS", None, None),
@@ -195,6 +196,7 @@ def test_defaults() -> None:
                 {r"/post/\d+"},
                 [re.compile(r"/post/\d+")],
                 r'["/post/\\d+"]',
+                r"['/post/\\d+']",
             )
         ],
         ("REQUESTS_MATCH", ["a", BLIND], (re.compile("a"), BLIND)),
@@ -263,6 +265,8 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("FIELDS", "a:nfkc,casefold", "write a list: a comma between names"),
         ("FIELDS", "a,,b", "write a text that is not empty"),
         ("FIELDS", '["a"', "not valid JSON"),
+        ("FIELDS", "['a'", "not valid JSON"),
+        ("FIELDS", "[a]", "not valid JSON"),
         ("FIELDS", 7, "write a list of field names"),
         ("FIELDS", {"no.such.Post": ["a"]}, "for the item class 'no.such.Post': it cannot be imp"),
         ("FIELDS", {"Post": ["a"]}, "for the item class 'Post': it cannot be imported"),
@@ -647,6 +651,8 @@ FORMS_OF_FIELDS: list[tuple[Any, Mapping[type | None, tuple[str, ...]]]] = [
     ("platform, post_id", {None: ("platform", "post_id")}),
     ("author.id", {None: ("author.id",)}),
     ('["platform", "post_id"]', {None: ("platform", "post_id")}),
+    ("['platform', 'post_id']", {None: ("platform", "post_id")}),
+    ("{'*': ['a'], 'dict': ('b',)}", {None: ("a",), dict: ("b",)}),
     ({Post: ["id"]}, {Post: ("id",)}),
     ({"scrapy.Item": "id", "*": ["b"]}, {scrapy.Item: ("id",), None: ("b",)}),
     ({"builtins.dict": ["a"]}, {dict: ("a",)}),
@@ -809,6 +815,7 @@ def test_wrong_settings_stop_scrapy(
     )
     assert "VALKEY_DEDUP_URL = 'valkey://localhost/x': after the host" in done.stderr
     assert SECRET not in done.stderr
+    assert "Traceback" not in done.stderr
     assert "item_scraped_count" not in done.stderr
 
 
