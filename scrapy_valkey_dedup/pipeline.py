@@ -102,6 +102,7 @@ class DedupPipeline:
 
     async def open_spider(self) -> None:
         """Connects to Valkey."""
+        self._identifier.announce()
         if self._settings.confirm == "exported":
             self._feeds.begin()
         await self._session.open()

@@ -399,7 +399,8 @@ def settings_of(job: Job) -> Settings:
             "HTTPPROXY_ENABLED": False,
             "DOWNLOAD_DELAY": 0,
             "CONCURRENT_REQUESTS_PER_DOMAIN": 16,
-            "VALKEY_DEDUP_FIELDS": ["post_id"],
+            # One kind: of whatever spider and class of the tests, a post is known by its id.
+            "VALKEY_DEDUP_FIELDS": {"*": {"fields": ["post_id"], "kind": "Post"}},
             **job.settings,
         }
     )

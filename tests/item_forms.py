@@ -18,7 +18,16 @@ FORMS = ("item", "dataclass", "attrs", "pydantic")
 
 
 def class_of(form: str, name: str, marks: Mapping[str, Any]) -> type:
-    """A class of items with these fields; ``marks`` are their ``dedup`` metadata (None: none)."""
+    """A class of items with these fields; ``marks`` are their ``dedup`` metadata (None: none).
+
+    Classes of one name have one import path, whatever their form and the version of Python.
+    """
+    made = _class_of(form, name, marks)
+    made.__module__, made.__qualname__ = "posts.items", name
+    return made
+
+
+def _class_of(form: str, name: str, marks: Mapping[str, Any]) -> type:
     meta = {field: {} if mark is None else {"dedup": mark} for field, mark in marks.items()}
     if form == "item":
         return type(name, (scrapy.Item,), {key: scrapy.Field(**meta[key]) for key in meta})
@@ -46,6 +55,18 @@ def identifier(**settings: Any) -> Identifier:
     return Identifier(DedupSettings.parse(Settings(named), "spider"))
 
 
-def key(item: Any, **settings: Any) -> bytes | None:
+def key(item: Any, *, spider: Any = None, **settings: Any) -> bytes | None:
     """The key of an item under these settings."""
-    return identifier(**settings).key(item, None)
+    return identifier(**settings).key(item, spider)
+
+
+def origin(
+    path: str, fields: list[str] | None = None, spider: str | None = None
+) -> list[str | list[str] | None]:
+    """The kind of the items of a class that no rule gives a kind."""
+    return [spider, path, fields]
+
+
+def spider_called(name: str) -> scrapy.Spider:
+    """A spider."""
+    return scrapy.Spider(name)

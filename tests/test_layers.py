@@ -10,12 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking"},
+    {"stats", "values", "resp", "keyset", "spool", "asking"},
+    {"characters", "foreign", "blanks", "item_classes", "links"},
+    {"normalise"},
     {"rules", "urls", "encoding", "faults"},
     {"credentials"},
     {"settings", "connections"},
-    {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology"},
-    {"client"},
+    {"resolution", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology"},
+    {"identity", "client"},
     {"ledger"},
     {"batching"},
     {"settling", "timelines", "heartbeat"},
