@@ -111,7 +111,7 @@ def encode(value: Any, depth: int = 0) -> bytes:
 
 
 def _encode_other(value: Any, depth: int) -> bytes:
-    """The encoding of what is of no built-in type."""
+    """The encoding of an instance of a subclass."""
     if isinstance(value, Enum):  # first: it may be a str or an int
         return encode(value.value, depth + 1)
     if isinstance(value, datetime):  # before its base
@@ -120,6 +120,11 @@ def _encode_other(value: Any, depth: int) -> bytes:
         if isinstance(value, base):
             _refuse_more_than(base, built_in, value)
             return encode(built_in(value), depth)
+    return _encode_foreign(value, depth)
+
+
+def _encode_foreign(value: Any, depth: int) -> bytes:
+    """The encoding of what has no built-in type among its bases."""
     if isinstance(value, Moment):
         return _sized(b"d", value.text.encode())
     if isinstance(value, Mapping):
@@ -144,7 +149,7 @@ def _refuse_more_than(base: type, built_in: Callable[[Any], Any], value: Any) ->
     cls = type(value)
     if cls.__eq__ is base.__eq__ or value != value:  # noqa: PLR0124 (not a number: said elsewhere)
         return
-    if not value == built_in(value):  # noqa: SIM201 (a class may define one of the two)
+    if not value == built_in(value):
         raise UnkeyedError(f"a {_name(cls)} holds more than a {base.__name__}, and has no encoding")
 
 

@@ -49,8 +49,8 @@ class Identifier:
         every_kind_is_named = None in rules and all(rule.kind for rule in rules.values())
         if self._settings.scope == "spider" and not every_kind_is_named:
             logger.info(
-                "VALKEY_DEDUP_SCOPE = 'spider': a post that another spider has stored is stored here, "
-                "too. If the same identity is the same post in every spider (a URL, or an id with its "
+                "VALKEY_DEDUP_SCOPE = 'spider': what another spider has stored is stored here too. "
+                "If an identity is the same post in every spider (a URL, or an id with its "
                 'platform), set it to "project".'
             )
 

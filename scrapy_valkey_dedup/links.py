@@ -46,7 +46,7 @@ SITE_PARAMETERS = {
     "nytimes.com": ("smid", "smtyp", "unlocked_article_code"),
     "theguardian.com": ("cmp",),
 }
-"""What only a site and its subdomains write into links that are shared. A place in a video is one."""
+"""What a site and its subdomains write into links to one post: who shared it, or a place in it."""
 # fmt: on
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -148,14 +148,12 @@ def _normal(dropped: Tracking, link: str) -> str:
     path = parts.path.replace("\\", "/") if parts.scheme in _DEFAULT_PORTS else parts.path
     query = parts.query.replace(";", "%3B")
     plain = parts._replace(netloc=_host(parts), path=path, query=query)
-    route = _ROUTE.fullmatch(parts.fragment) is not None
-    canonical = canonicalize_url(urlunsplit(plain), keep_fragments=route)
-    body, sign, fragment = canonical.partition("#")
+    body, _, fragment = canonicalize_url(urlunsplit(plain), keep_fragments=True).partition("#")
     page, mark, query = body.partition("?")
     if mark:
         kept = dropped.drop(query, (parts.hostname or "").rstrip("."))
         body = f"{page}?{kept}" if kept else page
-    return body + sign + fragment
+    return f"{body}#{fragment}" if _ROUTE.fullmatch(fragment) else body
 
 
 def link_normaliser(own: Mapping[str, Iterable[str]]) -> Callable[[str], str]:

@@ -99,9 +99,9 @@ def _on_text(name: str, normaliser: Callable[[str], str]) -> Normaliser:
             return {apply(member) for member in value}
         if value is None:
             return None
-        known = plain(value)  # another library's text or integer
+        known = None if isinstance(value, bool) else plain(value)
         if isinstance(known, (str, int)) and not isinstance(known, bool):
-            return apply(known)
+            return apply(known)  # it was another library's
         cls = type(value)
         raise UnkeyedError(
             f"the normaliser {name!r} takes texts and integers, and was given a "

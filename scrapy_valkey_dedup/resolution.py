@@ -57,11 +57,9 @@ def resolve(
         return _checked(cls, Resolved(own.fields, own.kind, overruled=overruled))
     if marked is None:
         return _checked(cls, Resolved(others.fields, (own or others).kind))
-    if own is not None:
-        kind = own.kind
-    else:  # a kind for all others is one of their fields, unless it names none
-        kind = others.kind if others.fields is None else None
     overruled = "the rule for all classes in VALKEY_DEDUP_FIELDS" if others.fields else None
+    # The kind of a rule for all classes is that of its fields, if it names any.
+    kind = (own or others).kind if own or not others.fields else None
     return Resolved(marked, kind, overruled=overruled)
 
 

@@ -97,15 +97,16 @@ def undeclared(cls: type, rules: Iterable[FieldRule]) -> str | None:
 
 def _refuse_undeclared(cls: type | None, rule: ClassRule) -> None:
     """A field that neither the class nor a subclass has would leave every item unkeyed."""
-    if cls is None or rule.fields is None:
-        return
+    if cls is None or rule.fields is None or not declared(cls):
+        return  # a base without fields leaves them to its subclasses
     fault = undeclared(cls, rule.fields)
     if fault and all(undeclared(other, rule.fields) for other in _subclasses(cls)):
         raise ValueError(fault)
 
 
 def _subclasses(cls: type) -> Iterator[type]:
-    for subclass in type.__subclasses__(cls):
+    found: list[type] = type.__subclasses__(cls)
+    for subclass in found:
         yield subclass
         yield from _subclasses(subclass)
 
