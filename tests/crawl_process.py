@@ -22,6 +22,7 @@ from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.exporters import JsonLinesItemExporter
 from scrapy.settings import Settings
+from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup import DedupPipeline, current_claim
 
@@ -108,7 +109,8 @@ class Posts(scrapy.Spider):
             await self.linger()
 
     def item(self, values):
-        return KINDS[self.options.get("kind", "Post")](**values)
+        kind = self.options.get("kind", "Post")
+        return (KINDS.get(kind) or load_object(kind))(**values)
 
 
 def identifier(item: Any) -> Any:
