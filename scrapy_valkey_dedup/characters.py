@@ -70,4 +70,5 @@ def without_invisible(text: str) -> str:
 
 def decimal_digits(text: str) -> str:
     """The decimal digits of the text, of any script, as 0 to 9."""
-    return "".join(_DIGITS.findall(text)).translate(DIGITS)
+    found = "".join(_DIGITS.findall(text))
+    return found if found.isascii() else found.translate(DIGITS)

@@ -88,8 +88,10 @@ class Identifier:
             self._tell(
                 logging.INFO,
                 cls.__qualname__,
-                f"Items of class %s are identified by {_listed(found)}; {found.overruled} says "
-                "otherwise, and does not count for them.",
+                "Items of class %s are identified by %s; %s says otherwise, and does not count for "
+                "them.",
+                ", ".join(map(repr, map(str, found.fields or ()))),
+                found.overruled,
             )
         if found.fields is None and found.fault is None and not by_function:
             self._tell(
@@ -117,14 +119,10 @@ class Identifier:
 
     def _tell(self, level: int, cls: str, message: str, *arguments: str) -> None:
         """Once for each class and reason."""
-        told = (cls, arguments[0] if arguments else message)
+        told = (cls, " ".join((message, *arguments)))
         if told not in self._told and len(self._told) < _WARNINGS:
             self._told.add(told)
             logger.log(level, message, cls, *arguments)
-
-
-def _listed(rule: Resolved) -> str:
-    return ", ".join(repr(str(field)) for field in rule.fields or ())
 
 
 def _raised(error: Exception) -> str:

@@ -64,36 +64,28 @@ class Tracking:
         self._by_site = {
             site: _names([*SITE_PARAMETERS.get(site, ()), *own.get(site, ())]) for site in sites
         }
-        self._of_host = lru_cache(maxsize=1000)(self._find)
-
-    def _find(self, host: str) -> tuple[re.Pattern[str], ...]:
-        labels = host.split(".")
-        sites = (".".join(labels[at:]) for at in range(len(labels)))
-        found = (self._by_site[site] for site in sites if site in self._by_site)
-        return (self._everywhere, *found)
+        self._counts = lru_cache(maxsize=10_000)(self._counts_on)
 
     def drop(self, query: str, host: str) -> str:
         """The query without them."""
-        patterns = self._of_host(host)
-        return "&".join(
-            part
-            for part in query.split("&")
-            if not any(pattern.fullmatch(_name(part)) for pattern in patterns)
+        parts = query.split("&")
+        return "&".join(part for part in parts if self._counts(part.partition("=")[0], host))
+
+    def _counts_on(self, name: str, host: str) -> bool:
+        """Whether a parameter, as the query writes its name, may tell posts of the host apart."""
+        written = unquote(name).partition("[")[0]  # "__cft__[0]"
+        if self._everywhere.fullmatch(written):
+            return False
+        labels = host.split(".")
+        sites = (".".join(labels[at:]) for at in range(len(labels)))
+        return not any(
+            self._by_site[site].fullmatch(written) for site in sites if site in self._by_site
         )
 
 
 def _names(names: Iterable[str]) -> re.Pattern[str]:
     written = (re.escape(name).replace(r"\*", ".*") for name in names)
     return re.compile("|".join(written), re.IGNORECASE | re.DOTALL)
-
-
-@lru_cache(maxsize=10_000)
-def _decoded_name(name: str) -> str:
-    return unquote(name).partition("[")[0]  # "__cft__[0]"
-
-
-def _name(part: str) -> str:
-    return _decoded_name(part.partition("=")[0])
 
 
 def tracking(value: Any) -> Mapping[str, tuple[str, ...]]:
