@@ -24,7 +24,7 @@ _FLOAT = re.compile(r"[+-]?(?:\d(?:\.\d+)?[eE]\+\d\d+|\d\.\d+E\d\d+|\d{16,}\.0*)
 
 
 def refuse_blank(value: Any) -> None:
-    """Refuses a text that stands for nothing, or a list or set of nothing but such texts.
+    """Refuses a text that stands for nothing, or a collection that holds no more than such texts.
 
     Raises:
         UnkeyedError: says so, without the text.
@@ -32,8 +32,10 @@ def refuse_blank(value: Any) -> None:
     """
     if isinstance(value, str):
         _refuse_text(value)
-    elif isinstance(value, (list, tuple, set, frozenset)) and value and _all_blank(value):
-        raise UnkeyedError("it holds only texts that stand for nothing, such as 'None' or 'null'")
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        _refuse_members(value)
+    elif isinstance(value, dict):
+        _refuse_members(value.values())
 
 
 def _refuse_text(value: str) -> None:
@@ -47,9 +49,20 @@ def _refuse_text(value: str) -> None:
         )
 
 
+def _refuse_members(values: Iterable[Any]) -> None:
+    found = False
+    for value in values:
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            return
+        text = value.strip()
+        if text and not _is_blank(text):
+            return
+        found = found or bool(text)
+    if found:
+        raise UnkeyedError("it holds only texts that stand for nothing, such as 'None' or 'null'")
+
+
 def _is_blank(text: str) -> bool:
     return len(text) <= _LONGEST and (text in AS_WRITTEN or text.casefold() in IN_ANY_CASE)
-
-
-def _all_blank(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) and _is_blank(value.strip()) for value in values)

@@ -141,7 +141,7 @@ def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> byte
         found = function(item, spider)
         values = list(found) if isinstance(found, (list, tuple)) else [found]
         for value in values:
-            refuse_blank(value)
+            refuse_blank(_sole(value))
         encoded = [encode(_sole(value), 1) for value in values]
     except UnkeyedError as error:
         reason = f"returned what identifies no post: {error}"
@@ -174,10 +174,10 @@ def _value(item: Any, rule: FieldRule) -> Any:
     value = item
     for step in rule.path:
         value = _step(value, step)
-    refuse_blank(value)
+    refuse_blank(_sole(value))
     if rule.normalise is not None:
         value = rule.normalise(value)
-        refuse_blank(value)
+        refuse_blank(_sole(value))
     return _sole(value)
 
 

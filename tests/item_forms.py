@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import attr
@@ -13,6 +16,9 @@ from scrapy.settings import Settings
 
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
+
+POST = "posts.items:Post"
+"""The import path of the classes below that are called Post."""
 
 FORMS = ("item", "dataclass", "attrs", "pydantic")
 
@@ -70,3 +76,25 @@ def origin(
 def spider_called(name: str) -> scrapy.Spider:
     """A spider."""
     return scrapy.Spider(name)
+
+
+def of_one_kind(*fields: str) -> dict[str, Any]:
+    """A rule for all classes whose posts are of one kind."""
+    return {"*": {"fields": list(fields), "kind": "Post"}}
+
+
+@contextmanager
+def importable(module: str, **members: Any) -> Iterator[None]:
+    """Has a module with these members, for rules that name it."""
+    names = [module[:at] for at in range(len(module) + 1) if module[at : at + 1] in ("", ".")]
+    before = {name: sys.modules.get(name) for name in names}
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+    vars(sys.modules[module]).update(members)
+    try:
+        yield
+    finally:
+        for name, found in before.items():
+            del sys.modules[name]
+            if found is not None:
+                sys.modules[name] = found

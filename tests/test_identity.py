@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import subprocess
 import sys
 import time as clock
 import unicodedata
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum
 from fractions import Fraction
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -28,34 +23,21 @@ from hypothesis import strategies as st
 
 from scrapy_valkey_dedup.blanks import AS_WRITTEN, IN_ANY_CASE
 from scrapy_valkey_dedup.encoding import digest, encode
-from scrapy_valkey_dedup.model import KEY_BYTES, SettingsError
+from scrapy_valkey_dedup.model import KEY_BYTES
 from scrapy_valkey_dedup.normalise import NORMALISERS
-from tests.item_forms import FORMS, class_of, identifier, key, origin, post, spider_called
+from tests.item_forms import (
+    FORMS,
+    POST,
+    class_of,
+    identifier,
+    importable,
+    key,
+    of_one_kind,
+    origin,
+    post,
+)
 
 SECRET = "hunter2"
-POST = "posts.items:Post"
-
-
-def of_one_kind(*fields: str) -> dict[str, Any]:
-    """A rule for all classes whose posts are of one kind."""
-    return {"*": {"fields": list(fields), "kind": "Post"}}
-
-
-@contextmanager
-def importable(module: str, **members: Any) -> Iterator[None]:
-    """Has a module with these members, for rules that name it."""
-    names = [module[:at] for at in range(len(module) + 1) if module[at : at + 1] in ("", ".")]
-    before = {name: sys.modules.get(name) for name in names}
-    for name in names:
-        sys.modules[name] = ModuleType(name)
-    vars(sys.modules[module]).update(members)
-    try:
-        yield
-    finally:
-        for name, found in before.items():
-            del sys.modules[name]
-            if found is not None:
-                sys.modules[name] = found
 
 
 # -- the encoding ----------------------------------------------------------------------------------
@@ -460,162 +442,6 @@ def test_identity_function_sees_item_and_spider() -> None:
     assert seen == [item, spider]
 
 
-# -- which kind of post ----------------------------------------------------------------------------
-
-
-def test_names_of_fields_take_part() -> None:
-    """A post_id of 7 and a user_id of 7 are two identities, unless both have one kind."""
-    post_, user = {"post_id": 7}, {"user_id": 7}
-    assert key(post_, fields=["post_id"]) != key(user, fields=["user_id"])
-    assert key(post_, fields=["post_id:digits"]) == key(post_, fields=["post_id"])
-    assert key(post_, fields=of_one_kind("post_id")) == key(user, fields=of_one_kind("user_id"))
-
-
-def test_modules_take_part() -> None:
-    """Two classes of one name in two modules are two kinds, unless the user gives them one."""
-    forums, news = (class_of("dataclass", "Post", {"id": None}) for _ in range(2))
-    forums.__module__, news.__module__ = "forums.items", "news.items"
-    assert key(forums(7), fields=["id"]) != key(news(7), fields=["id"])
-    assert key(forums(7), fields=of_one_kind("id")) == key(news(7), fields=of_one_kind("id"))
-    assert key(forums(7), identity=lambda *_: 7) != key(news(7), identity=lambda *_: 7)
-
-
-@pytest.mark.parametrize("settings", [{"fields": ["id"]}, {}, {"identity": lambda *_: 7}], ids=str)
-def test_scope(settings: dict[str, Any]) -> None:
-    """Two spiders may have one id by chance: two posts, unless the scope is the project."""
-    one, other = spider_called("one"), spider_called("other")
-    item = {"id": 7}
-    found = key(item, spider=one, **settings)
-    assert found == key(item, spider=spider_called("one"), scope="spider", **settings)
-    assert found != key(item, spider=other, **settings)
-    shared = key(item, spider=one, scope="project", **settings)
-    assert shared == key(item, spider=other, scope="project", **settings)
-    assert shared != found
-    rules = {"*": {"kind": "Post", **({"fields": ["id"]} if "fields" in settings else {})}}
-    settings = {**settings, "fields": rules}
-    assert key(item, spider=one, **settings) == key(item, spider=other, **settings)
-
-
-def test_a_kind_is_never_the_origin_of_another() -> None:
-    """A kind that is written like the origin of an item is another kind."""
-    fields = {"*": {"fields": ["id"], "kind": "dict"}}
-    assert key({"id": 1}, fields=fields) != key({"id": 1}, fields=["id"])
-    assert digest("dict", [1]) != digest(origin("dict"), [1]) != digest(origin("dict", []), [1])
-
-
-@pytest.mark.parametrize("way", [["posts.py"], ["-m", "posts"], ["-c", "import posts"]], ids=str)
-def test_the_script_that_runs_has_its_name(tmp_path: Path, way: list[str]) -> None:
-    """A class has one path whether its file is run, run as a module, or imported."""
-    (tmp_path / "posts.py").write_text(
-        "from scrapy_valkey_dedup.item_classes import class_path\n"
-        "class Post: pass\n"
-        "print(class_path(Post))\n"
-    )
-    command, places = [sys.executable, *way], {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    ran = subprocess.run(command, cwd=tmp_path, env=places, capture_output=True, text=True)
-    assert ran.stdout == "posts:Post\n"
-
-
-@pytest.mark.parametrize(
-    ("rules", "expected"),
-    [
-        (["b"], digest(origin(POST, ["a"]), ["1"])),
-        ({"*": {"fields": ["b"], "kind": "thing"}}, digest(origin(POST, ["a"]), ["1"])),
-        ({"*": {"kind": "thing"}}, digest("thing", ["1"])),
-        ({"posts.items.Post": {"kind": "thing"}, "*": ["b"]}, digest("thing", ["1"])),
-        ({"posts.items.Post": {"fields": ["b"], "kind": "thing"}}, digest("thing", ["2"])),
-        ({"posts.items.Post": ["b"], "*": {"kind": "thing"}}, digest(origin(POST, ["b"]), ["2"])),
-    ],
-    ids=str,
-)
-def test_metadata_and_settings(rules: Any, expected: bytes) -> None:
-    """Metadata wins over the rule for all classes and its kind, the class's own rule over both."""
-    cls = class_of("dataclass", "Post", {"a": True, "b": None})
-    with importable("posts.items", Post=cls):
-        assert key(cls("1", "2"), fields=rules) == expected
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
-    """The warnings so far."""
-    with caplog.at_level(logging.DEBUG):
-        yield lambda: [record.getMessage() for record in caplog.records]
-
-
-# -- what a first day is told ----------------------------------------------------------------------
-
-
-def test_scope_is_told(warnings: Callable[[], list[str]]) -> None:
-    """One line says that posts are told apart within a spider, and the cure, if it matters."""
-    identifier().announce()
-    (line,) = warnings()
-    assert "VALKEY_DEDUP_SCOPE = 'spider'" in line
-    assert 'set it to "project"' in line
-    identifier(fields=["id"]).announce()
-    identifier(fields={"dict": {"fields": ["id"], "kind": "Post"}}).announce()
-    assert len(warnings()) == 3
-    identifier(scope="project").announce()
-    identifier(fields=of_one_kind("id")).announce()
-    assert len(warnings()) == 3
-
-
-@pytest.mark.parametrize("form", [*FORMS, "dict"])
-def test_all_fields_are_told(form: str, warnings: Callable[[], list[str]]) -> None:
-    """Where no rule decides, one warning for the class says that all fields count, and the cure."""
-    it = identifier()
-    for likes in range(3):
-        assert it.key(post(form, id=1, likes=likes), None) is not None
-    (line,) = warnings()
-    assert f"Items of class {'dict' if form == 'dict' else 'Post'} are identified by all" in line
-    assert 'VALKEY_DEDUP_FIELDS = ["platform", "post_id"]' in line
-    assert key(post(form, id=1), fields=["id"]) is not None
-    assert key(post(form, id=1), identity=lambda *_: 7) is not None
-    assert len(warnings()) == 1
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_undeclared_fields(form: str, warnings: Callable[[], list[str]]) -> None:
-    """A field that the class does not declare is named once, with the nearest one and the harm."""
-    it = identifier(fields=["platform", "pots_id"])
-    for number in range(3):
-        assert it.key(post(form, platform="x", post_id=number), None) is None
-    (line,) = warnings()
-    assert "Post has no field 'pots_id'; did you mean 'post_id'?" in line
-    assert "stored unchecked, again in every run (VALKEY_DEDUP_ON_UNKEYED = 'pass')" in line
-    assert key(post(form, a=1, b=2), fields=["zzz"], on_unkeyed="drop") is None
-    assert "Post has no field 'zzz'; it has a, b. Such items are dropped" in warnings()[1]
-    assert key(post(form, id="x"), fields=["id.x"], on_unkeyed="error") is None
-    assert "end as item_error" in warnings()[2]
-
-
-def test_undeclared_fields_of_a_named_class() -> None:
-    """A class that FIELDS names must have the fields, or a subclass of it must."""
-    with pytest.raises(SettingsError, match="Base has no field 'aa'; did you mean 'a'"):
-        identifier(fields={Base: ["aa"]})
-    with pytest.raises(SettingsError, match="Base has no field 'post_id'; it has a, b"):
-        identifier(fields={Base: ["post_id.x"]})
-
-    class Wider(Base):
-        only_here = scrapy.Field()
-
-    assert key(Wider(only_here=1), fields={Base: ["only_here"]}) is not None
-    assert key(Open(a=1, x=2), fields={Open: ["x"]}) is not None
-    assert key(Open(a=1, x=2), fields={Open: ["x"]}) != key(Open(a=1, x=3), fields={Open: ["x"]})
-
-
-def test_the_rule_that_won_is_told(warnings: Callable[[], list[str]]) -> None:
-    """Where metadata and the settings say two things, one line says which holds."""
-    cls = class_of("dataclass", "Post", {"a": True, "b": None})
-    it = identifier(fields=["b"])
-    for number in range(3):
-        it.key(cls(number, 2), None)
-    (line,) = warnings()
-    assert "Post are identified by 'a'; the rule for all classes in VALKEY_DEDUP_FIELDS" in line
-    with importable("posts.items", Post=cls):
-        key(cls(1, 2), fields={"posts.items.Post": ["b"]})
-    assert "Post are identified by 'b'; its dedup metadata" in warnings()[1]
-
-
 # -- what has no identity --------------------------------------------------------------------------
 
 
@@ -771,12 +597,15 @@ BLANKS = [
 @pytest.mark.parametrize("blank", sorted(BLANKS))
 def test_texts_that_stand_for_nothing(blank: str, warnings: Callable[[], list[str]]) -> None:
     """A text that programs write for a missing value identifies no post, whatever is made of it."""
-    for value in (blank, [blank], [blank, "None"], (blank,), {blank}):
+    for value in (blank, [blank], [blank, "None", None, ""], (blank,), {blank}):
         for normaliser in ("", ":casefold", ":url", f":{__name__}.prefixed"):
             assert key({"id": value}, fields=[f"id{normaliser}"]) is None
         assert key({"id": 1}, identity=lambda *_, value=value: ["x", value]) is None
     assert key({"id": "7"}, fields=[f"id:{__name__}.nothing"]) is None
+    assert key({"id": {"host": blank, "at": None}}, fields=["id"]) is None
     assert all("stand" in line and "for nothing" in line for line in warnings())
+    for value in ([blank, 7], [blank, "x"], {"host": blank, "at": 7}):
+        assert key({"id": value}, fields=["id"]) is not None
     # Where all fields count, a post whose text is "None" is not one without a text.
     assert key({"id": 1, "text": blank}) not in (None, key({"id": 1}), key({"id": 1, "text": "x"}))
 
@@ -812,6 +641,8 @@ def test_names_that_look_like_nothing(name: str) -> None:
 def test_texts_of_large_floats(text: str, warnings: Callable[[], list[str]]) -> None:
     """An id that was once a float has lost digits: as a text, too, it identifies no post."""
     assert key({"id": text}, fields=["id"]) is None
+    assert key({"id": [text]}, fields=["id"]) is None
+    assert key({}, identity=lambda *_: text) is None
     assert "lost digits" in warnings()[0]
     assert text not in warnings()[0]
 
@@ -872,8 +703,10 @@ def test_failing_functions(warnings: Callable[[], list[str]]) -> None:
     assert key(item, identity=lambda *_: []) is None
     assert key(item, fields=[f"id:{__name__}.failing"]) is None
     assert key(post("item", id=1.5), fields=["id:url"]) is None
+    assert key(post("item", id=f"http://[{SECRET}"), fields=["id:url"]) is None
     found = warnings()
-    assert len(found) == 6
+    assert len(found) == 7
+    assert "its field 'id': the normaliser 'url' cannot read this text" in found[6]
     assert "function in VALKEY_DEDUP_IDENTITY failed: KeyError was raised in" in found[0]
     assert __file__ in found[0]
     assert "test_identity.Unknown has no encoding" in found[1]
