@@ -35,8 +35,6 @@ _TIKTOK = ("sender_device", "sender_web_id", "web_id", "_r", "_t", "is_copy_url"
 _X = ("s", "t", "ref_url", "cxt")
 _YOUTUBE = ("si", "t", "start", "feature", "pp", "ab_channel")
 SITE_PARAMETERS = {
-    "youtube.com": _YOUTUBE, "youtu.be": _YOUTUBE, "youtube-nocookie.com": _YOUTUBE,
-    "x.com": _X, "twitter.com": _X,
     "instagram.com": ("img_index",),
     "facebook.com": _META, "fb.com": _META,
     "tiktok.com": _TIKTOK,
@@ -47,9 +45,17 @@ SITE_PARAMETERS = {
     "theguardian.com": ("cmp",),
 }
 """What a site and its subdomains write into links to one post: who shared it, or a place in it."""
+
+HOST_PARAMETERS = {
+    "youtube.com": _YOUTUBE, "music.youtube.com": _YOUTUBE, "youtu.be": _YOUTUBE,
+    "youtube-nocookie.com": _YOUTUBE,
+    "x.com": _X, "twitter.com": _X,
+}
+"""Likewise, but so short that a subdomain may mean something else: a blog searches with "s"."""
 # fmt: on
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SAME_SITE = re.compile(r"^(?:www|m|mobile)\.")
 _AMPERSANDS = re.compile("&(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
 _ROUTE = re.compile(r"!?/.*[^/].*|!.*[^/!].*", re.DOTALL)
 """A fragment by which a site that is one page finds its content."""
@@ -64,6 +70,7 @@ class Tracking:
         self._by_site = {
             site: _names([*SITE_PARAMETERS.get(site, ()), *own.get(site, ())]) for site in sites
         }
+        self._by_host = {host: _names(names) for host, names in HOST_PARAMETERS.items()}
         self._counts = lru_cache(maxsize=10_000)(self._counts_on)
 
     def drop(self, query: str, host: str) -> str:
@@ -75,6 +82,9 @@ class Tracking:
         """Whether a parameter, as the query writes its name, may tell posts of the host apart."""
         written = unquote(name).partition("[")[0]  # "__cft__[0]"
         if self._everywhere.fullmatch(written):
+            return False
+        short = self._by_host.get(_SAME_SITE.sub("", host, count=1))
+        if short is not None and short.fullmatch(written):
             return False
         labels = host.split(".")
         sites = (".".join(labels[at:]) for at in range(len(labels)))

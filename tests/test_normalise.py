@@ -12,7 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scrapy_valkey_dedup.characters import INVISIBLE
-from scrapy_valkey_dedup.links import SITE_PARAMETERS, TRACKING_PARAMETERS, tracking
+from scrapy_valkey_dedup.links import (
+    HOST_PARAMETERS,
+    SITE_PARAMETERS,
+    TRACKING_PARAMETERS,
+    tracking,
+)
 from scrapy_valkey_dedup.model import UnkeyedError
 from scrapy_valkey_dedup.normalise import NORMALISERS, compose, normal_form, normalisers
 from tests.item_forms import class_of, key, post
@@ -157,7 +162,7 @@ def test_tracking_parameters(name: str) -> None:
         assert url(marked) == "https://example.com/a?b=2"
 
 
-@pytest.mark.parametrize(("site", "names"), SITE_PARAMETERS.items())
+@pytest.mark.parametrize(("site", "names"), [*SITE_PARAMETERS.items(), *HOST_PARAMETERS.items()])
 def test_parameters_of_a_site(site: str, names: tuple[str, ...]) -> None:
     """What one site writes into shared links goes there and on its subdomains, and nowhere else."""
     for name in names:
@@ -165,6 +170,8 @@ def test_parameters_of_a_site(site: str, names: tuple[str, ...]) -> None:
             assert url(f"https://{host}/a?{name}=1&b=2") == url(f"https://{host}/a?b=2")
         for host in (f"not{site}", f"{site}.example"):
             assert url(f"https://{host}/a?{name}=1") != url(f"https://{host}/a")
+        on_a_blog = url(f"https://blog.{site}/a?{name}=1") != url(f"https://blog.{site}/a")
+        assert on_a_blog == (site in HOST_PARAMETERS)
 
 
 # Links as the sites themselves make them when a post is shared.
