@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time, timezone
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
@@ -39,7 +39,7 @@ from uuid import UUID
 
 from itemadapter import ItemAdapter, is_item
 
-from scrapy_valkey_dedup.foreign import Moment, check_digits, plain
+from scrapy_valkey_dedup.foreign import Moment, check_digits, exact_time, in_utc, plain
 from scrapy_valkey_dedup.item_classes import extra_fields
 from scrapy_valkey_dedup.model import KEY_BYTES, Key, UnkeyedError
 from scrapy_valkey_dedup.normalise import normal_form
@@ -51,8 +51,6 @@ _DEPTH = 50
 _SIZE = 32 * 2**20  # bytes; a list that holds itself twice on every level would have no end
 _DIGITS = 640  # CPython turns as many into text whatever its limit (str_digits_check_threshold)
 _WHOLE_LIMIT = 10**_DIGITS
-_OUTSIDE = "a datetime outside the years 1 to 9999 has no encoding"
-_MICROSECONDS = len("2026-01-02T03:04:05.678901")
 
 
 def digest(kind: str | list[Any], values: Any) -> Key:
@@ -115,7 +113,10 @@ def _encode_other(value: Any, depth: int) -> bytes:
     if isinstance(value, Enum):  # first: it may be a str or an int
         return encode(value.value, depth + 1)
     if isinstance(value, datetime):  # before its base
-        return _encode_finer_datetime(value, depth)
+        exact = exact_time(value)
+        if isinstance(exact, datetime):
+            _refuse_more_than(datetime, lambda _: exact, value)
+        return encode(exact, depth)
     for base, built_in in _BASES:
         if isinstance(value, base):
             _refuse_more_than(base, built_in, value)
@@ -182,32 +183,7 @@ def _encode_decimal(value: Decimal, depth: int) -> bytes:
 
 
 def _encode_datetime(value: datetime, _: int) -> bytes:
-    return _sized(b"d", datetime.isoformat(_in_utc(value), timespec="microseconds").encode())
-
-
-def _in_utc(value: datetime) -> datetime:
-    if value.utcoffset() is None:
-        return value
-    try:
-        return value.astimezone(timezone.utc)
-    except OverflowError:
-        raise UnkeyedError(_OUTSIDE) from None
-
-
-def _encode_finer_datetime(value: Any, depth: int) -> bytes:
-    """Of a subclass of datetime: pandas' and Google's have nanoseconds, pandas' more years."""
-    if value != value:  # noqa: PLR0124 (pandas' NaT)
-        raise UnkeyedError("a time that is not one (NaT) identifies nothing")
-    if value.year != date.__dict__["year"].__get__(value):
-        raise UnkeyedError(_OUTSIDE)
-    exact = datetime.combine(datetime.date(value), datetime.timetz(value))
-    nanoseconds = getattr(value, "nanosecond", 0) % 1000  # some count all those of the second
-    if not nanoseconds:
-        _refuse_more_than(datetime, lambda _: exact, value)
-        return _encode_datetime(exact, depth)
-    text = datetime.isoformat(_in_utc(exact), timespec="microseconds")
-    finer = f"{text[:_MICROSECONDS]}{nanoseconds:03}{text[_MICROSECONDS:]}"
-    return _sized(b"d", finer.encode())
+    return _sized(b"d", in_utc(value).isoformat(timespec="microseconds").encode())
 
 
 def _encode_members(value: Any, depth: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from scrapy_valkey_dedup.model import UnkeyedError
 
 _BITS = {2: 11, 4: 24, 8: 53}  # by the bytes of a float: integers of more bits share one
+_OUTSIDE = "a datetime outside the years 1 to 9999 has no encoding"
+_MICROSECONDS = len("2026-01-02T03:04:05.678901")
 _FINER = re.compile(r"(\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})(\d*?)0*")
 
 
@@ -37,7 +39,7 @@ def check_digits(value: float, size: int = 8) -> None:
 
 @dataclass(frozen=True)
 class Moment:
-    """A time without a zone that is finer than a ``datetime``, or outside its years: ISO 8601."""
+    """A time that is finer than a ``datetime``, or outside its years: ISO 8601."""
 
     text: str
 
@@ -61,6 +63,42 @@ def plain(value: Any) -> Any:
     if _is_url(value) or _is_object_id(value):
         return str(value)
     return None
+
+
+def exact_time(value: Any) -> datetime | Moment:
+    """What an instance of a subclass of ``datetime`` says, to its last digit.
+
+    pandas' and Google's have nanoseconds, and pandas' more years.
+
+    Raises:
+        UnkeyedError: it is no time, or outside the years of a ``datetime``.
+
+    """
+    if value != value:  # noqa: PLR0124 (pandas' NaT)
+        raise UnkeyedError("a time that is not one (NaT) identifies nothing")
+    if value.year != date.__dict__["year"].__get__(value):
+        raise UnkeyedError(_OUTSIDE)
+    exact = datetime.combine(datetime.date(value), datetime.timetz(value))
+    nanoseconds = getattr(value, "nanosecond", 0) % 1000  # Google's are those of the whole second
+    if not nanoseconds:
+        return exact
+    text = in_utc(exact).isoformat(timespec="microseconds")
+    return Moment(f"{text[:_MICROSECONDS]}{nanoseconds:03}{text[_MICROSECONDS:]}")
+
+
+def in_utc(value: datetime) -> datetime:
+    """An aware ``datetime`` in UTC; a naive one as it is.
+
+    Raises:
+        UnkeyedError: UTC cannot write it.
+
+    """
+    if value.utcoffset() is None:
+        return value
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise UnkeyedError(_OUTSIDE) from None
 
 
 def _integer(value: Any) -> int | None:
