@@ -28,7 +28,7 @@ from scrapy_valkey_dedup.model import (
 )
 from scrapy_valkey_dedup.resp import Argument, Script, ScriptCall, command
 
-LAYOUT = "1"
+LAYOUT = "2"
 PARTITIONS = 64
 """Enough to spread over the slots of a cluster; few, as each batch needs a call for every partition
 that it touches: of 80 posts, 46 with 64 partitions, 69 with 256."""

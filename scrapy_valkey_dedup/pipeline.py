@@ -101,6 +101,7 @@ class DedupPipeline:
 
     async def open_spider(self) -> None:
         """Looks where the posts are stored, and connects to Valkey."""
+        self._identifier.announce()
         if has_engine(self._crawler):
             self._look_around()
         await self._session.open()

@@ -14,8 +14,10 @@ from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
 
 from scrapy_valkey_dedup.credentials import Provider, conflicts, provider
+from scrapy_valkey_dedup.links import tracking
 from scrapy_valkey_dedup.model import SettingsError
-from scrapy_valkey_dedup.rules import ClassRule, class_rules
+from scrapy_valkey_dedup.normalise import NORMALISERS, normalisers
+from scrapy_valkey_dedup.rules import ClassRule, Known, class_rules
 from scrapy_valkey_dedup.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
 from scrapy_valkey_dedup.values import (
     choice,
@@ -42,6 +44,7 @@ class Context:
     bot: str = "scrapybot"
     spider: str = "spider"
     feeds: bool = False
+    normalisers: Known = field(default_factory=lambda: NORMALISERS)
 
 
 def _options(value: Any) -> Mapping[str, Any]:
@@ -70,6 +73,10 @@ def _job(value: Any, context: Context) -> str | None:
     if value is None or value == "":
         return None
     return _named(str(value) if type(value) is int else value, context)
+
+
+def _fields(value: Any, context: Context) -> Mapping[type | None, ClassRule]:
+    return class_rules(value, context.normalisers)
 
 
 def _function(value: Any) -> Callable[..., Any] | None:
@@ -139,10 +146,10 @@ class DedupSettings:
     client_options: Mapping[str, Any] = _setting({}, _plain(_options), _not_shown)
     credentials: Provider | None = _setting(None, _plain(provider), _not_shown)
     namespace: str = _setting("{bot}", _named)
-    fields: Mapping[type | None, ClassRule] = _setting(
-        None, _plain(class_rules)
-    )  # None: any other class
+    fields: Mapping[type | None, ClassRule] = _setting(None, _fields)  # None: any other class
     identity: Callable[..., Any] | None = _setting(None, _plain(_function))
+    scope: str = _setting("spider", _plain(choice("spider", "project")))
+    tracking_parameters: Mapping[str, tuple[str, ...]] = _setting(None, _plain(tracking))
     retention: float | None = _setting("90d", _retention)
     refresh: bool = _setting(True, _plain(flag))
     confirm: str | None = _setting(None, _confirm)  # None: as the crawl's storages need it
@@ -183,7 +190,8 @@ class DedupSettings:
 
         """
         feeds = bool(settings.getdict("FEEDS") or settings.get("FEED_URI"))
-        context = Context(str(settings.get("BOT_NAME")), spider, feeds)
+        own = _own_normalisers(settings)
+        context = Context(str(settings.get("BOT_NAME")), spider, feeds, own)
         names = {PREFIX + entry.name.upper(): entry for entry in fields(cls)}
         faults = [
             _unknown(name, settings[name], names)
@@ -208,6 +216,14 @@ class DedupSettings:
         if faults:
             raise SettingsError(faults)
         return cls(**values)
+
+
+def _own_normalisers(settings: BaseSettings) -> Known:
+    """With the user's tracking parameters, before the rules that use them are parsed."""
+    try:
+        return normalisers(tracking(settings.get(PREFIX + "TRACKING_PARAMETERS")))
+    except ValueError:
+        return NORMALISERS  # the fault is named where the setting itself is parsed
 
 
 def _unknown(name: str, value: Any, known: Mapping[str, Field[Any]]) -> str:

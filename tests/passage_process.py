@@ -130,7 +130,7 @@ def crawl(name: str, job: dict[str, Any], settings: dict[str, Any]) -> None:
                 "scrapy.pipelines.files.FilesPipeline": 200,
                 f"{HERE}.Storage": 300,
             },
-            "VALKEY_DEDUP_FIELDS": ["id"],
+            "VALKEY_DEDUP_FIELDS": {"*": {"fields": ["id"], "kind": "Post"}},
             **settings,
         }
     )

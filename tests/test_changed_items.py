@@ -23,7 +23,7 @@ def test_one_object_for_all_posts(world: World, valkey: ValkeyServer, kind: str)
         changes = {"VALKEY_DEDUP_URL": f"valkey://127.0.0.1:{proxy.port}"}
         world.crawl(world.site(pages_of(POSTS)), into_one=True, kind=kind, **changes)
     assert world.stored == dict.fromkeys(EVERY_POST, 1)
-    assert world.remembered(POSTS, kind) == EVERY_POST
+    assert world.remembered(POSTS) == EVERY_POST
     assert world.log.count("was changed after the spider had yielded it") == 1
     world.assert_settled()
 

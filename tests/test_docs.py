@@ -7,7 +7,7 @@ import inspect
 import re
 from contextlib import nullcontext
 from contextvars import copy_context
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +135,39 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(target.read_text("utf-8")), link
 
 
+@dataclass
+class Thread:
+    """Stands for an item class of the reader's project."""
+
+    site: str
+    thread_id: int
+
+
+def test_the_texts_that_stand_for_nothing() -> None:
+    """The page lists texts that stand for nothing, and values that only look like them."""
+    listed = IDENTITY[IDENTITY.index("for nothing: `None`") :].split("are values.")[0]
+    nothing, values = listed.split("`NaT`. ")
+    named = re.findall(r"`([^`]+)`", nothing)
+    assert len(named) == 11
+    assert all(key({"id": text}, fields=["id"]) is None for text in [*named, "NaT"])
+    assert all(key({"id": text}, fields=["id"]) for text in re.findall(r"`([^`]+)`", values))
+
+
 def test_the_example_of_an_identity() -> None:
     """The example on identity.md runs, and its claims hold."""
-    example, function = code_blocks(IDENTITY)
+    first, example, kinds, function, links = code_blocks(IDENTITY)
     assert "assert" in example
     run(example)
+    for block in (first, links):
+        given = {name: value for name, value in run(block).items() if name.startswith(PREFIX)}
+        DedupSettings.parse(Settings(given), "spider")
+    kinds = kinds.replace("forum.items.Thread", f"{__name__}.Thread")
+    fields = run(kinds)["VALKEY_DEDUP_FIELDS"]
+    assert key(Thread("x", 7), fields=fields) == key({"host": "x", "id": "7"}, fields=fields)
     found = run(function)["VALKEY_DEDUP_IDENTITY"]
     post = {"platform": "mastodon", "uri": "https://m.example/1"}
-    assert key(post, identity=found) == key(post, fields=["uri"])
+    kind = {"*": {"fields": ["uri"], "kind": "post"}}
+    assert key(post, identity=found, fields=kind) == key(post, fields=kind)
 
 
 def test_the_examples_of_settings() -> None:

@@ -535,8 +535,8 @@ async def test_another_layout_is_refused(open_ledger: OpenLedger, inside: Inside
     async with open_ledger() as ledger:
         await ledger.open()
         await ledger.open()
-        inside.raw.set(f"vd1:{{{inside.namespace}}}:layout", "2")
-        with pytest.raises(LedgerRefusedError, match=r"layout b'2'.*VALKEY_DEDUP_NAMESPACE"):
+        inside.raw.set(f"vd1:{{{inside.namespace}}}:layout", "1")
+        with pytest.raises(LedgerRefusedError, match=r"layout b'1'.*VALKEY_DEDUP_NAMESPACE"):
             await ledger.open()
 
 

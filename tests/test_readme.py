@@ -25,12 +25,12 @@ GUIDE = (ROOT / "docs" / "requests.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_three_lines_of_settings_are_valid() -> None:
+def test_the_four_lines_of_settings_are_valid() -> None:
     """The settings on the first screen are accepted as they stand."""
     settings: dict[str, object] = {}
     exec(BLOCKS[0], settings)
     del settings["__builtins__"]
-    assert len(settings) == 3
+    assert len(settings) == 4
     parsed = DedupSettings.parse(Settings(settings), "spider")
     assert parsed.url == settings["VALKEY_DEDUP_URL"]
 

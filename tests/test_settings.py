@@ -98,6 +98,8 @@ def test_defaults() -> None:
         "namespace": "posts",
         "fields": {},
         "identity": None,
+        "scope": "spider",
+        "tracking_parameters": {},
         "retention": 90 * DAY,
         "refresh": True,
         "confirm": None,
@@ -620,12 +622,12 @@ def test_namespace(namespace: str, becomes: str) -> None:
 def test_frozen() -> None:
     """Nothing of it can be changed, and what it was made from may change without it."""
     options = {"username": "ann"}
-    found = parse(CLIENT_OPTIONS=options, FIELDS=["id"])
+    found = parse(CLIENT_OPTIONS=options, FIELDS=["id"], TRACKING_PARAMETERS=["ref"])
     options["username"] = "bob"
     assert found.client_options == {"username": "ann"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.wait = 7  # type: ignore[misc]
-    for mapping in (found.client_options, found.fields):
+    for mapping in (found.client_options, found.fields, found.tracking_parameters):
         with pytest.raises(TypeError):
             mapping["x"] = 1  # type: ignore[index]
 
@@ -683,6 +685,31 @@ def test_field_rules() -> None:
     assert rule.path == ("author", "name")
     assert rule.normalise is not None
     assert rule.normalise(" A ") == "a"
+
+
+def test_tracking_parameters() -> None:
+    """Names of parameters, or a dict of them by host; what is wrong is one fault, once."""
+    assert parse(TRACKING_PARAMETERS=["ref"]).tracking_parameters == {"*": ("ref",)}
+    assert parse(TRACKING_PARAMETERS="a, b").tracking_parameters == {"*": ("a", "b")}
+    found = parse(TRACKING_PARAMETERS='{"News.example": ["s"]}').tracking_parameters
+    assert found == {"news.example": ("s",)}
+    (fault,) = faults(TRACKING_PARAMETERS=7, FIELDS=["url:url"])
+    assert fault.startswith("VALKEY_DEDUP_TRACKING_PARAMETERS = 7: write a list of names such as")
+
+
+def test_scope() -> None:
+    """Posts are told apart within a spider, or within the project."""
+    assert parse(SCOPE="project").scope == "project"
+    assert faults(SCOPE="projet") == (
+        "VALKEY_DEDUP_SCOPE = 'projet': did you mean 'project'? it knows 'spider', 'project'",
+    )
+
+
+def test_fields_that_a_class_does_not_have() -> None:
+    """A class that is named has the fields, unless it is a base without fields."""
+    (fault,) = faults(FIELDS={f"{__name__}.Post": ["ids"]})
+    assert "Post has no field 'ids'; did you mean 'id'?" in fault
+    parse(FIELDS={"scrapy.Item": ["no_item_class_has_this"]})
 
 
 def test_modules_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_files_that_are_waited_for(
         job = {"invalid": ["R"], "seconds": seconds, "settings": settings}
         first = crawl("chain", web.url, refused=["P"], **job)
         assert (first["dedup/items/confirmed"], first["dedup/items/released"]) == (1, 1)
-        assert remembered(valkey.url, namespace, ["P", "Q"], "dict") == {"Q"}
+        assert remembered(valkey.url, namespace, ["P", "Q"]) == {"Q"}
         second = crawl("chain", web.url, **job)
     assert (second["dedup/items/duplicate"], second["dedup/items/confirmed"]) == (1, 1)
     assert sorted(stored(tmp_path)) == ["P", "Q"]
@@ -95,7 +95,7 @@ def test_what_is_stored_is_remembered_and_nothing_else(
         )
     found = stored(tmp_path)
     assert len(found) == len(set(found)) > 20
-    assert remembered(valkey.url, namespace, posts, "dict") == set(found)
+    assert remembered(valkey.url, namespace, posts) == set(found)
     assert claims(valkey.url, namespace) == {}
 
 
@@ -107,5 +107,5 @@ def test_items_of_start_are_waited_for(
     stats = crawl("from_start", posts=95, seconds=dict.fromkeys(posts, 0.5))
     assert stats["dedup/items/confirmed"] == 95
     assert sorted(stored(tmp_path)) == sorted(posts)
-    assert remembered(valkey.url, namespace, posts, "dict") == set(posts)
+    assert remembered(valkey.url, namespace, posts) == set(posts)
     assert claims(valkey.url, namespace) == {}
