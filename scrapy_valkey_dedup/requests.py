@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
 
-from scrapy import signals
+from scrapy import signals, version_info
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, IgnoreRequest
 from scrapy.http import Request, Response
@@ -85,6 +85,8 @@ class RequestDedupMiddleware:
             discard=self._vanish,
         )
         self._scraping = Scraping(crawler, self._session, self._marks, self._next_pages)
+        if version_info < (2, 16):
+            self._take_synchronous_output()
         if job_dir(crawler.settings):
             self._session.before_scheduler_closes.append(self._put_back)
         crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
@@ -338,8 +340,26 @@ class RequestDedupMiddleware:
         self, response: Response, result: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
         """Hands everything on, but for the requests that wait for something new."""
-        async for output in self._scraping.watched(response, result):
-            yield output
+        with self._scraping.output_of(response) as goes:
+            async for output in result:
+                if goes(output):
+                    yield output
+
+    def _hand_on_synchronously(self, response: Response, result: Iterable[Any]) -> Iterable[Any]:
+        with self._scraping.output_of(response) as goes:
+            yield from filter(goes, result)
+
+    def _take_synchronous_output(self) -> None:
+        """Before Scrapy 2.16: lets a synchronous callback's output stay synchronous.
+
+        There what ``process_spider_exception`` recovers from such a callback is lost if a
+        middleware closer to the engine has made it asynchronous. A subclass that has an output
+        method of its own is called as it is written.
+        """
+        ours = RequestDedupMiddleware.process_spider_output
+        if type(self).process_spider_output is ours:
+            self.process_spider_output_async = self.process_spider_output
+            self.process_spider_output = self._hand_on_synchronously  # type: ignore[assignment, method-assign]
 
     # -- the end ---------------------------------------------------------------------------------
 
