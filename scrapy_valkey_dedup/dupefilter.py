@@ -6,9 +6,11 @@ from scrapy.crawler import Crawler
 from scrapy.dupefilters import RFPDupeFilter
 from scrapy.http import Request
 from scrapy.utils.defer import deferred_from_coro
+from scrapy.utils.deprecate import method_is_overridden
 from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.model import SettingsError
+from scrapy_valkey_dedup.registry import has_engine
 from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 from scrapy_valkey_dedup.settings import DedupSettings
 
@@ -43,11 +45,22 @@ class DupeFilter(RFPDupeFilter):
         """
         # Not earlier: Scrapy cannot end well if its scheduler cannot be built.
         crawler, opened = self.crawler, super().open()
-        if crawler is None or not _crawls(crawler) or not DedupSettings.wanted(crawler.settings):
+        if crawler is None or not has_engine(crawler) or not DedupSettings.wanted(crawler.settings):
             return opened
         _refuse_without_middleware(crawler)
         self.middleware = RequestDedupMiddleware.from_crawler(crawler)
+        self.middleware.tell_pages_apart_by(self.page_fingerprint)
         return deferred_from_coro(self.middleware.open()) if self.middleware.asks else opened
+
+    def page_fingerprint(self, request: Request) -> bytes:
+        """What this filter goes by: so the fleet tells pages apart as the process does."""
+        if not method_is_overridden(type(self), RFPDupeFilter, "request_fingerprint"):
+            return self.fingerprinter.fingerprint(request)
+        fingerprint = self.request_fingerprint(request)
+        try:
+            return bytes.fromhex(fingerprint)  # the same as without the override, if it says so
+        except ValueError:
+            return fingerprint.encode("utf-8", "surrogatepass")
 
     def request_seen(self, request: Request) -> bool:
         """Whether the request is a duplicate; if not, it is marked to be asked for."""
@@ -58,13 +71,6 @@ class DupeFilter(RFPDupeFilter):
         seen = super().request_seen(request)
         self.middleware.mark(request, seen=seen)
         return seen
-
-
-def _crawls(crawler: Crawler) -> bool:
-    try:
-        return crawler.engine is not None
-    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
-        return False
 
 
 def _refuse_without_middleware(crawler: Crawler) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -43,13 +44,17 @@ class Marks:
             f"{settings.requests} {whose}".encode("utf-8", "surrogatepass")
         ).digest()
         self._warned = False
+        self.fingerprint: Callable[[Request], bytes] = self._scrapys_fingerprint
+        """What tells pages apart; the plugin's filter puts in what it goes by itself."""
 
-    def key(self, request: Request) -> Key:
-        """What identifies a page: Scrapy's fingerprint, within the job or the spider."""
+    def _scrapys_fingerprint(self, request: Request) -> bytes:
         fingerprinter = self._crawler.request_fingerprinter
         assert fingerprinter is not None  # noqa: S101 (a crawler that crawls has one)
-        fingerprint = fingerprinter.fingerprint(request)
-        return blake2b(fingerprint, digest_size=KEY_BYTES, key=self._whose).digest()
+        return fingerprinter.fingerprint(request)
+
+    def key(self, request: Request) -> Key:
+        """What identifies a page: its fingerprint, within the job or the spider."""
+        return blake2b(self.fingerprint(request), digest_size=KEY_BYTES, key=self._whose).digest()
 
     # -- the page --------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,7 +23,7 @@ from scrapy_valkey_dedup.model import (
     Verdict,
 )
 from scrapy_valkey_dedup.pages import Ending, Passage
-from scrapy_valkey_dedup.registry import session_of
+from scrapy_valkey_dedup.registry import has_engine, session_of
 from scrapy_valkey_dedup.stats import ITEMS, Stats
 
 # Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
@@ -106,10 +108,17 @@ class DedupPipeline:
             self._feeds.begin()
         await self._session.open()
 
-    def close_spider(self) -> None:
-        """The last moment at which Scrapy's scheduler takes requests back."""
+    def close_spider(self) -> Awaitable[None] | None:
+        """The last moment at which Scrapy's scheduler takes requests back.
+
+        Without an engine, as in a unit test, no signal comes after this: the session closes now,
+        and returned is what can be awaited until it is closed.
+        """
         for prepare in self._session.before_scheduler_closes:
             prepare()
+        if has_engine(self._crawler):
+            return None
+        return asyncio.ensure_future(self._session.close())
 
     async def process_item(self, item: Any) -> Any:
         """Returns the item if it is to be stored."""

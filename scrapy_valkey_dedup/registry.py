@@ -12,8 +12,7 @@ from scrapy.utils.asyncio import is_asyncio_available
 from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
-from scrapy_valkey_dedup.model import SettingsError
-from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.session import Session, no_asyncio
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 
@@ -42,6 +41,28 @@ def _is_closing(crawler: Crawler) -> bool:
     return slot is not None and slot.closing is not None
 
 
+def has_engine(crawler: Crawler) -> bool:
+    """Whether the crawler crawls, or is about to: components are also built and used without."""
+    try:
+        return crawler.engine is not None
+    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
+        return False
+
+
+def _refuse_without_asyncio(crawler: Crawler) -> None:
+    """Refuses a reactor without asyncio.
+
+    Where nothing runs yet and no reactor is installed, as in a unit test that builds a component,
+    nobody can know: there the session looks when it is opened.
+    """
+    try:
+        refused = not is_asyncio_available()
+    except RuntimeError:
+        return
+    if refused:
+        raise no_asyncio(f"TWISTED_REACTOR = {crawler.settings.get('TWISTED_REACTOR')!r}")
+
+
 def session_of(crawler: Crawler) -> Session:
     """The crawler's one session, for all components.
 
@@ -55,10 +76,7 @@ def session_of(crawler: Crawler) -> Session:
     known = _sessions.get(crawler)
     session = known() if known is not None else None
     if session is None:
-        if not is_asyncio_available():
-            found = crawler.settings.get("TWISTED_REACTOR")
-            cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
-            raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
+        _refuse_without_asyncio(crawler)
         settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
         session = Session(
             settings,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -150,6 +150,10 @@ class RequestDedupMiddleware:
             )
 
     # -- the filter's part -----------------------------------------------------------------------
+
+    def tell_pages_apart_by(self, fingerprint: Callable[[Request], bytes]) -> None:
+        """Has the fleet go by the fingerprint that the filter itself goes by."""
+        self._marks.fingerprint = fingerprint
 
     def is_known(self, request: Request) -> bool:
         """Whether the fleet was asked about a request and knows its page."""

@@ -67,8 +67,10 @@ class Scraping:
             return
         visit.outputs += 1
         try:
-            yield lambda output: (
-                not isinstance(output, Request) or self._goes(output, response, visit)
+            yield (
+                lambda output: (
+                    not isinstance(output, Request) or self._goes(output, response, visit)
+                )
             )
         except Exception:
             visit.failed = True

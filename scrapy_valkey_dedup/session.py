@@ -23,6 +23,7 @@ from scrapy_valkey_dedup.model import (
     Key,
     LedgerRefusedError,
     LedgerUnavailableError,
+    SettingsError,
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
@@ -40,6 +41,19 @@ logger = logging.getLogger(__name__)
 
 REFUSED = "valkey_refused"
 """The reason with which a spider is closed that Valkey refuses when it is first reached."""
+
+
+def no_asyncio(found: str) -> SettingsError:
+    """The refusal to run without asyncio; ``found`` says instead of what."""
+    cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
+    return SettingsError([f"{found}: the plugin needs asyncio; {cure}"])
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # installed after the components were built
+        raise no_asyncio("TWISTED_REACTOR names a reactor without it") from None
 
 
 class Session:
@@ -104,12 +118,13 @@ class Session:
 
         Raises:
             EmbeddedServerError, LedgerRefusedError: there is no ledger, and waiting will not help.
+            SettingsError: no event loop of asyncio is running.
 
         """
         if self._opened is not None:
             await asyncio.wait([self._opened])
             return
-        self._opened = asyncio.get_running_loop().create_future()
+        self._opened = _running_loop().create_future()
         try:
             url = self.settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None

@@ -1025,6 +1025,50 @@ class OwnFilter(DupeFilter):
         return super().request_seen(request)
 
 
+class Sessions(Reader):
+    """Pages whose URLs have the number of a session in them, another one in each run."""
+
+    name = "sessions"
+    pages: ClassVar = {
+        f"/{page}?session={number}": posts(page) for page in ("a", "b") for number in (1, 2)
+    }
+
+    async def start(self):
+        for page in ("a", "b", "a"):
+            yield self.get(f"/{page}?session={self.job.options['session']}")
+
+
+class WithoutQuery:
+    """A fingerprinter for which a URL's query means nothing."""
+
+    def fingerprint(self, request):
+        return request.url.partition("?")[0].encode()
+
+
+class FilterWithoutQuery(DupeFilter):
+    """A user's filter that says itself what is the same page, as Scrapy's old docs show it."""
+
+    def request_fingerprint(self, request):
+        return request.url.partition("?")[0].encode().hex()
+
+
+class FilterOfTexts(DupeFilter):
+    """One whose fingerprints are no hexadecimal numbers, which newer Scrapy refuses."""
+
+    def request_fingerprint(self, request):
+        return request.url.partition("?")[0]
+
+
+class FilterWithFingerprinter(DupeFilter):
+    """A user's filter that is given another fingerprinter than the crawler's."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        made = super().from_crawler(crawler)
+        made.fingerprinter = WithoutQuery()
+        return made
+
+
 class OwnMiddleware(RequestDedupMiddleware):
     """A user's middleware that extends the plugin's."""
 
