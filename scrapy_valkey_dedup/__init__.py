@@ -2,7 +2,7 @@
 
 from scrapy_valkey_dedup.addon import Addon
 from scrapy_valkey_dedup.dupefilter import DupeFilter
-from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePost
+from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePage, DuplicatePost
 from scrapy_valkey_dedup.pipeline import DedupPipeline, current_claim
 from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 
@@ -14,6 +14,7 @@ __all__ = [
     "DedupError",
     "DedupPipeline",
     "DupeFilter",
+    "DuplicatePage",
     "DuplicatePost",
     "RequestDedupMiddleware",
     "current_claim",

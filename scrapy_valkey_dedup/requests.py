@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from scrapy.utils.misc import load_object
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
 from scrapy_valkey_dedup.marks import Marks
-from scrapy_valkey_dedup.model import Claim, Key, SettingsError, Verdict
+from scrapy_valkey_dedup.model import Claim, DuplicatePage, Key, SettingsError, Verdict
 from scrapy_valkey_dedup.next_pages import NextPages
 from scrapy_valkey_dedup.pages import Page
 from scrapy_valkey_dedup.registry import session_of, spider_name
@@ -67,7 +68,7 @@ class RequestDedupMiddleware:
             _refuse_other_filters(crawler)
         self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
-        self._waiting: set[Key] = set()
+        self._waiting: Counter[Key] = Counter()
         """Pages whose requests wait in the scheduler since they passed the filter."""
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
         self._aside: SetAside | None = None
@@ -77,6 +78,7 @@ class RequestDedupMiddleware:
         self._scheduled: WeakSet[Request] = WeakSet()
         self._dropped: WeakSet[Request] = WeakSet()
         self._redirected: WeakSet[Request] = WeakSet()
+        self._refused: WeakSet[Request] = WeakSet()
         self._next_pages = NextPages(
             self._session,
             self._stats,
@@ -168,11 +170,14 @@ class RequestDedupMiddleware:
             if not seen:
                 self._redirected.add(request)
         elif not seen and self._marks.is_subject(request):
-            key = self._marks.key(request)
-            self._marks.put(request, key)
-            self._waiting.add(key)
+            self._mark_as_waiting(request)
         else:
             self._marks.remove_page(request)
+
+    def _mark_as_waiting(self, request: Request) -> None:
+        key = self._marks.key(request)
+        self._marks.put(request, key)
+        self._waiting[key] += 1
 
     def _page_of(self, request: Request) -> Page | None:
         """The page of this run that a request is marked with."""
@@ -183,8 +188,12 @@ class RequestDedupMiddleware:
         if request in self._held:
             self._held.discard(request)
             raise IgnoreRequest("set aside, or left out because there is nothing new")
-        if self.asks:
-            self._scheduled.add(request)
+        if not self.asks:
+            self._marks.warn_if_in_vain(request)
+            return
+        self._scheduled.add(request)
+        if self._marks.is_included(request) and self._page_of(request) is None:
+            self._mark_as_waiting(request)
 
     # -- before the download ---------------------------------------------------------------------
 
@@ -219,7 +228,9 @@ class RequestDedupMiddleware:
     async def _claim_page(
         self, request: Request, key: Key, task: asyncio.Task[Any]
     ) -> Request | None:
-        self._waiting.discard(key)
+        self._stop_waiting(key)
+        if request in self._refused:
+            raise DuplicatePage("another run has fetched it")
         self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
         await self._admission.place(request, task)
         page = await self._claim(request, key)
@@ -228,6 +239,11 @@ class RequestDedupMiddleware:
         self._begin_download(page, task)
         await self._admission.turn(request)
         return None
+
+    def _stop_waiting(self, key: Key) -> None:
+        self._waiting[key] -= 1
+        if self._waiting[key] <= 0:
+            del self._waiting[key]
 
     def _begin_download(self, page: Page, task: asyncio.Task[Any]) -> None:
         page.downloading += 1
@@ -240,6 +256,8 @@ class RequestDedupMiddleware:
             return self._enter(outcome)
         if outcome.verdict is Verdict.HELD:
             self._set_aside(request, key, outcome.holder)
+        elif self._marks.wants_errback(request):
+            raise DuplicatePage("it is known")
         else:
             self._drop(request)
         return None
@@ -293,6 +311,8 @@ class RequestDedupMiddleware:
                 page.claims.append(outcome)
             page.travelling += 1
             self._marks.pass_filter(request)
+        elif page is None and outcome is Verdict.SEEN and self._marks.wants_errback(request):
+            self._refuse(request)
         else:
             self._drop(request)
             if page is not None:
@@ -303,6 +323,14 @@ class RequestDedupMiddleware:
         """Has the filter drop a request when it comes to the scheduler again."""
         request.dont_filter = False  # a retry has it
         self._dropped.add(request)
+
+    def _refuse(self, request: Request) -> None:
+        """Has a request refused when it comes from the scheduler again: its errback is called."""
+        key = self._marks.page(request)
+        assert key is not None  # noqa: S101 (marked before it was set aside)
+        self._waiting[key] += 1
+        self._refused.add(request)
+        self._marks.pass_filter(request)
 
     def _vanish(self, request: Request) -> None:
         """Has the engine look whether there is anything left to do."""

@@ -81,7 +81,7 @@ class Scraping:
         if self._is_retry(request, response.request):
             self._fetch_again(request, visit)
             return True
-        self._marks.remove(request)  # copied with the response's meta
+        self._marks.remove_copies(request, response.request)
         if self._marks.wish(request) == IF_NEW:
             return self._next_pages.let_pass(request, visit)
         visit.others += 1

@@ -141,6 +141,11 @@ class Session:
             self._heartbeat.start(self._ledger)
             self._renewed = monotonic()
             self._is_open = True
+            if self.settings.reset:
+                logger.warning(
+                    "VALKEY_DEDUP_RESET = True: what earlier runs have stored is fetched and "
+                    "stored once more, and remembered anew. Remove it after this run."
+                )
         except BaseException:
             await self._outage.close()
             await self._disconnect()
@@ -164,6 +169,7 @@ class Session:
             retention=settings.retention,
             refresh=settings.refresh,
             record=at_once,
+            reset=settings.reset,
         )
         self._posts = self._claims_in(self._ledger, "", ITEMS, remembers_at_once=at_once)
         if settings.pages_are_shared:
@@ -175,7 +181,15 @@ class Session:
 
     def _shelf(self, server: Server, shelf: str, *, retention: float | None) -> Ledger:
         namespace = self.settings.namespace
-        made = Ledger(server, namespace, self.run, retention=retention, refresh=False, shelf=shelf)
+        made = Ledger(
+            server,
+            namespace,
+            self.run,
+            retention=retention,
+            refresh=False,
+            reset=self.settings.reset,
+            shelf=shelf,
+        )
         self._shelves.append(made)
         return made
 
@@ -195,6 +209,7 @@ class Session:
             lease=self.settings.lease,
             grace=self._heartbeat.grace,
             remembers_at_once=remembers_at_once,
+            reset=self.settings.reset,
         )
         self._claims.append(claims)
         return claims

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import ClassVar
 
 import scrapy
@@ -1023,6 +1024,37 @@ class OwnFilter(DupeFilter):
     def request_seen(self, request):
         self.stats.inc_value("own filter")
         return super().request_seen(request)
+
+
+class Asking(Reader):
+    """Asks for what ``options["asks"]`` says: paths, each with more arguments for the request.
+
+    ``options``: ``copies``, whether links get the meta of their page; ``linger``, whether a
+    callback waits until the test says go.
+    """
+
+    name = "asking"
+    custom_settings: ClassVar = {"RETRY_TIMES": 1}
+
+    async def start(self):
+        for path, more in self.job.options["asks"]:
+            errback = self.failed if more.pop("errback", False) else None
+            yield self.get(path, errback=errback, **more)
+
+    async def parse(self, response):
+        self.note("parse", response)
+        page = response.json()
+        for post in page["posts"]:
+            yield post
+        copied = response.meta if self.job.options.get("copies") else None
+        for link in page["links"]:
+            yield self.get(link, meta=copied)
+        while self.job.options.get("linger") and not self.told_to_go:
+            await asyncio.sleep(0.01)
+
+    @property
+    def told_to_go(self) -> bool:
+        return Path(self.job.directory, "go").exists()
 
 
 class Sessions(Reader):

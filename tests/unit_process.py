@@ -63,4 +63,4 @@ if __name__ == "__main__":
         for pipeline, awaits in zip(built[-2:], (True, False), strict=True)
     ]
     reactor = "twisted.internet.reactor" in sys.modules
-    print(json.dumps({"refused": message, "posts": posts, "reactor": reactor}))
+    json.dump({"refused": message, "posts": posts, "reactor": reactor}, sys.stdout)
