@@ -25,6 +25,7 @@ from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
+from scrapy_valkey_dedup.lookahead import EngineQueue
 from scrapy_valkey_dedup.marks import Marks
 from scrapy_valkey_dedup.model import Claim, DuplicatePage, Key, SettingsError, Verdict
 from scrapy_valkey_dedup.next_pages import NextPages
@@ -121,8 +122,8 @@ class RequestDedupMiddleware:
         assert engine is not None  # noqa: S101
         # From a disk queue come other objects than went in: those could not be told from requests
         # that some component waits for, and have to wait for a turn of their own.
-        on_disk = bool(job_dir(self._crawler.settings))
-        self._admission = Admission(engine.downloader, self._first_delay(), extends=not on_disk)
+        queue = None if job_dir(self._crawler.settings) else EngineQueue(engine)
+        self._admission = Admission(engine.downloader, self._first_delay(), queue=queue)
 
     def _first_delay(self) -> float:
         """The delay with which Scrapy begins at a site, in seconds."""
@@ -192,6 +193,8 @@ class RequestDedupMiddleware:
             self._marks.warn_if_in_vain(request)
             return
         self._scheduled.add(request)
+        if self._aside is not None:
+            self._admission.look_ahead()
         if self._marks.is_included(request) and self._page_of(request) is None:
             self._mark_as_waiting(request)
 

@@ -1057,6 +1057,37 @@ class Asking(Reader):
         return Path(self.job.directory, "go").exists()
 
 
+class Lazy(Reader):
+    """Asks for pages as Scrapy's docs show it: when there is nothing else to do."""
+
+    name = "lazy"
+
+    async def start(self):
+        for path in ("/1", "/2", "/4"):
+            if self.crawler.engine.needs_backout():
+                await self.crawler.signals.wait_for(signals.scheduler_empty)
+            yield self.get(path)
+
+    def parse(self, response):
+        yield from map(self.get, response.json()["links"])
+        yield from self.posts(response)
+
+
+class Urgent(Reader):
+    """Many pages, sent at once, each of which leads to one that is urgent."""
+
+    name = "urgent"
+
+    async def start(self):
+        for number in range(self.job.options["pages"]):
+            yield self.get(f"/{number}")
+
+    def parse(self, response):
+        for link in response.json()["links"]:
+            yield self.get(link, priority=10)
+        yield from self.posts(response)
+
+
 class Sessions(Reader):
     """Pages whose URLs have the number of a session in them, another one in each run."""
 

@@ -170,7 +170,7 @@ async def test_release_frees_only_ones_own(open_ledger: OpenLedger) -> None:
 @pytest.mark.parametrize("record", [False, True])
 @in_loop
 async def test_with_reset_nothing_is_remembered(open_ledger: OpenLedger, *, record: bool) -> None:
-    """With reset what is remembered is new, what others hold is held; nothing is forgotten by it."""
+    """With reset what is remembered is new, what others hold is held; nothing is forgotten."""
     stored, open_, back = keys(3)
     async with (
         open_ledger("run-a") as one,
