@@ -37,8 +37,6 @@ class Place:
     allowed: asyncio.Future[None]
     taken: bool = field(default=False)
     """It may ask for its page, or it is being downloaded."""
-    asking: bool = field(default=False)
-    """It may ask for its page, and has no answer yet."""
 
 
 @dataclass(eq=False)
@@ -130,7 +128,7 @@ class Admission:
         waiting, room = self._waiting[slot], self._room(slot)
         while waiting and self._taken[slot] < room + self._less_urgent_than(waiting[0]):
             place = waiting.pop(0)
-            place.taken = place.asking = True
+            place.taken = True
             self._taken[slot] += 1
             self._early[place.request] = place
             if not place.allowed.done():
@@ -165,8 +163,6 @@ class Admission:
         """Waits until one more download is within the limit."""
         turn = Turn(request, asyncio.get_running_loop().create_future())
         self._outside.add(request)
-        if request in self._early:
-            self._early[request].asking = False
         insort(self._claimed, turn, key=_urgency)
         self.left()
         try:
@@ -203,11 +199,11 @@ class Admission:
         self._early.pop(request, None)
 
     def _is_overtaken(self, turn: Turn) -> bool:
-        """Whether a more urgent request will have its answer in a moment."""
-        priority = turn.request.priority
-        return any(
-            place.asking and place.request.priority > priority for place in self._early.values()
-        )
+        """Whether a more urgent request will have its answer in a moment.
+
+        The first of those who have theirs is asked for: so who is more urgent is still asking.
+        """
+        return any(request.priority > turn.request.priority for request in self._early)
 
     @property
     def _downloads(self) -> int:

@@ -295,6 +295,7 @@ async def test_the_urgent_go_first(limit: int) -> None:
     await crowd.settle()
     most = crowd.waiting.add(1, priority=2)
     await crowd.settle()
+    assert {urgent[0], *most} <= set(crowd.claimed)  # while nothing has ended
     expected = [*others[:limit], *most, *urgent, *others[limit : limit + 5]]
     for number in range(10):
         await crowd.end(crowd.downloading[number])
@@ -303,6 +304,23 @@ async def test_the_urgent_go_first(limit: int) -> None:
         assert crowd.downloading == expected[: limit + number + 1]
     crowd.waiting.requests.clear()
     await crowd.end_all()
+
+
+@in_loop
+async def test_the_urgent_claim_first() -> None:
+    """Of those who wait for room at their site the urgent are next, among equals the first."""
+    crowd = Crowd(Downloader(10, domain_concurrency=1))
+    others = crowd.waiting.add(5)
+    crowd.engine_looks()
+    await crowd.settle()
+    (urgent,) = crowd.waiting.add(1, priority=1)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.claimed == others[:2]
+    await crowd.end(others[0])
+    assert crowd.claimed == [*others[:2], urgent]
+    await crowd.end_all()
+    assert crowd.claimed == [*others[:2], urgent, *others[2:]]
 
 
 @in_loop
