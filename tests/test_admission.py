@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from scrapy import Request
 
 from scrapy_valkey_dedup.admission import Admission
+from scrapy_valkey_dedup.lookahead import EngineQueue
 from tests.conftest import in_loop
 
 
@@ -358,6 +360,74 @@ async def test_the_engine_has_the_first_say() -> None:
     assert crowd.waiting.requests == queued[1:]
     crowd.waiting.requests.clear()
     await crowd.end_all()
+
+
+class Peeked:
+    """A queue that can be looked into."""
+
+    def __init__(self, request: Request | None) -> None:
+        self._request = request
+
+    def peek(self) -> Request | None:
+        return self._request
+
+
+class Unpeeked:
+    """A queue of Scrapy's around one that cannot be looked into."""
+
+    def peek(self) -> None:
+        raise NotImplementedError
+
+
+def engine(**changes: Any) -> SimpleNamespace:
+    """What is known of Scrapy's engine while it crawls; its scheduler has an urgent request."""
+    parts: dict[str, Any] = {
+        "running": True,
+        "paused": False,
+        "closing": None,
+        "backs_out": False,
+        "queue": Peeked(Request("https://a.test/", priority=7)),
+        **changes,
+    }
+    scheduler = SimpleNamespace(**{"mqs": parts["queue"]} if parts["queue"] else {})
+    return SimpleNamespace(
+        running=parts["running"],
+        paused=parts["paused"],
+        scraper=SimpleNamespace(slot=SimpleNamespace(needs_backout=lambda: parts["backs_out"])),
+        _slot=SimpleNamespace(closing=parts["closing"], scheduler=scheduler),
+        _start_scheduled_request=lambda: True,
+    )
+
+
+def test_the_next_request_is_looked_at() -> None:
+    """The priority of what the engine would take next is known without taking it."""
+    assert EngineQueue(engine()).next_priority() == 7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"running": False},
+        {"paused": True},
+        {"closing": "a Deferred"},
+        {"backs_out": True},
+        {"queue": None},
+        {"queue": object()},
+        {"queue": Peeked(None)},
+        {"queue": Unpeeked()},
+    ],
+)
+def test_nothing_is_taken_when_the_engine_would_take_nothing(changes: dict[str, Any]) -> None:
+    """Nor of a scheduler that cannot be looked into."""
+    assert EngineQueue(engine(**changes)).next_priority() is None
+
+
+def test_nothing_is_taken_of_an_engine_of_another_kind() -> None:
+    """Without a spider, and without Scrapy's way to take one request, there is nothing to take."""
+    idle, other = engine(), engine()
+    idle._slot = None
+    del other._start_scheduled_request
+    assert EngineQueue(idle).next_priority() is EngineQueue(other).next_priority() is None
 
 
 @in_loop
