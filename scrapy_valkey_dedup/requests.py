@@ -231,7 +231,8 @@ class RequestDedupMiddleware:
     async def _claim_page(
         self, request: Request, key: Key, task: asyncio.Task[Any]
     ) -> Request | None:
-        self._stop_waiting(key)
+        if self._marks.is_mine(request):
+            self._stop_waiting(key)
         if request in self._refused:
             raise DuplicatePage("another run has fetched it")
         self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
