@@ -2,7 +2,7 @@
 
 from scrapy_valkey_dedup.addon import Addon
 from scrapy_valkey_dedup.dupefilter import DupeFilter
-from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePost
+from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePage, DuplicatePost
 from scrapy_valkey_dedup.pipeline import DedupPipeline, current_claim
 from scrapy_valkey_dedup.processor import DedupItemProcessor
 from scrapy_valkey_dedup.requests import RequestDedupMiddleware
@@ -16,6 +16,7 @@ __all__ = [
     "DedupItemProcessor",
     "DedupPipeline",
     "DupeFilter",
+    "DuplicatePage",
     "DuplicatePost",
     "RequestDedupMiddleware",
     "current_claim",

@@ -91,12 +91,14 @@ class Ledger:
         retention: float | None,
         refresh: bool = True,
         record: bool = False,
+        reset: bool = False,
         claim_lifetime: float = _CLAIM_LIFETIME,
         shelf: str = "",
     ) -> None:
         """With ``record`` a claim counts as confirmed at once. ``retention`` None is for ever.
 
-        A ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
+        With ``reset`` nothing counts as remembered; what is confirmed is remembered anew. A
+        ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
         of the namespace.
         """
         self.claim_lifetime = claim_lifetime
@@ -113,9 +115,11 @@ class Ledger:
         kept = 0 if retention is None else max(int(retention * 1000), 1)
         self._remember: tuple[Argument, ...] = (run, kept, kept // STEPS_IN_RETENTION)
         self._record = record
+        self._reset = reset
         self._questions = count()
         lifetime = int((_REPLY_LIFETIME if record else claim_lifetime) * 1000)
-        self._acquire = (*self._remember, lifetime, "refresh" if refresh else "keep")
+        known = "ignore" if reset else "refresh" if refresh else "keep"
+        self._acquire = (*self._remember, lifetime, known)
         names = ("claim", "confirm", "release", "look", "forget")
         self._scripts = {name: _script(name) for name in names}
 
@@ -241,6 +245,8 @@ class Ledger:
 
     async def seen_many(self, keys: Sequence[Key]) -> list[bool]:
         """Tells which posts are remembered; changes nothing."""
+        if self._reset:
+            return [False] * len(keys)
         return [reply == 1 for reply in await self._run_for_each("look", (), keys)]
 
     async def forget_many(self, keys: Sequence[Key]) -> int:

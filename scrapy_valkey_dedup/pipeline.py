@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 from itemadapter import ItemAdapter
@@ -119,10 +121,17 @@ class DedupPipeline:
             self._crawler.signals.connect(self._feeds.spider_opened, signals.spider_opened)
             self._crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
 
-    def close_spider(self) -> None:
-        """The last moment at which Scrapy's scheduler takes requests back."""
+    def close_spider(self) -> Awaitable[None] | None:
+        """The last moment at which Scrapy's scheduler takes requests back.
+
+        Without an engine, as in a unit test, no signal comes after this: the session closes now,
+        and returned is what can be awaited until it is closed.
+        """
         for prepare in self._session.before_scheduler_closes:
             prepare()
+        if has_engine(self._crawler):
+            return None
+        return asyncio.ensure_future(self._session.close())
 
     async def process_item(self, item: Any) -> Any:
         """Returns the item if it is to be stored."""

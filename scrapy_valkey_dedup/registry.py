@@ -13,8 +13,8 @@ from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.model import SettingsError
-from scrapy_valkey_dedup.refusals import note_task, refuse, refused
-from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.refusals import note_task, refuse
+from scrapy_valkey_dedup.session import Session, no_asyncio
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 
@@ -29,7 +29,7 @@ def spider_name(crawler: Crawler) -> str:
 
 
 def has_engine(crawler: Crawler) -> bool:
-    """Whether the crawler crawls: components may be built and opened without one, by a test."""
+    """Whether the crawler crawls, or is about to: components are also built and used without."""
     try:
         return crawler.engine is not None
     except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
@@ -72,6 +72,20 @@ def _is_closing(crawler: Crawler) -> bool:
     return slot is not None and slot.closing is not None
 
 
+def _refuse_without_asyncio(crawler: Crawler) -> None:
+    """Refuses a reactor without asyncio.
+
+    Where nothing runs yet and no reactor is installed, as in a unit test that builds a component,
+    nobody can know: there the session looks when it is opened.
+    """
+    try:
+        refused = not is_asyncio_available()
+    except RuntimeError:
+        return
+    if refused:
+        raise no_asyncio(f"TWISTED_REACTOR = {crawler.settings.get('TWISTED_REACTOR')!r}")
+
+
 def session_of(crawler: Crawler) -> Session:
     """The crawler's one session, for all components.
 
@@ -86,12 +100,8 @@ def session_of(crawler: Crawler) -> Session:
     session = known() if known is not None else None
     if session is None:
         note_task(crawler)
-        if not is_asyncio_available():
-            found = crawler.settings.get("TWISTED_REACTOR")
-            cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
-            fault = f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"
-            raise refused(crawler, [fault])
         try:
+            _refuse_without_asyncio(crawler)
             settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
         except SettingsError as error:
             refuse(crawler, error)

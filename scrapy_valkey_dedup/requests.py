@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
-from scrapy import signals
+from scrapy import signals, version_info
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, IgnoreRequest
 from scrapy.http import Request, Response
@@ -24,8 +25,9 @@ from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
+from scrapy_valkey_dedup.lookahead import EngineQueue
 from scrapy_valkey_dedup.marks import Marks
-from scrapy_valkey_dedup.model import Claim, DedupError, Key, Verdict
+from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePage, Key, Verdict
 from scrapy_valkey_dedup.next_pages import NextPages
 from scrapy_valkey_dedup.pages import Page
 from scrapy_valkey_dedup.refusals import refused
@@ -67,7 +69,7 @@ class RequestDedupMiddleware:
             _refuse_other_filters(crawler)
         self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
-        self._waiting: set[Key] = set()
+        self._waiting: Counter[Key] = Counter()
         """Pages whose requests wait in the scheduler since they passed the filter."""
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
         self._targets: WeakValueDictionary[Key, Page] = WeakValueDictionary()
@@ -79,6 +81,7 @@ class RequestDedupMiddleware:
         self._scheduled: WeakSet[Request] = WeakSet()
         self._dropped: WeakSet[Request] = WeakSet()
         self._redirected: WeakSet[Request] = WeakSet()
+        self._refused: WeakSet[Request] = WeakSet()
         self._next_pages = NextPages(
             self._session,
             self._stats,
@@ -87,6 +90,8 @@ class RequestDedupMiddleware:
             discard=self._vanish,
         )
         self._scraping = Scraping(crawler, self._session, self._marks, self._next_pages)
+        if version_info < (2, 16):
+            self._take_synchronous_output()
         if job_dir(crawler.settings):
             self._session.before_scheduler_closes.append(self._put_back)
         crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
@@ -125,8 +130,8 @@ class RequestDedupMiddleware:
         assert engine is not None  # noqa: S101
         # From a disk queue come other objects than went in: those could not be told from requests
         # that some component waits for, and have to wait for a turn of their own.
-        on_disk = bool(job_dir(self._crawler.settings))
-        self._admission = Admission(engine.downloader, self._first_delay(), extends=not on_disk)
+        queue = None if job_dir(self._crawler.settings) else EngineQueue(engine)
+        self._admission = Admission(engine.downloader, self._first_delay(), queue=queue)
 
     def _first_delay(self) -> float:
         """The delay with which Scrapy begins at a site, in seconds."""
@@ -157,6 +162,10 @@ class RequestDedupMiddleware:
 
     # -- the filter's part -----------------------------------------------------------------------
 
+    def tell_pages_apart_by(self, fingerprint: Callable[[Request], bytes]) -> None:
+        """Has the fleet go by the fingerprint that the filter itself goes by."""
+        self._marks.fingerprint = fingerprint
+
     def is_known(self, request: Request) -> bool:
         """Whether the fleet was asked about a request and knows its page."""
         return request in self._dropped
@@ -171,9 +180,7 @@ class RequestDedupMiddleware:
             if not seen:
                 self._redirected.add(request)
         elif not seen and self._marks.is_subject(request):
-            key = self._marks.key(request)
-            self._marks.put(request, key)
-            self._waiting.add(key)
+            self._mark_as_waiting(request)
         else:
             self._marks.remove_page(request)
 
@@ -182,6 +189,11 @@ class RequestDedupMiddleware:
         first = self._targets.setdefault(target, page)
         if first is not page:
             first.shares_target = page.shares_target = True
+
+    def _mark_as_waiting(self, request: Request) -> None:
+        key = self._marks.key(request)
+        self._marks.put(request, key)
+        self._waiting[key] += 1
 
     def _page_of(self, request: Request) -> Page | None:
         """The page of this run that a request is marked with."""
@@ -192,8 +204,14 @@ class RequestDedupMiddleware:
         if request in self._held:
             self._held.discard(request)
             raise IgnoreRequest("set aside, or left out because there is nothing new")
-        if self.asks:
-            self._scheduled.add(request)
+        if not self.asks:
+            self._marks.warn_if_in_vain(request)
+            return
+        self._scheduled.add(request)
+        if self._aside is not None:
+            self._admission.look_ahead()
+        if self._marks.is_included(request) and self._page_of(request) is None:
+            self._mark_as_waiting(request)
 
     # -- before the download ---------------------------------------------------------------------
 
@@ -228,7 +246,10 @@ class RequestDedupMiddleware:
     async def _claim_page(
         self, request: Request, key: Key, task: asyncio.Task[Any]
     ) -> Request | None:
-        self._waiting.discard(key)
+        if self._marks.is_mine(request):
+            self._stop_waiting(key)
+        if request in self._refused:
+            raise DuplicatePage("another run has fetched it")
         self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
         await self._admission.place(request, task)
         page = await self._claim(request, key)
@@ -238,6 +259,11 @@ class RequestDedupMiddleware:
         self._begin_download(page, task)
         await self._admission.turn(request)
         return None
+
+    def _stop_waiting(self, key: Key) -> None:
+        self._waiting[key] -= 1
+        if self._waiting[key] <= 0:
+            del self._waiting[key]
 
     def _begin_download(self, page: Page, task: asyncio.Task[Any]) -> None:
         page.downloading += 1
@@ -250,6 +276,8 @@ class RequestDedupMiddleware:
             return self._enter(outcome)
         if outcome.verdict is Verdict.HELD:
             self._set_aside(request, key, outcome.holder)
+        elif self._marks.wants_errback(request):
+            raise DuplicatePage("it is known")
         else:
             self._drop(request)
         return None
@@ -304,6 +332,8 @@ class RequestDedupMiddleware:
                 page.claims.append(outcome)
             page.travelling += 1
             self._marks.pass_filter(request)
+        elif page is None and outcome is Verdict.SEEN and self._marks.wants_errback(request):
+            self._refuse(request)
         else:
             self._drop(request)
             if page is not None:
@@ -314,6 +344,14 @@ class RequestDedupMiddleware:
         """Has the filter drop a request when it comes to the scheduler again."""
         request.dont_filter = False  # a retry has it
         self._dropped.add(request)
+
+    def _refuse(self, request: Request) -> None:
+        """Has a request refused when it comes from the scheduler again: its errback is called."""
+        key = self._marks.page(request)
+        assert key is not None  # noqa: S101 (marked before it was set aside)
+        self._waiting[key] += 1
+        self._refused.add(request)
+        self._marks.pass_filter(request)
 
     def _vanish(self, request: Request) -> None:
         """Has the engine look whether there is anything left to do."""
@@ -355,8 +393,26 @@ class RequestDedupMiddleware:
         self, response: Response, result: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
         """Hands everything on, but for the requests that wait for something new."""
-        async for output in self._scraping.watched(response, result):
-            yield output
+        with self._scraping.output_of(response) as goes:
+            async for output in result:
+                if goes(output):
+                    yield output
+
+    def _hand_on_synchronously(self, response: Response, result: Iterable[Any]) -> Iterable[Any]:
+        with self._scraping.output_of(response) as goes:
+            yield from filter(goes, result)
+
+    def _take_synchronous_output(self) -> None:
+        """Before Scrapy 2.16: lets a synchronous callback's output stay synchronous.
+
+        There what ``process_spider_exception`` recovers from such a callback is lost if a
+        middleware closer to the engine has made it asynchronous. A subclass that has an output
+        method of its own is called as it is written.
+        """
+        ours = RequestDedupMiddleware.process_spider_output
+        if type(self).process_spider_output is ours:
+            self.process_spider_output_async = self.process_spider_output
+            self.process_spider_output = self._hand_on_synchronously  # type: ignore[assignment, method-assign]
 
     # -- the end ---------------------------------------------------------------------------------
 

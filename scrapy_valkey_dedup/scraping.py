@@ -8,7 +8,8 @@ when all of the response's items have ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -53,18 +54,23 @@ class Scraping:
         self._under_way += 1
         scraping.add_done_callback(partial(self._scraped, response, visit))
 
-    async def watched(self, response: Response, result: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """A callback's output, without the requests that wait for something new."""
+    @contextmanager
+    def output_of(self, response: Response) -> Iterator[Callable[[Any], bool]]:
+        """While a callback's output is handed on: tells which of it goes on; other requests wait.
+
+        Not an iterator itself, so that it serves synchronous and asynchronous output alike.
+        """
         visit = self._session.visits.get(response)
         if visit is None:
-            async for output in result:
-                yield output
+            yield lambda _: True
             return
         visit.outputs += 1
         try:
-            async for output in result:
-                if not isinstance(output, Request) or self._goes(output, response, visit):
-                    yield output
+            yield (
+                lambda output: (
+                    not isinstance(output, Request) or self._goes(output, response, visit)
+                )
+            )
         except Exception:
             visit.failed = True
             raise
@@ -78,7 +84,7 @@ class Scraping:
         if first is not None and is_same_page and (wish != IF_NEW or self._marks.is_copy(request)):
             self._next_pages.fetch_again(request, visit, first)
             return True
-        self._marks.remove(request)  # copied with the response's meta
+        self._marks.remove_copies(request, first)
         if wish == IF_NEW:
             return self._next_pages.let_pass(request, visit, is_same_page=is_same_page)
         visit.others += 1

@@ -24,6 +24,7 @@ from scrapy_valkey_dedup.model import (
     Key,
     LedgerRefusedError,
     LedgerUnavailableError,
+    SettingsError,
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
@@ -45,6 +46,19 @@ _LOOK = 0.02  # seconds between two looks at what ends without telling
 
 REFUSED = "valkey_refused"
 """The reason with which a spider is closed that Valkey refuses when it is first reached."""
+
+
+def no_asyncio(found: str) -> SettingsError:
+    """The refusal to run without asyncio; ``found`` says instead of what."""
+    cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
+    return SettingsError([f"{found}: the plugin needs asyncio; {cure}"])
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # installed after the components were built
+        raise no_asyncio("TWISTED_REACTOR names a reactor without it") from None
 
 
 class Session:
@@ -119,6 +133,7 @@ class Session:
 
         Raises:
             EmbeddedServerError, LedgerRefusedError: there is no ledger, and waiting will not help.
+            SettingsError: no event loop of asyncio is running.
 
         """
         if self._opened is not None:
@@ -126,7 +141,7 @@ class Session:
             if self._refusal is not None:
                 raise self._refusal
             return
-        self._opened = asyncio.get_running_loop().create_future()
+        self._opened = _running_loop().create_future()
         try:
             url = self.settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None
@@ -145,6 +160,11 @@ class Session:
             self._heartbeat.start(self._ledger)
             self._renewed = monotonic()
             self._is_open = True
+            if self.settings.reset:
+                logger.warning(
+                    "VALKEY_DEDUP_RESET = True: what earlier runs have stored is fetched and "
+                    "stored once more, and remembered anew. Remove it after this run."
+                )
         except BaseException as error:
             await self._outage.close()
             await self._disconnect()
@@ -171,6 +191,7 @@ class Session:
             retention=settings.retention,
             refresh=settings.refresh,
             record=at_once,
+            reset=settings.reset,
         )
         self._posts = self._claims_in(self._ledger, "", ITEMS, remembers_at_once=at_once)
         if settings.pages_are_shared:
@@ -182,7 +203,15 @@ class Session:
 
     def _shelf(self, server: Server, shelf: str, *, retention: float | None) -> Ledger:
         namespace = self.settings.namespace
-        made = Ledger(server, namespace, self.run, retention=retention, refresh=False, shelf=shelf)
+        made = Ledger(
+            server,
+            namespace,
+            self.run,
+            retention=retention,
+            refresh=False,
+            reset=self.settings.reset,
+            shelf=shelf,
+        )
         self._shelves.append(made)
         return made
 
@@ -202,6 +231,7 @@ class Session:
             lease=self.settings.lease,
             grace=self._heartbeat.grace,
             remembers_at_once=remembers_at_once,
+            reset=self.settings.reset,
         )
         self._claims.append(claims)
         return claims

@@ -161,6 +161,7 @@ class DedupSettings:
     wait: float = _setting(5, _plain(duration(0)))
     timeout: float = _setting(5, _plain(duration(0.1)))
     lease: float = _setting(30, _plain(duration(1)))
+    reset: bool = _setting(False, _plain(flag))
     requests: str = _setting("job", _plain(choice("job", "stored", "off")))
     job: str | None = _setting(None, _job)
     requests_match: tuple[re.Pattern[str], ...] = _setting(None, _plain(patterns))  # (): all

@@ -111,6 +111,7 @@ def test_defaults() -> None:
         "wait": 5,
         "timeout": 5,
         "lease": 30,
+        "reset": False,
         "requests": "job",
         "job": None,
         "requests_match": (),
@@ -125,6 +126,7 @@ def test_defaults() -> None:
         *[("ENABLED", value, True) for value in (True, 1, "1", "True", "true")],
         *[("ENABLED", value, False) for value in (False, 0, "0", "False", "false")],
         *[("REFRESH", value, False) for value in (False, 0, "0", "False", "false")],
+        *[("RESET", value, True) for value in (True, 1, "1", "True", "true")],
         ("URL", None, None),
         ("URL", "", None),
         *[
@@ -224,6 +226,7 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("ENABLED", "yes", "write True or False"),
         ("ENABLED", None, "write True or False"),
         ("REFRESH", 2, "write True or False"),
+        ("RESET", "once", "write True or False"),
         ("URL", "localhost:6379", "this version speaks valkey://"),
         ("URL", "http://localhost", "this version speaks valkey://"),
         ("URL", "valkey+cloud://localhost", "this version speaks valkey://"),

@@ -1,13 +1,15 @@
 -- Asks for posts: which may I store? Remembered ones are answered as seen, the others are claimed.
 --
 -- ARGV: run; retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a
---       recorded reply; "refresh" or "keep"; "" to claim, or to record the name of the question,
+--       recorded reply; what to do with a remembered one: "refresh", "keep", or "ignore" that it
+--       is remembered; "" to claim, or to record the name of the question,
 --       the same when it is put again; the runs known to be dead, with a space before and after
 --       each; the posts.
 -- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the name of the
 --       run that holds it.
 local run, retention, step, lifetime = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local refresh, question, dead = ARGV[5] == 'refresh', ARGV[6], ARGV[7]
+local refresh, ignore = ARGV[5] == 'refresh', ARGV[5] == 'ignore'
+local question, dead = ARGV[6], ARGV[7]
 local FIRST_POST = 8
 local NEW, SEEN, TAKEN_OVER = 0, 1, 2
 
@@ -29,6 +31,7 @@ local function remember(post)
 end
 
 local function find_in_all(post)
+  if ignore then return nil end
   for _, generation in ipairs(live) do
     local bucket = find(generation, post)
     if bucket then return bucket, generation end
