@@ -5,7 +5,7 @@ nothing here writes ``golden/identity.json``, and no key in it is ever changed t
 A new kind of value, or a new normaliser, gets a new line.
 
 Values are JSON, or ``{"$type": content}`` for what JSON does not have: see ``TAGS``. All keys were
-made with Python 3.13 and Unicode 15.1, and hold on 3.10 to 3.14 and with w3lib 2.2 to 2.5. URLs
+made with Python 3.13 and Unicode 15.1, and hold on 3.10 to 3.13 and with w3lib 2.2 to 2.5. URLs
 that those versions of w3lib read in different ways (dot segments, IPv6) are not among them.
 """
 

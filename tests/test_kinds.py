@@ -63,7 +63,11 @@ def test_modules_take_part() -> None:
     assert key(forums(7), identity=lambda *_: 7) != key(news(7), identity=lambda *_: 7)
 
 
-@pytest.mark.parametrize("settings", [{"fields": ["id"]}, {}, {"identity": lambda *_: 7}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"fields": ["id"]}, {}, {"identity": lambda *_: 7}],
+    ids=["fields", "all", "function"],
+)
 def test_scope(settings: dict[str, Any]) -> None:
     """Two spiders may have one id by chance: two posts, unless the scope is the project."""
     one, other = spider_called("one"), spider_called("other")
