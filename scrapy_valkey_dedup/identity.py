@@ -67,6 +67,13 @@ class Identifier:
             self._warn(type(item).__qualname__, _raised(error))
         return None
 
+    def looks_inside(self, cls: type) -> bool:
+        """Whether the key of an item may depend on what lies inside a value of a field."""
+        rule, _ = self._by_class[cls]
+        if self._function is not None or rule.fields is None:
+            return True
+        return any(len(field.path) > 1 for field in rule.fields)
+
     def _key(self, item: Any, spider: Any) -> Key:
         cls = type(item)
         known = self._by_class.get(cls)

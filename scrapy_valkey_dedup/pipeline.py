@@ -18,6 +18,7 @@ from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.model import (
     NO_CLAIM,
     Claim,
+    DedupError,
     DuplicatePost,
     Key,
     UnkeyedError,
@@ -152,6 +153,8 @@ class DedupPipeline:
         if not came.is_of(item):
             self._warn_of_change(item)
             item = came.of(item)
+        if came.has_containers and self._identifier.looks_inside(type(item)):
+            self._check_inside(item, key)
         if passage.verdict is not Verdict.NEW:
             passage.twin = self._session.open_claim(key)
             return self._duplicate(item, passage.verdict)
@@ -173,6 +176,15 @@ class DedupPipeline:
                 "ledger was asked for it: a copy of what was yielded is stored. Make a new item "
                 "for each post. Further ones are not reported.",
                 type(item).__qualname__,
+            )
+
+    def _check_inside(self, item: Any, key: Key) -> None:
+        """What it held is gone, so it cannot be stored as it was."""
+        if self._identifier.key(item, self._crawler.spider) != key:
+            raise DedupError(
+                f"an item of class {type(item).__qualname__} has become another post while the "
+                "ledger was asked for it: a list or a dict inside it was changed after the spider "
+                "had yielded it; make new ones for each post"
             )
 
     def _unkeyed(self, item: Any) -> Any:

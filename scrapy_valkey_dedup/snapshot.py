@@ -26,6 +26,11 @@ class Snapshot:
         """Whether the item still has these values."""
         return _same(self._values, _values(item))
 
+    @property
+    def has_containers(self) -> bool:
+        """Whether a value may have changed inside."""
+        return any(isinstance(value, _CONTAINERS) for value in self._values.values())
+
     def of(self, item: Any) -> Any:
         """A copy of the item with the values that it had."""
         made = item.copy() if isinstance(item, scrapy.Item) else copy.copy(item)
@@ -39,6 +44,7 @@ class Snapshot:
 
 
 _UNSET = object()
+_CONTAINERS = (list, dict, set, bytearray, scrapy.Item)
 
 
 def _values(item: Any) -> dict[str, Any]:

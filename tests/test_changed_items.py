@@ -21,7 +21,7 @@ def test_one_object_for_all_posts(world: World, valkey: ValkeyServer, kind: str)
     proxy.delay = 0.005
     with proxy:
         changes = {"VALKEY_DEDUP_URL": f"valkey://127.0.0.1:{proxy.port}"}
-        world.crawl(world.site(pages_of(POSTS)), into_one=True, kind=kind, **changes)
+        world.crawl(world.site(pages_of(POSTS)), callback="parse_into_one", kind=kind, **changes)
     assert world.stored == dict.fromkeys(EVERY_POST, 1)
     assert world.remembered(POSTS) == EVERY_POST
     assert world.log.count("was changed after the spider had yielded it") == 1
@@ -36,8 +36,25 @@ def test_a_duplicate_that_is_marked(world: World, valkey: ValkeyServer) -> None:
     with proxy:
         world.crawl(
             world.sites[0],
-            into_one=True,
+            callback="parse_into_one",
             VALKEY_DEDUP_ON_DUPLICATE="mark",
             VALKEY_DEDUP_URL=f"valkey://127.0.0.1:{proxy.port}",
         )
     assert world.stored == dict.fromkeys(EVERY_POST, 2)
+
+
+def test_what_changes_inside_fails_loudly(world: World, valkey: ValkeyServer) -> None:
+    """A post known by what lies inside a dict that has changed fails, and none is remembered."""
+    proxy = FaultyProxy(valkey.port)
+    proxy.delay = 0.01
+    with proxy:
+        stats = world.crawl(
+            world.site(pages_of(POSTS)),
+            callback="parse_with_one_author",
+            VALKEY_DEDUP_FIELDS=["author.id"],
+            VALKEY_DEDUP_URL=f"valkey://127.0.0.1:{proxy.port}",
+        )
+    assert stats["log_count/ERROR"] == stats["dedup/items/released"] > 0
+    assert stats.get("dedup/items/confirmed", 0) == sum(world.stored.values())
+    assert "has become another post while the ledger was asked for it" in world.log
+    world.assert_settled()
