@@ -103,24 +103,25 @@ class DedupPipeline:
         return cls(crawler)
 
     async def open_spider(self) -> None:
-        """Looks where the posts are stored, and connects to Valkey."""
-        self._identifier.announce()
-        if has_engine(self._crawler):
-            self._look_around()
+        """Connects to Valkey, and looks where the posts are stored."""
+        storages = storages_of(self._crawler, self) if has_engine(self._crawler) else None
+        if storages is not None:
+            self._begins_passages = not begins_passages(self._crawler)
+            if self._begins_passages and storages.before:
+                _refuse_other_processors(self._crawler, storages.before[0])
         await self._session.open()
-
-    def _look_around(self) -> None:
-        """What stands around this pipeline in the crawl decides when a post counts as stored."""
-        storages = storages_of(self._crawler, self)
-        self._begins_passages = not begins_passages(self._crawler)
-        if self._begins_passages and storages.before:
-            _refuse_other_processors(self._crawler, storages.before[0])
-        self._when_stored = when_stored(storages, self._settings.confirm)
+        self._identifier.announce()
+        if storages is not None:
+            self._when_stored = when_stored(storages, self._settings.confirm)
+        self._session.describe(self._when_stored)
         if self._when_stored == EXPORTED:
-            self._feeds = FeedWatch(self._crawler, self._session.accept)
-            self._feeds.begin()
-            self._crawler.signals.connect(self._feeds.spider_opened, signals.spider_opened)
-            self._crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
+            self._watch_feeds()
+
+    def _watch_feeds(self) -> None:
+        self._feeds = FeedWatch(self._crawler, self._session.accept)
+        self._feeds.begin()
+        self._crawler.signals.connect(self._feeds.spider_opened, signals.spider_opened)
+        self._crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
 
     def close_spider(self) -> Awaitable[None] | None:
         """The last moment at which Scrapy's scheduler takes requests back.

@@ -154,8 +154,6 @@ class Session:
                 credentials=self.settings.credentials,
             )
             self._open_ledgers(self._server)
-            confirm = self.settings.confirm or "as the storages need it"
-            describe(self._spider, self.run, self._place, self.settings, confirm)
             await self._greet()
             self._heartbeat.start(self._ledger)
             self._renewed = monotonic()
@@ -174,6 +172,10 @@ class Session:
             raise
         finally:
             self._opened.set_result(None)
+
+    def describe(self, when_stored: str) -> None:
+        """Says at DEBUG how the run is set up; ``when_stored``: when its posts count as stored."""
+        describe(self._spider, self.run, self._place, self.settings, when_stored)
 
     def _open_ledgers(self, server: Server) -> None:
         settings = self.settings

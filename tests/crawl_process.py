@@ -228,8 +228,11 @@ class HeldStore(Store):
     """Takes ``delay`` seconds for each post until the test tells it to hurry."""
 
     async def process_item(self, item):
-        if (Path(self.crawler.spider.job.directory) / "hurry").exists():
-            self.delay = 0
+        hurry = Path(self.crawler.spider.job.directory) / "hurry"
+        clock = asyncio.get_running_loop().time
+        end, self.delay = clock() + self.crawler.spider.options["delay"], 0
+        while clock() < end and not hurry.exists():
+            await asyncio.sleep(0.02)
         return await super().process_item(item)
 
 

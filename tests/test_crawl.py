@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -145,11 +146,12 @@ def test_posts_of_a_live_run_are_waited_for(world: World) -> None:
 def test_a_live_run_is_not_waited_for_longer_than_wait(world: World) -> None:
     """A post that a live run holds for longer than WAIT is dropped as in flight."""
     site = world.site(pages_of([7]))
-    slow = world.start(site, delay=3)
+    slow = world.start(site, delay=30, ITEM_PIPELINES={f"{HERE}.HeldStore": 300})
     wait_until(lambda: world.claims)
     stats = world.crawl(site, VALKEY_DEDUP_WAIT=0.2)
     assert stats["dedup/items/in_flight"] == 1
     assert "1 being stored by another run" in world.log
+    (Path(slow.job.directory) / "hurry").touch()
     slow.wait()
     assert world.stored == {"7": 1}
 

@@ -427,7 +427,7 @@ def test_kills_at_random(data_dir, spider):
             one.process.kill()
         for one in spiders:
             one.process.join(PATIENCE)
-            with contextlib.suppress(EOFError):
+            with contextlib.suppress(EOFError, ConnectionResetError):
                 while one.pipe.poll(PATIENCE):
                     acknowledged.add(one.pipe.recv())
         time.sleep(chance.uniform(1, 2))  # who comes next meets a server that is ending, or gone

@@ -316,14 +316,14 @@ def test_scrapy_shell_leaves_nothing(project: Project, page: str) -> None:
 def test_waiting_for_a_dead_run(world: World, job: str | None, what: str) -> None:
     """A run that waits for what a killed one holds says so once, with how many and how long."""
     site = world.site(pages_of(range(8), size=2))
-    lease = {"VALKEY_DEDUP_LEASE": 3, "VALKEY_DEDUP_JOB": job}
+    lease = {"VALKEY_DEDUP_LEASE": 6, "VALKEY_DEDUP_JOB": job}
     holder = world.start(site, delay=60, **lease)
     wait_until(lambda: len(world.claims) == 8 + (4 if job else 0))
     holder.kill()
     world.crawl(site, VALKEY_DEDUP_WAIT=1, **lease)
     (line,) = re.findall(r"Waiting for .*", world.log)
     assert line.startswith(
-        f"Waiting for {what} that a run which seems to have ended holds, up to 3 s "
+        f"Waiting for {what} that a run which seems to have ended holds, up to 6 s "
         "(VALKEY_DEDUP_LEASE)"
     )
     assert world.stored == {str(post): 1 for post in range(8)}

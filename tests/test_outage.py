@@ -106,7 +106,7 @@ def test_a_server_that_is_gone_for_good(fragile: World) -> None:
     assert stats["finish_reason"] == "finished"
     confirmed = stats["dedup/items/confirmed"]
     assert crawl.log.count(BEGIN) == 1
-    assert f"{2000 - confirmed} stored but not confirmed" in crawl.log.splitlines()[-1]
+    assert f"{2000 - confirmed} stored but not remembered yet" in crawl.log.splitlines()[-1]
 
 
 def test_a_server_that_never_answers(world: World) -> None:

@@ -17,7 +17,7 @@ from tests.crawl_process import HERE
 from tests.crawls import heartbeats, pages_of, wait_until
 from tests.outages import (
     BEGIN,
-    GONE,
+    NEVER,
     account_of,
     assert_bounded,
     assert_unnoticed,
@@ -200,5 +200,5 @@ def test_no_sentinel_at_the_start(world: World, sentinels: SentinelSet, policy: 
     stats = account_of(crawl, policy)
     assert stats["finish_reason"] == ("valkey_unavailable" if policy == "close" else "finished")
     assert stats.get("dedup/items/unchecked", 0) == (40 if policy == "pass" else 0)
-    assert (GONE in crawl.log) == (policy != "pause")
+    assert (NEVER in crawl.log) == (policy != "pause")
     assert len(world.stored) == (0 if policy == "close" else 40)
