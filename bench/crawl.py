@@ -41,8 +41,8 @@ class Way:
                 "VALKEY_DEDUP_FIELDS": ["platform", "post_id"],
                 "VALKEY_DEDUP_NAMESPACE": namespace,
             }
-        if self.url and feed:
-            settings["VALKEY_DEDUP_CONFIRM"] = "exported"
+        if self.url:  # a storage that costs nothing cannot be told from one that stores nothing
+            settings["VALKEY_DEDUP_CONFIRM"] = "exported" if feed else "scraped"
         command = [
             sys.executable,
             "-m",

@@ -33,8 +33,9 @@ def describe(spider: str, run: str, place: str, settings: DedupSettings, confirm
 def _identity(settings: DedupSettings) -> str:
     if settings.identity is not None:
         return f"the function {getattr(settings.identity, '__qualname__', 'of IDENTITY')}"
+    others = "any other class" if len(settings.fields) > 1 else "every class"
     rules = [
-        f"{'any other class' if cls is None else cls.__qualname__} by "
+        f"{others if cls is None else cls.__qualname__} by "
         + (", ".join(map(str, rule.fields)) if rule.fields else "its own rule")
         for cls, rule in settings.fields.items()
     ]

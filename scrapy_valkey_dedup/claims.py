@@ -112,6 +112,15 @@ class Claims:
             return _MINE
         return await self._obtain(key, lambda key: self._batcher.ask((key, dead)))
 
+    def look_at_own(self, key: Key) -> Verdict:
+        """Whether this run has met a post before; asks nobody."""
+        if key in self._known:
+            self._stats.count(self._names.duplicate)
+            return Verdict.SEEN
+        self._known.add(key)
+        self._stats.count(self._names.new)
+        return Verdict.NEW
+
     async def look(self, key: Key) -> Verdict:
         """Asks whether a post is remembered, and claims nothing; what was asked for is ``SEEN``."""
         if key in self._known:

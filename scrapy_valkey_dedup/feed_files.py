@@ -100,6 +100,7 @@ class FeedFile:
         """Whether it is a local file that is safe line by line."""
         self._writer: RecordWriter | None = None
         self._waiting: list[Export] = []
+        self._has_told = False
         self._stored: bool | None = None
         self._syncing = asyncio.Lock()
         self._watch(storage)
@@ -133,7 +134,11 @@ class FeedFile:
     # -- a file of lines -------------------------------------------------------------------------
 
     def _open(self, open_file: Callable[[Any], Any], spider: Any) -> Any:
-        file = open_file(spider)
+        try:
+            file = open_file(spider)
+        except OSError as error:
+            self._tell_once(error)
+            raise
         if type(file) is not io.BufferedWriter:
             return file
         if _ends_within_a_line(self.slot.storage.path):
@@ -167,6 +172,16 @@ class FeedFile:
                 raise
             else:
                 await _end_all(waiting, stored=True)
+
+    def _tell_once(self, error: OSError) -> None:
+        if not self._has_told:
+            self._has_told = True
+            logger.error(
+                "The feed %s cannot be opened (%s): none of its posts is stored there, or "
+                "remembered.",
+                self._uri,
+                error,
+            )
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -27,7 +27,10 @@ def declared(cls: type) -> frozenset[str] | None:
 @lru_cache(maxsize=1000)
 def attributes(cls: type) -> frozenset[str]:
     """The fields that are attributes: of a dataclass, an attrs class, a pydantic model."""
-    return frozenset(ItemAdapter.get_field_names_from_class(cls) or ())
+    try:
+        return frozenset(ItemAdapter.get_field_names_from_class(cls) or ())
+    except TypeError:  # no class of items: a text, a number, None
+        return frozenset()
 
 
 def extra_fields(item: Any) -> Iterable[tuple[str, Any]]:

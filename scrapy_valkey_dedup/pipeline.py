@@ -43,6 +43,7 @@ from scrapy_valkey_dedup.storages import (
     storages_of,
     when_stored,
 )
+from scrapy_valkey_dedup.variety import Variety
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,11 @@ class DedupPipeline:
         self._identifier = Identifier(self._settings)
         self._begins_passages = True
         self._when_stored = self._settings.confirm or SCRAPED
+        self._only_overwrites = False
+        """What earlier runs have stored is gone when this run's feeds are stored."""
         self._has_warned = False
+        self._variety: Variety | None = Variety()
+        """None: enough was seen."""
         self._marks = self._settings.on_duplicate == "mark"
         self._markable: set[type] = set()
         """The classes of items that have been looked at."""
@@ -113,6 +118,7 @@ class DedupPipeline:
         self._identifier.announce()
         if storages is not None:
             self._when_stored = when_stored(storages, self._settings.confirm)
+            self._only_overwrites = bool(storages.feeds)
         self._session.describe(self._when_stored)
         if self._when_stored == EXPORTED:
             self._watch_feeds()
@@ -129,6 +135,8 @@ class DedupPipeline:
         Without an engine, as in a unit test, no signal comes after this: the session closes now,
         and returned is what can be awaited until it is closed.
         """
+        if self._variety is not None:
+            self._variety.tell()
         for prepare in self._session.before_scheduler_closes:
             prepare()
         if has_engine(self._crawler):
@@ -144,6 +152,8 @@ class DedupPipeline:
         if self._marks and type(item) not in self._markable:
             self._check_mark_field(item)
         passage.key = key
+        if self._variety is not None and not self._variety.add(key):
+            self._variety = None
         came = Snapshot(item)
         outcome = await self._ask(key)
         if isinstance(outcome, Claim):
@@ -165,6 +175,8 @@ class DedupPipeline:
         return item
 
     async def _ask(self, key: Key) -> Claim | Verdict:
+        if self._when_stored == NOWHERE and self._only_overwrites:
+            return self._session.look_at_own(key)
         if self._when_stored == NOWHERE:
             return await self._session.look(key)
         return await self._session.claim(key)

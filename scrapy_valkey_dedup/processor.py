@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
 from scrapy.pipelines import ItemPipelineManager
+from scrapy.utils.defer import ensure_awaitable
+from scrapy.utils.python import global_object_name
 
 from scrapy_valkey_dedup.pages import Passage
 from scrapy_valkey_dedup.registry import session_of
@@ -79,6 +83,10 @@ class DedupItemProcessor(ItemPipelineManager):
             with contextlib.suppress(NotConfigured):
                 self._session = session_of(crawler)
         self._under_way: set[Passage] = set()
+        self._closing = 0
+        """How many pipelines are closing at this moment."""
+        closers = self.methods["close_spider"]
+        closers.extend([self._counted(closers.popleft()) for _ in range(len(closers))])
         self._is_used = self._session is not None and self._session.has_pipeline
 
     async def process_item_async(self, item: Any) -> Any:
@@ -96,22 +104,24 @@ class DedupItemProcessor(ItemPipelineManager):
             passage.end()
             raise
 
+    def _counted(self, close: Any) -> Any:
+        """A pipeline's ``close_spider``, of which it is known when it has ended."""
+
+        @functools.wraps(close)
+        async def counted(*spider: Any) -> None:
+            self._closing += 1
+            try:
+                await ensure_awaitable(close(*spider), _warn=global_object_name(close))
+            finally:
+                self._closing -= 1
+
+        if close in self._mw_methods_requiring_spider:
+            self._mw_methods_requiring_spider.add(counted)
+        return counted
+
     async def close_spider_async(self) -> None:
         """Closes the pipelines when they have no more items."""
-        await self._until_all_ended()
-        try:
-            await super().close_spider_async()
-        except Exception:
-            # Scrapy goes on without waiting for the other pipelines: one may be storing its last.
-            if self._session is not None and self._session.settings.confirm == "manual":
-                await self._session.until_settled(LONGEST_END)
-            raise
-
-    async def _until_all_ended(self) -> None:
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + LONGEST_END
-        while self._under_way and clock() < deadline:  # noqa: ASYNC110 (rare, and short)
-            await asyncio.sleep(_LOOK)
+        await self._until(lambda: not self._under_way)
         if self._under_way:
             logger.warning(
                 "Still in the item pipelines %.0f seconds after the spider began to close: %s. The "
@@ -119,3 +129,23 @@ class DedupItemProcessor(ItemPipelineManager):
                 LONGEST_END,
                 quantity(len(self._under_way), "item"),
             )
+        try:
+            await super().close_spider_async()
+        except Exception as error:
+            # Scrapy goes on without waiting for the other pipelines: one may be storing its last.
+            await self._until(lambda: not self._closing)
+            if self._session is not None and self._session.settings.confirm != "manual":
+                logger.error(  # noqa: TRY400 (Scrapy logs the traceback)
+                    "A pipeline could not be closed (%s). If it stores what it has gathered then, "
+                    "posts are remembered that are not stored: with VALKEY_DEDUP_CONFIRM = "
+                    "'manual' such a pipeline says itself which posts it has stored.",
+                    type(error).__name__,
+                )
+            raise
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a condition, up to the longest end of a crawl."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + LONGEST_END
+        while not condition() and clock() < deadline:  # noqa: ASYNC110 (rare, and short)
+            await asyncio.sleep(_LOOK)

@@ -340,6 +340,10 @@ class Session:
         """
         return await self._posts.look(key)
 
+    def look_at_own(self, key: Key) -> Verdict:
+        """``SEEN`` if this run has looked for the post before, whatever the ledger remembers."""
+        return self._posts.look_at_own(key)
+
     def open_claim(self, key: Key) -> Claim:
         """The claim of this run on a post, as long as it is not settled."""
         return self._posts.find(key)
@@ -347,13 +351,6 @@ class Session:
     def accept(self, claim: Claim) -> None:
         """Every pipeline has accepted the item, and its storing comes later."""
         self._posts.accept(claim)
-
-    async def until_settled(self, limit: float) -> None:
-        """Returns when every claim on a post is settled, or after ``limit`` seconds."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + limit
-        while self._posts.open and clock() < deadline:  # noqa: ASYNC110 (rare, and short)
-            await asyncio.sleep(_LOOK)
 
     async def beat_of(self, run: str) -> bytes | None:
         """The last heartbeat of a run, None for a dead one: see :meth:`Heartbeat.of`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Storages:
     @property
     def when_stored(self) -> str:
         """When a post is stored, where ``VALKEY_DEDUP_CONFIRM`` does not say it."""
-        pipelines = bool(self.before or self.behind)
+        pipelines = any(_may_store(pipeline) for pipeline in self.behind)
         lasting = self.feeds is None or not all(feed.overwrites for feed in self.feeds)
         if self.feeds_wanted and (lasting or pipelines):
             return EXPORTED
@@ -69,16 +70,17 @@ class Storages:
 def storages_of(crawler: Crawler, ours: object) -> Storages:
     """The storages of a crawl whose engine is built; ``ours`` is the deduplication's pipeline."""
     settings = crawler.settings
-    wanted = bool(settings.getdict("FEEDS") or settings.get("FEED_URI"))
+    wanted = [*settings.getdict("FEEDS"), *filter(None, [settings.get("FEED_URI")])]
     exporter = crawler.get_extension(FeedExporter)
     feeds = None
     if exporter is not None:
         feeds = [
             Feed(without_user(uri), _overwrites(uri, options, exporter.storages))
             for uri, options in exporter.feeds.items()
+            if uri != os.devnull
         ]
     before, behind = _around(crawler, ours)
-    return Storages(wanted, feeds, before, behind)
+    return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind)
 
 
 def _overwrites(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> bool:
@@ -107,7 +109,7 @@ def when_stored(storages: Storages, setting: str | None) -> str:
     One line in the log says which it is and why, and one each what of the storages loses posts.
     """
     mode = setting or storages.when_stored
-    if setting is None and mode != NOWHERE:
+    if setting is None and mode != NOWHERE and (storages.feeds is not None or mode == SCRAPED):
         logger.info(_REASONS[mode])
     if setting == SCRAPED and storages.feeds:
         logger.log(
@@ -138,9 +140,10 @@ _REASONS = {
     "is remembered when every pipeline has accepted it.",
 }
 _NOWHERE = (
-    "Nothing stores the posts of this crawl: there are no feeds, and no item pipeline but the "
-    "deduplication. So no post is remembered. If an extension or a signal handler stores them, as "
-    "on Scrapy Cloud, set VALKEY_DEDUP_CONFIRM = 'scraped'."
+    "Nothing that can be seen stores the posts of this crawl: there are no feeds, and no item "
+    "pipeline behind the deduplication that does. So no post is remembered. If an extension or a "
+    "signal handler stores them, as on Scrapy Cloud, or files and images are all that you want, "
+    "set VALKEY_DEDUP_CONFIRM = 'scraped'."
 )
 _OVERWRITES = (
     "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(time)s into "
@@ -168,6 +171,14 @@ def _tell_of_pipelines_before(pipelines: Sequence[Any]) -> None:
             "right for what cleans posts, wrong for what stores them.",
             ", ".join(others),
         )
+
+
+def _may_store(pipeline: Any) -> bool:
+    """Whether a pipeline may store posts: not if it fetches files, or only hands the item on."""
+    if isinstance(pipeline, MediaPipeline):
+        return False
+    code = getattr(getattr(pipeline, "process_item", None), "__code__", None)
+    return code is None or bool(code.co_names or code.co_cellvars or code.co_freevars)
 
 
 def _name(pipeline: Any) -> str:

@@ -29,7 +29,14 @@ from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import Settings
 from scrapy.utils.misc import load_object
 
-from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline, current_claim, feeds, session
+from scrapy_valkey_dedup import (
+    DedupItemProcessor,
+    DedupPipeline,
+    current_claim,
+    feeds,
+    processor,
+    session,
+)
 
 HERE = "tests.crawl_process"
 
@@ -263,6 +270,14 @@ class ManualStore(Store):
         super().close_spider()
 
 
+class NeverSettles:
+    """A storage that forgets its claims."""
+
+    def process_item(self, item):
+        self.claim = current_claim()
+        return item
+
+
 class LateManualStore(ManualStore):
     """Stores all that it has when the spider closes, as soon as the test says go."""
 
@@ -273,6 +288,13 @@ class LateManualStore(ManualStore):
     async def close_spider(self):
         await until_told(self.crawler, "go")
         super().close_spider()
+
+
+class HandsOn:
+    """A pipeline as the project template has it."""
+
+    def process_item(self, item):
+        return item
 
 
 class FailsToClose:
@@ -565,7 +587,7 @@ def crawl(job: Job) -> None:
     if job.options.get("faulty_client"):
         break_the_client()
     if "longest_end" in job.options:
-        session.LONGEST_END = job.options["longest_end"]
+        session.LONGEST_END = processor.LONGEST_END = job.options["longest_end"]
     if "sync_interval" in job.options:
         feeds.SYNC_INTERVAL = job.options["sync_interval"]
     process = AsyncCrawlerProcess(settings_of(job))

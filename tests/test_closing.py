@@ -64,6 +64,26 @@ def test_another_pipeline_that_cannot_close(world: World) -> None:
     world.assert_settled()
 
 
+def test_nothing_is_waited_for_that_does_not_come(world: World) -> None:
+    """If all pipelines have closed, one of them badly, posts nobody settled are not waited for."""
+    pipelines = {f"{HERE}.NeverSettles": 300, f"{HERE}.FailsToClose": 400}
+    stats = world.crawl(
+        world.site(pages_of(POSTS)),
+        longest_end=3600,
+        VALKEY_DEDUP_CONFIRM="manual",
+        ITEM_PIPELINES=pipelines,
+    )
+    assert stats["dedup/items/released"] == 50
+    world.assert_settled()
+
+
+def test_a_storage_that_cannot_close_is_told_of(world: World) -> None:
+    """Without "manual" one line says what a pipeline that fails to close may have lost."""
+    pipelines = {f"{HERE}.Store": 300, f"{HERE}.FailsToClose": 400}
+    world.crawl(world.site(pages_of(POSTS)), ITEM_PIPELINES=pipelines)
+    assert world.log.count("A pipeline could not be closed (OSError)") == 1
+
+
 def test_a_confirmation_that_comes_too_late_still_counts(world: World) -> None:
     """What is stored after the longest wait stays claimed, and the next run remembers all 50."""
     crawl = start_closing(world, "manual", longest_end=0.1, EXTENSIONS={f"{HERE}.StaysAtTheEnd": 0})

@@ -263,7 +263,7 @@ def test_what_a_good_run_says(project: Project) -> None:
     )
     (line,) = [line for line in ran.lines("DEBUG") if line.startswith("Spider 'posts' is run")]
     assert f"ledger at {project.data_dir}, namespace 'project'" in line
-    assert "Identity: any other class by post_id, page." in line
+    assert "Identity: every class by post_id, page." in line
     assert "CONFIRM = 'scraped', REQUESTS = 'job', JOB = None" in line
     last = ran.lines("INFO")[-1]
     assert last.startswith("Deduplication of spider 'posts': 4 posts seen: 4 without an identity")

@@ -760,3 +760,12 @@ def test_warnings_are_bounded(warnings: Callable[[], list[str]]) -> None:
         it.key({f"field{number}": Unknown()}, None)
     assert len(warnings()) == 100
     assert it.key({"a": 1}, None) is not None
+
+
+@pytest.mark.parametrize("author", [None, "a text", 7, {}])
+def test_a_path_that_leads_nowhere_is_an_empty_field(
+    author: Any, warnings: Callable[[], list[str]]
+) -> None:
+    """A field inside of what is no item is missing, and is told as such."""
+    assert key({"author": author}, fields=["author.id"]) is None
+    assert "its field 'author.id' is missing or empty" in warnings()[-1]

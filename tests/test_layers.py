@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot"},
+    {"stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot",
+     "variety"},
     {"characters", "foreign", "blanks", "item_classes", "links"},
     {"normalise", "watching", "refusals"},
     {"rules", "urls", "encoding", "faults"},

@@ -36,7 +36,7 @@ def test_a_trial_run_remembers_nothing(either_world: World) -> None:
     assert "dedup/items/confirmed" not in stats
     assert world.remembered(POSTS) == set()
     (warning,) = warnings(world)
-    assert "Nothing stores the posts" in warning
+    assert "Nothing that can be seen stores the posts" in warning
     assert "VALKEY_DEDUP_CONFIRM = 'scraped'" in warning
     assert world.log.splitlines()[-1].endswith(
         "40 posts seen: 20 new, 20 duplicate, 20 not remembered, as nothing stores them"
@@ -88,6 +88,45 @@ def test_a_feed_that_overwrites_loses_no_post(world: World) -> None:
         assert "%(time)s" in warning
         assert set(posts_in(path)) == {str(post) for post in range(last)}
     assert world.remembered(range(25)) == set()
+
+
+def test_a_feed_that_overwrites_what_was_remembered(world: World) -> None:
+    """After a run with -o the file of one with -O has all 20 posts, not none."""
+    site, path = world.site(pages_of(POSTS)), world.directory / "posts.jl"
+    world.crawl(site, FEEDS=feed(path), **NO_PIPELINE)
+    assert world.remembered(POSTS) == EVERY_POST
+    overwrites = {str(path): {"format": "jsonlines", "overwrite": True}}
+    stats = world.crawl(site, FEEDS=overwrites, **NO_PIPELINE)
+    assert stats["dedup/items/not_remembered"] == 20
+    assert set(posts_in(path)) == EVERY_POST
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ITEM_PIPELINES": {f"{HERE}.HandsOn": 300}},
+        {"ITEM_PIPELINES": {f"{HERE}.Dropper": 50}},
+        {"ITEM_PIPELINES": {"scrapy.pipelines.images.ImagesPipeline": 300}, "IMAGES_STORE": "i"},
+        {"ITEM_PIPELINES": {}, "FEEDS": {"/dev/null": {"format": "jsonlines"}}},
+    ],
+    ids=["a pipeline that hands on", "one before ours", "one that fetches images", "/dev/null"],
+)
+def test_what_stores_nothing_is_no_storage(world: World, changes: dict[str, Any]) -> None:
+    """A pipeline that cannot store posts, or a feed to /dev/null, has 20 of 20 not remembered."""
+    stats = world.crawl(world.site(pages_of(POSTS)), kind="dict", **changes)
+    assert stats["dedup/items/not_remembered"] == 20
+    assert world.log.count("Nothing that can be seen stores the posts") == 1
+    assert world.remembered(POSTS) == set()
+
+
+def test_an_identity_that_is_too_coarse_is_told(world: World) -> None:
+    """If 20 different posts have 1 identity, one warning says so; half of them does not."""
+    site = world.site(pages_of(POSTS))
+    world.crawl(site, VALKEY_DEDUP_FIELDS={"*": {"fields": ["duplicate"], "kind": "p"}})
+    (warning,) = warnings(world)
+    assert "Of the first 20 posts of this run only 1 differ in their identity" in warning
+    world.crawl(world.site(pages_of(TWINS)))
+    assert warnings(world) == []
 
 
 @pytest.mark.parametrize(
