@@ -3,10 +3,13 @@
 --
 -- ARGV: the posts.
 -- Reply: the number of posts that were remembered.
-local live = generations(milliseconds())
+local all, over = generations(milliseconds())
+
+-- Those that are over, too: a clock that steps back would show them again.
+for _, generation in ipairs(over) do all[#all + 1] = generation end
 
 -- The endless generation begins anew under its old name if an eviction took it off the list.
-live[#live + 1] = {text = '0'}
+all[#all + 1] = {text = '0'}
 
 -- Any integer but the member itself will do: that a post to come has just this one is as likely as
 -- that it collides with any other. The first twelve digits tell the fillers of one bucket apart.
@@ -32,7 +35,7 @@ end
 local forgotten = 0
 for i = 1, #ARGV do
   local remembered = false
-  for _, generation in ipairs(live) do
+  for _, generation in ipairs(all) do
     if forget(generation, ARGV[i]) then remembered = true end
   end
   if remembered then forgotten = forgotten + 1 end

@@ -4,7 +4,8 @@
 -- hash tag and its slot:
 --   KEYS[1]                     set: the moments at which the partition's generations end
 --   KEYS[1]:<end>:<path>        set of 64-bit integers: a bucket of the generation that ends then
---   KEYS[1]:c:<post>            string: a claim, its value is the run that holds it
+--   KEYS[1]:c:<post>            string: a claim, its value is the token that holds it; and tokens that
+--                               were given back and whose question may still come
 --   KEYS[1]:r:<digest>          string: the reply to a question that recorded posts at once
 -- A moment is in milliseconds of the server's clock; "0" is never. A post is its path, two octal
 -- digits for the first level and one for each below it, followed by its member, a 64-bit integer as
@@ -93,6 +94,40 @@ local function add(generation, post)
   end
 end
 
-local function claim_of(post)
-  return base .. ':c:' .. post
+-- A token is a run's name and a number that it counts up, in a circle.
+local RUN, NUMBER, TOKEN, CIRCLE = 9, 3, 12, 2 ^ 24
+local NOBODY = string.rep('-', TOKEN)
+
+local function claim_of(post) return base .. ':c:' .. post end
+
+-- What a run asks for, releases or renews: the post, and behind it the number of the run's token.
+local function post_and_token(run, item)
+  return item:sub(1, -NUMBER - 1), run .. item:sub(-NUMBER)
+end
+
+local function holder_of(claim) return claim:sub(1, TOKEN) end
+
+local function run_of(token) return token:sub(1, RUN) end
+
+local function number_of(token)
+  local high, middle, low = token:byte(RUN + 1, TOKEN)
+  return (high * 256 + middle) * 256 + low
+end
+
+-- Of two tokens of one run.
+local function is_older(token, other)
+  local ahead = (number_of(other) - number_of(token)) % CIRCLE
+  return ahead > 0 and ahead < CIRCLE / 2
+end
+
+-- The token that a run has given back while a copy of its question was still on its way, or nil; and
+-- the tokens that others have given back so.
+local function given_back(claim, run)
+  for at = TOKEN + 1, #claim, TOKEN do
+    local token = claim:sub(at, at + TOKEN - 1)
+    if run_of(token) == run then
+      return token, claim:sub(TOKEN + 1, at - 1) .. claim:sub(at + TOKEN)
+    end
+  end
+  return nil, claim:sub(TOKEN + 1)
 end
