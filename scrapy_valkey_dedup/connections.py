@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import struct
@@ -75,7 +76,7 @@ class Connections:
         if self._closed:
             raise NotHereError("the server was left")
         connection = await self._pool.get_connection("")  # type: ignore[no-untyped-call]
-        stream = getattr(connection, "_reader", None)
+        stream, writer = getattr(connection, "_reader", None), getattr(connection, "_writer", None)
         try:
             await connection.send_packed_command([packed])
             replies: list[Any] = []
@@ -89,7 +90,7 @@ class Connections:
                 await connection.disconnect(nowait=True)
         except BaseException as error:
             # Replies may be under way that nobody will read.
-            _abort(connection)
+            _abort(writer)  # by now valkey-py may have begun to close it in order
             await connection.disconnect(nowait=True)
             # "Connection lost" is all that valkey-py says when TLS is ended while it writes.
             reason = stream.exception() if stream is not None else None
@@ -113,9 +114,8 @@ class Connections:
             await self._pool.disconnect(inuse_connections=False)
 
 
-def _abort(connection: Any) -> None:
+def _abort(writer: asyncio.StreamWriter | None) -> None:
     """Has the kernel drop what has not left yet: it would send it for minutes after a close."""
-    writer = getattr(connection, "_writer", None)
     if writer is None:
         return
     with suppress(OSError, AttributeError):
