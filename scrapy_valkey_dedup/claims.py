@@ -112,7 +112,7 @@ class Claims:
         return await self._obtain(key, lambda claim: self._batcher.ask((claim, dead)))
 
     async def _obtain(self, key: Key, ask: _Ask) -> Claim | Answer:
-        claim = Claim(key, self._settle, next(self._numbers) % NUMBERS)
+        claim = Claim(key, self._settle)
         self._book.enter(claim)
         try:
             answer = await self._answer_to(claim, ask)
@@ -132,6 +132,8 @@ class Claims:
             if not self._remembers_at_once:
                 return claim
             self._known.add(key)
+        elif claim.in_doubt:
+            self._settling.give_back(claim)  # a late copy would claim it when it is free
         remembered = answer.verdict is Verdict.NEW
         self._book.strike(key, Verdict.SEEN if remembered else answer.verdict)
         return answer
@@ -171,6 +173,10 @@ class Claims:
         self._outage.check()
         self._stats.batch(len(questions))
 
+        number = next(self._numbers) % NUMBERS
+        for claim, _ in questions:
+            claim.number = number
+
         def lost() -> None:
             for claim, _ in questions:
                 claim.in_doubt = True
@@ -180,7 +186,7 @@ class Claims:
             answers = await self._ledger.claim_many(
                 [claim.key for claim, _ in questions],
                 {dead for _, dead in questions if dead},
-                [claim.number for claim, _ in questions],
+                number,
                 lost,
             )
         except DedupError as error:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from importlib.resources import files
-from itertools import count, repeat
+from itertools import count
 from secrets import token_hex
 from typing import Any
 
@@ -59,9 +59,17 @@ _ANSWERS = {
 }
 
 
+_PARTS = {
+    "claim": ("claim", "tokens", "contend"),
+    "release": ("tokens", "release"),
+    "renew": ("tokens", "renew"),
+}
+
+
 def _script(name: str) -> Script:
     folder = files("scrapy_valkey_dedup") / "lua"
-    source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("layout", name))
+    parts = _PARTS.get(name, (name,))
+    source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("layout", *parts))
     return Script(name, source)
 
 
@@ -80,7 +88,11 @@ def split(key: Key) -> tuple[int, bytes]:
 
 def token(run: str, number: int = 0) -> Token:
     """What stands in Valkey for a claim of a run."""
-    return run.encode().ljust(RUN_BYTES) + number.to_bytes(_NUMBER_BYTES, "big")
+    return run.encode().ljust(RUN_BYTES) + _number(number)
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(_NUMBER_BYTES, "big")
 
 
 def run_of(holder: Token) -> str:
@@ -142,7 +154,8 @@ class Ledger:
         self._record = record
         self._questions = count()
         lifetime = int((_REPLY_LIFETIME if record else claim_lifetime) * 1000)
-        self._acquire = (*self._remember, lifetime, "refresh" if refresh else "keep")
+        self._name = name
+        self._acquire = (*self._remember[1:], lifetime, "refresh" if refresh else "keep")
         names = ("claim", "confirm", "release", "renew", "look", "forget")
         self._scripts = {name: _script(name) for name in names}
 
@@ -204,20 +217,21 @@ class Ledger:
 
         """
         place, kept = self._rehearsal, self._remember[1]
-        name = self._remember[0]
+        name = self._name
         remember = (name, _MOMENT, _MOMENT // STEPS_IN_RETENTION) if kept else self._remember
-        claim = (*remember, _MOMENT, "refresh", "", "")
-        deeds: tuple[tuple[str, tuple[Argument, ...], bytes], ...] = (
-            ("claim", claim, _NOBODYS_CLAIM),
-            ("renew", (name, _MOMENT), _NOBODYS_CLAIM),
-            ("release", self._sure, _NOBODYS_CLAIM),
-            ("confirm", remember, _NOBODYS),
-            ("look", (), _NOBODYS),
-            ("claim", claim, _NOBODYS_CLAIM),
-            ("forget", (), _NOBODYS),
+        claim = (*remember[1:], _MOMENT, "refresh", "", "")
+        question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
+        deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
+            ("claim", claim, question),
+            ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
+            ("release", self._sure, [_NOBODYS_CLAIM]),
+            ("confirm", remember, [_NOBODYS]),
+            ("look", (), [_NOBODYS]),
+            ("claim", claim, question),
+            ("forget", (), [_NOBODYS]),
         )
         await self._server.run(
-            [ScriptCall(self._scripts[script], place, head, [post]) for script, head, post in deeds]
+            [ScriptCall(self._scripts[script], place, head, rest) for script, head, rest in deeds]
         )
         # Loaded again, although it is there: else only a server that has lost its scripts would ask
         # for this permission, in the middle of a crawl.
@@ -231,13 +245,17 @@ class Ledger:
             LedgerUnavailableError, LedgerRefusedError: at least one does not.
 
         """
-        claim = (*self._remember, _MOMENT, "keep", "", "")
-        deeds = (("claim", claim), ("release", self._sure))
+        claim = (*self._remember[1:], _MOMENT, "keep", "", "")
+        question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
+        deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
+            ("claim", claim, question),
+            ("release", self._sure, [_NOBODYS_CLAIM]),
+        )
         await self._server.run(
             [
-                ScriptCall(self._scripts[name], partition, head, [_NOBODYS_CLAIM])
+                ScriptCall(self._scripts[name], partition, head, rest)
                 for partition in self._partitions
-                for name, head in deeds
+                for name, head, rest in deeds
             ]
         )
 
@@ -245,19 +263,19 @@ class Ledger:
         self,
         keys: Sequence[Key],
         dead: Iterable[Token] = (),
-        numbers: Sequence[int] | None = None,
+        number: int = 0,
         on_lost: Callable[[], None] | None = None,
     ) -> list[Answer]:
         """Asks for posts; claims that were seen ``dead`` may be taken over.
 
-        ``numbers``: those of the claims, each later than those before it on the same post.
+        ``number``: of the claims, greater than those of earlier questions.
         ``on_lost`` is called when an attempt may have arrived, or may still, that has no reply.
         Returns one answer for each, in order.
         """
         question = f"{self.run}:{next(self._questions)}" if self._record else ""
         within = _REPLY_LIFETIME if self._record else None
         head = (*self._acquire, question, b"".join(dead))
-        calls = self._calls("claim", head, keys, repeat(0) if numbers is None else numbers)
+        calls = self._calls("claim", head, keys, first=(self._name + _number(number),))
         found = await self._server.run([call for call, _ in calls], within, on_lost)
         return [
             _ANSWERS[reply] if isinstance(reply, int) else Answer(Verdict.HELD, reply)
@@ -327,16 +345,20 @@ class Ledger:
         script: str,
         head: tuple[Argument, ...],
         keys: Sequence[Key],
-        numbers: Iterable[int] | None = None,
+        numbers: Sequence[int] | None = None,
+        first: tuple[bytes, ...] = (),
     ) -> list[tuple[ScriptCall, list[int]]]:
-        """One call for each partition (more, if one has many posts), with the keys' positions."""
+        """One call for each partition (more, if one has many posts), with the keys' positions.
+
+        Each post goes with its number, if there are any; ``first`` goes before the posts.
+        """
         posts: defaultdict[int, list[bytes]] = defaultdict(list)
         places: defaultdict[int, list[int]] = defaultdict(list)
         found: Iterable[tuple[int, bytes]] = map(split, keys)
         if numbers is not None:
             found = (
-                (partition, post + number.to_bytes(_NUMBER_BYTES, "big"))
-                for (partition, post), number in zip(found, numbers)  # noqa: B905 (may be endless)
+                (partition, post + _number(number))
+                for (partition, post), number in zip(found, numbers, strict=True)
             )
         for position, (partition, post) in enumerate(found):
             posts[partition].append(post)
@@ -344,7 +366,7 @@ class Ledger:
         lua = self._scripts[script]
         return [
             (
-                ScriptCall(lua, self._partitions[partition], head, some),
+                ScriptCall(lua, self._partitions[partition], head, [*first, *some]),
                 places[partition][at : at + CALL_LIMIT],
             )
             for partition, of_partition in posts.items()

@@ -47,12 +47,10 @@ class Claim:
 
     __slots__ = ("_settle", "_watchers", "accepted", "in_doubt", "key", "number", "stored")
 
-    def __init__(
-        self, key: Key, settle: Callable[[Claim, bool], None] | None, number: int = 0
-    ) -> None:
+    def __init__(self, key: Key, settle: Callable[[Claim, bool], None] | None) -> None:
         self.key = key
-        self.number = number
-        """Tells the claims of one run on one post apart."""
+        self.number = 0
+        """The last question for it. Tells the claims of one run on one post apart."""
         self.in_doubt = False
         """Its question was put more than once, and a copy of it may still be on its way."""
         self.accepted = False

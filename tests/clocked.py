@@ -22,11 +22,11 @@ from scrapy_valkey_dedup.resp import Script
 START = 4_102_444_800_000  # ms
 
 _CLOCK = """local function milliseconds()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end"""
 _TEST_CLOCK = """local function milliseconds()
-  return tonumber(redis.call('GET', base .. ':clock'))
+  return tonumber(call('GET', base .. ':clock'))
 end"""
 _EXPIRE = """
 local gone = 0

@@ -160,8 +160,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(run=ANY_RUN, posts=SOME, number=NUMBERS, dead=st.sets(ANY_TOKEN, max_size=9))
     def claim(self, run: str, posts: list[Key], number: int, dead: set[Token]) -> None:
         """The answers follow from what is remembered, and from who holds the claim."""
-        numbers = [number] * len(posts)
-        answers = self.wait(self.ledgers[run].claim_many(posts, sorted(dead), numbers))
+        answers = self.wait(self.ledgers[run].claim_many(posts, sorted(dead), number))
         for post, answer in zip(posts, answers, strict=True):
             self._check_claim(run, number, post, answer, dead)
 

@@ -69,25 +69,25 @@ def runs(server: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 async def test_a_late_copy_of_a_question_makes_no_claim(open_ledger: OpenLedger) -> None:
     """C2, L2: what was given back in doubt is turned away, even if others had the post since."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
-        assert await one.claim_many(POST, (), [5]) == [NEW]
+        assert await one.claim_many(POST, (), 5) == [NEW]
         await one.settle_many((), [in_doubt(5)])
         for late in (5, 4):
-            assert (await one.claim_many(POST, (), [late]))[0].verdict is Verdict.HELD
-        assert await other.claim_many(POST, (), [1]) == [NEW]
-        assert await one.claim_many(POST, [token("run-b", 1)], [5]) == [held("run-b", 1)]
+            assert (await one.claim_many(POST, (), late))[0].verdict is Verdict.HELD
+        assert await other.claim_many(POST, (), 1) == [NEW]
+        assert await one.claim_many(POST, [token("run-b", 1)], 5) == [held("run-b", 1)]
         await other.settle_many((), [in_doubt(1)])
         for run, late in ((one, 5), (other, 1)):
-            assert (await run.claim_many(POST, (), [late]))[0].verdict is Verdict.HELD
-        assert await one.claim_many(POST, (), [6]) == [NEW]
+            assert (await run.claim_many(POST, (), late))[0].verdict is Verdict.HELD
+        assert await one.claim_many(POST, (), 6) == [NEW]
 
 
 @in_loop
 async def test_a_late_release_ends_no_other_claim(open_ledger: OpenLedger) -> None:
     """L1: it ends the claim of its own token, and no later one of the same run."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
-        await one.claim_many(POST, (), [1])
+        await one.claim_many(POST, (), 1)
         await one.settle_many((), [Given(POST[0], 1)])
-        await one.claim_many(POST, (), [2])
+        await one.claim_many(POST, (), 2)
         await one.settle_many((), [Given(POST[0], 1)])
         await one.settle_many((), [in_doubt(1)])
         assert await other.claim_many(POST) == [held("run-a", 2)]
@@ -98,9 +98,9 @@ async def test_the_later_claim_of_a_run_counts(open_ledger: OpenLedger) -> None:
     """C5: also where the numbers begin anew."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         for earlier, later in ((1, 2), (NUMBERS - 1, 3)):
-            assert await one.claim_many(POST, (), [earlier]) == [NEW]
-            assert await one.claim_many(POST, (), [later]) == [NEW]
-            assert await one.claim_many(POST, (), [earlier]) == [held("run-a", later)]
+            assert await one.claim_many(POST, (), earlier) == [NEW]
+            assert await one.claim_many(POST, (), later) == [NEW]
+            assert await one.claim_many(POST, (), earlier) == [held("run-a", later)]
             assert await other.claim_many(POST) == [held("run-a", later)]
             await one.settle_many((), [Given(POST[0], later)])
 
@@ -109,8 +109,8 @@ async def test_the_later_claim_of_a_run_counts(open_ledger: OpenLedger) -> None:
 async def test_dead_is_a_token_and_not_a_run(open_ledger: OpenLedger) -> None:
     """C6: a claim that a run took after it came back is not taken over with its old ones."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
-        await one.claim_many(KEYS[:1], (), [1])
-        await one.claim_many(KEYS[1:2], (), [2])
+        await one.claim_many(KEYS[:1], (), 1)
+        await one.claim_many(KEYS[1:2], (), 2)
         dead = [token("run-a", 1)]
         assert await other.claim_many(KEYS[:2], dead) == [TAKEN_OVER, held("run-a", 2)]
 
@@ -120,7 +120,7 @@ async def test_a_renewal_makes_no_claim(open_ledger: OpenLedger) -> None:
     """N1: neither where there is none any more, nor of a later token or another run's."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         assert await one.renew_many(POST, [1]) == 0
-        assert await other.claim_many(POST, (), [1]) == [NEW]
+        assert await other.claim_many(POST, (), 1) == [NEW]
         assert await one.renew_many(POST, [1]) == 0
         assert await other.renew_many(POST, [0]) == 0
         assert await other.renew_many(POST, [1]) == 1
@@ -168,11 +168,31 @@ async def test_a_question_without_a_reply_leaves_no_ghost(runs: Runs, server: Va
             claim.release()
             await one.flush()
             copy = Ledger(one._server, runs.namespace, one.run, retention=60)
-            await copy.claim_many(POST, (), [claim.number])
+            await copy.claim_many(POST, (), claim.number)
             assert runs.claims == {}
             mine = await other.claim(KEYS[0])
             assert isinstance(mine, Claim)
             mine.release()
+
+
+@in_loop
+async def test_who_is_told_held_leaves_no_ghost(runs: Runs, server: ValkeyServer) -> None:
+    """R5: a late copy of a question whose answer was HELD makes no claim when the post is free."""
+    with FaultyProxy(server.port) as proxy:
+        there = f"valkey://127.0.0.1:{proxy.port}"
+        async with runs.open(url=there, timeout=1, wait=0) as one, runs.open() as other:
+            holds = await other.claim(KEYS[0])
+            proxy.swallow_replies = True
+            asking = asyncio.create_task(one.claim(KEYS[0]))
+            await until(lambda: one._posts.find(KEYS[0]).in_doubt)
+            proxy.swallow_replies = False
+            assert await asking is Verdict.HELD
+            await one.flush()
+            holds.release()
+            await other.flush()
+            copy = Ledger(one._server, runs.namespace, one.run, retention=60)
+            await copy.claim_many(POST, (), 1)
+            assert runs.claims == {}
 
 
 @in_loop

@@ -1,23 +1,22 @@
 -- Asks for posts: which may I store? Remembered ones are answered as seen, the others are claimed.
 --
--- ARGV: run; retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a
---       recorded reply; "refresh" or "keep"; "" to claim, or to record the name of the question,
---       the same when it is put again; the tokens that were seen dead, one behind the other; the
---       posts, each with its number.
+-- ARGV: retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a recorded
+--       reply; "refresh" or "keep"; "" to claim, or to record the name of the question, the same when
+--       it is put again; the tokens that were seen dead, one behind the other; the token that asks;
+--       the posts.
 -- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the token that
 --       holds it. The rules C1 to C7 and Q1 to Q3 are in docs/ledger.md.
-local run, retention, step, lifetime = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local refresh, question, dead = ARGV[5] == 'refresh', ARGV[6], {}
+local retention, step, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local refresh, question, token = ARGV[4] == 'refresh', ARGV[5], ARGV[7]
 local FIRST_POST = 8
 local NEW, SEEN, TAKEN_OVER = 0, 1, 2
-for at = 1, #ARGV[7], TOKEN do dead[ARGV[7]:sub(at, at + TOKEN - 1)] = true end
 
 -- What is recorded is seen from then on. So if the reply was lost and the question is put again, the
 -- reply must be the same: else nobody would store these posts.
 local record, recorded = question ~= '', nil
 if record then
   recorded = base .. ':r:' .. redis.sha1hex(table.concat(ARGV, ' '))
-  local replies = redis.call('GET', recorded)
+  local replies = call('GET', recorded)
   if replies then return cmsgpack.unpack(replies) end
 end
 
@@ -41,59 +40,39 @@ end
 -- and again would stand in every generation. Only a full bucket keeps its copy, to stay full.
 local function move(post, bucket)
   remember(post)
-  if redis.call('SCARD', bucket) < CAPACITY then redis.call('SREM', bucket, member_of(post)) end
+  if call('SCARD', bucket) < CAPACITY then call('SREM', bucket, member_of(post)) end
 end
 
--- Who must be left alone: neither nobody, nor this run itself, nor the dead.
-local function is_anothers(holder)
-  return holder ~= NOBODY and run_of(holder) ~= run and not dead[holder]
-end
-
-local function taken_from(holder)
-  return dead[holder] and run_of(holder) ~= run and TAKEN_OVER or NEW
-end
-
--- There is a claim, or something that was given back.
-local function contend(claim, found, token)
-  local holder = holder_of(found)
-  local back = given_back(found, run)
-  if back and not is_older(back, token) then return holder end
-  if is_anothers(holder) then return holder end
-  if run_of(holder) == run and is_older(token, holder) then return holder end
-  redis.call('SET', claim, token .. found:sub(TOKEN + 1), 'PX', lifetime)
-  return taken_from(holder)
-end
-
-local function acquire(post, token)
-  local claim = claim_of(post)
-  local found = redis.call('SET', claim, token, 'NX', 'GET', 'PX', lifetime)
-  if not found or found == token then return NEW end
-  return contend(claim, found, token)
-end
-
--- The post counts as stored at once; only a claim of somebody else stands in the way.
-local function acquire_and_remember(post)
-  local claim = claim_of(post)
-  local found = redis.call('GET', claim)
-  local holder = found and holder_of(found) or NOBODY
-  if is_anothers(holder) then return holder end
-  redis.call('DEL', claim)
-  remember(post)
-  return taken_from(holder)
-end
-
-local replies = {}
-for i = FIRST_POST, #ARGV do
-  local post, token = post_and_token(run, ARGV[i])
-  local bucket, generation = find_in_all(post)
-  if bucket then
-    if refresh and generation.ends < keep_until then move(post, bucket) end
-    replies[#replies + 1] = SEEN
-  elseif record then
-    replies[#replies + 1] = acquire_and_remember(post)
+-- Returns what stands in the claim, if it is something else than this token. To record: the post counts
+-- as stored at once; only a claim of somebody else stands in the way.
+local function acquire(post)
+  local claim, found = claim_of(post), nil
+  if record then
+    found = call('GET', claim)
+    if not found then remember(post) end
   else
-    replies[#replies + 1] = acquire(post, token)
+    found = call('SET', claim, token, 'NX', 'GET', 'PX', lifetime)
   end
+  return found ~= token and found
 end
-if record then redis.call('SET', recorded, cmsgpack.pack(replies), 'PX', lifetime) end
-return replies
+
+local replies, contested = {}, nil
+for i = FIRST_POST, #ARGV do
+  local post, reply = ARGV[i], SEEN
+  local bucket, generation = find_in_all(post)
+  if not bucket then
+    local found = acquire(post)
+    reply = NEW
+    if found then
+      contested = contested or {}
+      contested[i] = found
+    end
+  elseif refresh and generation.ends < keep_until then
+    move(post, bucket)
+  end
+  replies[i - FIRST_POST + 1] = reply
+end
+if not contested then
+  if record then call('SET', recorded, cmsgpack.pack(replies), 'PX', lifetime) end
+  return replies
+end

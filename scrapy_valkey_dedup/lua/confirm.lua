@@ -12,7 +12,7 @@ local generation = generation_to_write(live, over, now, retention, step)
 for i = FIRST_POST, #ARGV do
   add(generation, ARGV[i])
   local claim = claim_of(ARGV[i])
-  local found = redis.call('GET', claim)
-  if found and run_of(found) == run then redis.call('DEL', claim) end
+  local found = call('GET', claim)
+  if found and found:sub(1, #run) == run then call('DEL', claim) end
 end
 return #ARGV - FIRST_POST + 1

@@ -15,7 +15,7 @@ all[#all + 1] = {text = '0'}
 -- that it collides with any other. The first twelve digits tell the fillers of one bucket apart.
 local function fill(bucket, member)
   local filler = tonumber(member:sub(1, 12))
-  while redis.call('SADD', bucket, string.format('%.0f', filler)) == 0 do filler = filler + 1 end
+  while call('SADD', bucket, string.format('%.0f', filler)) == 0 do filler = filler + 1 end
 end
 
 -- Every level is searched, even below a bucket with room: after an eviction a post may stand twice.
@@ -23,9 +23,9 @@ local function forget(generation, post)
   local prefix, member, found = base .. ':' .. generation.text .. ':', member_of(post), false
   for level = 1, LEVELS do
     local bucket = prefix .. path_of(post, level)
-    if redis.call('SISMEMBER', bucket, member) == 1 then
-      if redis.call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
-      redis.call('SREM', bucket, member)
+    if call('SISMEMBER', bucket, member) == 1 then
+      if call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
+      call('SREM', bucket, member)
       found = true
     end
   end

@@ -7,26 +7,27 @@ local run, in_doubt, turned_away = ARGV[1], ARGV[2] == 'doubt', ARGV[3]
 local FIRST_POST = 4
 
 local function give_back(claim, token)
-  local found = redis.call('GET', claim) or NOBODY
-  local holder = holder_of(found)
+  local found = call('GET', claim) or NOBODY
+  if found == token and not in_doubt then return call('DEL', claim) == 1 end
+  local holder = found:sub(1, TOKEN)
   local is_ours = holder == token
   if is_ours then holder = NOBODY end
   local back, others = given_back(found, run)
   if in_doubt and (not back or is_older(back, token)) then back = token end
   local left = holder .. (back or '') .. others
   if left == NOBODY then
-    redis.call('DEL', claim)
+    call('DEL', claim)
   elseif holder ~= NOBODY then
-    redis.call('SET', claim, left, 'KEEPTTL')
+    call('SET', claim, left, 'KEEPTTL')
   elseif left ~= found then
-    redis.call('SET', claim, left, 'PX', turned_away)
+    call('SET', claim, left, 'PX', turned_away)
   end
   return is_ours
 end
 
 local released = 0
 for i = FIRST_POST, #ARGV do
-  local post, token = post_and_token(run, ARGV[i])
+  local post, token = ARGV[i]:sub(1, -NUMBER - 1), run .. ARGV[i]:sub(-NUMBER)
   if give_back(claim_of(post), token) then released = released + 1 end
 end
 return released

@@ -5,11 +5,11 @@
 local run, lifetime = ARGV[1], ARGV[2]
 local renewed = 0
 for i = 3, #ARGV do
-  local post, token = post_and_token(run, ARGV[i])
+  local post, token = ARGV[i]:sub(1, -NUMBER - 1), run .. ARGV[i]:sub(-NUMBER)
   local claim = claim_of(post)
-  local found = redis.call('GET', claim)
-  if found and holder_of(found) == token then
-    redis.call('SET', claim, found, 'PX', lifetime)
+  local found = call('GET', claim)
+  if found and found:sub(1, TOKEN) == token then
+    call('SET', claim, found, 'PX', lifetime)
     renewed = renewed + 1
   end
 end
