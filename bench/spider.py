@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,8 @@ def main(port: int, pages: int, settings: dict[str, Any]) -> None:
     crawler = process.create_crawler(Posts)
     process.crawl(crawler, port=port, pages=pages)
     process.start()
-    print(json.dumps(crawler.stats.get_stats(), default=str))
+    stats = crawler.stats.get_stats() | {"processor_seconds": time.process_time()}
+    print(json.dumps(stats, default=str))
 
 
 if __name__ == "__main__":

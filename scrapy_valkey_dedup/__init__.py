@@ -2,8 +2,9 @@
 
 from scrapy_valkey_dedup.addon import Addon
 from scrapy_valkey_dedup.dupefilter import DupeFilter
-from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePost
+from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePage, DuplicatePost
 from scrapy_valkey_dedup.pipeline import DedupPipeline, current_claim
+from scrapy_valkey_dedup.processor import DedupItemProcessor
 from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 
 __version__ = "0.1.0"
@@ -12,8 +13,10 @@ __all__ = [
     "Addon",
     "Claim",
     "DedupError",
+    "DedupItemProcessor",
     "DedupPipeline",
     "DupeFilter",
+    "DuplicatePage",
     "DuplicatePost",
     "RequestDedupMiddleware",
     "current_claim",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from scrapy.crawler import Crawler
+from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
-from scrapy_valkey_dedup.dupefilter import DupeFilter
+from scrapy_valkey_dedup.dupefilter import DupeFilter, scheduler_faults
+from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.pipeline import DedupPipeline
-from scrapy_valkey_dedup.registry import spider_name
+from scrapy_valkey_dedup.processor import DedupItemProcessor
+from scrapy_valkey_dedup.refusals import note_task, refuse
+from scrapy_valkey_dedup.registry import is_off, spider_name
 from scrapy_valkey_dedup.requests import RequestDedupMiddleware
 from scrapy_valkey_dedup.settings import DedupSettings
 
@@ -26,28 +30,45 @@ class Addon:
         ADDONS = {"scrapy_valkey_dedup.Addon": 500}
     """
 
-    def __init__(self, spider: str) -> None:
+    def __init__(self, spider: str, crawler: Crawler | None = None) -> None:
         self._spider = spider
+        self._crawler = crawler
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> Addon:
         """Built by Scrapy."""
-        return cls(spider_name(crawler))
+        note_task(crawler)
+        return cls(spider_name(crawler), crawler)
 
     def update_settings(self, settings: BaseSettings) -> None:
         """Checks all settings, and adds the components.
 
         Raises:
+            NotConfigured: Scrapy's command is one in which nothing is deduplicated.
             SettingsError: names every fault.
 
         """
         if not DedupSettings.wanted(settings):
             return
-        DedupSettings.parse(settings, self._spider)
+        if self._crawler is not None and (off := is_off(self._crawler)) is not None:
+            raise off
+        try:
+            DedupSettings.parse(settings, self._spider)
+            self._add_components(settings)
+        except SettingsError as error:
+            if self._crawler is not None:
+                refuse(self._crawler, error)
+            raise
+
+    def _add_components(self, settings: BaseSettings) -> None:
         _place(settings, "ITEM_PIPELINES", DedupPipeline, PIPELINE_PRIORITY)
         for role in ("DOWNLOADER_MIDDLEWARES", "SPIDER_MIDDLEWARES"):
             _place(settings, role, RequestDedupMiddleware, MIDDLEWARE_PRIORITY)
         settings.set("DUPEFILTER_CLASS", DupeFilter, "addon")
+        if load_object(settings["ITEM_PROCESSOR"]) is ItemPipelineManager:
+            settings.set("ITEM_PROCESSOR", DedupItemProcessor, "addon")
+        if faults := list(scheduler_faults(settings)):
+            raise SettingsError(faults)
 
 
 def _place(settings: BaseSettings, name: str, component: type, priority: int) -> None:

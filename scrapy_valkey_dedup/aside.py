@@ -23,7 +23,7 @@ _RATE = 500  # pages a second that one run asks for again, so that many of them 
 
 @dataclass
 class _Held:
-    request: Request
+    key: Key
     holder: Token
     """Empty: this run itself."""
 
@@ -47,7 +47,8 @@ class SetAside:
         self._beat_of = beat_of
         self._is_idle = is_idle
         self._resolve = resolve
-        self._held: dict[Key, _Held] = {}
+        self._held: dict[Request, _Held] = {}
+        """Several may be for one page: by redirects, or by the user's own keys."""
         self._worker: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
@@ -56,7 +57,7 @@ class SetAside:
 
     def add(self, key: Key, request: Request, holder: Token) -> None:
         """Sets a page aside; ``holder`` is the claim that stands in its way."""
-        self._held[key] = _Held(request, holder)
+        self._held[request] = _Held(key, holder)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
@@ -66,7 +67,7 @@ class SetAside:
 
     def take_all(self) -> list[Request]:
         """Gives all back, to be asked for by a later run."""
-        requests = [held.request for held in self._held.values()]
+        requests = list(self._held)
         self._held.clear()
         return requests
 
@@ -92,17 +93,19 @@ class SetAside:
 
     async def _ask_again(self) -> None:
         dead, idle = await self._look_at_holders()
-        before = {key: held.holder for key, held in self._held.items()}
+        before = {request: held.holder for request, held in self._held.items()}
         await asyncio.gather(
             *(
-                self._ask(key, held, held.holder if held.holder in dead else b"")
-                for key, held in list(self._held.items())
+                self._ask(request, held, held.holder if held.holder in dead else b"")
+                for request, held in list(self._held.items())
             )
         )
-        for key, held in list(self._held.items()):
-            waits_for_us = held.holder in idle and held.holder == before.get(key)
-            if (waits_for_us or not held.holder) and self._is_idle():
-                self._drop(key, Verdict.HELD)
+        for request, held in list(self._held.items()):
+            waits_for_us = held.holder in idle and held.holder == before.get(request)
+            # One of this run's own that is settled will be told in a moment whether it is free.
+            ours = not held.holder and self._claims.find(held.key).is_open
+            if (waits_for_us or ours) and self._is_idle():
+                self._drop(request, Verdict.HELD)
 
     async def _look_at_holders(self) -> tuple[set[Token], set[Token]]:
         """Which claims are of dead runs, and which of runs that have nothing left to do."""
@@ -112,23 +115,30 @@ class SetAside:
         except DedupError:
             return set(), set()
         found = list(zip(holders, beats, strict=True))
+        self._tell_of_waiting(dict(found))
         dead = {holder for holder, beat in found if beat is None}
         idle = {holder for holder, beat in found if beat and beat.endswith(IDLE.encode())}
         return dead, idle
 
-    async def _ask(self, key: Key, held: _Held, dead: Token) -> None:
-        outcome = await self._claims.attempt(key, dead)
+    def _tell_of_waiting(self, beats: dict[Token, bytes | None]) -> None:
+        for held in self._held.values():
+            if beat := beats.get(held.holder):
+                self._claims.waiting.look(held.key, run_of(held.holder), beat)
+
+    async def _ask(self, request: Request, held: _Held, dead: Token) -> None:
+        outcome = await self._claims.attempt(held.key, dead)
         if isinstance(outcome, Claim):
-            if key in self._held:
-                self._drop(key, outcome)
+            if request in self._held:
+                self._drop(request, outcome)
             else:
                 outcome.release()  # it was taken back meanwhile
         elif outcome.verdict is Verdict.HELD:
             held.holder = outcome.holder
         else:
-            self._drop(key, outcome.verdict)
+            self._drop(request, outcome.verdict)
 
-    def _drop(self, key: Key, outcome: Claim | Verdict) -> None:
-        held = self._held.pop(key, None)
+    def _drop(self, request: Request, outcome: Claim | Verdict) -> None:
+        held = self._held.pop(request, None)
         if held is not None:
-            self._resolve(held.request, outcome)
+            self._claims.waiting.over(held.key)
+            self._resolve(request, outcome)

@@ -25,7 +25,8 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.settling import Settling
 from scrapy_valkey_dedup.spool import Spool
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import ITEMS, Names, Stats
+from scrapy_valkey_dedup.waiting import Waiting
 
 _AT_ONCE = 10_000
 _RENEWED_AT_ONCE = 1000
@@ -49,9 +50,15 @@ class Claims:
         spool: Spool,
         heartbeat: Heartbeat,
         wait: float,
+        lease: float,
         remembers_at_once: bool = False,
+        reset: bool = False,
     ) -> None:
-        """``heartbeat`` is the run's, and tells of those of others; ``wait`` is the setting."""
+        """``heartbeat`` is the run's, and tells of those of others.
+
+        ``wait`` and ``lease`` are the settings. With ``reset`` only what this run itself has stored
+        is a duplicate.
+        """
         self._ledger = ledger
         self._stats = stats
         self._names = names
@@ -60,9 +67,14 @@ class Claims:
         self._wait = wait
         self._numbers = count(1)
         self._remembers_at_once = remembers_at_once
+        subject = "posts" if names is ITEMS else "pages"
+        self.waiting = Waiting(subject, wait=wait, lease=lease)
+        """Says it, if a run which has ended is waited for."""
+        self._reset = reset
         self._book = Book(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
         self._batcher = Batcher(self._ask_ledger)
+        self._looks = Batcher(self._look_up)
         self._settling = Settling(
             ledger=ledger,
             book=self._book,
@@ -111,6 +123,32 @@ class Claims:
             return _MINE
         return await self._obtain(key, lambda claim: self._batcher.ask((claim, dead)))
 
+    async def look(self, key: Key) -> Verdict:
+        """Asks whether a post is remembered, and claims nothing; what was asked for is ``SEEN``."""
+        if key in self._known:
+            self._stats.count(self._names.duplicate)
+            return Verdict.SEEN
+        self._known.add(key)
+        while True:
+            try:
+                seen = await self._looks.ask(key)
+            except DedupError:
+                if await self._outage.over():
+                    continue
+                self._stats.count(self._names.unchecked)
+                return Verdict.NEW
+            self._stats.count(self._names.duplicate if seen else self._names.new)
+            return Verdict.SEEN if seen else Verdict.NEW
+
+    async def _look_up(self, keys: Sequence[Key]) -> list[bool]:
+        self._outage.check()
+        self._stats.batch(len(keys))
+        try:
+            return await self._ledger.seen_many(keys)
+        except DedupError as error:
+            self._outage.failed(error)
+            raise
+
     async def _obtain(self, key: Key, ask: _Ask) -> Claim | Answer:
         claim = Claim(key, self._settle)
         self._book.enter(claim)
@@ -140,6 +178,8 @@ class Claims:
 
     async def _answer_to(self, claim: Claim, ask: _Ask) -> Answer | None:
         """The answer; None if Valkey cannot be asked. During an outage the run asks itself."""
+        if self._reset and claim.key in self._known:
+            return _KNOWN_ANSWER
         while True:
             try:
                 return await ask(claim)
@@ -164,9 +204,13 @@ class Claims:
         while (answer := await self._batcher.ask((claim, dead))).verdict is Verdict.HELD:
             if wait.is_over(answer.holder):
                 break
-            dead = wait.look(await self._heartbeat.of(run_of(answer.holder)))
+            beat = await self._heartbeat.of(run_of(answer.holder))
+            dead = wait.look(beat)
             if not dead and not wait.lives:
+                self.waiting.look(claim.key, run_of(answer.holder), beat or b"")
                 await asyncio.sleep(wait.pause())
+        if wait.waits:
+            self.waiting.over(claim.key)
         return answer
 
     async def _ask_ledger(self, questions: Sequence[tuple[Claim, Token]]) -> list[Answer]:
@@ -201,17 +245,6 @@ class Claims:
     def accept(self, claim: Claim) -> None:
         """Every pipeline has accepted the item, and its storing comes later."""
         self._book.accept(claim)
-
-    async def settle_accepted(self, *, stored: bool) -> None:
-        """Settles all claims that were accepted."""
-        accepted = [claim for claim in self._book.claims if claim.accepted]
-        for number, claim in enumerate(accepted, 1):
-            if stored:
-                claim.confirm()
-            else:
-                claim.release()
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # a long crawl has millions of them
 
     def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
         self._settling.tell(claim, stored=stored)

@@ -1,13 +1,19 @@
 """The one-machine server: a private `valkey-server` that all spider processes of a user share.
 
-The first process starts it, the last to leave stops it. It listens on a Unix socket inside the data
-directory, so every spelling of that directory and every environment leads to the same server. Three
-lock files there (`flock`: the kernel drops a lock when its last holder dies) settle who does what:
+The first process starts it, the last to leave stops it. Where the last one was killed, or left
+without a word, a watcher stops it a moment later: a small process beside the server, `watcher.py`.
+
+The server listens on a Unix socket inside the data directory, so every spelling of that directory
+and every environment leads to the same server. Four lock files there (`flock`: the kernel drops a
+lock when its last holder dies) settle who does what:
 
 - `start.lock`, exclusive: held by a process only while it starts, joins or stops the server;
 - `users.lock`, shared: held by each process for as long as it uses the server;
 - `server.lock`, exclusive: inherited by the server itself. While it is held, a server process lives
-  on this directory, and a second one cannot start there.
+  on this directory, and a second one cannot start there;
+- `watcher.lock`, exclusive: inherited by the watcher. While it is held, there is one. Whoever joins
+  starts another if there is none. It is given up under `start.lock` only, when there are neither
+  users nor a server.
 """
 
 from __future__ import annotations
@@ -28,11 +34,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from scrapy_valkey_dedup.model import EmbeddedServerError
+from scrapy_valkey_dedup.watcher import SERVER, SOCKET, START, USERS
+from scrapy_valkey_dedup.watching import watched
 
 logger = logging.getLogger(__name__)
 
-_START, _USERS, _SERVER = "start.lock", "users.lock", "server.lock"
-_SOCKET, _LOG, _PID = "valkey.sock", "valkey.log", "valkey.pid"
+_LOG, _PID = "valkey.log", "valkey.pid"
 _ADDRESS_LIMIT = 103  # bytes in a socket's address: 104 on macOS, 108 on Linux, with the final NUL
 _REPLY_TIMEOUT = 1.0  # seconds for one reply; a server that hangs is asked again until the deadline
 _POLL = 0.01  # seconds
@@ -46,7 +53,7 @@ _PROBE = bytes(65536)  # as much free space as a start needs, with room to spare
 # power cut loses the last half minute instead of the last seconds; those posts are stored twice.
 _OPTIONS = (
     *("--port", "0", "--protected-mode", "yes"),
-    *("--unixsocket", _SOCKET, "--unixsocketperm", "700"),
+    *("--unixsocket", SOCKET, "--unixsocketperm", "700"),
     *("--appendonly", "yes", "--appendfsync", "no", "--aof-load-truncated", "yes", "--save", ""),
     *("--daemonize", "yes", "--pidfile", _PID, "--logfile", _LOG, "--loglevel", "warning"),
     *("--databases", "1", "--set-proc-title", "no"),
@@ -96,7 +103,7 @@ class EmbeddedServer:
         start_timeout: float = 30.0,
     ) -> None:
         self.data_dir = Path(os.path.realpath(data_dir))
-        self.socket_path = self.data_dir / _SOCKET  # `acquire` puts a short alias for a long one
+        self.socket_path = self.data_dir / SOCKET  # `acquire` puts a short alias for a long one
         self._binary = binary
         self._start_timeout = start_timeout
         self._guard = threading.Lock()
@@ -112,11 +119,12 @@ class EmbeddedServer:
         with self._guard, self._foreign_errors():
             self._check_directory()
             self._shorten_address()
-            with self._starting_or_stopping(deadline):
+            with self._starting_or_stopping(deadline), watched(self.data_dir, deadline):
                 if not self._answers(deadline):
                     self._start(deadline)
+                self._leave_a_deleted_directory()
                 if self._users is None:
-                    self._users = self._lock(_USERS, fcntl.LOCK_SH, deadline)
+                    self._users = self._lock(USERS, fcntl.LOCK_SH, deadline)
         return f"unix://{quote(os.fsencode(self.socket_path))}"
 
     def release(self) -> None:
@@ -129,7 +137,7 @@ class EmbeddedServer:
             _unlock(users)
             try:
                 with self._starting_or_stopping(deadline):
-                    if self._is_free(_USERS):
+                    if self._is_free(USERS):
                         self._stop(deadline)
             finally:
                 self._drop_alias()
@@ -149,7 +157,7 @@ class EmbeddedServer:
 
     def _shorten_address(self) -> None:
         """Lead to the socket through a short private symlink where its own path is too long."""
-        if len(os.fsencode(self.data_dir / _SOCKET)) <= _ADDRESS_LIMIT:
+        if len(os.fsencode(self.data_dir / SOCKET)) <= _ADDRESS_LIMIT:
             return
         if self._alias and self.socket_path.parent.is_symlink():  # no cleaner of TMPDIR took it
             return
@@ -159,12 +167,22 @@ class EmbeddedServer:
         self._alias = tempfile.TemporaryDirectory(None, "svd-", parent, ignore_cleanup_errors=True)
         link = Path(self._alias.name, "d")
         link.symlink_to(self.data_dir)
-        self.socket_path = link / _SOCKET
+        self.socket_path = link / SOCKET
 
     def _drop_alias(self) -> None:
         if self._alias:
             self._alias.cleanup()
             self._alias = None
+
+    def _leave_a_deleted_directory(self) -> None:
+        """A hold on a directory that is gone is none on the one that was made anew."""
+        if self._users is None:
+            return
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._users), (self.data_dir / USERS).stat()):
+                return
+        _unlock(self._users)
+        self._users = None
 
     def _start(self, deadline: float) -> None:
         binary = self._binary or find_binary()
@@ -183,9 +201,9 @@ class EmbeddedServer:
         logger.debug("Started %s in %s", binary, self.data_dir)
 
     def _spawn(self, binary: str, log: int, deadline: float) -> None:
-        server = self._lock(_SERVER, fcntl.LOCK_EX, deadline)
+        server = self._lock(SERVER, fcntl.LOCK_EX, deadline)
         try:
-            (self.data_dir / _SOCKET).unlink(missing_ok=True)
+            (self.data_dir / SOCKET).unlink(missing_ok=True)
             subprocess.run(  # noqa: S603 - a list, no shell
                 [binary, "--dir", self.data_dir, *_OPTIONS],
                 cwd=self.data_dir,
@@ -205,7 +223,7 @@ class EmbeddedServer:
 
     def _stop(self, deadline: float) -> None:
         """End the server in order. NOSAVE is about snapshots: the append-only file is synced."""
-        while not self._is_free(_SERVER):
+        while not self._is_free(SERVER):
             self._ask(b"SHUTDOWN NOSAVE", deadline)
             self._wait(deadline, f"is in use by a server (its process: {_PID}) that does not stop")
         logger.debug("Stopped the server in %s", self.data_dir)
@@ -219,7 +237,7 @@ class EmbeddedServer:
                 trouble = "still loads its data"
             elif reply:  # even MISCONF, a full disk's, is the answer of a live server
                 return True
-            if self._is_free(_SERVER):
+            if self._is_free(SERVER):
                 return False
             self._wait(deadline, f"is in use by a server (its process: {_PID}) that {trouble}")
 
@@ -261,7 +279,7 @@ class EmbeddedServer:
 
     @contextmanager
     def _starting_or_stopping(self, deadline: float) -> Iterator[None]:
-        start = self._lock(_START, fcntl.LOCK_EX, deadline)
+        start = self._lock(START, fcntl.LOCK_EX, deadline)
         try:
             yield
         finally:

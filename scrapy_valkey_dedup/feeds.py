@@ -1,28 +1,46 @@
-"""What Scrapy's feed exporter has stored: it does not say so itself, its slots and stats do."""
+"""What Scrapy's feed exporter has stored: it does not say so itself, its slots and files do."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from scrapy.crawler import Crawler
 from scrapy.extensions.feedexport import FeedExporter
 
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.feed_files import Export, FeedFile
+from scrapy_valkey_dedup.model import Claim
+
+logger = logging.getLogger(__name__)
+
+SYNC_INTERVAL = 1.0
+"""Seconds between two syncs of a file of lines: a kill stores the posts of the last one again."""
 
 
 class FeedWatch:
-    """Watches the feeds of one crawl, from ``item_scraped`` to ``feed_exporter_closed``.
+    """Settles the claims on a crawl's posts when the feeds that took them are safe.
 
     Source: ``FeedExporter`` of Scrapy 2.14 to 2.19. There an item that cannot be exported is only
     logged, a file that cannot be finished is not even counted, and a feed that cannot be opened is
     missing from the slots.
     """
 
-    def __init__(self, crawler: Crawler, stats: Stats) -> None:
+    def __init__(self, crawler: Crawler, accept: Callable[[Claim], None]) -> None:
+        """``accept`` is told of each claim that is to be settled later."""
         self._crawler = crawler
-        self._stats = stats
-        self._last: list[tuple[int, int]] = []
-        self._closed = 0
+        self._accept = accept
+        self._files: list[FeedFile] = []
+        """The file of each feed that takes items now."""
+        self._unfinished: set[FeedFile] = set()
+        """These, and the batches before them that are not stored yet."""
+        self._syncing: asyncio.Task[None] | None = None
+
+    @property
+    def _exporter(self) -> Any:
+        return self._crawler.get_extension(FeedExporter)
 
     def begin(self) -> None:
         """Call it before the spider is opened: from then on the filters' answers are noted."""
@@ -30,44 +48,72 @@ class FeedWatch:
         if exporter is not None:
             exporter.filters = {uri: _Noted(inner) for uri, inner in exporter.filters.items()}
 
-    def took(self) -> bool | None:
-        """Whether every feed that accepts the item has written it; None if none accepts it.
+    def spider_opened(self) -> None:
+        """The exporter has made its slots, and has opened no file yet."""
+        exporter = self._exporter
+        if exporter is None or len(exporter.slots) != len(exporter.feeds):
+            return  # a feed could not be opened
+        self._files = [self._watched(slot) for slot in exporter.slots]
+        if any(file.has_lines for file in self._files):
+            self._syncing = asyncio.get_running_loop().create_task(self._keep_syncing())
+
+    def _watched(self, slot: Any) -> FeedFile:
+        file = FeedFile(slot, self._exporter.exporters)
+        self._unfinished.add(file)
+        return file
+
+    def item_scraped(self, claim: Claim) -> None:
+        """Every pipeline has accepted an item: its claim is settled when its feeds are stored.
 
         Call it once for each item, in a handler of ``item_scraped`` that was connected after the
         exporter's: Scrapy then runs the two one after the other, with no other item in between.
         """
-        if not self._all_open:
-            return False
-        slots = self._slots
-        counts = [(slot.batch_id, slot.itemcount) for slot in slots]
-        before = self._last or [(1, 0)] * len(slots)
-        self._last = counts
-        wanted = [slot.filter.accepted for slot in slots]
-        if not any(wanted):
-            return None
-        written = [now != then for now, then in zip(counts, before, strict=True)]
-        return written == wanted
+        if not self._files:
+            claim.release()
+            return
+        wanted = [file.slot.filter.accepted for file in self._files]
+        taken = [file for file in self._files if file.slot.itemcount != file.items]
+        for file in taken:
+            file.items = file.slot.itemcount
+        if claim.is_open:
+            self._await(claim, taken, wanted.count(True))
+        self._follow_batches()
 
-    def slot_closed(self, slot: Any) -> None:
-        """A file was given to its storage: for ``feed_slot_closed``."""
-        self._closed += slot.itemcount > 0
+    def _await(self, claim: Claim, taken: list[FeedFile], wanted: int) -> None:
+        if wanted == 0:  # no feed is meant for it: the pipelines were its only storage
+            claim.confirm()
+        elif len(taken) < wanted:  # a feed could not write it
+            claim.release()
+        else:
+            self._accept(claim)
+            export = Export(claim, len(taken))
+            for file in taken:
+                file.add(export)
 
-    def all_stored(self) -> bool:
-        """Whether every file that holds an item was stored. Call it at ``feed_exporter_closed``."""
-        files = sum(slot.batch_id - 1 + (slot.itemcount > 0) for slot in self._slots)
-        return self._all_open and self._closed == files and self._stats.feeds_failed() == 0
+    def _follow_batches(self) -> None:
+        """A full batch has given its place to the next one, which is empty as yet."""
+        for place, slot in enumerate(self._exporter.slots):
+            if slot is not self._files[place].slot:
+                self._unfinished = {file for file in self._unfinished if not file.ended}
+                self._files[place] = self._watched(slot)
 
-    @property
-    def _exporter(self) -> Any:
-        return self._crawler.get_extension(FeedExporter)
+    async def _keep_syncing(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_INTERVAL)
+            for file in list(self._unfinished):
+                try:
+                    await file.sync()
+                except Exception:
+                    logger.exception("Syncing a feed failed; it is tried again.")
 
-    @property
-    def _slots(self) -> list[Any]:
-        return self._exporter.slots if self._exporter is not None else []
-
-    @property
-    def _all_open(self) -> bool:
-        return bool(self._slots) and len(self._slots) == len(self._exporter.feeds)
+    async def close(self) -> None:
+        """The exporter has closed all its files: what is not stored by now will not be."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._syncing
+        for file in self._unfinished:
+            await file.end(stored=False)
 
 
 class _Noted:

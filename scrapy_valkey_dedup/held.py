@@ -50,6 +50,11 @@ class Wait:
         return b""
 
     @property
+    def waits(self) -> bool:
+        """Whether there was anybody to wait for."""
+        return bool(self._holder)
+
+    @property
     def lives(self) -> bool:
         """Whether its holder was seen alive after all of the time to wait: ask once more."""
         return self._lives

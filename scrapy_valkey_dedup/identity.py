@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
 from typing import Any
 
 from itemadapter import ItemAdapter
 
+from scrapy_valkey_dedup.blanks import refuse_blank
 from scrapy_valkey_dedup.encoding import NOTHING, counted, encode, key_of
+from scrapy_valkey_dedup.item_classes import attributes, extra_fields
 from scrapy_valkey_dedup.model import Key, UnkeyedError
-from scrapy_valkey_dedup.rules import ClassRule, FieldRule, field_rule
+from scrapy_valkey_dedup.normalise import normalisers
+from scrapy_valkey_dedup.resolution import Resolved, resolve
+from scrapy_valkey_dedup.rules import FieldRule
 from scrapy_valkey_dedup.settings import DedupSettings
 
 logger = logging.getLogger(__name__)
@@ -19,17 +22,37 @@ logger = logging.getLogger(__name__)
 _WARNINGS = 100
 
 
+_CONSEQUENCES = {
+    "pass": "Such items are stored unchecked, again in every run",
+    "drop": "Such items are dropped",
+    "error": "Such items end as item_error",
+}
+
+
 class Identifier:
     """Finds the key of an item, as the settings and the item's class say.
 
-    What decides, in this order: ``IDENTITY``, ``FIELDS``, field metadata, all fields of the item.
+    What decides, in this order: ``IDENTITY``; ``FIELDS`` for the class or an ancestor; field
+    metadata; ``FIELDS`` for all classes; all fields of the item.
     """
 
     def __init__(self, settings: DedupSettings) -> None:
+        self._settings = settings
         self._function = settings.identity
-        self._rules = settings.fields
-        self._by_class: dict[type, ClassRule] = {}
-        self._warned: set[tuple[str, str]] = set()
+        self._known = normalisers(settings.tracking_parameters)
+        self._by_class: dict[type, tuple[Resolved, bytes]] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def announce(self) -> None:
+        """Says at the start how far the identities of this run reach."""
+        rules = self._settings.fields
+        every_kind_is_named = None in rules and all(rule.kind for rule in rules.values())
+        if self._settings.scope == "spider" and not every_kind_is_named:
+            logger.info(
+                "VALKEY_DEDUP_SCOPE = 'spider': what another spider has stored is stored here too. "
+                "If an identity is the same post in every spider (a URL, or an id with its "
+                'platform), set it to "project".'
+            )
 
     def key(self, item: Any, spider: Any) -> Key | None:
         """Returns the key, or None if the item has no identity: why is logged once a reason.
@@ -44,60 +67,69 @@ class Identifier:
             self._warn(type(item).__qualname__, _raised(error))
         return None
 
+    def looks_inside(self, cls: type) -> bool:
+        """Whether the key of an item may depend on what lies inside a value of a field."""
+        rule, _ = self._by_class[cls]
+        if self._function is not None or rule.fields is None:
+            return True
+        return any(len(field.path) > 1 for field in rule.fields)
+
     def _key(self, item: Any, spider: Any) -> Key:
         cls = type(item)
-        rule = self._by_class.get(cls)
-        if rule is None:
-            rule = self._by_class[cls] = self._find_rule(cls)
+        known = self._by_class.get(cls)
+        if known is None:
+            known = self._by_class[cls] = self._resolve(cls, spider)
+        rule, kind = known
+        if rule.fault is not None:
+            raise UnkeyedError(rule.fault)
         if self._function is not None:
-            encoded = _from_function(self._function, item, spider)
-        elif rule.fields is not None:
-            encoded = _from_fields(item, rule.fields)
-        else:
-            encoded = _from_all_fields(ItemAdapter(item))
-        return key_of(rule.kind or cls.__name__, encoded)
+            return key_of(kind, _from_function(self._function, item, spider))
+        if rule.fields is not None:
+            return key_of(kind, counted(b"l", [_field(item, field) for field in rule.fields]))
+        return key_of(kind, _from_all_fields(item))
 
-    def _find_rule(self, cls: type) -> ClassRule:
-        """The settings' rule for the class or its nearest ancestor, else its field metadata."""
-        others = self._rules.get(None, ClassRule())
-        rule = next((self._rules[base] for base in cls.__mro__ if base in self._rules), others)
-        fields = rule.fields or others.fields
-        if fields is None and self._function is None:
-            fields = _from_metadata(cls)
-        return ClassRule(fields, rule.kind)
+    def _resolve(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+        by_function = self._function is not None
+        found = resolve(cls, self._settings.fields, self._known, by_function=by_function)
+        if found.overruled:
+            self._tell(
+                logging.INFO,
+                cls.__qualname__,
+                "Items of class %s are identified by %s; %s says otherwise, and does not count for "
+                "them.",
+                ", ".join(map(repr, map(str, found.fields or ()))),
+                found.overruled,
+            )
+        if found.fields is None and found.fault is None and not by_function:
+            self._tell(
+                logging.WARNING,
+                cls.__qualname__,
+                "Items of class %s are identified by all their fields: a field that changes, such "
+                "as a count of likes, makes the same post a new one in every run. Name the fields "
+                'that identify it: VALKEY_DEDUP_FIELDS = ["platform", "post_id"], for example.',
+            )
+        named = getattr(spider, "name", None) if self._settings.scope == "spider" else None
+        return found, found.encoded_kind(cls, None if named is None else str(named))
 
     def _warn(self, cls: str, reason: str) -> None:
-        """Warns once for each class and reason: reasons name fields and types, never values."""
-        if (cls, reason) in self._warned or len(self._warned) >= _WARNINGS:
-            return
-        self._warned.add((cls, reason))
-        logger.warning(
-            "An item of class %s has no identity: %s. VALKEY_DEDUP_ON_UNKEYED says what becomes of "
-            "such items; from here on the stat dedup/items/unkeyed counts them.",
+        """Reasons name fields and types, never values."""
+        policy = self._settings.on_unkeyed
+        self._tell(
+            logging.WARNING,
             cls,
+            "An item of class %s has no identity: %s. %s (VALKEY_DEDUP_ON_UNKEYED = %r); from here "
+            "on the stat dedup/items/unkeyed counts them.",
             reason,
+            _CONSEQUENCES[policy],
+            policy,
         )
 
-
-def _from_metadata(cls: type) -> tuple[FieldRule, ...] | None:
-    """The fields declared with ``dedup=True`` or ``dedup="url"`` (a normaliser), by name.
-
-    Not in the order of their declaration: Scrapy 2.14 does not know that of an Item.
-    """
-    rules = []
-    for name in sorted(ItemAdapter.get_field_names_from_class(cls) or ()):
-        meta = ItemAdapter.get_field_meta_from_class(cls, name)
-        extra = meta.get("json_schema_extra")  # where pydantic keeps what it does not know
-        mark = meta.get("dedup") or (extra.get("dedup") if isinstance(extra, dict) else None)
-        if not mark:
-            continue
-        try:
-            rules.append(field_rule(name if mark is True else f"{name}:{mark}"))
-        except ValueError as error:
-            raise UnkeyedError(
-                f"its field {name!r} is declared with dedup={mark!r}: {error}"
-            ) from None
-    return tuple(rules) or None
+    def _tell(self, level: int, cls: str, message: str, *arguments: str) -> None:
+        """Once for each class and reason."""
+        told = (cls, " ".join((message, *arguments)))
+        if told not in self._told and len(self._told) < _WARNINGS:
+            self._told.add(told)
+            logger.log(level, message, cls, *arguments)
 
 
 def _raised(error: Exception) -> str:
@@ -111,22 +143,13 @@ def _raised(error: Exception) -> str:
     return f"{type(error).__name__} was raised in {place}, line {trace.tb_lineno}"
 
 
-def _named(name: object, read: Callable[[], Any]) -> bytes:
-    """The encoding of what is read; an error says where it stood, not what it was."""
-    try:
-        return encode(read(), 0)
-    except UnkeyedError as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 (properties and normalisers are the user's)
-        reason = _raised(error)
-    raise UnkeyedError(f"its field {str(name)!r:.100}: {reason}")
-
-
 def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> bytes:
     try:
         found = function(item, spider)
         values = list(found) if isinstance(found, (list, tuple)) else [found]
-        encoded = [encode(value, 1) for value in values]
+        for value in values:
+            refuse_blank(_sole(value))
+        encoded = [encode(_sole(value), 1) for value in values]
     except UnkeyedError as error:
         reason = f"returned what identifies no post: {error}"
     except Exception as error:  # noqa: BLE001 (it is the user's)
@@ -138,45 +161,61 @@ def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> byte
     raise UnkeyedError(f"the function in VALKEY_DEDUP_IDENTITY {reason}")
 
 
-def _from_fields(item: Any, rules: tuple[FieldRule, ...]) -> bytes:
-    return counted(b"l", [_field(item, rule) for rule in rules])
-
-
 def _field(item: Any, rule: FieldRule) -> bytes:
-    encoded = _named(rule, lambda: _value(item, rule))
+    """The encoding of a field; an error says where it stands, not what it is."""
+    try:
+        encoded = encode(_value(item, rule))
+    except Exception as error:  # noqa: BLE001 (properties and normalisers are the user's)
+        raise _located(rule, error) from None
     if NOTHING.fullmatch(encoded):
         raise UnkeyedError(f"its field {str(rule)!r} is missing or empty")
     return encoded
+
+
+def _located(name: object, error: Exception) -> UnkeyedError:
+    reason = str(error) if isinstance(error, UnkeyedError) else _raised(error)
+    return UnkeyedError(f"its field {str(name)!r:.100}: {reason}")
 
 
 def _value(item: Any, rule: FieldRule) -> Any:
     value = item
     for step in rule.path:
         value = _step(value, step)
-    return value if rule.normalise is None else rule.normalise(value)
+    refuse_blank(_sole(value))
+    if rule.normalise is not None:
+        value = rule.normalise(value)
+        refuse_blank(_sole(value))
+    return _sole(value)
+
+
+def _sole(value: Any) -> Any:
+    """A list of one member, as an item loader makes of every field, counts as that member."""
+    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
 
 def _step(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):  # dicts and scrapy.Item
         return value.get(name)
     if isinstance(value, (list, tuple)):
-        return value[int(name)] if name.isdecimal() and int(name) < len(value) else None
-    names = _field_names(type(value))  # type: ignore[arg-type] # (mypy: a type is not Hashable)
-    return getattr(value, name, None) if name in names else None
+        if name.isdecimal():
+            return value[int(name)] if int(name) < len(value) else None
+        return _step(value[0], name) if len(value) == 1 else None
+    if name in attributes(type(value)):  # type: ignore[arg-type] # (mypy: a type is not Hashable)
+        return getattr(value, name, None)
+    return dict(extra_fields(value)).get(name)
 
 
-@lru_cache(maxsize=1000)
-def _field_names(cls: type) -> frozenset[str]:
-    """The fields of a dataclass, an attrs class or a pydantic model; none for any other class."""
-    return frozenset(ItemAdapter.get_field_names_from_class(cls) or ())
-
-
-def _from_all_fields(adapter: ItemAdapter) -> bytes:
-    pairs = [
-        encode(name, 0) + encoded
-        for name in adapter
-        if not NOTHING.fullmatch(encoded := _named(name, partial(adapter.__getitem__, name)))
-    ]
+def _from_all_fields(item: Any) -> bytes:
+    """Those that are not empty, with their names."""
+    adapter, extra = ItemAdapter(item), dict(extra_fields(item))
+    pairs = []
+    for name in (*adapter, *extra):
+        try:
+            encoded = encode(_sole(extra[name] if name in extra else adapter[name]))
+        except Exception as error:  # noqa: BLE001 (properties are the user's)
+            raise _located(name, error) from None
+        if not NOTHING.fullmatch(encoded):
+            pairs.append(encode(name) + encoded)
     if not pairs:
         raise UnkeyedError("all its fields are empty")
     return counted(b"m", sorted(pairs))

@@ -122,6 +122,7 @@ class Ledger:
         retention: float | None,
         refresh: bool = True,
         record: bool = False,
+        reset: bool = False,
         claim_lifetime: float = CLAIM_LIFETIME,
         shelf: str = "",
     ) -> None:
@@ -129,7 +130,8 @@ class Ledger:
 
         ``retention`` None is for ever.
 
-        A ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
+        With ``reset`` nothing counts as remembered; what is confirmed is remembered anew. A
+        ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
         of the namespace.
         """
         self.claim_lifetime = claim_lifetime
@@ -152,10 +154,12 @@ class Ledger:
         self._in_doubt: tuple[Argument, ...] = (name, "doubt", _TURNED_AWAY)
         self._renew: tuple[Argument, ...] = (name, int(claim_lifetime * 1000))
         self._record = record
+        self._reset = reset
         self._questions = count()
         lifetime = int((_REPLY_LIFETIME if record else claim_lifetime) * 1000)
         self._name = name
-        self._acquire = (*self._remember[1:], lifetime, "refresh" if refresh else "keep")
+        known = "ignore" if reset else "refresh" if refresh else "keep"
+        self._acquire = (*self._remember[1:], lifetime, known)
         names = ("claim", "confirm", "release", "renew", "look", "forget")
         self._scripts = {name: _script(name) for name in names}
 
@@ -306,6 +310,8 @@ class Ledger:
 
     async def seen_many(self, keys: Sequence[Key]) -> list[bool]:
         """Tells which posts are remembered; changes nothing."""
+        if self._reset:
+            return [False] * len(keys)
         calls = self._calls("look", (), keys)
         found = await self._server.run([call for call, _ in calls])
         return [reply == 1 for reply in _in_order(calls, found, len(keys))]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -15,15 +17,35 @@ from scrapy_valkey_dedup.settings import DedupSettings
 logger = logging.getLogger(__name__)
 
 WISH = "dedup"
-"""The key by which users say what they wish of a request: False, or IF_NEW."""
+"""The key by which users say what they wish of a request: True, False, or IF_NEW."""
 IF_NEW = "if_new"
+OWN_KEY = "dedup_key"
+"""The key by which they say themselves which page a request is about."""
+ERRBACK = "dedup_errback"
+"""The key by which they have the errback of a request called if its page is known."""
 TIMELINE = "dedup_timeline"
 """The key by which they name the timeline of which a request is the next page."""
 _PAGE = "_dedup_page"
 """The key by which a request carries the run and the key of its page, through a JOBDIR too."""
 _FILTERED = "filtered"
 _READING = "_dedup_reading"
-"""The key by which the next page of a named timeline carries the run that reads it."""
+"""The key by which the next page of a named timeline carries the run that reads it, the page that
+was asked for, and the timeline."""
+_EMPTY = "_dedup_empty_pages"
+"""The key by which a next page carries how many pages without anything came before it."""
+
+_MARKS = (_PAGE, _READING, _EMPTY)
+
+
+@dataclass(frozen=True)
+class ReadingMark:
+    """What the next page of a named timeline says."""
+
+    timeline: str
+    page: Key
+    """The page that was asked for; a redirect may lead to another."""
+    is_mine: bool
+    """Whether this run has asked for it."""
 
 
 class Marks:
@@ -43,13 +65,21 @@ class Marks:
             f"{settings.requests} {whose}".encode("utf-8", "surrogatepass")
         ).digest()
         self._warned = False
+        self.fingerprint: Callable[[Request], bytes] = self._scrapys_fingerprint
+        """What tells pages apart; the plugin's filter puts in what it goes by itself."""
 
-    def key(self, request: Request) -> Key:
-        """What identifies a page: Scrapy's fingerprint, within the job or the spider."""
+    def _scrapys_fingerprint(self, request: Request) -> bytes:
         fingerprinter = self._crawler.request_fingerprinter
         assert fingerprinter is not None  # noqa: S101 (a crawler that crawls has one)
-        fingerprint = fingerprinter.fingerprint(request)
-        return blake2b(fingerprint, digest_size=KEY_BYTES, key=self._whose).digest()
+        return fingerprinter.fingerprint(request)
+
+    def key(self, request: Request) -> Key:
+        """What identifies a page: the user's key or its fingerprint, in the job or the spider."""
+        own = self._own_key(request)
+        if own is not None:
+            text = own.encode("utf-8", "surrogatepass")
+            return blake2b(text, digest_size=KEY_BYTES, key=self._whose, person=b"own key").digest()
+        return blake2b(self.fingerprint(request), digest_size=KEY_BYTES, key=self._whose).digest()
 
     # -- the page --------------------------------------------------------------------------------
 
@@ -79,27 +109,60 @@ class Marks:
             request.dont_filter = False
             request.meta[_PAGE] = mark.removesuffix(f" {_FILTERED}")
 
-    def put_reading(self, request: Request) -> None:
+    # -- the reading -----------------------------------------------------------------------------
+
+    def put_reading(self, request: Request, timeline: str) -> None:
         """Marks a request as one by which this run reads a timeline on."""
-        request.meta[_READING] = self._run
+        request.meta[_READING] = f"{self._run} {self.key(request).hex()} {timeline}"
 
-    def reading(self, request: Request) -> bool | None:
-        """Whether it is this run that reads on by a request; None if the request reads nothing."""
-        run = request.meta.get(_READING)
-        return None if run is None else run == self._run
+    def reading(self, request: Request) -> ReadingMark | None:
+        """The reading that goes on by a request, if any does."""
+        mark = request.meta.get(_READING, "").split(" ", 2)
+        if len(mark) < 3:  # noqa: PLR2004 (run, page, timeline)
+            return None
+        return ReadingMark(mark[2], bytes.fromhex(mark[1]), is_mine=mark[0] == self._run)
 
-    def has_any(self, request: Request) -> bool:
-        """Whether a request has a mark, its own or a copy."""
-        return _PAGE in request.meta or _READING in request.meta
+    def put_empty_pages(self, request: Request, count: int) -> None:
+        """Notes how many pages without anything came before it, one after the other."""
+        if count:
+            request.meta[_EMPTY] = count
+
+    def empty_pages(self, request: Request) -> int:
+        """How many pages without anything came before it."""
+        return int(request.meta.get(_EMPTY, 0))
+
+    # -- copies ----------------------------------------------------------------------------------
+
+    def is_copy(self, request: Request) -> bool:
+        """Whether a callback has made a request from the one that it was called for."""
+        return any(mark in request.meta for mark in (*_MARKS, "retry_times"))
+
+    def hand_on(self, request: Request, again: Request) -> None:
+        """Has a request for the same page, or that request itself, go on with its readings."""
+        for mark in (_READING, _EMPTY):
+            if mark in request.meta:
+                again.meta[mark] = request.meta[mark]
+            else:
+                again.meta.pop(mark, None)
 
     def remove_page(self, request: Request) -> None:
         """Removes the mark of a page."""
         request.meta.pop(_PAGE, None)
 
-    def remove(self, request: Request) -> None:
-        """Removes all marks."""
-        request.meta.pop(_PAGE, None)
-        request.meta.pop(_READING, None)
+    def remove_copies(self, request: Request, first: Request | None) -> None:
+        """Removes what a request has copied from ``first``, whose callback sends it.
+
+        All marks; and the user's own key for that page, as this is another one: in doubt it is
+        fetched under a key of its own.
+        """
+        for mark in _MARKS:
+            request.meta.pop(mark, None)
+        if first is None or OWN_KEY not in request.meta or OWN_KEY not in first.meta:
+            return
+        key = request.meta[OWN_KEY]
+        if key == first.meta[OWN_KEY] and self.fingerprint(request) != self.fingerprint(first):
+            del request.meta[OWN_KEY]
+            self._warn(OWN_KEY, key, request, "it is that of the page that leads there, copied")
 
     # -- the user's wishes -----------------------------------------------------------------------
 
@@ -112,14 +175,44 @@ class Marks:
         ):
             return False
         patterns = self._settings.requests_match
-        return not patterns or any(pattern.search(request.url) for pattern in patterns)
+        return (
+            not patterns or wish is True or any(pattern.search(request.url) for pattern in patterns)
+        )
+
+    def is_included(self, request: Request) -> bool:
+        """Whether the fleet is asked about a request although the filter does not see it."""
+        return (
+            request.dont_filter
+            and self.wish(request) is True
+            and not str(request.meta.get(_PAGE, "")).endswith(_FILTERED)
+        )
+
+    def wants_errback(self, request: Request) -> bool:
+        """Whether the errback of a request is to be called if its page is known."""
+        return bool(request.meta.get(ERRBACK)) and request.errback is not None
+
+    def warn_if_in_vain(self, request: Request) -> None:
+        """Of a wish that nobody is asked about, as neither a job nor "stored" is set."""
+        wish = request.meta.get(WISH)
+        if wish is True and self._settings.requests == "job":
+            cure = "set VALKEY_DEDUP_REQUESTS = 'stored', or VALKEY_DEDUP_JOB"
+            self._warn(WISH, wish, request, cure)
+
+    def _own_key(self, request: Request) -> str | None:
+        key = request.meta.get(OWN_KEY)
+        if key is None or (isinstance(key, str) and key):
+            return key
+        if isinstance(key, int) and not isinstance(key, bool):
+            return str(key)
+        self._warn(OWN_KEY, key, request, "it is a text, or a number, that names the page")
+        return None
 
     def wish(self, request: Request) -> Any:
         """The user's wish for a request; one that is not known is ignored, with a warning."""
         wish = request.meta.get(WISH)
         if wish in (None, True, False, IF_NEW):
             return wish
-        self._warn(WISH, wish, request, f"it knows False and {IF_NEW!r}")
+        self._warn(WISH, wish, request, f"it knows True, False and {IF_NEW!r}")
         return None
 
     def timeline(self, request: Request) -> str | None:

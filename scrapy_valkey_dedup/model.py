@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
-from scrapy.exceptions import DropItem
+from scrapy.exceptions import DropItem, IgnoreRequest
 
 KEY_BYTES = 16
 Key: TypeAlias = bytes
@@ -113,6 +113,10 @@ NO_CLAIM = Claim(b"", None)
 
 class DuplicatePost(DropItem):
     """The item was dropped: its post is stored already, or a live run is storing it."""
+
+
+class DuplicatePage(IgnoreRequest):
+    """The page is known, so it is not fetched: what ``meta={"dedup_errback": True}`` asks for."""
 
 
 class DedupError(Exception):

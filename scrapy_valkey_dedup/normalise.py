@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, reduce
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, Literal, cast
-from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from scrapy.utils.misc import load_object
-from w3lib.url import canonicalize_url, url_query_cleaner
+
+from scrapy_valkey_dedup.characters import decimal_digits, without_invisible
+from scrapy_valkey_dedup.foreign import plain
+from scrapy_valkey_dedup.links import link_normaliser
+from scrapy_valkey_dedup.model import UnkeyedError
 
 Normaliser = Callable[[Any], Any]
 
-# Parameters that name where a click came from, never what it leads to. A name that some site uses
-# for content ("ref", "s", "t", "si") is not among them: two posts must never become one.
-# fmt: off
-TRACKING_PARAMETERS = (
-    "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id", "utm_name",
-    "utm_reader", "utm_brand", "utm_social", "utm_social-type", "utm_source_platform",
-    "utm_creative_format", "utm_marketing_tactic", "fbclid", "gclid", "gclsrc", "dclid",
-    "gbraid", "wbraid", "msclkid", "yclid", "twclid", "ttclid", "li_fat_id", "igshid", "igsh",
-    "mc_cid", "mc_eid", "mkt_tok", "_hsenc", "_hsmi", "hsa_cam", "hsa_grp", "hsa_mt", "hsa_src",
-    "hsa_ad", "hsa_acc", "hsa_net", "hsa_kw", "hsa_tgt", "hsa_ver", "oly_anon_id", "oly_enc_id",
-    "vero_id", "vero_conv", "wickedid", "_openstat", "rb_clickid", "s_cid", "ml_subscriber",
-    "ml_subscriber_hash", "_ga", "_gl",
-)
-# fmt: on
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
-_NOT_DIGITS = re.compile("[^0-9]+")
 _SPACE = re.compile(r"\s+")
 _LONGEST_RUN = 100  # marks on one letter; Unicode's stream-safe format allows 30
 
@@ -66,54 +52,45 @@ def _nfkc(text: str) -> str:
 
 
 def _digits(text: str) -> str:
-    return _NOT_DIGITS.sub("", _nfkc(text))
+    return decimal_digits(_nfkc(text))
 
 
 def _text(text: str) -> str:
     # NFKC once more at the end: case folding can leave it (e.g. U+0345).
-    folded = _nfkc(_nfkc(_ZERO_WIDTH.sub("", text)).casefold())
+    folded = _nfkc(_nfkc(without_invisible(text)).casefold())
     return _SPACE.sub(" ", folded).strip()
 
 
-def _host(parts: SplitResult) -> str:
-    user, at, host = parts.netloc.rpartition("@")
-    if parts.port is not None and parts.port == _DEFAULT_PORTS.get(parts.scheme):
-        host = host.rpartition(":")[0]
-    return user + at + host.lower()
+NORMALISERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "strip": str.strip,
+        "casefold": str.casefold,
+        "nfkc": _nfkc,
+        "digits": _digits,
+        "text": _text,
+        "url": link_normaliser({}),
+    }
+)
 
 
-def _url(text: str) -> str:
-    """w3lib's canonical form; the path keeps its case, as ids live there.
-
-    A semicolon in the query and a backslash in the path are written as w3lib 2.5 reads them:
-    older versions read them otherwise, and an update must not forget what is stored.
-    """
-    parts = urlsplit(text.strip())
-    if not any(parts[:4]):
-        return ""  # no text, or a fragment alone: w3lib would make the "/" of a site of it
-    path = parts.path.replace("\\", "/") if parts.scheme in _DEFAULT_PORTS else parts.path
-    query = parts.query.replace(";", "%3B")
-    plain = parts._replace(netloc=_host(parts), path=path, query=query)
-    canonical = canonicalize_url(urlunsplit(plain))
-    return url_query_cleaner(canonical, TRACKING_PARAMETERS, remove=True, unique=False)
+def normalisers(
+    tracking_parameters: Mapping[str, Iterable[str]],
+) -> Mapping[str, Callable[[str], str]]:
+    """:data:`NORMALISERS`, with the user's own tracking parameters for ``url``."""
+    if not tracking_parameters:
+        return NORMALISERS
+    return MappingProxyType({**NORMALISERS, "url": link_normaliser(tracking_parameters)})
 
 
-NORMALISERS: dict[str, Callable[[str], str]] = {
-    "strip": str.strip,
-    "casefold": str.casefold,
-    "nfkc": _nfkc,
-    "digits": _digits,
-    "text": _text,
-    "url": _url,
-}
-
-
-def _on_text(normaliser: Callable[[str], str]) -> Normaliser:
+def _on_text(name: str, normaliser: Callable[[str], str]) -> Normaliser:
     """Applies to texts, to integers by their decimal text, to each member of a list or a set."""
 
     def apply(value: Any) -> Any:
         if isinstance(value, str):
-            return normaliser(value)
+            try:
+                return normaliser(value)
+            except ValueError:  # its message may hold the text
+                raise UnkeyedError(f"the normaliser {name!r} cannot read this text") from None
         if isinstance(value, int) and not isinstance(value, bool):
             return normaliser(str(value))
         if isinstance(value, (list, tuple)):
@@ -122,15 +99,24 @@ def _on_text(normaliser: Callable[[str], str]) -> Normaliser:
             return {apply(member) for member in value}
         if value is None:
             return None
-        raise TypeError(f"a normaliser of text was given a {type(value).__name__}")
+        known = None if isinstance(value, bool) else plain(value)
+        if isinstance(known, (str, int)) and not isinstance(known, bool):
+            return apply(known)  # it was another library's
+        cls = type(value)
+        raise UnkeyedError(
+            f"the normaliser {name!r} takes texts and integers, and was given a "
+            f"{cls.__module__}.{cls.__qualname__}"
+        )
 
     return apply
 
 
-def compose(names: list[str]) -> Normaliser:
+def compose(
+    names: list[str], known: Mapping[str, Callable[[str], str]] = NORMALISERS
+) -> Normaliser:
     """Returns one function for several names, the first applied first.
 
-    A name is one of :data:`NORMALISERS` or the import path of a function of one argument.
+    A name is one of ``known`` or the import path of a function of one argument.
 
     Raises:
         ValueError: a name is neither; the message names it and what would be right.
@@ -138,12 +124,12 @@ def compose(names: list[str]) -> Normaliser:
     """
 
     def find(name: str) -> Normaliser:
-        if name in NORMALISERS:
-            return _on_text(NORMALISERS[name])
-        known = ", ".join(NORMALISERS)
+        if name in known:
+            return _on_text(name, known[name])
         if "." not in name:
+            listed = ", ".join(known)
             raise ValueError(
-                f"no normaliser is called {name!r}; there are {known}, or an import path"
+                f"no normaliser is called {name!r}; there are {listed}, or an import path"
             )
         try:
             function = load_object(name)

@@ -213,8 +213,11 @@ class Outage:
             self._hurry.set()
             await asyncio.wait([self._probed], timeout=patience)
 
-    async def close(self) -> None:
-        """Nobody asks any more; an outage that lasts is accounted for."""
+    async def close(self, *, reached: bool = True) -> None:
+        """Nobody asks any more; an outage that lasts is accounted for.
+
+        ``reached``: whether Valkey has ever answered this run.
+        """
         if self._prober is not None:
             self._prober.cancel()
             await asyncio.wait([self._prober])
@@ -223,7 +226,16 @@ class Outage:
         if self._error is not None:
             self._error = None
             self._changed.set()
-            logger.error("Valkey has not answered any more, for %s.", self._account(monotonic()))
+            account = self._account(monotonic())
+            if reached:
+                logger.error("Valkey has not answered any more, for %s.", account)
+            else:  # its error stands at the beginning, with the cure
+                again = self._count_unchecked() != self._unchecked
+                logger.warning(
+                    "Valkey was never reached, for %s.%s",
+                    account,
+                    " A later run may store them again." if again else "",
+                )
         elif self._farewell is not None:
             self._end()
         self._farewell = None

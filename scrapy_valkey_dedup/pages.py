@@ -23,18 +23,37 @@ class Ending(Enum):
 class Passage:
     """An item's way through the pipelines, the ledger's verdict, and the claim on it."""
 
-    __slots__ = ("claim", "ended", "key", "outer", "twin", "verdict")
+    __slots__ = ("_among", "claim", "ended", "key", "outer", "remembered", "twin", "verdict")
 
     def __init__(self, outer: Passage | None = None) -> None:
         """``outer``: the way of an item whose pipeline sends this one and waits for it."""
+        self._among: set[Passage] | None = None
         self.claim = NO_CLAIM
         self.ended = False
         self.key: Key | None = None
         self.outer = outer
+        self.remembered = True
+        """Off: nothing stores the crawl's posts, so none is remembered."""
         self.twin = NO_CLAIM
         """The claim on the twin, not settled yet, of which this item is a duplicate."""
         self.verdict: Verdict | None = None
         """None: the ledger was not asked, the item has no identity or did not come that far."""
+
+    def keep_in(self, under_way: set[Passage]) -> None:
+        """Has itself kept in a set until it ends."""
+        self._among = under_way
+        under_way.add(self)
+
+    def end(self) -> None:
+        """The item's way has ended."""
+        self.ended = True
+        if self._among is not None:
+            self._among.discard(self)
+
+    def forget_ended(self) -> None:
+        """Lets go of the passages around it that have ended: a chain of them would only grow."""
+        while self.outer is not None and self.outer.ended:
+            self.outer = self.outer.outer
 
 
 class Page:
@@ -45,7 +64,9 @@ class Page:
     """
 
     __slots__ = (
+        "__weakref__",
         "_all_stored",
+        "_any_post",
         "_failed",
         "_items",
         "_legs",
@@ -57,6 +78,8 @@ class Page:
         "downloading",
         "is_aside",
         "readings",
+        "shares_target",
+        "target",
         "travelling",
     )
 
@@ -70,6 +93,10 @@ class Page:
         """Another run is at the page that it redirects to."""
         self.readings: dict[str, Reading] = {}
         """The readings of named timelines that it is part of."""
+        self.shares_target = False
+        """Another page has led to the same one by a redirect, while this one was under way."""
+        self.target: Key | None = None
+        """What is downloaded for it: the page itself, or the last one that it redirects to."""
         self.travelling = 0
         """Requests on their way through the scheduler that carry a leg on."""
         self._only_if_stored = only_if_stored
@@ -79,6 +106,7 @@ class Page:
         self._failed = False
         self._settled = False
         self._all_stored = True
+        self._any_post = False
         self._watchers: list[Callable[[bool], None]] = []
 
     def watch(self, watcher: Callable[[bool], None]) -> None:
@@ -107,10 +135,11 @@ class Page:
             self._failed = True
             self._settle()
 
-    def add_item(self, *, stored: bool, failed: bool) -> None:
-        """An item of it is settled."""
+    def add_item(self, *, stored: bool, failed: bool, is_post: bool = True) -> None:
+        """An item of it is settled. ``is_post``: it has an identity."""
         self._items += 1
         self._all_stored &= stored
+        self._any_post |= stored and is_post
         self._failed |= failed
 
     def await_claim(self, claim: Claim) -> None:
@@ -131,12 +160,21 @@ class Page:
         if self._only_if_stored:
             done = done and self._items > 0 and self._all_stored
         for claim in self.claims:
-            if done:
+            if done and (claim.key == self.target or self._redirects_well):
                 claim.confirm()
             else:
                 claim.release()
         for watcher in self._watchers:
             watcher(not self._failed)
+
+    @property
+    def _redirects_well(self) -> bool:
+        """Whether a page that redirects is done when the page that it leads to is.
+
+        It may have led to a wall: a login, a consent, "too many requests". A wall has no post, or
+        many pages lead to it. To be wrong here costs a redirect, or the page's posts.
+        """
+        return self.target is None or (self._any_post and not self.shares_target)
 
 
 class Visit:
@@ -148,6 +186,12 @@ class Visit:
         """The callback, or a spider middleware, has raised an exception."""
         self.outputs = 0
         """How often its output was begun: once more after an exception that was handled."""
+        self.empty_before = 0
+        """How many pages without anything came before it, one after the other."""
+        self.redirects = 0
+        """How many redirects led to it from the page that a reading asked for."""
+        self.fetched_again = False
+        """Its callback wants the same page once more."""
         self.new = False
         """It brought something new."""
         self.posts: list[Key] = []
@@ -176,11 +220,12 @@ class Visit:
             self.page.await_claim(unsettled)
             return
         in_flight = verdict is Verdict.HELD  # whether the other run stores it is not known
-        given_back = claim.stored is False and ending is Ending.SCRAPED
+        given_back = ending is Ending.SCRAPED and (claim.stored is False or not passage.remembered)
         known = verdict is Verdict.SEEN
         self.page.add_item(
             stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),
             failed=failed or in_flight or given_back,
+            is_post=passage.key is not None,
         )
 
     def found_new(self) -> None:
@@ -192,8 +237,13 @@ class Visit:
 
     @property
     def says_nothing(self) -> bool:
-        """Whether it brought something, but nothing of which it is known if it is new."""
-        return not self.posts and self.others > 0
+        """Whether it brought nothing of which it is known if it is new."""
+        return not self.posts
+
+    @property
+    def empty_pages(self) -> int:
+        """How many pages without anything came one after the other, this one included."""
+        return self.empty_before + 1 if not self.posts and not self.others else 0
 
 
 class Visits:

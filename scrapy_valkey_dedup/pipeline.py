@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import asyncio
+import logging
+from collections.abc import Awaitable
 from typing import Any
 
 from itemadapter import ItemAdapter
@@ -10,46 +12,42 @@ from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DropItem
 
+from scrapy_valkey_dedup.advice import warn_of_closing
 from scrapy_valkey_dedup.feeds import FeedWatch
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.model import (
     NO_CLAIM,
     Claim,
+    DedupError,
     DuplicatePost,
-    SettingsError,
+    Key,
     UnkeyedError,
     Verdict,
 )
-from scrapy_valkey_dedup.pages import Ending, Passage
-from scrapy_valkey_dedup.registry import session_of
+from scrapy_valkey_dedup.pages import Ending
+from scrapy_valkey_dedup.processor import (
+    begin_passage,
+    begins_passages,
+    current_passage,
+    end_passage,
+)
+from scrapy_valkey_dedup.refusals import refused
+from scrapy_valkey_dedup.registry import has_engine, session_of
+from scrapy_valkey_dedup.snapshot import Snapshot
 from scrapy_valkey_dedup.stats import ITEMS, Stats
+from scrapy_valkey_dedup.storages import (
+    EXPORTED,
+    MANUAL,
+    NOWHERE,
+    SCRAPED,
+    storages_of,
+    when_stored,
+)
 
-# Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
-# context: so the claim is found even if a later pipeline has replaced the item. The context may
-# live on into the next item of the same worker, which may never come as far as this pipeline:
-# therefore an object that remembers that its item's way has ended.
-_current: ContextVar[Passage | None] = ContextVar("scrapy_valkey_dedup_passage", default=None)
+logger = logging.getLogger(__name__)
 
-
-def _passage() -> Passage | None:
-    """The innermost that has not ended."""
-    passage = _current.get()
-    while passage is not None and passage.ended:
-        passage = passage.outer
-    return passage
-
-
-def _begin_passage() -> Passage:
-    passage = Passage(_passage())
-    _current.set(passage)
-    return passage
-
-
-def _end_passage() -> Passage:
-    """The innermost, which ends; a blank one for an item that did not come as far as here."""
-    passage = _passage() or Passage()
-    passage.ended = True
-    return passage
+MARK_REFUSED = "dedup_mark_field"
+"""The reason with which a spider is closed whose items cannot be marked."""
 
 
 def current_claim() -> Claim:
@@ -60,7 +58,7 @@ def current_claim() -> Claim:
     be, stored. Where there is nothing to settle (an item without an identity) the claim that is
     returned ignores both.
     """
-    passage = _passage()
+    passage = current_passage()
     return NO_CLAIM if passage is None else passage.claim
 
 
@@ -80,20 +78,24 @@ class DedupPipeline:
         self._session = session_of(crawler)
         if self._session.has_pipeline:
             cure = "leave one of them, a subclass counts"
-            raise SettingsError(
-                [f"ITEM_PIPELINES enables the deduplication pipeline twice: {cure}"]
-            )
+            fault = f"ITEM_PIPELINES enables the deduplication pipeline twice: {cure}"
+            raise refused(crawler, [fault])
         self._session.has_pipeline = True
         self._settings = self._session.settings
         self._stats = Stats(crawler.stats)
         self._identifier = Identifier(self._settings)
+        self._begins_passages = True
+        self._when_stored = self._settings.confirm or SCRAPED
+        self._has_warned = False
+        self._marks = self._settings.on_duplicate == "mark"
+        self._markable: set[type] = set()
+        """The classes of items that have been looked at."""
+        self._refuses = False
+        if not self._marks:
+            warn_of_closing(crawler.settings)
         crawler.signals.connect(self._item_scraped, signals.item_scraped)
         crawler.signals.connect(self._item_dropped, signals.item_dropped)
         crawler.signals.connect(self._item_failed, signals.item_error)
-        if self._settings.confirm == "exported":
-            self._feeds = FeedWatch(crawler, self._stats)
-            crawler.signals.connect(self._feeds.slot_closed, signals.feed_slot_closed)
-            crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> DedupPipeline:
@@ -101,31 +103,89 @@ class DedupPipeline:
         return cls(crawler)
 
     async def open_spider(self) -> None:
-        """Connects to Valkey."""
-        if self._settings.confirm == "exported":
-            self._feeds.begin()
+        """Looks where the posts are stored, and connects to Valkey."""
+        self._identifier.announce()
+        if has_engine(self._crawler):
+            self._look_around()
         await self._session.open()
 
-    def close_spider(self) -> None:
-        """The last moment at which Scrapy's scheduler takes requests back."""
+    def _look_around(self) -> None:
+        """What stands around this pipeline in the crawl decides when a post counts as stored."""
+        storages = storages_of(self._crawler, self)
+        self._begins_passages = not begins_passages(self._crawler)
+        if self._begins_passages and storages.before:
+            _refuse_other_processors(self._crawler, storages.before[0])
+        self._when_stored = when_stored(storages, self._settings.confirm)
+        if self._when_stored == EXPORTED:
+            self._feeds = FeedWatch(self._crawler, self._session.accept)
+            self._feeds.begin()
+            self._crawler.signals.connect(self._feeds.spider_opened, signals.spider_opened)
+            self._crawler.signals.connect(self._feeds_closed, signals.feed_exporter_closed)
+
+    def close_spider(self) -> Awaitable[None] | None:
+        """The last moment at which Scrapy's scheduler takes requests back.
+
+        Without an engine, as in a unit test, no signal comes after this: the session closes now,
+        and returned is what can be awaited until it is closed.
+        """
         for prepare in self._session.before_scheduler_closes:
             prepare()
+        if has_engine(self._crawler):
+            return None
+        return asyncio.ensure_future(self._session.close())
 
     async def process_item(self, item: Any) -> Any:
         """Returns the item if it is to be stored."""
-        passage = _begin_passage()
+        passage = begin_passage() if self._begins_passages else current_passage() or begin_passage()
         key = self._identifier.key(item, self._crawler.spider)
         if key is None:
             return self._unkeyed(item)
+        if self._marks and type(item) not in self._markable:
+            self._check_mark_field(item)
         passage.key = key
-        outcome = await self._session.claim(key)
-        if isinstance(outcome, Verdict):
+        came = Snapshot(item)
+        outcome = await self._ask(key)
+        if isinstance(outcome, Claim):
+            passage.verdict = Verdict.NEW
+            passage.claim = outcome
+        else:
             passage.verdict = outcome
+        if not came.is_of(item):
+            self._warn_of_change(item)
+            item = came.of(item)
+        if came.has_containers and self._identifier.looks_inside(type(item)):
+            self._check_inside(item, key)
+        if passage.verdict is not Verdict.NEW:
             passage.twin = self._session.open_claim(key)
-            return self._duplicate(item, outcome)
-        passage.verdict = Verdict.NEW
-        passage.claim = outcome
+            return self._duplicate(item, passage.verdict)
+        if self._when_stored == NOWHERE:
+            passage.remembered = False
+            self._stats.count(ITEMS.not_remembered)
         return item
+
+    async def _ask(self, key: Key) -> Claim | Verdict:
+        if self._when_stored == NOWHERE:
+            return await self._session.look(key)
+        return await self._session.claim(key)
+
+    def _warn_of_change(self, item: Any) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "An item of class %s was changed after the spider had yielded it, while the "
+                "ledger was asked for it: a copy of what was yielded is stored. Make a new item "
+                "for each post. Further ones are not reported.",
+                type(item).__qualname__,
+            )
+
+    def _check_inside(self, item: Any, key: Key) -> None:
+        """What it held is gone, so it cannot be stored as it was."""
+        if self._identifier.key(item, self._crawler.spider) != key:
+            raise DedupError(
+                f"an item of class {type(item).__qualname__} has become another post while the "
+                "ledger was asked for it: a list or a dict inside it was changed after the spider "
+                "had yielded it; make new ones for each post"
+            )
 
     def _unkeyed(self, item: Any) -> Any:
         self._stats.count(ITEMS.unkeyed)
@@ -136,40 +196,48 @@ class DedupPipeline:
         return item
 
     def _duplicate(self, item: Any, verdict: Verdict) -> Any:
-        if self._settings.on_duplicate == "mark":
-            self._mark(item)
+        if self._marks and self._mark(item):
             return item
         reason = "it is stored already" if verdict is Verdict.SEEN else "a live run is storing it"
         raise DuplicatePost(f"duplicate post: {reason}", log_level="DEBUG")
 
-    def _mark(self, item: Any) -> None:
-        name = self._settings.mark_field
+    def _mark(self, item: Any) -> bool:
+        """Whether the item could be marked. If not, the post is stored all the same: earlier."""
         try:
-            ItemAdapter(item)[name] = True
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            cure = f"add it to {type(item).__qualname__}, or name a field that it has"
-            fault = f"VALKEY_DEDUP_MARK_FIELD = {name!r}: the item has no such field; {cure}"
-            raise SettingsError([fault]) from error
+            ItemAdapter(item)[self._settings.mark_field] = True
+        except (AttributeError, KeyError, TypeError, ValueError):
+            self._refuse_class(type(item))
+            return False
+        return True
+
+    def _check_mark_field(self, item: Any) -> None:
+        """At the first item of a class, and not at the first duplicate, hours later."""
+        kind = type(item)
+        if not isinstance(item, dict) and (
+            self._settings.mark_field not in ItemAdapter(item).field_names()
+        ):
+            self._refuse_class(kind)
+        self._markable.add(kind)
+
+    def _refuse_class(self, kind: type) -> None:
+        if not self._refuses:
+            self._refuses = True
+            logger.error(
+                "VALKEY_DEDUP_MARK_FIELD = %r: %s has no such field that can be set; add it, or "
+                "name a field that it has. The spider is closed; new posts that come meanwhile are "
+                "stored, duplicates are dropped.",
+                self._settings.mark_field,
+                kind.__qualname__,
+            )
+            self._session.close_spider(MARK_REFUSED)
 
     def _item_scraped(self, response: Any) -> None:
-        passage = _end_passage()
-        mode = self._settings.confirm
-        if mode == "exported":
-            self._await_feeds(passage.claim)
-        elif mode != "manual":
+        passage = end_passage()
+        if self._when_stored == EXPORTED:
+            self._feeds.item_scraped(passage.claim)
+        elif self._when_stored != MANUAL:
             passage.claim.confirm()
         self._session.visits.add_item(response, Ending.SCRAPED, passage)
-
-    def _await_feeds(self, claim: Claim) -> None:
-        took = self._feeds.took()
-        if not claim.is_open:
-            return
-        if took is None:  # no feed is meant for it: the pipelines were its only storage
-            claim.confirm()
-        elif took:
-            self._session.accept(claim)
-        else:
-            claim.release()
 
     def _item_dropped(self, response: Any) -> None:
         self._end_without_storing(response, Ending.DROPPED)
@@ -178,9 +246,21 @@ class DedupPipeline:
         self._end_without_storing(response, Ending.FAILED)
 
     def _end_without_storing(self, response: Any, ending: Ending) -> None:
-        passage = _end_passage()
+        passage = end_passage()
         passage.claim.release()
         self._session.visits.add_item(response, ending, passage)
 
     async def _feeds_closed(self) -> None:
-        await self._session.settle_accepted(stored=self._feeds.all_stored())
+        await self._feeds.close()
+        await self._session.flush()
+
+
+def _refuse_other_processors(crawler: Crawler, first: object) -> None:
+    """Which item an end belongs to can only be told by one who sees every item first."""
+    fault = (
+        f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r}, and {type(first).__qualname__} "
+        "stands before the deduplication: which posts are stored could not be told for certain; "
+        "set scrapy_valkey_dedup.DedupItemProcessor, or a class that extends it; or give the "
+        "deduplication the lowest number in ITEM_PIPELINES"
+    )
+    raise refused(crawler, [fault])

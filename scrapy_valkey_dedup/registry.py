@@ -13,7 +13,8 @@ from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.model import SettingsError
-from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.refusals import note_task, refuse
+from scrapy_valkey_dedup.session import Session, no_asyncio
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 
@@ -25,6 +26,35 @@ def spider_name(crawler: Crawler) -> str:
     """The spider's name, also while Scrapy has only its class."""
     spider = crawler.spider or crawler.spidercls
     return getattr(spider, "name", None) or crawler.spidercls.__name__
+
+
+def has_engine(crawler: Crawler) -> bool:
+    """Whether the crawler crawls, or is about to: components are also built and used without."""
+    try:
+        return crawler.engine is not None
+    except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
+        return False
+
+
+def is_off(crawler: Crawler) -> NotConfigured | None:
+    """Why the plugin does nothing in this crawl, None if it works.
+
+    `scrapy parse`, `fetch` and `check` try a page out. None of them waits for an item that is on
+    its way through an asynchronous pipeline: with ours it would come to a storage that is closed.
+    """
+    if not DedupSettings.wanted(crawler.settings):
+        return NotConfigured("VALKEY_DEDUP_ENABLED is off")
+    # They put a start() of their own into the class: scrapy/commands/ of Scrapy 2.14 to 2.19.
+    start = getattr(crawler.spidercls, "start", None)
+    package, _, command = str(getattr(start, "__module__", "")).rpartition(".")
+    if package != "scrapy.commands":
+        return None
+    if command != "parse":
+        return NotConfigured()
+    return NotConfigured(
+        "in `scrapy parse` nothing is deduplicated: --pipelines stores every item, and none is "
+        "remembered"
+    )
 
 
 def _close_spider(crawler: Crawler, reason: str) -> None:
@@ -42,32 +72,50 @@ def _is_closing(crawler: Crawler) -> bool:
     return slot is not None and slot.closing is not None
 
 
+def _refuse_without_asyncio(crawler: Crawler) -> None:
+    """Refuses a reactor without asyncio.
+
+    Where nothing runs yet and no reactor is installed, as in a unit test that builds a component,
+    nobody can know: there the session looks when it is opened.
+    """
+    try:
+        refused = not is_asyncio_available()
+    except RuntimeError:
+        return
+    if refused:
+        raise no_asyncio(f"TWISTED_REACTOR = {crawler.settings.get('TWISTED_REACTOR')!r}")
+
+
 def session_of(crawler: Crawler) -> Session:
     """The crawler's one session, for all components.
 
     Raises:
-        NotConfigured: ``VALKEY_DEDUP_ENABLED`` is off.
+        NotConfigured: see :func:`is_off`.
         SettingsError: a setting is wrong, or Scrapy runs without asyncio.
 
     """
-    if not DedupSettings.wanted(crawler.settings):
-        raise NotConfigured("VALKEY_DEDUP_ENABLED is off")
+    if (off := is_off(crawler)) is not None:
+        raise off
     known = _sessions.get(crawler)
     session = known() if known is not None else None
     if session is None:
-        if not is_asyncio_available():
-            found = crawler.settings.get("TWISTED_REACTOR")
-            cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
-            raise SettingsError([f"TWISTED_REACTOR = {found!r}: the plugin needs asyncio; {cure}"])
-        settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
+        note_task(crawler)
+        try:
+            _refuse_without_asyncio(crawler)
+            settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
+        except SettingsError as error:
+            refuse(crawler, error)
+            raise
         session = Session(
             settings,
             Stats(crawler.stats),
             close_spider=partial(_close_spider, crawler),
             is_closing=partial(_is_closing, crawler),
+            refused=partial(refuse, crawler),
+            spider=spider_name(crawler),
         )
         _sessions[crawler] = ref(session)  # the session leads to the crawler: it must not hold it
         crawler.signals.connect(session.engine_started, signals.engine_started)
         crawler.signals.connect(session.spider_closed, signals.spider_closed)
-        crawler.signals.connect(session.close, signals.engine_stopped)
+        crawler.signals.connect(session.engine_stopped, signals.engine_stopped)
     return session

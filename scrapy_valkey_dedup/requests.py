@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary, ref
 
-from scrapy import signals
+from scrapy import signals, version_info
 from scrapy.crawler import Crawler
 from scrapy.exceptions import DontCloseSpider, IgnoreRequest
 from scrapy.http import Request, Response
@@ -24,10 +25,19 @@ from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
+from scrapy_valkey_dedup.lookahead import EngineQueue
 from scrapy_valkey_dedup.marks import Marks
-from scrapy_valkey_dedup.model import Claim, Key, SettingsError, Token, Verdict
+from scrapy_valkey_dedup.model import (
+    Claim,
+    DedupError,
+    DuplicatePage,
+    Key,
+    Token,
+    Verdict,
+)
 from scrapy_valkey_dedup.next_pages import NextPages
 from scrapy_valkey_dedup.pages import Page
+from scrapy_valkey_dedup.refusals import refused
 from scrapy_valkey_dedup.registry import session_of, spider_name
 from scrapy_valkey_dedup.scraping import Scraping
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
@@ -44,9 +54,8 @@ def _refuse_other_filters(crawler: Crawler) -> None:
             "set scrapy_valkey_dedup.DupeFilter or a class that extends it, or "
             "VALKEY_DEDUP_REQUESTS = 'off'"
         )
-        raise SettingsError(
-            [f"DUPEFILTER_CLASS = {path!r} cannot share requests with a fleet: {cure}"]
-        )
+        fault = f"DUPEFILTER_CLASS = {path!r} cannot share requests with a fleet: {cure}"
+        raise refused(crawler, [fault])
 
 
 class RequestDedupMiddleware:
@@ -67,9 +76,11 @@ class RequestDedupMiddleware:
             _refuse_other_filters(crawler)
         self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
-        self._waiting: set[Key] = set()
+        self._waiting: Counter[Key] = Counter()
         """Pages whose requests wait in the scheduler since they passed the filter."""
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
+        self._targets: WeakValueDictionary[Key, Page] = WeakValueDictionary()
+        """By the page that a redirect leads to: the first page under way that leads there."""
         self._aside: SetAside | None = None
         # What is known of requests that come, or come again, to the filter. By object, not in their
         # meta, which spiders copy.
@@ -77,6 +88,7 @@ class RequestDedupMiddleware:
         self._scheduled: WeakSet[Request] = WeakSet()
         self._dropped: WeakSet[Request] = WeakSet()
         self._redirected: WeakSet[Request] = WeakSet()
+        self._refused: WeakSet[Request] = WeakSet()
         self._next_pages = NextPages(
             self._session,
             self._stats,
@@ -85,6 +97,8 @@ class RequestDedupMiddleware:
             discard=self._vanish,
         )
         self._scraping = Scraping(crawler, self._session, self._marks, self._next_pages)
+        if version_info < (2, 16):
+            self._take_synchronous_output()
         if job_dir(crawler.settings):
             self._session.before_scheduler_closes.append(self._put_back)
         crawler.signals.connect(self._request_scheduled, signals.request_scheduled)
@@ -106,7 +120,13 @@ class RequestDedupMiddleware:
 
     async def open(self) -> None:
         """Connects to Valkey."""
-        await self._session.open()
+        try:
+            await self._session.open()
+        except DedupError:
+            if self._session.has_pipeline:
+                # It will raise the same, and other pipelines, which Scrapy closes, are open then.
+                return
+            raise
         claims = self._session.pages
         assert claims is not None  # noqa: S101 (asked about requests, so opened)
         self._claims = claims
@@ -117,8 +137,8 @@ class RequestDedupMiddleware:
         assert engine is not None  # noqa: S101
         # From a disk queue come other objects than went in: those could not be told from requests
         # that some component waits for, and have to wait for a turn of their own.
-        on_disk = bool(job_dir(self._crawler.settings))
-        self._admission = Admission(engine.downloader, self._first_delay(), extends=not on_disk)
+        queue = None if job_dir(self._crawler.settings) else EngineQueue(engine)
+        self._admission = Admission(engine.downloader, self._first_delay(), queue=queue)
 
     def _first_delay(self) -> float:
         """The delay with which Scrapy begins at a site, in seconds."""
@@ -149,6 +169,10 @@ class RequestDedupMiddleware:
 
     # -- the filter's part -----------------------------------------------------------------------
 
+    def tell_pages_apart_by(self, fingerprint: Callable[[Request], bytes]) -> None:
+        """Has the fleet go by the fingerprint that the filter itself goes by."""
+        self._marks.fingerprint = fingerprint
+
     def is_known(self, request: Request) -> bool:
         """Whether the fleet was asked about a request and knows its page."""
         return request in self._dropped
@@ -159,14 +183,24 @@ class RequestDedupMiddleware:
             return
         page = self._page_of(request)
         if page is not None and page.downloading:  # a redirect carries its page on
+            self._lead(page, self._marks.key(request))
             if not seen:
                 self._redirected.add(request)
         elif not seen and self._marks.is_subject(request):
-            key = self._marks.key(request)
-            self._marks.put(request, key)
-            self._waiting.add(key)
+            self._mark_as_waiting(request)
         else:
             self._marks.remove_page(request)
+
+    def _lead(self, page: Page, target: Key) -> None:
+        """A redirect leads from a page to another."""
+        first = self._targets.setdefault(target, page)
+        if first is not page:
+            first.shares_target = page.shares_target = True
+
+    def _mark_as_waiting(self, request: Request) -> None:
+        key = self._marks.key(request)
+        self._marks.put(request, key)
+        self._waiting[key] += 1
 
     def _page_of(self, request: Request) -> Page | None:
         """The page of this run that a request is marked with."""
@@ -177,8 +211,14 @@ class RequestDedupMiddleware:
         if request in self._held:
             self._held.discard(request)
             raise IgnoreRequest("set aside, or left out because there is nothing new")
-        if self.asks:
-            self._scheduled.add(request)
+        if not self.asks:
+            self._marks.warn_if_in_vain(request)
+            return
+        self._scheduled.add(request)
+        if self._aside is not None:
+            self._admission.look_ahead()
+        if self._marks.is_included(request) and self._page_of(request) is None:
+            self._mark_as_waiting(request)
 
     # -- before the download ---------------------------------------------------------------------
 
@@ -213,15 +253,24 @@ class RequestDedupMiddleware:
     async def _claim_page(
         self, request: Request, key: Key, task: asyncio.Task[Any]
     ) -> Request | None:
-        self._waiting.discard(key)
+        if self._marks.is_mine(request):
+            self._stop_waiting(key)
+        if request in self._refused:
+            raise DuplicatePage("another run has fetched it")
         self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
         await self._admission.place(request, task)
         page = await self._claim(request, key)
         if page is None:
             return request
+        page.target = self._marks.key(request)  # a redirect that waited in the JOBDIR has another
         self._begin_download(page, task)
         await self._admission.turn(request)
         return None
+
+    def _stop_waiting(self, key: Key) -> None:
+        self._waiting[key] -= 1
+        if self._waiting[key] <= 0:
+            del self._waiting[key]
 
     def _begin_download(self, page: Page, task: asyncio.Task[Any]) -> None:
         page.downloading += 1
@@ -234,6 +283,8 @@ class RequestDedupMiddleware:
             return self._enter(outcome)
         if outcome.verdict is Verdict.HELD:
             self._set_aside(request, key, outcome.holder)
+        elif self._marks.wants_errback(request):
+            raise DuplicatePage("it is known")
         else:
             self._drop(request)
         return None
@@ -255,9 +306,10 @@ class RequestDedupMiddleware:
 
     async def _leads_to_known_page(self, request: Request, page: Page) -> bool:
         """A redirect: claims the page that it leads to, too. Returns whether it is not to go on."""
-        key = self._marks.key(request)
+        page.target = key = self._marks.key(request)
         if page.has(key) or not self._marks.is_subject(request):
             return False
+        self._lead(page, key)
         try:
             outcome = await self._claims.attempt(key)
         except BaseException:  # cancelled: no download of it has begun that could end
@@ -268,7 +320,7 @@ class RequestDedupMiddleware:
             return False
         if outcome.verdict is Verdict.SEEN:
             self._drop(request)
-            page.end_leg(failed=False)
+            page.end_leg(failed=True)  # a wall is done, too, and what is behind it is not
         else:
             page.is_aside = True
             self._set_aside(request, key, outcome.holder)
@@ -287,16 +339,26 @@ class RequestDedupMiddleware:
                 page.claims.append(outcome)
             page.travelling += 1
             self._marks.pass_filter(request)
+        elif page is None and outcome is Verdict.SEEN and self._marks.wants_errback(request):
+            self._refuse(request)
         else:
             self._drop(request)
             if page is not None:
-                page.end_leg(failed=outcome is Verdict.HELD)
+                page.end_leg(failed=True)
         self._send(request)
 
     def _drop(self, request: Request) -> None:
         """Has the filter drop a request when it comes to the scheduler again."""
         request.dont_filter = False  # a retry has it
         self._dropped.add(request)
+
+    def _refuse(self, request: Request) -> None:
+        """Has a request refused when it comes from the scheduler again: its errback is called."""
+        key = self._marks.page(request)
+        assert key is not None  # noqa: S101 (marked before it was set aside)
+        self._waiting[key] += 1
+        self._refused.add(request)
+        self._marks.pass_filter(request)
 
     def _vanish(self, request: Request) -> None:
         """Has the engine look whether there is anything left to do."""
@@ -325,8 +387,8 @@ class RequestDedupMiddleware:
             page.end_leg(failed=True)  # a middleware has made another request of it
         elif result.dont_filter or result in self._redirected:
             page.travelling += 1
-        else:  # It leads to what this process has seen, or off-site: there is nothing more to it.
-            page.end_leg(failed=page.has(self._marks.key(result)))
+        else:  # It leads to what this process has seen, or off-site: nothing is fetched for it.
+            page.end_leg(failed=True)
 
     # -- the response ----------------------------------------------------------------------------
 
@@ -338,8 +400,26 @@ class RequestDedupMiddleware:
         self, response: Response, result: AsyncIterator[Any]
     ) -> AsyncIterator[Any]:
         """Hands everything on, but for the requests that wait for something new."""
-        async for output in self._scraping.watched(response, result):
-            yield output
+        with self._scraping.output_of(response) as goes:
+            async for output in result:
+                if goes(output):
+                    yield output
+
+    def _hand_on_synchronously(self, response: Response, result: Iterable[Any]) -> Iterable[Any]:
+        with self._scraping.output_of(response) as goes:
+            yield from filter(goes, result)
+
+    def _take_synchronous_output(self) -> None:
+        """Before Scrapy 2.16: lets a synchronous callback's output stay synchronous.
+
+        There what ``process_spider_exception`` recovers from such a callback is lost if a
+        middleware closer to the engine has made it asynchronous. A subclass that has an output
+        method of its own is called as it is written.
+        """
+        ours = RequestDedupMiddleware.process_spider_output
+        if type(self).process_spider_output is ours:
+            self.process_spider_output_async = self.process_spider_output
+            self.process_spider_output = self._hand_on_synchronously  # type: ignore[assignment, method-assign]
 
     # -- the end ---------------------------------------------------------------------------------
 

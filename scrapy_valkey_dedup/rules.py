@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from scrapy_valkey_dedup.normalise import Normaliser, compose
+from scrapy_valkey_dedup.item_classes import declared, nearest
+from scrapy_valkey_dedup.normalise import NORMALISERS, Normaliser, compose
 from scrapy_valkey_dedup.values import decoded, loaded, text
 
 
@@ -30,7 +31,11 @@ class ClassRule:
     kind: str | None = None
 
 
-def field_rule(rule: str) -> FieldRule:
+Known = Mapping[str, Callable[[str], str]]
+"""Normalisers by name: see :func:`scrapy_valkey_dedup.normalise.normalisers`."""
+
+
+def field_rule(rule: str, known: Known = NORMALISERS) -> FieldRule:
     """Parses ``"author.id"``, ``"url:url"``, ``"text:nfkc,casefold"``.
 
     Raises:
@@ -43,10 +48,10 @@ def field_rule(rule: str) -> FieldRule:
         raise ValueError(f"{rule!r} has an empty field name")
     if not colon:
         return FieldRule(steps)
-    return FieldRule(steps, compose([name.strip() for name in names.split(",")]))
+    return FieldRule(steps, compose([name.strip() for name in names.split(",")], known))
 
 
-def _field_rules(value: Any) -> tuple[FieldRule, ...]:
+def _field_rules(value: Any, known: Known) -> tuple[FieldRule, ...]:
     if isinstance(value, str):
         if ":" in value and "," in value:
             raise ValueError(
@@ -55,17 +60,17 @@ def _field_rules(value: Any) -> tuple[FieldRule, ...]:
         value = value.split(",")
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError('write a list of field names such as ["platform", "post_id"]')
-    return tuple(field_rule(text(name)) for name in value)
+    return tuple(field_rule(text(name), known) for name in value)
 
 
-def _class_rule(value: Any) -> ClassRule:
+def _class_rule(value: Any, known: Known) -> ClassRule:
     if not isinstance(value, Mapping):
-        return ClassRule(_field_rules(value))
+        return ClassRule(_field_rules(value, known))
     if unknown := sorted(set(value) - {"fields", "kind"}):
         raise ValueError(f"{unknown[0]!r} is not known here; a class may have 'fields' and 'kind'")
     listed = value.get("fields")
     return ClassRule(
-        _field_rules(listed) if listed is not None else None,
+        _field_rules(listed, known) if listed is not None else None,
         text(value["kind"]) if "kind" in value else None,
     )
 
@@ -79,7 +84,34 @@ def _item_class(name: Any) -> type | None:
     return found
 
 
-def class_rules(value: Any) -> Mapping[type | None, ClassRule]:
+def undeclared(cls: type, rules: Iterable[FieldRule]) -> str | None:
+    """Which field of a rule items of the class cannot have, and what may be meant; None if none."""
+    names = declared(cls)
+    if names is None:
+        return None
+    wrong = next((rule.path[0] for rule in rules if rule.path[0] not in names), None)
+    if wrong is None:
+        return None
+    return f"{cls.__qualname__} has no field {wrong!r}; {nearest(wrong, names)}".rstrip("; ")
+
+
+def _refuse_undeclared(cls: type | None, rule: ClassRule) -> None:
+    """A field that neither the class nor a subclass has would leave every item unkeyed."""
+    if cls is None or rule.fields is None or not declared(cls):
+        return  # a base without fields leaves them to its subclasses
+    fault = undeclared(cls, rule.fields)
+    if fault and all(undeclared(other, rule.fields) for other in _subclasses(cls)):
+        raise ValueError(fault)
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    found: list[type] = type.__subclasses__(cls)
+    for subclass in found:
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def class_rules(value: Any, known: Known = NORMALISERS) -> Mapping[type | None, ClassRule]:
     """Parses the setting: the rule of each item class; None stands for any other class."""
     value = decoded(value)
     if value is None or value == "":
@@ -89,7 +121,9 @@ def class_rules(value: Any) -> Mapping[type | None, ClassRule]:
     rules = {}
     for name, rule in value.items():
         try:
-            rules[_item_class(name)] = _class_rule(rule)
+            cls, parsed = _item_class(name), _class_rule(rule, known)
+            _refuse_undeclared(cls, parsed)
+            rules[cls] = parsed
         except (TypeError, ValueError) as error:
             raise ValueError(f"for the item class {name!r}: {error}") from error
     return MappingProxyType(rules)

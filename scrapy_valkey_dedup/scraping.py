@@ -8,7 +8,8 @@ when all of the response's items have ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -48,51 +49,55 @@ class Scraping:
         scraping = asyncio.current_task()
         if scraping is None:
             return
-        visit = Visit(page, self._next_pages.send)
+        visit = self._next_pages.begin(response.request, page)
         self._session.visits.begin(response, visit)
-        self._next_pages.begin(response.request, visit)
         self._under_way += 1
         scraping.add_done_callback(partial(self._scraped, response, visit))
 
-    async def watched(self, response: Response, result: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """A callback's output, without the requests that wait for something new."""
+    @contextmanager
+    def output_of(self, response: Response) -> Iterator[Callable[[Any], bool]]:
+        """While a callback's output is handed on: tells which of it goes on; other requests wait.
+
+        Not an iterator itself, so that it serves synchronous and asynchronous output alike.
+        """
         visit = self._session.visits.get(response)
         if visit is None:
-            async for output in result:
-                yield output
+            yield lambda _: True
             return
         visit.outputs += 1
         try:
-            async for output in result:
-                if not isinstance(output, Request) or self._goes(output, response, visit):
-                    yield output
+            yield (
+                lambda output: (
+                    not isinstance(output, Request) or self._goes(output, response, visit)
+                )
+            )
         except Exception:
             visit.failed = True
             raise
 
     def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
         """Whether a request that a callback has sent goes on its way now."""
-        if self._is_retry(request, response.request):
-            self._fetch_again(request, visit)
+        first = response.request
+        is_same_page = first is not None and self._is_same_page(request, visit, first)
+        wish = self._marks.wish(request)
+        # A header or a cookie alone may tell the next page from this one: then it is no retry.
+        if first is not None and is_same_page and (wish != IF_NEW or self._marks.is_copy(request)):
+            self._next_pages.fetch_again(request, visit, first)
             return True
-        self._marks.remove(request)  # copied with the response's meta
-        if self._marks.wish(request) == IF_NEW:
-            return self._next_pages.let_pass(request, visit)
+        self._marks.remove_copies(request, first)
+        if wish == IF_NEW:
+            return self._next_pages.let_pass(request, visit, is_same_page=is_same_page)
         visit.others += 1
         return True
 
-    def _is_retry(self, request: Request, first: Request | None) -> bool:
-        """Whether a callback wants its page once more, as ``get_retry_request`` asks for it."""
-        if not request.dont_filter or first is None:
+    def _is_same_page(self, request: Request, visit: Visit, first: Request) -> bool:
+        """Whether a callback wants its page once more: by its address, or by that of a redirect."""
+        if not request.dont_filter:
             return False
-        is_copy = "retry_times" in request.meta or self._marks.has_any(request)
-        return is_copy and self._marks.key(request) == self._marks.key(first)
-
-    def _fetch_again(self, request: Request, visit: Visit) -> None:
-        if self._marks.page(request) is not None:
-            visit.page.begin_leg()  # the same page, so for its readings, too
-        elif self._marks.reading(request) is not None:
-            self._next_pages.fetch_again(visit)
+        key, reading = self._marks.key(request), self._marks.reading(first)
+        if key == self._marks.key(first) or visit.page.has(key):
+            return True
+        return reading is not None and key == reading.page
 
     def _spider_error(self, response: Any) -> None:
         visit = self._session.visits.get(response)

@@ -11,6 +11,7 @@ from secrets import token_bytes
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from scrapy_valkey_dedup.advice import describe
 from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.heartbeat import Heartbeat
@@ -23,13 +24,14 @@ from scrapy_valkey_dedup.model import (
     Key,
     LedgerRefusedError,
     LedgerUnavailableError,
+    SettingsError,
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.pages import Visits
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.spool import Spool
-from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats
+from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats, quantity
 from scrapy_valkey_dedup.timelines import Timelines
 from scrapy_valkey_dedup.urls import database, redacted
 
@@ -38,22 +40,45 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LONGEST_END = 60.0
+"""Seconds for which the session waits for a spider that is being closed when the engine stops."""
+_LOOK = 0.02  # seconds between two looks at what ends without telling
+
 REFUSED = "valkey_refused"
 """The reason with which a spider is closed that Valkey refuses when it is first reached."""
+
+
+def no_asyncio(found: str) -> SettingsError:
+    """The refusal to run without asyncio; ``found`` says instead of what."""
+    cure = "remove it, or set 'twisted.internet.asyncioreactor.AsyncioSelectorReactor'"
+    return SettingsError([f"{found}: the plugin needs asyncio; {cure}"])
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # installed after the components were built
+        raise no_asyncio("TWISTED_REACTOR names a reactor without it") from None
 
 
 class Session:
     """What one run and the ledger have to say to each other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all but two are keywords)
         self,
         settings: DedupSettings,
         stats: Stats,
         *,
         close_spider: Callable[[str], None],
         is_closing: Callable[[], bool],
+        refused: Callable[[DedupError], None] = lambda _: None,
+        spider: str = "",
     ) -> None:
-        """``close_spider`` gets a reason; ``is_closing``: whether the spider is about to end."""
+        """``close_spider`` gets a reason; ``is_closing``: whether the spider is about to end.
+
+        ``refused`` is told why the crawl cannot start, before that is raised. ``spider`` is the
+        name that messages have.
+        """
         self.settings = settings
         self.run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
         self.visits = Visits()
@@ -68,6 +93,9 @@ class Session:
         """What is to be done when the spider closes and the scheduler still takes requests."""
         self._stats = stats
         self._close_spider = close_spider
+        self._is_closing = is_closing
+        self._refused = refused
+        self._spider = spider
         self._close_reason = ""
         self._outage = Outage(
             stats,
@@ -95,6 +123,7 @@ class Session:
         self._renewed = 0.0
         self._engine_started = False
         self._opened: asyncio.Future[None] | None = None
+        self._refusal: DedupError | None = None
         self._closed = False
 
     # -- the beginning ---------------------------------------------------------------------------
@@ -104,12 +133,15 @@ class Session:
 
         Raises:
             EmbeddedServerError, LedgerRefusedError: there is no ledger, and waiting will not help.
+            SettingsError: no event loop of asyncio is running.
 
         """
         if self._opened is not None:
             await asyncio.wait([self._opened])
+            if self._refusal is not None:
+                raise self._refusal
             return
-        self._opened = asyncio.get_running_loop().create_future()
+        self._opened = _running_loop().create_future()
         try:
             url = self.settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None
@@ -122,13 +154,23 @@ class Session:
                 credentials=self.settings.credentials,
             )
             self._open_ledgers(self._server)
+            confirm = self.settings.confirm or "as the storages need it"
+            describe(self._spider, self.run, self._place, self.settings, confirm)
             await self._greet()
             self._heartbeat.start(self._ledger)
             self._renewed = monotonic()
             self._is_open = True
-        except BaseException:
+            if self.settings.reset:
+                logger.warning(
+                    "VALKEY_DEDUP_RESET = True: what earlier runs have stored is fetched and "
+                    "stored once more, and remembered anew. Remove it after this run."
+                )
+        except BaseException as error:
             await self._outage.close()
             await self._disconnect()
+            if isinstance(error, DedupError):
+                self._refusal = error
+                self._refused(error)
             raise
         finally:
             self._opened.set_result(None)
@@ -149,6 +191,7 @@ class Session:
             retention=settings.retention,
             refresh=settings.refresh,
             record=at_once,
+            reset=settings.reset,
         )
         self._posts = self._claims_in(self._ledger, "", ITEMS, remembers_at_once=at_once)
         if settings.pages_are_shared:
@@ -160,7 +203,15 @@ class Session:
 
     def _shelf(self, server: Server, shelf: str, *, retention: float | None) -> Ledger:
         namespace = self.settings.namespace
-        made = Ledger(server, namespace, self.run, retention=retention, refresh=False, shelf=shelf)
+        made = Ledger(
+            server,
+            namespace,
+            self.run,
+            retention=retention,
+            refresh=False,
+            reset=self.settings.reset,
+            shelf=shelf,
+        )
         self._shelves.append(made)
         return made
 
@@ -177,7 +228,9 @@ class Session:
             spool=spool,
             heartbeat=self._heartbeat,
             wait=self.settings.wait,
+            lease=self.settings.lease,
             remembers_at_once=remembers_at_once,
+            reset=self.settings.reset,
         )
         self._claims.append(claims)
         return claims
@@ -257,6 +310,10 @@ class Session:
             for claims in self._claims:
                 claims.tell_kept()
 
+    def close_spider(self, reason: str) -> None:
+        """Has the spider closed."""
+        self._close_as_soon_as_possible(reason)
+
     def _close_as_soon_as_possible(self, reason: str) -> None:
         self._close_reason = reason
         if self._engine_started:
@@ -273,6 +330,13 @@ class Session:
         outcome = await self._posts.claim(key)
         return NO_CLAIM if outcome is Verdict.NEW else outcome
 
+    async def look(self, key: Key) -> Verdict:
+        """Asks for a post that nothing will store: ``SEEN`` if it is remembered, else ``NEW``.
+
+        It is not claimed. What this run has looked for before is ``SEEN``, too.
+        """
+        return await self._posts.look(key)
+
     def open_claim(self, key: Key) -> Claim:
         """The claim of this run on a post, as long as it is not settled."""
         return self._posts.find(key)
@@ -281,10 +345,12 @@ class Session:
         """Every pipeline has accepted the item, and its storing comes later."""
         self._posts.accept(claim)
 
-    async def settle_accepted(self, *, stored: bool) -> None:
-        """Settles all claims on posts that were accepted, and delivers the news."""
-        await self._posts.settle_accepted(stored=stored)
-        await self.flush()
+    async def until_settled(self, limit: float) -> None:
+        """Returns when every claim on a post is settled, or after ``limit`` seconds."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + limit
+        while self._posts.open and clock() < deadline:  # noqa: ASYNC110 (rare, and short)
+            await asyncio.sleep(_LOOK)
 
     async def beat_of(self, run: str) -> bytes | None:
         """The last heartbeat of a run, None for a dead one: see :meth:`Heartbeat.of`."""
@@ -349,7 +415,11 @@ class Session:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    async def close(self) -> None:
+    async def engine_stopped(self) -> None:
+        """The last that Scrapy tells of a crawl."""
+        await self.close(spider_has_ended=await self._until_spider_closed())
+
+    async def close(self, *, spider_has_ended: bool = True) -> None:
         """Releases what was never settled, delivers all news, leaves, and sums the run up."""
         if self._opened is None or self._closed:
             return
@@ -358,27 +428,56 @@ class Session:
         if not self._is_open:
             return
         await self._heartbeat.stop()
-        self._release_all()
+        if spider_has_ended:
+            self._release_all()
         await self.flush()
         self._is_open = False
         with contextlib.suppress(DedupError):
             self._outage.check()
-            await self._ledger.leave()
-        await self._outage.close()
+            if spider_has_ended:
+                await self._ledger.leave()
+        await self._outage.close(reached=self._welcome)
         for claims in self._claims:
             await claims.close()
         try:
             await self._disconnect()
         except EmbeddedServerError as error:
             logger.error("%s", error)  # noqa: TRY400 (its message says all)
-        logger.info("Deduplication: %s", self._stats.summary())
+        logger.info("Deduplication of spider %r: %s", self._spider, self._stats.summary())
+
+    async def _until_spider_closed(self) -> bool:
+        """Waits for a spider that is still being closed, and returns whether it has been.
+
+        Scrapy stops its engine at once when it is told to while the spider closes already, by a
+        signal for instance; but the last posts may be on their way to their storage.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + LONGEST_END
+        if self._is_closing():
+            logger.info(
+                "The engine stops while the spider is being closed: waiting for its feeds and "
+                "pipelines, up to %.0f seconds.",
+                LONGEST_END,
+            )
+        while self._is_closing():
+            if clock() >= deadline:
+                logger.warning(
+                    "The spider is still being closed. What it has claimed and may still be "
+                    "storing (%s) stays claimed for VALKEY_DEDUP_LEASE (%.0f seconds), and is free "
+                    "after that.",
+                    quantity(len(self._posts.open), "post"),
+                    self.settings.lease,
+                )
+                return False
+            await asyncio.sleep(_LOOK)
+        return True
 
     def _release_all(self) -> None:
         unsettled = self._posts.open
         if unsettled:
             logger.warning(
-                "%d posts were claimed but neither confirmed nor released; they are free again.",
-                len(unsettled),
+                "Claimed but neither confirmed nor released, so free again: %s.",
+                quantity(len(unsettled), "post"),
             )
         for claim in unsettled:
             claim.release()

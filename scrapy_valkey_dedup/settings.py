@@ -14,11 +14,14 @@ from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
 
 from scrapy_valkey_dedup.credentials import Provider, conflicts, provider
+from scrapy_valkey_dedup.links import tracking
 from scrapy_valkey_dedup.model import CLAIM_LIFETIME, SettingsError
-from scrapy_valkey_dedup.rules import ClassRule, class_rules
+from scrapy_valkey_dedup.normalise import NORMALISERS, normalisers
+from scrapy_valkey_dedup.rules import ClassRule, Known, class_rules
 from scrapy_valkey_dedup.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
 from scrapy_valkey_dedup.values import (
     choice,
+    count,
     decoded,
     duration,
     flag,
@@ -41,6 +44,7 @@ class Context:
     bot: str = "scrapybot"
     spider: str = "spider"
     feeds: bool = False
+    normalisers: Known = field(default_factory=lambda: NORMALISERS)
 
 
 def _options(value: Any) -> Mapping[str, Any]:
@@ -71,6 +75,10 @@ def _job(value: Any, context: Context) -> str | None:
     return _named(str(value) if type(value) is int else value, context)
 
 
+def _fields(value: Any, context: Context) -> Mapping[type | None, ClassRule]:
+    return class_rules(value, context.normalisers)
+
+
 def _function(value: Any) -> Callable[..., Any] | None:
     if value is None or value == "":
         return None
@@ -80,7 +88,9 @@ def _function(value: Any) -> Callable[..., Any] | None:
     return found  # type: ignore[no-any-return]
 
 
-def _confirm(value: Any, context: Context) -> str:
+def _confirm(value: Any, context: Context) -> str | None:
+    if value is None or value == "":
+        return None
     mode = choice("scraped", "exported", "manual", "claimed")(value)
     if mode == "exported" and not context.feeds:
         raise ValueError(
@@ -136,13 +146,13 @@ class DedupSettings:
     client_options: Mapping[str, Any] = _setting({}, _plain(_options), _not_shown)
     credentials: Provider | None = _setting(None, _plain(provider), _not_shown)
     namespace: str = _setting("{bot}", _named)
-    fields: Mapping[type | None, ClassRule] = _setting(
-        None, _plain(class_rules)
-    )  # None: any other class
+    fields: Mapping[type | None, ClassRule] = _setting(None, _fields)  # None: any other class
     identity: Callable[..., Any] | None = _setting(None, _plain(_function))
+    scope: str = _setting("spider", _plain(choice("spider", "project")))
+    tracking_parameters: Mapping[str, tuple[str, ...]] = _setting(None, _plain(tracking))
     retention: float | None = _setting("90d", _retention)
     refresh: bool = _setting(True, _plain(flag))
-    confirm: str = _setting("scraped", _confirm)
+    confirm: str | None = _setting(None, _confirm)  # None: as the crawl's storages need it
     on_duplicate: str = _setting("drop", _plain(choice("drop", "mark")))
     mark_field: str = _setting("duplicate", _plain(text))
     on_unkeyed: str = _setting("pass", _plain(choice("pass", "drop", "error")))
@@ -151,10 +161,12 @@ class DedupSettings:
     wait: float = _setting(5, _plain(duration(0)))
     timeout: float = _setting(5, _plain(duration(0.1)))
     lease: float = _setting(30, _plain(duration(1)))
+    reset: bool = _setting(False, _plain(flag))
     requests: str = _setting("job", _plain(choice("job", "stored", "off")))
     job: str | None = _setting(None, _job)
     requests_match: tuple[re.Pattern[str], ...] = _setting(None, _plain(patterns))  # (): all
     request_retention: float | None = _setting("7d", _retention)
+    empty_pages: int | None = _setting(10, _plain(count))
     data_dir: Path = _setting(".scrapy/valkey-dedup", _plain(_directory))
 
     @property
@@ -179,7 +191,8 @@ class DedupSettings:
 
         """
         feeds = bool(settings.getdict("FEEDS") or settings.get("FEED_URI"))
-        context = Context(str(settings.get("BOT_NAME")), spider, feeds)
+        own = _own_normalisers(settings)
+        context = Context(str(settings.get("BOT_NAME")), spider, feeds, own)
         names = {PREFIX + entry.name.upper(): entry for entry in fields(cls)}
         faults = [
             _unknown(name, settings[name], names)
@@ -205,6 +218,14 @@ class DedupSettings:
         if faults:
             raise SettingsError(faults)
         return cls(**values)
+
+
+def _own_normalisers(settings: BaseSettings) -> Known:
+    """With the user's tracking parameters, before the rules that use them are parsed."""
+    try:
+        return normalisers(tracking(settings.get(PREFIX + "TRACKING_PARAMETERS")))
+    except ValueError:
+        return NORMALISERS  # the fault is named where the setting itself is parsed
 
 
 _SLOWEST = CLAIM_LIFETIME / 4

@@ -62,12 +62,17 @@ class Settling:
         self._disk_fails = False
         self._saving = 0
         self._unlisted = False
+        self._is_closed = False
         self.delivered = 0
         self.unconfirmed = 0
         """Posts that were stored and that Valkey has not acknowledged yet."""
 
     def tell(self, claim: Claim, *, stored: bool) -> None:
         """The post was stored, or it was not and its claim is to be given back."""
+        if self._is_closed:
+            if stored:  # late, but it is known now: the next run confirms it
+                self._spool.write(claim.key)
+            return
         self._book.settle(claim.key, stored=stored)
         self.unconfirmed += stored
         if stored:
@@ -90,6 +95,7 @@ class Settling:
 
     async def close(self) -> None:
         """Ends the work. What is stored and not delivered by now is left to the next run."""
+        self._is_closed = True
         await self._batcher.close()
         self._stored += b"".join(self._book.told_as_stored())
         await self._empty_into_spool()

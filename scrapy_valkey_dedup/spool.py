@@ -35,6 +35,7 @@ class Spool:
         self._prefix = _digest(f"{place}\n{shelf}")
         self._memory = directory / f"{_digest(place)}{_LEDGER}"
         self._ledger = ""
+        self._fails = False
 
     def learn(self, ledger: str) -> None:
         """The ledger was reached. Noted for runs that start while it is away."""
@@ -50,14 +51,19 @@ class Spool:
             logger.debug("Cannot note which ledger it is: %s", error)
 
     def write(self, keys: bytes) -> Path | None:
-        """Writes keys, one behind the other, to a new file. Logs why if that does not work."""
+        """Writes keys, one behind the other, to a new file. None if it cannot: once, logs why."""
         path = self._directory / f"{self._prefix}-{token_hex(6)}{_KEYS}"
         try:
             ledger = self._ledger or self._remembered()
+            if not ledger:  # the outage has been told, and this is no fault of the folder's
+                return None
             content = _HEAD + ledger.encode() + b"\n" + keys
             self._write(path, content + _sum(content))
+            self._fails = False
         except OSError as error:
-            logger.error(  # noqa: TRY400 (its message says all)
+            first, self._fails = not self._fails, True
+            logger.log(
+                logging.ERROR if first else logging.DEBUG,
                 "%d posts are stored but cannot be noted for the next run, which will store them "
                 "again: VALKEY_DEDUP_DATA_DIR=%s: %s. Let it name a directory of your own with "
                 "free space.",
@@ -69,12 +75,10 @@ class Spool:
         return path
 
     def _remembered(self) -> str:
-        try:
+        """The ledger that an earlier run reached; "" if none did: then nobody knows which it is."""
+        with suppress(FileNotFoundError):
             return self._memory.read_text("ascii")
-        except FileNotFoundError:
-            raise OSError(
-                "it is not known which ledger they are for, as it was never reached from here"
-            ) from None
+        return ""
 
     def _write(self, path: Path, content: bytes) -> None:
         # Each for itself: the mode is that of the last folder only, and the embedded server

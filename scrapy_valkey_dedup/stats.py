@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
+def quantity(number: int, noun: str) -> str:
+    """A number with its noun: "1 post", "2 posts"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class Collector(Protocol):
     """What of Scrapy's stats collector is used here."""
 
@@ -34,6 +39,8 @@ class Names:
         self.released = prefix + "released"
         self.unconfirmed = prefix + "unconfirmed"
         """Stored, but Valkey could not be told."""
+        self.not_remembered = prefix + "not_remembered"
+        """Items that went on although nothing stores them: none of their posts is remembered."""
         self.spooled = prefix + "spooled"
         """Of the unconfirmed: noted in a file, from which a later run confirms them."""
         self.recovered = prefix + "recovered"
@@ -42,6 +49,8 @@ class Names:
         """New: a dead run had claimed it."""
         self.not_new = prefix + "not_new"
         """Requests ``if_new`` that were not sent."""
+        self.after_empty = prefix + "after_empty"
+        """Requests ``if_new`` that were not sent after too many pages without anything."""
 
 
 ITEMS = Names("items")
@@ -95,7 +104,7 @@ class Stats:
         """One sentence for the end of a run; what counts nothing is left out."""
         posts, pages = self._numbers(ITEMS, _OF_POSTS), self._numbers(REQUESTS, _OF_PAGES)
         seen = sum(posts[stat] for stat in _SEEN)
-        sentence = _listed(f"{seen} posts seen", posts, _OF_POSTS)
+        sentence = _listed(f"{quantity(seen, 'post')} seen", posts, _OF_POSTS)
         return sentence + _listed("; pages", pages, _OF_PAGES) if any(pages.values()) else sentence
 
     def _numbers(self, names: Names, words: dict[str, str]) -> dict[str, int]:
@@ -114,11 +123,12 @@ _OF_POSTS = {
     "in_flight": "{} being stored by another run",
     "unkeyed": "{} without an identity",
     "unchecked": "{} unchecked because Valkey could not be asked",
-    "confirmed": "{} confirmed as stored",
-    "released": "{} not stored and released",
-    "unconfirmed": "{} stored but not confirmed",
-    "spooled": "{} of them noted for the next run, which confirms them",
-    "recovered": "{} of earlier runs confirmed",
+    "confirmed": "{} remembered",
+    "released": "{} not stored, so not remembered",
+    "unconfirmed": "{} stored but not remembered yet",
+    "not_remembered": "{} not remembered, as nothing stores them",
+    "spooled": "{} of them noted for the next run, which remembers them",
+    "recovered": "{} of earlier runs remembered",
 }
 _OF_PAGES = {
     "new": "{} new",
@@ -131,4 +141,5 @@ _OF_PAGES = {
     "spooled": "{} of them noted for the next run",
     "recovered": "{} of earlier runs confirmed",
     "not_new": "{} left out because nothing was new",
+    "after_empty": "{} left out after empty pages",
 }

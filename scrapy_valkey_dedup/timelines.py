@@ -27,6 +27,7 @@ class Reading:
         self.met: list[Key] = []
         """The posts of its newest pages."""
         self._pages = 0
+        self._usual = {0}
         self._outstanding = 0
         self._failed = False
 
@@ -39,11 +40,17 @@ class Reading:
         """A page is asked for."""
         self._outstanding += 1
 
-    def meet(self, posts: Sequence[Key]) -> None:
-        """The posts of a page; the newest page comes first."""
+    def meet(self, posts: Sequence[Key], redirects: int = 0) -> None:
+        """The posts of a page, to which so many redirects led; the newest page comes first."""
+        if posts:
+            self._usual.add(redirects)
         if self._pages < _KEPT_PAGES or len(self.met) < _KEPT_POSTS:
             self.met += posts
         self._pages += 1
+
+    def is_usual(self, redirects: int) -> bool:
+        """Whether posts have come by so many redirects, or by none: else it may be to a wall."""
+        return redirects in self._usual
 
     def page_done(self, *, well: bool) -> bool:
         """Returns whether the reading has come to its end, and every page of it went well."""

@@ -73,6 +73,15 @@ class ServerURL:
         return urlsplit(self.text).scheme.partition("+")[0]
 
 
+def without_user(uri: str) -> str:
+    """The URI of a feed without user and password: fit for logs and messages."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
 def redacted(url: str) -> str:
     """The URL without user, password and query: fit for logs and messages.
 

@@ -5,6 +5,7 @@ Each returns the value, or raises a ``ValueError`` whose message is the cure.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import re
@@ -82,14 +83,36 @@ limit = retention
 """A duration in seconds, or None: no limit."""
 
 
+def count(value: Any) -> int | None:
+    """A whole number, or None: no limit."""
+    written = str(value).strip().lower()
+    if written == "none":
+        return None
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", written, re.ASCII):
+        raise ValueError("write a whole number, or None for no limit")
+    return int(written)
+
+
 def decoded(value: Any) -> Any:
-    """Settings from the command line are texts: JSON, where it looks like it."""
+    """Settings from the command line are texts: JSON, or a literal of Python's, if it looks so."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(value)
         except ValueError as error:
-            raise ValueError(f"it is not valid JSON: {error}") from error
+            found = _literal(value)
+            if found is None:
+                raise ValueError(f"it is not valid JSON: {error}") from error
+            return found
     return value
+
+
+def _literal(written: str) -> list[Any] | dict[Any, Any] | None:
+    """A list or a dict as Python writes it, with single quotes, say; None if it is neither."""
+    try:
+        found = ast.literal_eval(written.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, list | dict) else None
 
 
 def patterns(value: Any) -> tuple[re.Pattern[str], ...]:
@@ -111,7 +134,7 @@ def _json_list(written: str) -> list[Any] | None:
     if not written.lstrip().startswith("["):
         return None
     try:
-        return list(json.loads(written))
+        return list(decoded(written))
     except ValueError:
         return None
 

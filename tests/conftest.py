@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -159,3 +160,13 @@ def either_world(world: World, request: pytest.FixtureRequest) -> World:
             pytest.skip("Scrapy runs without a reactor from 2.15 on")
         world.reactor = False
     return world
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """The warnings so far."""
+    with caplog.at_level(logging.DEBUG):
+        yield lambda: [record.getMessage() for record in caplog.records]
+
+
+# -- what a first day is told ----------------------------------------------------------------------

@@ -17,13 +17,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import attrs
+import pydantic
 import scrapy
+from itemadapter import ItemAdapter
+from scrapy import signals
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.exporters import JsonLinesItemExporter
+from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import Settings
+from scrapy.utils.misc import load_object
 
-from scrapy_valkey_dedup import DedupPipeline, current_claim
+from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline, current_claim, feeds, session
 
 HERE = "tests.crawl_process"
 
@@ -71,9 +77,30 @@ class PostItem(scrapy.Item):
     text = scrapy.Field()
 
 
+@attrs.define
+class PostAttrs:
+    """The same post as an attrs object, with slots."""
+
+    post_id: int | str
+    text: str = ""
+
+
+class PostModel(pydantic.BaseModel):
+    """The same post as a pydantic model."""
+
+    post_id: int | str
+    text: str = ""
+
+
 TABLES = {"posts": "id TEXT, class TEXT, marked INT, pid INT", "begun": "id TEXT"}
 
-KINDS = {"Post": Post, "dict": dict, "PostItem": PostItem}
+KINDS = {
+    "Post": Post,
+    "dict": dict,
+    "PostItem": PostItem,
+    "PostAttrs": PostAttrs,
+    "PostModel": PostModel,
+}
 
 
 class Posts(scrapy.Spider):
@@ -86,6 +113,23 @@ class Posts(scrapy.Spider):
         self.job = job
         self.options = job.options
 
+    async def parse_into_one(self, response):
+        """Fills one object for all posts of a page, and fetches something for each in between."""
+        item = self.item(response.json()[0])
+        adapter = ItemAdapter(item)
+        for values in response.json():
+            await asyncio.sleep(0.002)
+            adapter.update(values)
+            yield item
+
+    async def parse_with_one_author(self, response):
+        """Fills one dict inside the items anew for each post."""
+        author = {}
+        for values in response.json():
+            await asyncio.sleep(0.002)
+            author["id"] = values["post_id"]
+            yield {"post_id": values["post_id"], "author": author}
+
     async def start(self):
         if "items" in self.options:
             for values in self.options["items"]:
@@ -94,7 +138,8 @@ class Posts(scrapy.Spider):
         if self.job.seed is not None:
             random.Random(self.job.seed).shuffle(pages)
         for number in pages:
-            yield scrapy.Request(f"{self.job.site}/{number}", self.parse)
+            callback = getattr(self, self.options.get("callback", "parse"))
+            yield scrapy.Request(f"{self.job.site}/{number}", callback)
 
     async def linger(self):
         """Keeps the spider open until the test says go."""
@@ -104,18 +149,21 @@ class Posts(scrapy.Spider):
     async def parse(self, response):
         for values in response.json():
             yield self.item(values)
+            if "pace" in self.options:
+                await asyncio.sleep(self.options["pace"])
         if self.options.get("linger"):
             await self.linger()
 
     def item(self, values):
-        return KINDS[self.options.get("kind", "Post")](**values)
+        kind = self.options.get("kind", "Post")
+        return (KINDS.get(kind) or load_object(kind))(**values)
 
 
 def identifier(item: Any) -> Any:
     """The post's id, whatever a pipeline has made of the item."""
     if isinstance(item, StoredPost):
         return item.identifier
-    return item.post_id if isinstance(item, Post) else item["post_id"]
+    return ItemAdapter(item)["post_id"]
 
 
 class Store:
@@ -210,6 +258,67 @@ class ManualStore(Store):
     def close_spider(self):
         self.flush()
         super().close_spider()
+
+
+class LateManualStore(ManualStore):
+    """Stores all that it has when the spider closes, as soon as the test says go."""
+
+    async def process_item(self, item):
+        self.batch.append((identifier(item), item, current_claim()))
+        return item
+
+    async def close_spider(self):
+        await until_told(self.crawler, "go")
+        super().close_spider()
+
+
+class FailsToClose:
+    """A pipeline that cannot close."""
+
+    def process_item(self, item):
+        return item
+
+    async def close_spider(self):
+        raise OSError("cannot close")
+
+
+class StaysAtTheEnd:
+    """An extension that keeps the process alive after the engine has stopped."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        extension = cls()
+        extension.crawler = crawler
+        crawler.signals.connect(extension.engine_stopped, signals.engine_stopped)
+        return extension
+
+    async def engine_stopped(self):
+        await until_told(self.crawler, "end")
+
+
+async def until_told(crawler, name):
+    """Waits until the test has made a file of that name in the crawl's directory."""
+    while not (Path(crawler.spider_directory) / name).exists():
+        await asyncio.sleep(0.02)
+
+
+class HeldStorage:
+    """A feed storage whose upload takes until the test says go."""
+
+    @classmethod
+    def from_crawler(cls, crawler, *_, **__):
+        storage = cls()
+        storage.crawler = crawler
+        return storage
+
+    def open(self, spider):
+        from tempfile import NamedTemporaryFile
+
+        return NamedTemporaryFile()
+
+    async def store(self, file):
+        await until_told(self.crawler, "go")
+        file.close()
 
 
 class Dropper:
@@ -313,6 +422,14 @@ class OwnPipeline(DedupPipeline):
     """A user's pipeline that extends the plugin's."""
 
 
+class OwnProcessor(ItemPipelineManager):
+    """A user's item processor."""
+
+
+class OwnDedupProcessor(DedupItemProcessor):
+    """One that extends the plugin's."""
+
+
 class FailsToOpen:
     """A pipeline that cannot start, some time after the others have."""
 
@@ -364,6 +481,24 @@ class FirstTen:
         return self.seen <= 10
 
 
+class Odd:
+    """A feed's filter that takes the posts with odd ids."""
+
+    rest = 1
+
+    def __init__(self, feed_options):
+        pass
+
+    def accepts(self, item):
+        return item.post_id % 2 == self.rest
+
+
+class Even(Odd):
+    """A feed's filter that takes the others."""
+
+    rest = 0
+
+
 class PickyExporter(JsonLinesItemExporter):
     """An exporter that cannot write some items."""
 
@@ -399,7 +534,8 @@ def settings_of(job: Job) -> Settings:
             "HTTPPROXY_ENABLED": False,
             "DOWNLOAD_DELAY": 0,
             "CONCURRENT_REQUESTS_PER_DOMAIN": 16,
-            "VALKEY_DEDUP_FIELDS": ["post_id"],
+            # One kind: of whatever spider and class of the tests, a post is known by its id.
+            "VALKEY_DEDUP_FIELDS": {"*": {"fields": ["post_id"], "kind": "Post"}},
             **job.settings,
         }
     )
@@ -425,8 +561,13 @@ def crawl(job: Job) -> None:
     os.chdir(job.directory)
     if job.options.get("faulty_client"):
         break_the_client()
+    if "longest_end" in job.options:
+        session.LONGEST_END = job.options["longest_end"]
+    if "sync_interval" in job.options:
+        feeds.SYNC_INTERVAL = job.options["sync_interval"]
     process = AsyncCrawlerProcess(settings_of(job))
     crawler = process.create_crawler(Posts)
+    crawler.spider_directory = job.directory  # after its end a crawler has no spider
     process.crawl(crawler, job=job)
     process.start()
     logging.shutdown()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import attr
@@ -14,11 +17,23 @@ from scrapy.settings import Settings
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 
+POST = "posts.items:Post"
+"""The import path of the classes below that are called Post."""
+
 FORMS = ("item", "dataclass", "attrs", "pydantic")
 
 
 def class_of(form: str, name: str, marks: Mapping[str, Any]) -> type:
-    """A class of items with these fields; ``marks`` are their ``dedup`` metadata (None: none)."""
+    """A class of items with these fields; ``marks`` are their ``dedup`` metadata (None: none).
+
+    Classes of one name have one import path, whatever their form and the version of Python.
+    """
+    made = _class_of(form, name, marks)
+    made.__module__, made.__qualname__ = "posts.items", name
+    return made
+
+
+def _class_of(form: str, name: str, marks: Mapping[str, Any]) -> type:
     meta = {field: {} if mark is None else {"dedup": mark} for field, mark in marks.items()}
     if form == "item":
         return type(name, (scrapy.Item,), {key: scrapy.Field(**meta[key]) for key in meta})
@@ -46,6 +61,40 @@ def identifier(**settings: Any) -> Identifier:
     return Identifier(DedupSettings.parse(Settings(named), "spider"))
 
 
-def key(item: Any, **settings: Any) -> bytes | None:
+def key(item: Any, *, spider: Any = None, **settings: Any) -> bytes | None:
     """The key of an item under these settings."""
-    return identifier(**settings).key(item, None)
+    return identifier(**settings).key(item, spider)
+
+
+def origin(
+    path: str, fields: list[str] | None = None, spider: str | None = None
+) -> list[str | list[str] | None]:
+    """The kind of the items of a class that no rule gives a kind."""
+    return [spider, path, fields]
+
+
+def spider_called(name: str) -> scrapy.Spider:
+    """A spider."""
+    return scrapy.Spider(name)
+
+
+def of_one_kind(*fields: str) -> dict[str, Any]:
+    """A rule for all classes whose posts are of one kind."""
+    return {"*": {"fields": list(fields), "kind": "Post"}}
+
+
+@contextmanager
+def importable(module: str, **members: Any) -> Iterator[None]:
+    """Has a module with these members, for rules that name it."""
+    names = [module[:at] for at in range(len(module) + 1) if module[at : at + 1] in ("", ".")]
+    before = {name: sys.modules.get(name) for name in names}
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+    vars(sys.modules[module]).update(members)
+    try:
+        yield
+    finally:
+        for name, found in before.items():
+            del sys.modules[name]
+            if found is not None:
+                sys.modules[name] = found

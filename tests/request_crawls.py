@@ -116,7 +116,7 @@ class Runs:
                 "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
                 "VALKEY_DEDUP_URL": self._url,
                 "VALKEY_DEDUP_NAMESPACE": namespace,
-                "VALKEY_DEDUP_FIELDS": ["post_id"],
+                "VALKEY_DEDUP_FIELDS": {"*": {"fields": ["post_id"], "kind": "Post"}},
                 **MODES[mode],
                 **settings,
             }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import ClassVar
 
 import scrapy
@@ -918,6 +919,81 @@ class Held(Reader):
         return self.posts(response)
 
 
+class Rescuer:
+    """A spider middleware that recovers: with what the request's meta names, from any error."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        middleware = cls()
+        middleware.crawler = crawler
+        return middleware
+
+    def process_spider_exception(self, response, exception):
+        rescue = response.meta.get("rescue")
+        spider = self.crawler.spider
+        if rescue == "item":
+            return [{"post_id": f"instead of {spider.place(response.url)}"}]
+        if rescue == "request":
+            return iter([spider.get("/for" + spider.place(response.url))])
+        if rescue == "if new":
+            wish = {"dedup": "if_new"}
+            place = spider.place(response.url)
+            return [{"post_id": f"instead of {place}"}, spider.get("/for" + place, meta=wish)]
+        if rescue == "again":  # as scrapy-poet does
+            request = get_retry_request(response.request, spider=spider, reason="rescued")
+            del request.meta["rescue"]
+            return [request]
+        return None
+
+
+_RESCUED = {
+    f"/{callback}/{rescue[:2]}": (callback, rescue)
+    for callback in ("late", "at_once", "awaiting")
+    for rescue in ("item", "request", "if new", "again")
+}
+
+
+class Rescued(Reader):
+    """Callbacks that raise, of all kinds, and a spider middleware that recovers."""
+
+    name = "rescued"
+    custom_settings: ClassVar = {"SPIDER_MIDDLEWARES": {f"{HERE}.Rescuer": 543}}
+    pages: ClassVar = {
+        "/plain": posts("plain"),
+        **{path: posts(path) for path in _RESCUED},
+        **{f"/for{path}": posts(f"/for{path}") for path in _RESCUED},
+    }
+    again = frozenset(path for path in _RESCUED if not path.startswith("/at_once"))
+    unstored = frozenset({"/at_once/re", "/for/late/if", "/for/awaiting/if"})
+
+    async def start(self):
+        yield self.get("/plain")
+        for path, (callback, rescue) in _RESCUED.items():
+            yield self.get(path, getattr(self, callback), meta={"rescue": rescue})
+
+    def late(self, response):
+        """Raises after it has yielded something."""
+        self.note("late", response)
+        yield from self.posts(response)
+        if "rescue" in response.meta:
+            raise ValueError("late")
+
+    def at_once(self, response):
+        """Raises before there is anything to iterate over."""
+        self.note("at_once", response)
+        if "rescue" in response.meta:
+            raise ValueError("at once")
+        return self.posts(response)
+
+    async def awaiting(self, response):
+        """Is asynchronous, and raises."""
+        self.note("awaiting", response)
+        for post in self.posts(response):
+            yield post
+        if "rescue" in response.meta:
+            raise ValueError("awaiting")
+
+
 class OneObject(Reader):
     """Asks for the plugin's middleware in all ways there are."""
 
@@ -948,6 +1024,112 @@ class OwnFilter(DupeFilter):
     def request_seen(self, request):
         self.stats.inc_value("own filter")
         return super().request_seen(request)
+
+
+class Asking(Reader):
+    """Asks for what ``options["asks"]`` says: paths, each with more arguments for the request.
+
+    ``options``: ``copies``, whether links get the meta of their page; ``linger``, whether a
+    callback waits until the test says go.
+    """
+
+    name = "asking"
+    custom_settings: ClassVar = {"RETRY_TIMES": 1}
+
+    async def start(self):
+        for path, more in self.job.options["asks"]:
+            errback = self.failed if more.pop("errback", False) else None
+            yield self.get(path, errback=errback, **more)
+
+    async def parse(self, response):
+        self.note("parse", response)
+        page = response.json()
+        for post in page["posts"]:
+            yield post
+        copied = response.meta if self.job.options.get("copies") else None
+        for link in page["links"]:
+            yield self.get(link, meta=copied)
+        while self.job.options.get("linger") and not self.told_to_go:
+            await asyncio.sleep(0.01)
+
+    @property
+    def told_to_go(self) -> bool:
+        return Path(self.job.directory, "go").exists()
+
+
+class Lazy(Reader):
+    """Asks for pages as Scrapy's docs show it: when there is nothing else to do."""
+
+    name = "lazy"
+
+    async def start(self):
+        for path in ("/1", "/2", "/4"):
+            if self.crawler.engine.needs_backout():
+                await self.crawler.signals.wait_for(signals.scheduler_empty)
+            yield self.get(path)
+
+    def parse(self, response):
+        yield from map(self.get, response.json()["links"])
+        yield from self.posts(response)
+
+
+class Urgent(Reader):
+    """Many pages, sent at once, each of which leads to one that is urgent."""
+
+    name = "urgent"
+
+    async def start(self):
+        for number in range(self.job.options["pages"]):
+            yield self.get(f"/{number}")
+
+    def parse(self, response):
+        for link in response.json()["links"]:
+            yield self.get(link, priority=10)
+        yield from self.posts(response)
+
+
+class Sessions(Reader):
+    """Pages whose URLs have the number of a session in them, another one in each run."""
+
+    name = "sessions"
+    pages: ClassVar = {
+        f"/{page}?session={number}": posts(page) for page in ("a", "b") for number in (1, 2)
+    }
+
+    async def start(self):
+        for page in ("a", "b", "a"):
+            yield self.get(f"/{page}?session={self.job.options['session']}")
+
+
+class WithoutQuery:
+    """A fingerprinter for which a URL's query means nothing."""
+
+    def fingerprint(self, request):
+        return request.url.partition("?")[0].encode()
+
+
+class FilterWithoutQuery(DupeFilter):
+    """A user's filter that says itself what is the same page, as Scrapy's old docs show it."""
+
+    def request_fingerprint(self, request):
+        return request.url.partition("?")[0].encode().hex()
+
+
+class FilterOfTexts(DupeFilter):
+    """One whose fingerprints are no hexadecimal numbers, which newer Scrapy refuses."""
+
+    def request_fingerprint(self, request):
+        return request.url.partition("?")[0]
+
+
+class FilterWithFingerprinter(DupeFilter):
+    """A user's filter that is given another fingerprinter than the crawler's."""
+
+    @classmethod
+    def from_crawler(cls, crawler):
+        made = super().from_crawler(crawler)
+        made.fingerprinter = WithoutQuery()
+        return made
 
 
 class OwnMiddleware(RequestDedupMiddleware):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from scrapy import Request
 
 from scrapy_valkey_dedup.admission import Admission
+from scrapy_valkey_dedup.lookahead import EngineQueue
 from tests.conftest import in_loop
 
 
@@ -40,12 +42,38 @@ class Downloader:
         return str(request.meta["slot"])
 
 
+class Waiting:
+    """The scheduler's queue, the most urgent first, among equals the oldest."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.requests: list[Request] = []
+        self._crowd = crowd
+
+    def add(self, number: int, priority: int = 0, slot: str = "a") -> list[Request]:
+        """New ones come, all at once; the middleware hears of it."""
+        added = [
+            Request(f"https://{slot}.test/", meta={"slot": slot}, priority=priority)
+            for _ in range(number)
+        ]
+        self.requests += added
+        self.requests.sort(key=lambda request: -request.priority)
+        self._crowd.admission.look_ahead()
+        return added
+
+    def next_priority(self) -> int | None:
+        return self.requests[0].priority if self.requests else None
+
+    def take(self) -> None:
+        self._crowd.start(self.requests.pop(0))
+
+
 class Crowd:
     """Requests on their way through a downloader, each in a task of its own, as in Scrapy."""
 
     def __init__(self, downloader: Any) -> None:
         self.downloader = downloader
-        self.admission = Admission(downloader)
+        self.waiting = Waiting(self)
+        self.admission = Admission(downloader, queue=self.waiting)
         self.claimed: list[Request] = []
         """Who was allowed to ask for his page, in order."""
         self.downloading: list[Request] = []
@@ -61,12 +89,22 @@ class Crowd:
             Request(f"https://{slot}.test/", meta={"slot": slot, **meta}) for _ in range(number)
         ]
         for request in sent:
-            self.downloader.active.add(request)
-            task = asyncio.get_running_loop().create_task(self._download(request))
-            # As in Scrapy: when the task has ended, and before its other callbacks.
-            task.add_done_callback(partial(self._left, request))
-            self._tasks[request] = task
+            self.start(request)
         return sent
+
+    def start(self, request: Request) -> None:
+        """The engine has taken a request."""
+        self.downloader.active.add(request)
+        task = asyncio.get_running_loop().create_task(self._download(request))
+        # As in Scrapy: when the task has ended, and before its other callbacks.
+        task.add_done_callback(partial(self._left, request))
+        self._tasks[request] = task
+
+    def engine_looks(self) -> None:
+        """Takes what the user's own limit leaves room for, as Scrapy's engine does."""
+        limit = self.downloader.total_concurrency
+        while self.waiting.requests and len(self.downloader.active) < limit:
+            self.waiting.take()
 
     async def _download(self, request: Request) -> None:
         task = asyncio.current_task()
@@ -228,16 +266,168 @@ async def test_the_slower_valkey_is_the_more_go_ahead(
     answer: float, download: float, ahead: int
 ) -> None:
     """By Little's law as many more are taken as come while Valkey answers; at most twice."""
-    crowd = Crowd(Downloader(16))
+    crowd = Crowd(Downloader(16, domain_concurrency=0))
     crowd.admission._answer_time = answer
     crowd.admission.took(download)
     with crowd.admission.asking():
         crowd.admission._answer_time /= 0.9  # the newest answer takes no time, and weighs a tenth
-    assert crowd.downloader.total_concurrency == 16 + ahead
-    for _ in range(200):
-        with crowd.admission.asking():
-            pass
-    assert crowd.downloader.total_concurrency <= 16 + 2
+    queued = crowd.waiting.add(100)
+    crowd.answered.clear()
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.claimed == queued[: 16 + ahead]
+    assert crowd.downloader.total_concurrency == 16  # what the engine, and start(), go by
+    crowd.answered.set()
+    await crowd.settle()
+    assert crowd.downloading == queued[:16]
+    crowd.waiting.requests.clear()
+    await crowd.end_all()
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+@in_loop
+async def test_the_urgent_go_first(limit: int) -> None:
+    """Who is urgent comes before all that wait here, however many more come, and to their site."""
+    crowd = Crowd(Downloader(limit, domain_concurrency=limit))
+    others = crowd.waiting.add(50)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.downloading == others[:limit]
+    urgent = crowd.waiting.add(5, priority=1)
+    await crowd.settle()
+    most = crowd.waiting.add(1, priority=2)
+    await crowd.settle()
+    assert {urgent[0], *most} <= set(crowd.claimed)  # while nothing has ended
+    expected = [*others[:limit], *most, *urgent, *others[limit : limit + 5]]
+    for number in range(10):
+        await crowd.end(crowd.downloading[number])
+        crowd.engine_looks()
+        await crowd.settle()
+        assert crowd.downloading == expected[: limit + number + 1]
+    crowd.waiting.requests.clear()
+    await crowd.end_all()
+
+
+@in_loop
+async def test_the_urgent_claim_first() -> None:
+    """Of those who wait for room at their site the urgent are next, among equals the first."""
+    crowd = Crowd(Downloader(10, domain_concurrency=1))
+    others = crowd.waiting.add(5)
+    crowd.engine_looks()
+    await crowd.settle()
+    (urgent,) = crowd.waiting.add(1, priority=1)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.claimed == others[:2]
+    await crowd.end(others[0])
+    assert crowd.claimed == [*others[:2], urgent]
+    await crowd.end_all()
+    assert crowd.claimed == [*others[:2], urgent, *others[2:]]
+
+
+@in_loop
+async def test_who_has_claimed_yields_to_the_urgent_who_asks() -> None:
+    """A free place is kept for the moment in which a more urgent request has its answer."""
+    crowd = Crowd(Downloader(1, domain_concurrency=1))
+    first, second = crowd.waiting.add(2)
+    crowd.engine_looks()
+    await crowd.settle()
+    crowd.answered.clear()
+    (urgent,) = crowd.waiting.add(1, priority=1)
+    await crowd.settle()
+    await crowd.end(first)
+    assert crowd.downloading == [first]
+    crowd.answered.set()
+    await crowd.settle()
+    assert crowd.downloading == [first, urgent]
+    await crowd.end(urgent)
+    assert crowd.downloading == [first, urgent, second]
+    await crowd.end_all()
+
+
+@in_loop
+async def test_the_engine_has_the_first_say() -> None:
+    """While the engine has room by itself, nothing is taken for it."""
+    crowd = Crowd(Downloader(4, domain_concurrency=0))
+    queued = crowd.waiting.add(10)
+    await crowd.settle()
+    assert crowd.waiting.requests == queued
+    crowd.send(number=3)
+    await crowd.settle()
+    assert crowd.waiting.requests == queued
+    crowd.send(number=1)
+    await crowd.settle()
+    assert crowd.waiting.requests == queued[1:]
+    crowd.waiting.requests.clear()
+    await crowd.end_all()
+
+
+class Peeked:
+    """A queue that can be looked into."""
+
+    def __init__(self, request: Request | None) -> None:
+        self._request = request
+
+    def peek(self) -> Request | None:
+        return self._request
+
+
+class Unpeeked:
+    """A queue of Scrapy's around one that cannot be looked into."""
+
+    def peek(self) -> None:
+        raise NotImplementedError
+
+
+def engine(**changes: Any) -> SimpleNamespace:
+    """What is known of Scrapy's engine while it crawls; its scheduler has an urgent request."""
+    parts: dict[str, Any] = {
+        "running": True,
+        "paused": False,
+        "closing": None,
+        "backs_out": False,
+        "queue": Peeked(Request("https://a.test/", priority=7)),
+        **changes,
+    }
+    scheduler = SimpleNamespace(**{"mqs": parts["queue"]} if parts["queue"] else {})
+    return SimpleNamespace(
+        running=parts["running"],
+        paused=parts["paused"],
+        scraper=SimpleNamespace(slot=SimpleNamespace(needs_backout=lambda: parts["backs_out"])),
+        _slot=SimpleNamespace(closing=parts["closing"], scheduler=scheduler),
+        _start_scheduled_request=lambda: True,
+    )
+
+
+def test_the_next_request_is_looked_at() -> None:
+    """The priority of what the engine would take next is known without taking it."""
+    assert EngineQueue(engine()).next_priority() == 7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"running": False},
+        {"paused": True},
+        {"closing": "a Deferred"},
+        {"backs_out": True},
+        {"queue": None},
+        {"queue": object()},
+        {"queue": Peeked(None)},
+        {"queue": Unpeeked()},
+    ],
+)
+def test_nothing_is_taken_when_the_engine_would_take_nothing(changes: dict[str, Any]) -> None:
+    """Nor of a scheduler that cannot be looked into."""
+    assert EngineQueue(engine(**changes)).next_priority() is None
+
+
+def test_nothing_is_taken_of_an_engine_of_another_kind() -> None:
+    """Without a spider, and without Scrapy's way to take one request, there is nothing to take."""
+    idle, other = engine(), engine()
+    idle._slot = None
+    del other._start_scheduled_request
+    assert EngineQueue(idle).next_priority() is EngineQueue(other).next_priority() is None
 
 
 @in_loop
@@ -275,10 +465,14 @@ def test_nobody_is_forgotten(data: st.DataObject) -> None:
             lambda: alive.extend(crowd.send("a", exempt=True)),
             crowd.answered.clear,
             crowd.answered.set,
+            lambda: alive.extend(crowd.waiting.add(3, chance.randint(-1, 1), chance.choice("ab"))),
+            crowd.engine_looks,
         ]
         for _ in range(data.draw(st.integers(0, 40))):
-            if alive and chance.random() < 0.4:
-                request = alive.pop(chance.randrange(len(alive)))
+            started = [request for request in alive if request not in crowd.waiting.requests]
+            if started and chance.random() < 0.4:
+                request = chance.choice(started)
+                alive.remove(request)
                 ended.add(request)
                 await crowd.end(request)
             else:
@@ -287,6 +481,9 @@ def test_nobody_is_forgotten(data: st.DataObject) -> None:
             running = [request for request in crowd.downloading if request not in ended]
             assert len(running) <= limit
         crowd.answered.set()
+        for request in crowd.waiting.requests:
+            alive.remove(request)
+        crowd.waiting.requests.clear()
         await crowd.end_all()
         silent = {r for r in alive if not (r.meta.get("known") or r.meta.get("exempt"))}
         assert silent <= set(crowd.downloading)

@@ -401,7 +401,7 @@ def test_a_missing_extra_is_named() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert "SettingsError: 1 fault(s)" in done.stderr
+    assert "1 fault(s) in the settings" in done.stderr
     assert "pip install scrapy-valkey-dedup[aws]" in done.stderr
 
 
@@ -492,7 +492,7 @@ def test_a_crawl_without_keys_ends_at_the_start(world: World, door: Door) -> Non
     """Waiting does not bring them: no page is fetched, and the log names the cure."""
     crawl_through(door, world, {"provider": "tests.iam.SignedOut", **WHO})
     assert not world.sites[0].served
-    assert "LedgerRefusedError: No token for the user 'bot' of the cache 'posts'" in world.log
+    assert "ERROR: No token for the user 'bot' of the cache 'posts'" in world.log
     assert "No AWS credentials found" in world.log
 
 

@@ -24,7 +24,9 @@ def test_a_second_run_stores_nothing(either_world: World) -> None:
     assert second["dedup/items/duplicate"] == 100
     assert "item_scraped_count" not in second
     assert second["item_dropped_reasons_count/DuplicatePost"] == 100
-    assert world.log.splitlines()[-1].endswith("Deduplication: 100 posts seen: 100 duplicate")
+    assert world.log.splitlines()[-1].endswith(
+        "Deduplication of spider 'posts': 100 posts seen: 100 duplicate"
+    )
     assert "Dropped" not in world.log
     world.assert_settled()
 
@@ -37,7 +39,7 @@ def test_only_new_posts_are_stored(either_world: World) -> None:
     assert world.stored == {str(post): 1 for post in range(160)}
     assert (stats["dedup/items/new"], stats["dedup/items/duplicate"]) == (60, 40)
     assert world.log.splitlines()[-1].endswith(
-        "Deduplication: 100 posts seen: 60 new, 40 duplicate, 60 confirmed as stored"
+        "spider 'posts': 100 posts seen: 60 new, 40 duplicate, 60 remembered"
     )
 
 
@@ -188,7 +190,7 @@ def test_a_stopped_crawl_confirms_what_it_stored(either_world: World, number: in
     kept = set(world.stored)
     assert 100 < len(kept) < 5000
     assert world.remembered(posts) == kept
-    assert world.log.splitlines()[-1].count("Deduplication: ") == 1
+    assert world.log.splitlines()[-1].count("Deduplication of spider ") == 1
     world.assert_settled()
 
 

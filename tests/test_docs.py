@@ -7,7 +7,7 @@ import inspect
 import re
 from contextlib import nullcontext
 from contextvars import copy_context
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,12 @@ from scrapy_valkey_dedup.encoding import _DEPTH, _DIGITS, _SIZE
 from scrapy_valkey_dedup.identity import _WARNINGS, Identifier
 from scrapy_valkey_dedup.model import Claim
 from scrapy_valkey_dedup.normalise import NORMALISERS
-from scrapy_valkey_dedup.pipeline import _begin_passage
+from scrapy_valkey_dedup.outage import CLOSED
+from scrapy_valkey_dedup.pipeline import MARK_REFUSED
+from scrapy_valkey_dedup.processor import begin_passage
+from scrapy_valkey_dedup.session import REFUSED
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
+from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 from scrapy_valkey_dedup.urls import parsed
 from tests.item_forms import key
 
@@ -66,12 +70,39 @@ def test_the_table_of_settings() -> None:
     assert found == list(DEFAULTS.items())
 
 
+def test_the_table_of_stats() -> None:
+    """stats.md explains every stat of the package, and no other."""
+    page = (ROOT / "docs" / "stats.md").read_text("utf-8")
+    rows = [name.strip("`") for name, _ in rows_after(page, "| stat | counts |")]
+    counted = {*vars(ITEMS).values(), *vars(REQUESTS).values()}
+    # There is no such thing:
+    counted -= {ITEMS.not_new, ITEMS.after_empty, REQUESTS.unkeyed, REQUESTS.not_remembered}
+    counted |= {name for name in vars(Stats).values() if str(name).startswith("dedup/")}
+    assert len(rows) == len(set(rows))
+    assert set(rows) == counted
+
+
+def test_every_stat_has_its_name_in_one_place() -> None:
+    """No module but stats.py writes a name of a stat."""
+    modules = (ROOT / "scrapy_valkey_dedup").glob("*.py")
+    assert [path.name for path in modules if '"dedup/' in path.read_text("utf-8")] == ["stats.py"]
+
+
+def test_the_table_of_reasons() -> None:
+    """stats.md explains every reason with which the plugin closes a spider."""
+    page = (ROOT / "docs" / "stats.md").read_text("utf-8")
+    rows = [name.strip("`") for name, _ in rows_after(page, "| reason | why |")]
+    assert set(rows) == {CLOSED, REFUSED, MARK_REFUSED, "dupefilter_not_opened"}
+
+
 def test_the_table_of_modes() -> None:
     """The table of CONFIRM has every mode that the setting accepts, and no other."""
     for mode, *_ in rows_after(SETTINGS, "| mode |"):
         given = {"VALKEY_DEDUP_CONFIRM": ast.literal_eval(mode.strip("`")), "FEEDS": {"x.json": {}}}
         assert DedupSettings.parse(Settings(given), "spider").confirm in mode
     assert len(rows_after(SETTINGS, "| mode |")) == 4
+    found = {mode.strip('`"') for _, mode, _ in rows_after(SETTINGS, "| your posts go to |")}
+    assert found == {"exported", "scraped", "none"}
 
 
 def test_the_table_of_normalisers() -> None:
@@ -104,14 +135,39 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(target.read_text("utf-8")), link
 
 
+@dataclass
+class Thread:
+    """Stands for an item class of the reader's project."""
+
+    site: str
+    thread_id: int
+
+
+def test_the_texts_that_stand_for_nothing() -> None:
+    """The page lists texts that stand for nothing, and values that only look like them."""
+    listed = IDENTITY[IDENTITY.index("for nothing: `None`") :].split("are values.")[0]
+    nothing, values = listed.split("`NaT`. ")
+    named = re.findall(r"`([^`]+)`", nothing)
+    assert len(named) == 11
+    assert all(key({"id": text}, fields=["id"]) is None for text in [*named, "NaT"])
+    assert all(key({"id": text}, fields=["id"]) for text in re.findall(r"`([^`]+)`", values))
+
+
 def test_the_example_of_an_identity() -> None:
     """The example on identity.md runs, and its claims hold."""
-    example, function = code_blocks(IDENTITY)
+    first, example, kinds, function, links = code_blocks(IDENTITY)
     assert "assert" in example
     run(example)
+    for block in (first, links):
+        given = {name: value for name, value in run(block).items() if name.startswith(PREFIX)}
+        DedupSettings.parse(Settings(given), "spider")
+    kinds = kinds.replace("forum.items.Thread", f"{__name__}.Thread")
+    fields = run(kinds)["VALKEY_DEDUP_FIELDS"]
+    assert key(Thread("x", 7), fields=fields) == key({"host": "x", "id": "7"}, fields=fields)
     found = run(function)["VALKEY_DEDUP_IDENTITY"]
     post = {"platform": "mastodon", "uri": "https://m.example/1"}
-    assert key(post, identity=found) == key(post, fields=["uri"])
+    kind = {"*": {"fields": ["uri"], "kind": "post"}}
+    assert key(post, identity=found, fields=kind) == key(post, fields=kind)
 
 
 def test_the_examples_of_settings() -> None:
@@ -166,7 +222,7 @@ def test_the_storage_that_confirms(*, works: bool) -> None:
 
     def process(number: int) -> None:
         claim = Claim(b"%d" % number, lambda claim, ok: settled.update({claim.key: ok}))
-        _begin_passage().claim = claim
+        begin_passage().claim = claim
         storage.process_item(number)
 
     storage = Storage()

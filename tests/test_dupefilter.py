@@ -23,6 +23,7 @@ from scrapy.utils.test import get_crawler
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup import Addon, DupeFilter, RequestDedupMiddleware
 from tests import scenarios
+from tests.conftest import SCRAPY_VERSION
 from tests.request_crawls import MODES, PLAIN, Run, Runs
 from tests.scenarios import HERE
 
@@ -302,6 +303,24 @@ def test_a_class_that_extends_ours_counts(runs: Runs, mode: str) -> None:
     assert first.stats["own middleware"] == 5
     second = runs.again(first, scenarios.Links, mode, **own).wait()
     assert second.served == {}
+
+
+OWN_FINGERPRINTS = ["FilterWithoutQuery", "FilterWithFingerprinter"]
+if SCRAPY_VERSION < (2, 17):
+    OWN_FINGERPRINTS.append("FilterOfTexts")
+
+
+@pytest.mark.parametrize("mode", ["job", "stored"])
+@pytest.mark.parametrize("own", OWN_FINGERPRINTS)
+def test_the_fleet_obeys_the_fingerprints_of_a_users_filter(
+    runs: Runs, mode: str, own: str
+) -> None:
+    """What a filter that extends ours takes for the same page is the same page for all runs."""
+    spider, filters = scenarios.Sessions, {"DUPEFILTER_CLASS": f"{HERE}.{own}"}
+    first = runs.start(spider, mode, session=1, **filters).wait()
+    assert first.served == {"/a?session=1": 1, "/b?session=1": 1}
+    assert runs.again(first, spider, mode, session=2, **filters).wait().served == {}
+    assert len(runs.again(first, spider, mode, session=2).wait().served) == 2  # by Scrapy's own
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])

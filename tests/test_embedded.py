@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import socket
@@ -301,20 +302,153 @@ def test_the_starter_may_be_killed(data_dir, spider):
     until(lambda: is_gone(pid), "the server ends")
 
 
-def test_an_orphaned_server_is_joined_and_stopped_by_the_last(data_dir, spider):
-    """A server whose users were all killed serves the next one, who stops it as the last."""
+def test_an_orphaned_server_serves_who_comes_next(data_dir, spider):
+    """After a kill -9 of all users the next one finds what they wrote, and stops it as the last."""
     only = spider()
     _, pid = only.do("acquire")
     only.do("write", 10)
     only.die()
-    assert not is_gone(pid)
-    assert is_free(data_dir / "users.lock"), "the server holds the lock of its users"
     server = EmbeddedServer(data_dir)
-    url = server.acquire()
-    assert server_pid(url) == pid
-    assert members(url) == set(range(10))
+    assert members(server.acquire()) == set(range(10))
     server.release()
+    assert is_free(data_dir / "server.lock")
     until(lambda: is_gone(pid), "the server ends")
+
+
+# Whoever left without a word.
+
+
+def watchers(data_dir):
+    """The processes that watch a directory, be it deleted."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            where = str((process / "cwd").readlink()).removesuffix(" (deleted)")
+            if b"watcher.py" in command and where == str(data_dir):
+                found.append(int(process.name))
+    return found
+
+
+def name_of(pid):
+    """What `killall` calls a process."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+@linux
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_server_that_nobody_uses_ends_by_itself(data_dir, spider, *, deleted):
+    """After a kill -9 of all users nothing runs any more, be its folder deleted; data are kept."""
+    spiders = [spider() for _ in range(3)]
+    ((_, pid),) = {one.do("acquire") for one in spiders}
+    spiders[0].do("write", 10)
+    (watcher,) = watchers(data_dir)
+    until(lambda: name_of(watcher) == "valkey-watcher", "`killall python` spares it")
+    if deleted:
+        shutil.rmtree(data_dir)
+    for one in spiders:
+        assert not is_gone(pid)
+        one.die()
+    until(lambda: is_gone(pid), "the server ends")
+    until(lambda: is_gone(watcher), "the watcher ends")
+    server = EmbeddedServer(data_dir)
+    assert members(server.acquire()) == set(range(0 if deleted else 10))
+    server.release()
+
+
+@linux
+def test_a_server_that_is_used_goes_on(data_dir, spider):
+    """However many users come and go: while one is left, the server and its one watcher stay."""
+    stays = EmbeddedServer(data_dir)
+    pid = server_pid(stays.acquire())
+    (watcher,) = watchers(data_dir)
+    others = [spider() for _ in range(4)]
+    assert {one.do("acquire")[1] for one in others} == {pid}
+    for one in others[:2]:
+        one.do("release")
+    for one in others[2:]:
+        one.die()
+    time.sleep(2.5)  # as long as a watcher takes to end a server that nobody uses
+    assert server_pid(stays.acquire()) == pid
+    assert watchers(data_dir) == [watcher]
+    stays.release()
+    until(lambda: is_gone(watcher), "the watcher ends")
+
+
+@linux
+def test_a_killed_watcher_is_replaced(data_dir, spider):
+    """Who joins starts a watcher if there is none, and there is never more than one."""
+    first, second = spider(), spider()
+    _, pid = first.do("acquire")
+    (killed,) = watchers(data_dir)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: is_gone(killed), "it is gone")
+    assert second.do("acquire")[1] == pid
+    (watcher,) = watchers(data_dir)
+    first.die()
+    second.die()
+    until(lambda: is_gone(pid), "the server ends")
+    until(lambda: is_gone(watcher), "the watcher ends")
+
+
+@linux
+def test_a_folder_that_is_made_anew_has_a_server_of_its_own(data_dir):
+    """A user whose folder was deleted gets a new server, which stays, and the old one ends."""
+    server = EmbeddedServer(data_dir)
+    old = server_pid(server.acquire())
+    shutil.rmtree(data_dir)
+    url = server.acquire()
+    assert server_pid(url) != old
+    until(lambda: is_gone(old), "the old server ends")
+    assert not is_free(data_dir / "users.lock")
+    time.sleep(2.5)  # as long as a watcher takes to end a server that nobody uses
+    assert server_pid(server.acquire()) == server_pid(url)
+    server.release()
+    assert is_free(data_dir / "server.lock")
+
+
+@linux
+def test_kills_at_random(data_dir, spider):
+    """Ten processes at once, killed at random: no acknowledged write is lost, no process left."""
+    chance = random.Random(7)
+    acknowledged = set()
+    for start in (0, 10**6):
+        spiders = {spider(): start + number * 10**5 for number in range(10)}
+        for one in spiders:
+            one.order("acquire")
+        for one, first in spiders.items():
+            assert one.answer()
+            one.order("flood", first, 10**9)
+        for one in chance.sample(list(spiders), 10):
+            time.sleep(chance.uniform(0, 0.03))
+            one.process.kill()
+        for one in spiders:
+            one.process.join(PATIENCE)
+            with contextlib.suppress(EOFError):
+                while one.pipe.poll(PATIENCE):
+                    acknowledged.add(one.pipe.recv())
+        time.sleep(chance.uniform(1, 2))  # who comes next meets a server that is ending, or gone
+        server = EmbeddedServer(data_dir)
+        assert acknowledged <= members(server.acquire())
+        server.release()
+    assert acknowledged
+    until(lambda: not watchers(data_dir), "the watchers end")
+    assert is_free(data_dir / "server.lock")
+
+
+@pytest.mark.parametrize("program", ["", "/no/such/python", "/bin/false"])
+def test_without_a_watcher(data_dir, monkeypatch, caplog, program):
+    """Where no Python can be started to watch, the server works as ever, and a line says so."""
+    monkeypatch.setattr(sys, "executable", program)
+    server = EmbeddedServer(data_dir)
+    assert server_pid(server.acquire())
+    (line,) = caplog.messages
+    assert f"{data_dir} has no watcher" in line
+    server.release()
+    assert is_free(data_dir / "server.lock")
 
 
 def test_a_killed_server_loses_no_acknowledged_write(data_dir, spider):
@@ -388,10 +522,11 @@ def test_interrupt_in_the_terminal_does_not_reach_the_server(data_dir, spider):
     one = spider()
     group = one.do("lead a group")
     _, pid = one.do("acquire")
+    server = EmbeddedServer(data_dir)
+    server.acquire()
     os.killpg(group, signal.SIGINT)
     one.process.join(PATIENCE)
     assert one.process.exitcode == -signal.SIGINT
-    server = EmbeddedServer(data_dir)
     assert server_pid(server.acquire()) == pid
     server.release()
 

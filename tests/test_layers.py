@@ -10,12 +10,15 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"normalise", "stats", "values", "resp", "keyset", "spool", "asking"},
+    {"stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot"},
+    {"characters", "foreign", "blanks", "item_classes", "links"},
+    {"normalise", "watching", "refusals"},
     {"rules", "urls", "encoding", "faults"},
-    {"credentials"},
-    {"settings", "connections"},
-    {"identity", "aws", "embedded", "feeds", "outage", "book", "admission", "marks", "topology"},
-    {"client"},
+    {"credentials", "waiting"},
+    {"settings", "connections", "storages", "feed_files"},
+    {"resolution", "aws", "embedded", "feeds", "outage", "book", "admission", "lookahead", "marks",
+     "topology", "advice"},
+    {"identity", "client"},
     {"ledger"},
     {"batching"},
     {"settling", "timelines", "heartbeat"},
@@ -23,11 +26,11 @@ ROWS = [
     {"claims"},
     {"session", "aside"},
     {"registry", "next_pages"},
-    {"scraping"},
+    {"scraping", "processor"},
     {"pipeline", "requests"},
     {"dupefilter"},
     {"addon"},
-]
+]  # fmt: skip
 SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -167,6 +167,28 @@ async def test_release_frees_only_ones_own(open_ledger: OpenLedger) -> None:
         assert await other.claim_many(keys(1)) == [NEW]
 
 
+@pytest.mark.parametrize("record", [False, True])
+@in_loop
+async def test_with_reset_nothing_is_remembered(open_ledger: OpenLedger, *, record: bool) -> None:
+    """With reset what is remembered is new, what others hold is held; nothing is forgotten."""
+    stored, open_, back = keys(3)
+    async with (
+        open_ledger("run-a") as one,
+        open_ledger("run-b", reset=True, record=record) as two,
+    ):
+        await one.confirm_many([stored, back])
+        assert await one.claim_many([open_]) == [NEW]
+        assert await two.seen_many([stored, open_, back]) == [False] * 3
+        assert await two.claim_many([stored, open_, back]) == [NEW, held("run-a"), NEW]
+        assert await one.claim_many([stored]) == [SEEN]  # for the others it is remembered still
+        await two.confirm_many([stored])
+        await two.release_many([back])
+        assert await one.claim_many([stored, back]) == [SEEN, SEEN]
+        assert await one.forget_many([stored]) == 1
+        assert await one.claim_many([stored]) == [NEW]
+        assert await two.claim_many([stored]) == [held("run-a")]
+
+
 @in_loop
 async def test_a_claim_ends_by_itself(open_ledger: OpenLedger) -> None:
     """A claim that nobody settles and nobody asks about is free after its lifetime."""

@@ -91,6 +91,41 @@ def test_a_page_settles_once_and_when_all_is_known(
     assert told == [not failed]
 
 
+REDIRECTS = [
+    # Its items: each is stored or not, and has an identity or not; whether it is done.
+    ([], False),
+    ([(True, True)], True),
+    ([(True, False)], False),
+    ([(False, True)], False),
+    ([(False, True), (True, True)], True),
+]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(("items", "done"), REDIRECTS)
+def test_a_redirect_needs_a_post(
+    items: list[tuple[bool, bool]],
+    done: bool,  # noqa: FBT001 (a case)
+    alone: bool,  # noqa: FBT001 (a case)
+) -> None:
+    """A page that redirects is done with a stored post, if it alone leads there.
+
+    What it leads to is done like any page, and so is a page that has led back to itself.
+    """
+    for target, expected in ((b"there", [done and alone, True]), (b"here", [True, done and alone])):
+        settled: dict[bytes, bool] = {}
+        claims = [
+            Claim(key, lambda claim, stored, settled=settled: settled.update({claim.key: stored}))
+            for key in (b"here", b"there")
+        ]
+        page = Page(*claims)
+        page.target, page.shares_target = target, not alone
+        for stored, is_post in items:
+            page.add_item(stored=stored, failed=False, is_post=is_post)
+        page.end_leg(failed=False)
+        assert settled == dict(zip((b"here", b"there"), expected, strict=True))
+
+
 def test_a_page_that_is_given_up_is_free() -> None:
     """A page whose request a middleware has made away with is given back, its readings failed."""
     settled, told = Settled(), list[bool]()

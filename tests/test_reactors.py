@@ -1,4 +1,4 @@
-"""A reactor that will not do. That both others do, test_crawl.py shows."""
+"""Reactors that will not do, or that are not there. That both others do, test_crawl.py shows."""
 
 from __future__ import annotations
 
@@ -38,3 +38,20 @@ def test_a_reactor_without_asyncio_is_refused(world: World) -> None:
     assert "TWISTED_REACTOR = 'twisted.internet.selectreactor.SelectReactor'" in log
     assert "twisted.internet.asyncioreactor.AsyncioSelectorReactor" in log
     assert site.served == {}
+
+
+def test_components_are_built_and_used_where_there_is_no_reactor(world: World) -> None:
+    """Built outside any loop, as in a unit test, they do their work in one and leave nothing.
+
+    Two pipelines, one closed with an ``await`` and one without: each takes its post, and no task,
+    claim or heartbeat is left. Opened where asyncio does not run, a third is refused with the cure.
+    """
+    settings = {"VALKEY_DEDUP_URL": world.url, "VALKEY_DEDUP_NAMESPACE": world.namespace}
+    command = [sys.executable, "-m", "tests.unit_process", json.dumps(settings)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["posts"] == [{"post_id": "1"}] * 2
+    assert not found["reactor"]
+    assert "twisted.internet.asyncioreactor.AsyncioSelectorReactor" in found["refused"]
+    world.assert_settled()

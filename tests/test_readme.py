@@ -25,12 +25,12 @@ GUIDE = (ROOT / "docs" / "requests.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_three_lines_of_settings_are_valid() -> None:
+def test_the_four_lines_of_settings_are_valid() -> None:
     """The settings on the first screen are accepted as they stand."""
     settings: dict[str, object] = {}
     exec(BLOCKS[0], settings)
     del settings["__builtins__"]
-    assert len(settings) == 3
+    assert len(settings) == 4
     parsed = DedupSettings.parse(Settings(settings), "spider")
     assert parsed.url == settings["VALKEY_DEDUP_URL"]
 
@@ -94,11 +94,13 @@ def path_of(component: object) -> str:
 def test_what_is_placed_by_hand_is_what_the_add_on_places() -> None:
     """The settings at the end of requests.md are those that the add-on makes."""
     by_hand: dict[str, object] = {}
-    exec(re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[-1], by_hand)
+    for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[-2:]:
+        exec(block, by_hand)
     settings = Settings()
     Addon("spider").update_settings(settings)
+    assert by_hand["ITEM_PROCESSOR"] == path_of(settings["ITEM_PROCESSOR"])
     assert by_hand["DUPEFILTER_CLASS"] == path_of(settings["DUPEFILTER_CLASS"])
-    for name in ("DOWNLOADER_MIDDLEWARES", "SPIDER_MIDDLEWARES"):
+    for name in ("ITEM_PIPELINES", "DOWNLOADER_MIDDLEWARES", "SPIDER_MIDDLEWARES"):
         assert by_hand[name] == {path_of(found): at for found, at in settings[name].items()}
 
 
@@ -107,7 +109,7 @@ def test_the_table_of_stats() -> None:
     table = GUIDE[GUIDE.index("All under `dedup/requests/`") :].split("\n\n")[1]
     cells = [line.split("|")[1] for line in table.splitlines()[2:]]
     explained = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert explained == set(vars(REQUESTS)) - {"unkeyed"}
+    assert explained == set(vars(REQUESTS)) - {"unkeyed", "not_remembered"}
 
 
 def html(*links: str, post: str = "") -> Reply:
@@ -144,9 +146,10 @@ class Guide:
         """Runs workers at once; returns what they fetched by path, and how many posts they kept."""
         before = self._web.served.copy()
         feeds = [self._directory / f"{spider}-{worker}.jsonl" for worker in range(workers)]
+        kept_before = sum(len(feed.read_text().splitlines()) for feed in feeds if feed.exists())
         processes = []
         for feed in feeds:
-            command = [sys.executable, "-m", "scrapy", "runspider", f"{spider}.py", "-O", str(feed)]
+            command = [sys.executable, "-m", "scrapy", "runspider", f"{spider}.py", "-o", str(feed)]
             for name, value in {**self._settings, **settings}.items():
                 command += ["-s", f"{name}={value}"]
             with feed.with_suffix(".log").open("w") as log:
@@ -159,7 +162,7 @@ class Guide:
         logs = [feed.with_suffix(".log").read_text() for feed in feeds]
         assert not any("ERROR" in log or "Traceback" in log for log in logs), logs
         kept = sum(len(feed.read_text().splitlines()) for feed in feeds)
-        return dict(self._web.served - before), kept
+        return dict(self._web.served - before), kept - kept_before
 
 
 def test_the_spider_of_a_fleet(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> None:

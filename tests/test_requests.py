@@ -41,6 +41,7 @@ SPIDERS = [
     scenarios.Middlewares,
     scenarios.Posting,
     scenarios.Exempt,
+    scenarios.Rescued,
 ]
 # What differs from run to run, and what the plugin adds.
 OTHER_STATS = re.compile(

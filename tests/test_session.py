@@ -190,8 +190,8 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
 
             settling._ledger.settle_many = slowly
             for claim in [await session.claim(key) for key in keys]:
-                session.accept(claim)
-            await session.settle_accepted(stored=True)
+                claim.confirm()
+            await session.flush()
             assert settling.unconfirmed == 0
 
     asyncio.run(check())

@@ -98,9 +98,11 @@ def test_defaults() -> None:
         "namespace": "posts",
         "fields": {},
         "identity": None,
+        "scope": "spider",
+        "tracking_parameters": {},
         "retention": 90 * DAY,
         "refresh": True,
-        "confirm": "scraped",
+        "confirm": None,
         "on_duplicate": "drop",
         "mark_field": "duplicate",
         "on_unkeyed": "pass",
@@ -109,10 +111,12 @@ def test_defaults() -> None:
         "wait": 5,
         "timeout": 5,
         "lease": 30,
+        "reset": False,
         "requests": "job",
         "job": None,
         "requests_match": (),
         "request_retention": 7 * DAY,
+        "empty_pages": 10,
     }
 
 
@@ -122,6 +126,7 @@ def test_defaults() -> None:
         *[("ENABLED", value, True) for value in (True, 1, "1", "True", "true")],
         *[("ENABLED", value, False) for value in (False, 0, "0", "False", "false")],
         *[("REFRESH", value, False) for value in (False, 0, "0", "False", "false")],
+        *[("RESET", value, True) for value in (True, 1, "1", "True", "true")],
         ("URL", None, None),
         ("URL", "", None),
         *[
@@ -142,6 +147,7 @@ def test_defaults() -> None:
         ("URL", " VALKEY://Localhost ", "valkey://Localhost"),
         ("CLIENT_OPTIONS", {"ssl_ca_certs": "ca.pem"}, {"ssl_ca_certs": "ca.pem"}),
         ("CLIENT_OPTIONS", '{"socket_keepalive": true}', {"socket_keepalive": True}),
+        ("CLIENT_OPTIONS", "{'socket_keepalive': True}", {"socket_keepalive": True}),
         ("CLIENT_OPTIONS", None, {}),
         ("CLIENT_OPTIONS", "", {}),
         ("CREDENTIALS", None, None),
@@ -168,6 +174,10 @@ def test_defaults() -> None:
         *[("ON_OUTAGE", policy, policy) for policy in ("pass", "pause", "close")],
         ("PAUSE_LIMIT", "90s", 90),
         ("PAUSE_LIMIT", None, None),
+        ("EMPTY_PAGES", "25", 25),
+        ("EMPTY_PAGES", 0, 0),
+        ("EMPTY_PAGES", None, None),
+        ("EMPTY_PAGES", "None", None),
         ("MARK_FIELD", " seen ", "seen"),
         ("WAIT", 0, 0),
         ("WAIT", "0", 0),
@@ -190,6 +200,7 @@ def test_defaults() -> None:
                 {r"/post/\d+"},
                 [re.compile(r"/post/\d+")],
                 r'["/post/\\d+"]',
+                r"['/post/\\d+']",
             )
         ],
         ("REQUESTS_MATCH", ["a", BLIND], (re.compile("a"), BLIND)),
@@ -215,6 +226,7 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("ENABLED", "yes", "write True or False"),
         ("ENABLED", None, "write True or False"),
         ("REFRESH", 2, "write True or False"),
+        ("RESET", "once", "write True or False"),
         ("URL", "localhost:6379", "this version speaks valkey://"),
         ("URL", "http://localhost", "this version speaks valkey://"),
         ("URL", "valkey+cloud://localhost", "this version speaks valkey://"),
@@ -258,6 +270,8 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("FIELDS", "a:nfkc,casefold", "write a list: a comma between names"),
         ("FIELDS", "a,,b", "write a text that is not empty"),
         ("FIELDS", '["a"', "not valid JSON"),
+        ("FIELDS", "['a'", "not valid JSON"),
+        ("FIELDS", "[a]", "not valid JSON"),
         ("FIELDS", 7, "write a list of field names"),
         ("FIELDS", {"no.such.Post": ["a"]}, "for the item class 'no.such.Post': it cannot be imp"),
         ("FIELDS", {"Post": ["a"]}, "for the item class 'Post': it cannot be imported"),
@@ -288,6 +302,9 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("ON_OUTAGE", "wait", "it knows 'pass', 'pause', 'close'"),
         ("ON_OUTAGE", "paus", "did you mean 'pause'?"),
         ("PAUSE_LIMIT", 0, "it must be at least 1 seconds"),
+        ("EMPTY_PAGES", -1, "write a whole number, or None for no limit"),
+        ("EMPTY_PAGES", 1.5, "write a whole number, or None for no limit"),
+        ("EMPTY_PAGES", True, "write a whole number, or None for no limit"),
         ("MARK_FIELD", "", "write a text that is not empty"),
         ("MARK_FIELD", None, "write a text that is not empty"),
         ("WAIT", None, 'such as "45s"'),
@@ -617,12 +634,12 @@ def test_namespace(namespace: str, becomes: str) -> None:
 def test_frozen() -> None:
     """Nothing of it can be changed, and what it was made from may change without it."""
     options = {"username": "ann"}
-    found = parse(CLIENT_OPTIONS=options, FIELDS=["id"])
+    found = parse(CLIENT_OPTIONS=options, FIELDS=["id"], TRACKING_PARAMETERS=["ref"])
     options["username"] = "bob"
     assert found.client_options == {"username": "ann"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.wait = 7  # type: ignore[misc]
-    for mapping in (found.client_options, found.fields):
+    for mapping in (found.client_options, found.fields, found.tracking_parameters):
         with pytest.raises(TypeError):
             mapping["x"] = 1  # type: ignore[index]
 
@@ -648,6 +665,8 @@ FORMS_OF_FIELDS: list[tuple[Any, Mapping[type | None, tuple[str, ...]]]] = [
     ("platform, post_id", {None: ("platform", "post_id")}),
     ("author.id", {None: ("author.id",)}),
     ('["platform", "post_id"]', {None: ("platform", "post_id")}),
+    ("['platform', 'post_id']", {None: ("platform", "post_id")}),
+    ("{'*': ['a'], 'dict': ('b',)}", {None: ("a",), dict: ("b",)}),
     ({Post: ["id"]}, {Post: ("id",)}),
     ({"scrapy.Item": "id", "*": ["b"]}, {scrapy.Item: ("id",), None: ("b",)}),
     ({"builtins.dict": ["a"]}, {dict: ("a",)}),
@@ -678,6 +697,31 @@ def test_field_rules() -> None:
     assert rule.path == ("author", "name")
     assert rule.normalise is not None
     assert rule.normalise(" A ") == "a"
+
+
+def test_tracking_parameters() -> None:
+    """Names of parameters, or a dict of them by host; what is wrong is one fault, once."""
+    assert parse(TRACKING_PARAMETERS=["ref"]).tracking_parameters == {"*": ("ref",)}
+    assert parse(TRACKING_PARAMETERS="a, b").tracking_parameters == {"*": ("a", "b")}
+    found = parse(TRACKING_PARAMETERS='{"News.example": ["s"]}').tracking_parameters
+    assert found == {"news.example": ("s",)}
+    (fault,) = faults(TRACKING_PARAMETERS=7, FIELDS=["url:url"])
+    assert fault.startswith("VALKEY_DEDUP_TRACKING_PARAMETERS = 7: write a list of names such as")
+
+
+def test_scope() -> None:
+    """Posts are told apart within a spider, or within the project."""
+    assert parse(SCOPE="project").scope == "project"
+    assert faults(SCOPE="projet") == (
+        "VALKEY_DEDUP_SCOPE = 'projet': did you mean 'project'? it knows 'spider', 'project'",
+    )
+
+
+def test_fields_that_a_class_does_not_have() -> None:
+    """A class that is named has the fields, unless it is a base without fields."""
+    (fault,) = faults(FIELDS={f"{__name__}.Post": ["ids"]})
+    assert "Post has no field 'ids'; did you mean 'id'?" in fault
+    parse(FIELDS={"scrapy.Item": ["no_item_class_has_this"]})
 
 
 def test_modules_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -810,6 +854,7 @@ def test_wrong_settings_stop_scrapy(
     )
     assert "VALKEY_DEDUP_URL = 'valkey://localhost/x': after the host" in done.stderr
     assert SECRET not in done.stderr
+    assert "Traceback" not in done.stderr
     assert "item_scraped_count" not in done.stderr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,31 @@ def test_what_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     assert spool(tmp_path / "data" / "spool").write(KEYS) is None
     assert "64 posts" in caplog.text
     assert f"VALKEY_DEDUP_DATA_DIR={tmp_path / 'data'}" in caplog.text
+
+
+def test_a_failure_that_goes_on_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One ERROR for the same folder, however often it is tried; one more after it has worked."""
+    place = tmp_path / "data"
+    place.write_text("a file where the folder should be")
+    failing = spool(place / "spool")
+    for _ in range(3):
+        assert failing.write(KEYS) is None
+    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
+    place.unlink()
+    assert failing.write(KEYS) is not None
+    shutil.rmtree(place)
+    place.touch()
+    assert failing.write(KEYS) is None
+    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 2
+
+
+def test_a_ledger_that_was_never_reached(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody knows which ledger it is: nothing is written, and the folder is not blamed for it."""
+    assert Spool(directory, "place", "shelf").write(KEYS) is None
+    assert not directory.exists()
+    assert caplog.messages == []
 
 
 def test_links_and_other_files_are_left_alone(directory: Path, tmp_path: Path) -> None:

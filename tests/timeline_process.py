@@ -9,9 +9,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import scrapy
 from scrapy.downloadermiddlewares.retry import get_retry_request
 from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.exporters import JsonLinesItemExporter
+from scrapy.http import JsonRequest
 
 from scrapy_valkey_dedup import current_claim
 from tests.request_process import Reader
@@ -38,7 +40,7 @@ class Timelines(Reader):
             yield self.once_more(response)
             return
         page = response.json()
-        yield from page["posts"]
+        yield from (post for post in page["posts"] if post.get("fate") != "skip")
         for link in page["links"]:
             yield self.get(link, self.parse_other)
         yield from self.older(page)
@@ -65,6 +67,81 @@ class Timelines(Reader):
 
     def parse_other(self, response):
         yield from response.json()["posts"]
+
+
+class ByHand(Timelines):
+    """Asks for a busy page once more by hand, in the way that the path names: ``/named-new-...``.
+
+    Begins, if ``options["pages"]`` says so, with these pages, each of which is a timeline's.
+    """
+
+    name = "by_hand"
+
+    async def start(self):
+        async for request in super().start():
+            yield request
+        for path in self.job.options.get("pages", ()):
+            if path.startswith("POST"):
+                yield JsonRequest(self.site + path[5:], data={"word": "a"})
+            else:
+                yield self.get(path)
+
+    def once_more(self, response):
+        name = response.url.rpartition("/")[2].partition("?")[0]
+        way = getattr(self, "by_" + name.split("-")[1])
+        return way(response, name)
+
+    def by_new(self, response, _):
+        return scrapy.Request(response.url, self.parse, dont_filter=True)
+
+    def by_follow(self, response, _):
+        return response.follow("#more", self.parse, dont_filter=True)
+
+    def by_other(self, response, _):
+        """With another callback and with arguments."""
+        arguments = {"number": 2}
+        return self.get(response.url, self.again, dont_filter=True, cb_kwargs=arguments)
+
+    def again(self, response, number):
+        assert number == 2
+        return self.parse(response)
+
+    def by_meta(self, response, _):
+        return self.get(response.url, meta=response.meta, dont_filter=True)
+
+    def by_replace(self, response, _):
+        return response.request.replace(dont_filter=True)
+
+    def by_itself(self, response, _):
+        response.request.dont_filter = True
+        return response.request
+
+    def by_wish(self, response, name):
+        """With the meta that it gives each next page."""
+        return self.get(response.url, meta=self.wish({"name": name}), dont_filter=True)
+
+    def by_first(self, response, _):
+        """By the address that has redirected."""
+        return self.get(response.meta["redirect_urls"][0], dont_filter=True)
+
+    def by_post(self, response, _):
+        return JsonRequest(response.url, data={"word": "a"}, dont_filter=True)
+
+
+class Cursors(Timelines):
+    """A header, and no address, tells the pages of its timelines apart."""
+
+    name = "cursors"
+
+    async def start(self):
+        for path in self.job.options["timelines"]:
+            yield self.get(path, dont_filter=self.job.options["past_the_filter"])
+
+    def older(self, page):
+        if page.get("older"):
+            headers = {"X-Cursor": page["older"]}
+            path = page["older"].partition("?")[0]
+            yield self.get(path, headers=headers, meta=self.wish(page), dont_filter=True)
 
 
 class NextFirst(Timelines):

@@ -39,6 +39,8 @@ class Reply:
     """Seconds before it is sent."""
     reset: bool = False
     """The connection is cut instead."""
+    until: threading.Event | None = None
+    """It is not sent before that is set."""
 
 
 Route: TypeAlias = Reply | Sequence[Reply] | Callable[[Asked], Reply]
@@ -177,6 +179,8 @@ class Web:
         self.served[name] += 1
         reply = self._reply(asked, name)
         await asyncio.sleep(reply.delay)
+        while reply.until is not None and not reply.until.is_set():
+            await asyncio.sleep(0.002)
         if reply.reset:
             writer.transport.abort()
             return False

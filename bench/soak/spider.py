@@ -176,7 +176,7 @@ def main(job: Job) -> None:
         "TELNETCONSOLE_ENABLED": False,
         "CONCURRENT_REQUESTS_PER_DOMAIN": 4,
         "DOWNLOAD_DELAY": 0,
-        "VALKEY_DEDUP_FIELDS": ["post_id"],
+        "VALKEY_DEDUP_FIELDS": {"*": {"fields": ["post_id"], "kind": "Post"}},
         **job.settings,
     }
     process = AsyncCrawlerProcess(settings)

@@ -10,6 +10,7 @@ NEWSPIDER_MODULE = "posts.spiders"
 # "valkeys://posts.example.cache.amazonaws.com:6379".
 ADDONS = {"scrapy_valkey_dedup.Addon": 500}
 VALKEY_DEDUP_FIELDS = ["uri"]
+VALKEY_DEDUP_SCOPE = "project"  # a uri is the same post in every spider
 
 # Mastodon allows an address 300 requests in five minutes, so one a second never meets the limit.
 ROBOTSTXT_OBEY = True

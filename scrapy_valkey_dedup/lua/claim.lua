@@ -1,13 +1,14 @@
 -- Asks for posts: which may I store? Remembered ones are answered as seen, the others are claimed.
 --
 -- ARGV: retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a recorded
---       reply; "refresh" or "keep"; "" to claim, or to record the name of the question, the same when
---       it is put again; the tokens that were seen dead, one behind the other; the token that asks;
---       the posts.
+--       reply; what to do with a remembered one: "refresh", "keep", or "ignore" that it is
+--       remembered; "" to claim, or to record the name of the question, the same when it is put
+--       again; the tokens that were seen dead, one behind the other; the token that asks; the posts.
 -- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the token that
 --       holds it. The rules C1 to C7 and Q1 to Q3 are in docs/ledger.md.
 local retention, step, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local refresh, question, token = ARGV[4] == 'refresh', ARGV[5], ARGV[7]
+local refresh, ignore = ARGV[4] == 'refresh', ARGV[4] == 'ignore'
+local question, token = ARGV[5], ARGV[7]
 local FIRST_POST = 8
 local NEW, SEEN, TAKEN_OVER = 0, 1, 2
 
@@ -29,6 +30,7 @@ local function remember(post)
 end
 
 local function find_in_all(post)
+  if ignore then return nil end
   for _, generation in ipairs(live) do
     local bucket = find(generation, post)
     if bucket then return bucket, generation end

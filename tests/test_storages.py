@@ -1,0 +1,156 @@
+"""What a crawl stores its posts with decides when they are stored; one line says what it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import World
+from tests.crawl_process import HERE
+from tests.crawls import pages_of
+from tests.feed_crawls import feed, posts_in
+
+POSTS = range(20)
+EVERY_POST = {str(post) for post in POSTS}
+TWINS = [*POSTS, *POSTS]
+NO_PIPELINE: dict[str, Any] = {"ITEM_PIPELINES": {}}
+
+
+def warnings(world: World) -> list[str]:
+    """The plugin's warnings and errors in the newest log."""
+    return [
+        line
+        for line in world.log.splitlines()
+        if "[scrapy_valkey_dedup" in line and ("] WARNING" in line or "] ERROR" in line)
+    ]
+
+
+def test_a_trial_run_remembers_nothing(either_world: World) -> None:
+    """Without any storage 20 of 20 posts are new to the next run, and twins are dropped."""
+    world = either_world
+    site = world.site(pages_of(TWINS))
+    stats = world.crawl(site, **NO_PIPELINE)
+    assert (stats["dedup/items/new"], stats["dedup/items/duplicate"]) == (20, 20)
+    assert stats["dedup/items/not_remembered"] == 20
+    assert "dedup/items/confirmed" not in stats
+    assert world.remembered(POSTS) == set()
+    (warning,) = warnings(world)
+    assert "Nothing stores the posts" in warning
+    assert "VALKEY_DEDUP_CONFIRM = 'scraped'" in warning
+    assert world.log.splitlines()[-1].endswith(
+        "40 posts seen: 20 new, 20 duplicate, 20 not remembered, as nothing stores them"
+    )
+    assert world.crawl(site)["dedup/items/confirmed"] == 20
+    assert world.stored == dict.fromkeys(EVERY_POST, 1)
+    assert world.crawl(site, **NO_PIPELINE)["dedup/items/duplicate"] == 40
+    world.assert_settled()
+
+
+def test_a_trial_run_remembers_no_pages(world: World) -> None:
+    """Without any storage no page with posts is done, in either mode of the request filter."""
+    site = world.site(pages_of(POSTS))
+    for changes in ({"VALKEY_DEDUP_JOB": "j"}, {"VALKEY_DEDUP_REQUESTS": "stored"}):
+        stats = world.crawl(site, **changes, **NO_PIPELINE)
+        assert stats["dedup/requests/released"] == 1
+        assert "dedup/requests/confirmed" not in stats
+
+
+def test_storage_by_an_extension_is_obeyed(world: World) -> None:
+    """With "scraped" posts are remembered though nothing that can be seen stores them."""
+    stats = world.crawl(world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="scraped", **NO_PIPELINE)
+    assert stats["dedup/items/confirmed"] == 20
+    assert warnings(world) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "there are no feeds, so it is 'scraped'"),
+        ({"FEEDS": {"posts.jl": {"format": "jsonlines"}}}, "there are feeds, so it is 'exported'"),
+    ],
+)
+def test_the_default_is_told(world: World, changes: dict[str, Any], line: str) -> None:
+    """One line at the start says when a post counts as stored, and why."""
+    world.crawl(world.site(pages_of(POSTS)), **changes)
+    assert world.log.count(line) == world.log.count("VALKEY_DEDUP_CONFIRM is not set") == 1
+    assert warnings(world) == []
+
+
+def test_a_feed_that_overwrites_loses_no_post(world: World) -> None:
+    """With -O as the only storage the second day's file has all 25 posts, not just the new 5."""
+    path = world.directory / "posts.jl"
+    feeds = feed(path) | {str(path): {"format": "jsonlines", "overwrite": True}}
+    for last in (20, 25):
+        world.crawl(world.site(pages_of(range(last))), FEEDS=feeds, **NO_PIPELINE)
+        (warning,) = warnings(world)
+        assert "posts.jl overwrites in every run" in warning
+        assert "%(time)s" in warning
+        assert set(posts_in(path)) == {str(post) for post in range(last)}
+    assert world.remembered(range(25)) == set()
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "warned"),
+    [
+        ("posts.json", {}, 0),
+        ("posts.json", {"overwrite": True}, 1),
+        ("posts-%(name)s-%(batch_id)d.json", {"overwrite": True, "batch_item_count": 9}, 1),
+        ("posts-%(time)s.json", {"overwrite": True}, 0),
+        ("posts-%(batch_time)s.json", {"overwrite": True, "batch_item_count": 9}, 0),
+        ("s3://bucket/posts.json", {}, 1),
+        ("s3://bucket/posts.json", {"overwrite": False}, 1),
+        ("ftp://user:hidden@127.0.0.1:9/posts.json", {}, 1),
+        ("ftp://127.0.0.1:9/posts.json", {"overwrite": False}, 0),
+        ("stdout:", {}, 0),
+    ],
+)
+def test_feeds_that_overwrite_are_named(
+    world: World, uri: str, options: dict[str, Any], warned: int
+) -> None:
+    """One warning for each feed whose file replaces that of an earlier run, with the cure."""
+    world.crawl(
+        world.site({}),
+        FEEDS={uri: {"format": "json", **options}},
+        FEED_STORE_EMPTY=False,
+        AWS_REGION_NAME="us-east-1",
+    )
+    found = warnings(world)
+    assert len(found) == warned
+    assert all("overwrites in every run" in line and "hidden" not in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "level", "named"),
+    [
+        ({f"{HERE}.Store": 50}, "WARNING", "tests.crawl_process.Store"),
+        ({"scrapy.pipelines.images.ImagesPipeline": 1}, "WARNING", "ImagesPipeline"),
+        ({f"{HERE}.Dropper": 50}, "INFO", "tests.crawl_process.Dropper"),
+        ({f"{HERE}.Store": 300, "scrapy_valkey_dedup.DedupPipeline": 900}, "WARNING", "Store"),
+    ],
+)
+def test_pipelines_before_the_deduplication_are_named(
+    world: World, pipelines: dict[str, int], level: str, named: str
+) -> None:
+    """One line says which pipelines handle every duplicate; a warning if one seems to store."""
+    world.crawl(
+        world.site({}), ITEM_PIPELINES=pipelines, IMAGES_STORE=str(world.directory / "images")
+    )
+    lines = [line for line in world.log.splitlines() if "Before the deduplication" in line]
+    (line,) = lines
+    assert f"] {level}: " in line
+    assert named in line
+
+
+def test_an_item_processor_of_the_users(world: World) -> None:
+    """With another ITEM_PROCESSOR a pipeline before ours is refused with the cure."""
+    site = world.site(pages_of(POSTS))
+    other = {"ITEM_PROCESSOR": f"{HERE}.OwnProcessor"}
+    assert world.crawl(site, **other)["dedup/items/confirmed"] == 20
+    crawl = world.start(site, ITEM_PIPELINES={f"{HERE}.Dropper": 50}, **other)
+    crawl.process.join()
+    assert "set scrapy_valkey_dedup.DedupItemProcessor" in world.log
+    extends = {"ITEM_PROCESSOR": f"{HERE}.OwnDedupProcessor"}
+    pipelines = {f"{HERE}.Dropper": 50, f"{HERE}.Store": 300}
+    stats = world.crawl(site, ITEM_PIPELINES=pipelines, drop=[3], **extends)
+    assert stats["dedup/items/duplicate"] == 19
