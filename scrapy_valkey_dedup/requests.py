@@ -27,7 +27,14 @@ from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
 from scrapy_valkey_dedup.lookahead import EngineQueue
 from scrapy_valkey_dedup.marks import Marks
-from scrapy_valkey_dedup.model import Claim, DedupError, DuplicatePage, Key, Verdict
+from scrapy_valkey_dedup.model import (
+    Claim,
+    DedupError,
+    DuplicatePage,
+    Key,
+    Token,
+    Verdict,
+)
 from scrapy_valkey_dedup.next_pages import NextPages
 from scrapy_valkey_dedup.pages import Page
 from scrapy_valkey_dedup.refusals import refused
@@ -282,7 +289,7 @@ class RequestDedupMiddleware:
             self._drop(request)
         return None
 
-    def _set_aside(self, request: Request, key: Key, holder: str) -> None:
+    def _set_aside(self, request: Request, key: Key, holder: Token) -> None:
         self._stats.count(REQUESTS.in_flight)
         assert self._aside is not None  # noqa: S101 (else no request comes as far as this)
         self._aside.add(key, request, holder)

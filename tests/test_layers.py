@@ -23,7 +23,7 @@ ROWS = [
     {"ledger"},
     {"batching"},
     {"settling", "timelines", "heartbeat"},
-    {"pages"},
+    {"pages", "held"},
     {"claims"},
     {"session", "aside"},
     {"registry", "next_pages"},
