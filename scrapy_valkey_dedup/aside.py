@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from scrapy.http import Request
 
 from scrapy_valkey_dedup.claims import Claims
-from scrapy_valkey_dedup.ledger import IDLE
-from scrapy_valkey_dedup.model import Claim, DedupError, Key, Verdict
+from scrapy_valkey_dedup.ledger import IDLE, run_of
+from scrapy_valkey_dedup.model import Claim, DedupError, Key, Token, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _RATE = 500  # pages a second that one run asks for again, so that many of them 
 @dataclass
 class _Held:
     request: Request
-    holder: str
+    holder: Token
     """Empty: this run itself."""
 
 
@@ -54,8 +54,8 @@ class SetAside:
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, key: Key, request: Request, holder: str) -> None:
-        """Sets a page aside; ``holder`` is the run that is at it."""
+    def add(self, key: Key, request: Request, holder: Token) -> None:
+        """Sets a page aside; ``holder`` is the claim that stands in its way."""
         self._held[key] = _Held(request, holder)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
@@ -95,7 +95,7 @@ class SetAside:
         before = {key: held.holder for key, held in self._held.items()}
         await asyncio.gather(
             *(
-                self._ask(key, held, held.holder if held.holder in dead else "")
+                self._ask(key, held, held.holder if held.holder in dead else b"")
                 for key, held in list(self._held.items())
             )
         )
@@ -104,11 +104,11 @@ class SetAside:
             if (waits_for_us or not held.holder) and self._is_idle():
                 self._drop(key, Verdict.HELD)
 
-    async def _look_at_holders(self) -> tuple[set[str], set[str]]:
-        """Which holders are dead, and which have nothing left to do."""
+    async def _look_at_holders(self) -> tuple[set[Token], set[Token]]:
+        """Which claims are of dead runs, and which of runs that have nothing left to do."""
         holders = list({held.holder for held in self._held.values() if held.holder})
         try:
-            beats = await asyncio.gather(*map(self._beat_of, holders))
+            beats = await asyncio.gather(*(self._beat_of(run_of(holder)) for holder in holders))
         except DedupError:
             return set(), set()
         found = list(zip(holders, beats, strict=True))
@@ -116,7 +116,7 @@ class SetAside:
         idle = {holder for holder, beat in found if beat and beat.endswith(IDLE.encode())}
         return dead, idle
 
-    async def _ask(self, key: Key, held: _Held, dead: str) -> None:
+    async def _ask(self, key: Key, held: _Held, dead: Token) -> None:
         outcome = await self._claims.attempt(key, dead)
         if isinstance(outcome, Claim):
             if key in self._held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 _Question = TypeVar("_Question")
@@ -30,6 +31,8 @@ class Batcher(Generic[_Question, _Answer]):
         self._limit = limit
         self._queue: deque[tuple[_Question, asyncio.Future[_Answer] | None]] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._calls = False
+        self._after_call: list[Callable[[], None]] = []
 
     def ask(self, question: _Question) -> asyncio.Future[_Answer]:
         """Returns a future of the answer, or of what the call raises."""
@@ -40,6 +43,21 @@ class Batcher(Generic[_Question, _Answer]):
     def tell(self, question: _Question) -> None:
         """Asks without waiting for an answer; ``call`` must deal with its errors itself."""
         self._put(question, None)
+
+    def after_call(self, deed: Callable[[], None]) -> None:
+        """Does it when the call has ended that is under way; at once if there is none."""
+        if self._calls:
+            self._after_call.append(deed)
+        else:
+            deed()
+
+    async def given_up(self, patience: float) -> None:
+        """Returns when nothing waits any more for the end of a call, or after ``patience``."""
+        if self._after_call:
+            ended = asyncio.Event()
+            self.after_call(ended.set)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ended.wait(), patience)
 
     async def drain(self) -> None:
         """Returns when nothing waits and no call is under way."""
@@ -71,7 +89,14 @@ class Batcher(Generic[_Question, _Answer]):
 
     async def _work(self) -> None:
         while batch := self._next_batch():
-            await self._serve(batch)
+            self._calls = True
+            try:
+                await self._serve(batch)
+            finally:
+                self._calls = False
+                deeds, self._after_call = self._after_call, []
+                for deed in deeds:
+                    deed()
 
     async def _serve(self, batch: list[tuple[_Question, asyncio.Future[_Answer] | None]]) -> None:
         waiting = [answer for _, answer in batch if answer is not None]

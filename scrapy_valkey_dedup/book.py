@@ -73,11 +73,16 @@ class Book:
         """The posts that are stored, and of which Valkey is being told."""
         return [key for key, stored in self._told.items() if stored]
 
-    def acknowledge(self, keys: Iterable[Key]) -> None:
-        """Valkey knows what became of these, or will not be told now."""
+    def acknowledge(self, keys: Iterable[Key], *, stored: bool) -> None:
+        """Valkey knows what became of these, or will not be told now.
+
+        A post that was released may have been stored since then: that is another settlement.
+        """
         for key in keys:
-            if self._told.pop(key, None) is False:
-                self._answer(key, Verdict.NEW)
+            if self._told.get(key) is stored:
+                del self._told[key]
+                if not stored:
+                    self._answer(key, Verdict.NEW)
 
     async def wait_for_twin(self, key: Key) -> Verdict:
         """Returns ``NEW`` when no other item of the run has the post, or it was given back.

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from typing import TypeAlias
 
 from scrapy_valkey_dedup.batching import Batcher
 from scrapy_valkey_dedup.book import Book
-from scrapy_valkey_dedup.heartbeat import UNKNOWN
+from scrapy_valkey_dedup.heartbeat import Heartbeat
 from scrapy_valkey_dedup.keyset import RecentKeys
-from scrapy_valkey_dedup.ledger import Ledger
-from scrapy_valkey_dedup.model import Answer, Claim, DedupError, Key, OutageError, Verdict
+from scrapy_valkey_dedup.ledger import NUMBERS, Ledger, run_of
+from scrapy_valkey_dedup.model import (
+    Answer,
+    Claim,
+    DedupError,
+    Key,
+    OutageError,
+    Token,
+    Verdict,
+)
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.settling import Settling
 from scrapy_valkey_dedup.spool import Spool
 from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.waiting import Wait
 
-_FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
 _AT_ONCE = 10_000
+_RENEWED_AT_ONCE = 1000
 _MINE = Answer(Verdict.HELD)
 _KNOWN_ANSWER = Answer(Verdict.SEEN)
 _KNOWN = 1_000_000
 """Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
+_Ask: TypeAlias = Callable[[Claim], Awaitable[Answer]]
 
 
 class Claims:
@@ -35,23 +47,18 @@ class Claims:
         *,
         outage: Outage,
         spool: Spool,
-        beat_of: Callable[[str], Awaitable[bytes | None]],
+        heartbeat: Heartbeat,
         wait: float,
-        lease: float,
-        grace: float,
         remembers_at_once: bool = False,
     ) -> None:
-        """``beat_of`` tells a run's last heartbeat; ``wait`` and ``lease`` are the settings.
-
-        ``grace``: seconds for which a missing heartbeat may mean nothing, after an outage.
-        """
+        """``heartbeat`` is the run's, and tells of those of others; ``wait`` is the setting."""
         self._ledger = ledger
         self._stats = stats
         self._names = names
         self._outage = outage
-        self._beat_of = beat_of
+        self._heartbeat = heartbeat
         self._wait = wait
-        self._longest_wait = wait + 2 * lease + grace
+        self._numbers = count(1)
         self._remembers_at_once = remembers_at_once
         self._book = Book(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
@@ -89,7 +96,8 @@ class Claims:
             if verdict is Verdict.SEEN:
                 self._stats.count(self._names.duplicate)
         if verdict is Verdict.NEW:
-            outcome = await self._obtain(key, self._ask_until_final)
+            wait = Wait(self._wait, longest_step=self._heartbeat.grace)
+            outcome = await self._obtain(key, lambda claim: self._ask_until_final(claim, wait))
             if isinstance(outcome, Claim):
                 return outcome
             verdict = outcome.verdict
@@ -97,19 +105,21 @@ class Claims:
             self._stats.count(self._names.in_flight)
         return verdict
 
-    async def attempt(self, key: Key, dead: str = "") -> Claim | Answer:
-        """Asks once; a claim of the run ``dead`` is taken over. Does not wait for anybody."""
+    async def attempt(self, key: Key, dead: Token = b"") -> Claim | Answer:
+        """Asks once; the claim ``dead`` is taken over. Does not wait for anybody."""
         if key in self._book:
             return _MINE
-        return await self._obtain(key, lambda key: self._batcher.ask((key, dead)))
+        return await self._obtain(key, lambda claim: self._batcher.ask((claim, dead)))
 
-    async def _obtain(self, key: Key, ask: Callable[[Key], Awaitable[Answer]]) -> Claim | Answer:
+    async def _obtain(self, key: Key, ask: _Ask) -> Claim | Answer:
         claim = Claim(key, self._settle)
         self._book.enter(claim)
         try:
-            answer = await self._answer_to(key, ask)
+            answer = await self._answer_to(claim, ask)
         except BaseException:
-            claim.release()  # cancelled: the question may have reached Valkey
+            # Cancelled. The question may be on its way to Valkey, and the release must not be there
+            # before it.
+            self._batcher.after_call(claim.release)
             raise
         if answer is None:
             self._stats.count(self._names.unchecked)
@@ -122,17 +132,21 @@ class Claims:
             if not self._remembers_at_once:
                 return claim
             self._known.add(key)
+        elif claim.in_doubt:
+            self._settling.give_back(claim)  # a late copy would claim it when it is free
         remembered = answer.verdict is Verdict.NEW
         self._book.strike(key, Verdict.SEEN if remembered else answer.verdict)
         return answer
 
-    async def _answer_to(self, key: Key, ask: Callable[[Key], Awaitable[Answer]]) -> Answer | None:
+    async def _answer_to(self, claim: Claim, ask: _Ask) -> Answer | None:
         """The answer; None if Valkey cannot be asked. During an outage the run asks itself."""
         while True:
             try:
-                return await ask(key)
+                return await ask(claim)
             except DedupError as error:
-                if key in self._known:
+                if claim.key in self._known:
+                    if claim.in_doubt:  # a ledger that has lost the post may have granted it
+                        self._settling.give_back(claim)
                     return _KNOWN_ANSWER
                 # What is remembered at once may be so by this very question, whose reply was lost:
                 # if it was put again, nobody would store the post.
@@ -140,35 +154,41 @@ class Claims:
                 if lost or not await self._outage.over():
                     return None
 
-    async def _ask_until_final(self, key: Key) -> Answer:
+    async def _ask_until_final(self, claim: Claim, wait: Wait) -> Answer:
         """Asks until the answer is final: waits for a live run, takes over from a dead one.
 
-        Only a heartbeat that changes is a sign of life: a run that was killed a moment ago has one
-        still, and what it held must not be dropped by all the others.
+        Only a heartbeat that goes on after all of the time to wait is a sign of life: a run that
+        was killed a moment ago has one still, and no post of a dead run must be dropped.
         """
-        clock = asyncio.get_running_loop().time
-        began, pause = clock(), _FIRST_LOOK
-        holder, first_beat, dead = "", b"", ""
-        while (answer := await self._batcher.ask((key, dead))).verdict is Verdict.HELD:
-            beat = await self._beat_of(answer.holder)
-            if answer.holder != holder:
-                holder, first_beat = answer.holder, beat or b""
-            waited = clock() - began
-            alive = beat not in (None, UNKNOWN, first_beat)
-            if (alive and waited >= self._wait) or waited >= self._longest_wait:
+        dead = b""
+        while (answer := await self._batcher.ask((claim, dead))).verdict is Verdict.HELD:
+            if wait.is_over(answer.holder):
                 break
-            dead = holder if beat is None else ""
-            if not dead:
-                await asyncio.sleep(pause)
-                pause = min(1.5 * pause, _LONGEST_LOOK)
+            dead = wait.look(await self._heartbeat.of(run_of(answer.holder)))
+            if not dead and not wait.lives:
+                await asyncio.sleep(wait.pause())
         return answer
 
-    async def _ask_ledger(self, questions: Sequence[tuple[Key, str]]) -> list[Answer]:
+    async def _ask_ledger(self, questions: Sequence[tuple[Claim, Token]]) -> list[Answer]:
         self._outage.check()
         self._stats.batch(len(questions))
-        dead = {run for _, run in questions if run}
+
+        number = next(self._numbers) % NUMBERS
+        for claim, _ in questions:
+            claim.number = number
+
+        def lost() -> None:
+            for claim, _ in questions:
+                claim.in_doubt = True
+
         try:
-            answers = await self._ledger.claim_many([key for key, _ in questions], dead)
+            await self._heartbeat.be_alive()
+            answers = await self._ledger.claim_many(
+                [claim.key for claim, _ in questions],
+                {dead for _, dead in questions if dead},
+                number,
+                lost,
+            )
         except DedupError as error:
             self._outage.failed(error)
             raise
@@ -194,19 +214,21 @@ class Claims:
                 await asyncio.sleep(0)  # a long crawl has millions of them
 
     def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
-        self._settling.tell(claim.key, stored=stored)
+        self._settling.tell(claim, stored=stored)
 
     async def renew(self) -> None:
         """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
-        keys = [claim.key for claim in self._book.claims]
-        try:
-            for start in range(0, len(keys), _AT_ONCE):
-                some = keys[start : start + _AT_ONCE]
-                await self._ledger.claim_many(some)
-                # What was settled meanwhile must not be left claimed.
-                await self._ledger.release_many([key for key in some if key not in self._book])
-        except DedupError as error:
-            self._outage.failed(error)
+        if self._remembers_at_once:
+            return
+        claims = self._book.claims
+        for start in range(0, len(claims), _RENEWED_AT_ONCE):
+            some = [claim for claim in claims[start : start + _RENEWED_AT_ONCE] if claim.is_open]
+            keys, numbers = [claim.key for claim in some], [claim.number for claim in some]
+            try:
+                await self._ledger.renew_many(keys, numbers)
+            except DedupError as error:
+                self._outage.failed(error)
+                return
 
     @property
     def delivered(self) -> int:
@@ -240,6 +262,7 @@ class Claims:
 
     async def flush(self, patience: float) -> None:
         """Delivers what is settled; gives up when nothing was taken for ``patience`` seconds."""
+        await self._batcher.given_up(patience)
         await self._settling.flush(patience)
 
     def count(self) -> None:

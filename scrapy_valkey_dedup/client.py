@@ -77,27 +77,37 @@ class Server:
         (replies,) = await self._within_deadline([Question(key, commands)])
         return replies
 
-    async def run(self, calls: Sequence[ScriptCall], within: float | None = None) -> list[Any]:
+    async def run(
+        self,
+        calls: Sequence[ScriptCall],
+        within: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> list[Any]:
         """Returns a reply for each call, all in one round trip; loads scripts the server lacks.
 
         ``within``: seconds after the first attempt in which the calls mean the same if they are
-        made again; None: for ever.
+        made again; None: for ever. ``on_lost`` is called when an attempt was given up without a
+        reply: it may have arrived, and it may still arrive.
         """
         questions = [Question(call.key, (call.command(),), call.script) for call in calls]
-        return [replies[-1] for replies in await self._within_deadline(questions, within)]
+        asked = await self._within_deadline(questions, within, on_lost)
+        return [replies[-1] for replies in asked]
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._route.close()
 
     async def _within_deadline(
-        self, questions: Sequence[Question], within: float | None = None
+        self,
+        questions: Sequence[Question],
+        within: float | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> list[list[Any]]:
         # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
         # what it has cancelled has ended.
         self._trouble = None
         abandoned = asyncio.Event()
-        asking = asyncio.ensure_future(self._until_answered(questions, within, abandoned))
+        asking = asyncio.ensure_future(self._until_answered(questions, within, abandoned, on_lost))
         try:
             # In slices, each of which counts for what it should have taken: a pause of this process
             # (a pipeline that blocks the loop, a suspended machine) is no silence of Valkey's.
@@ -108,6 +118,8 @@ class Server:
         finally:
             abandoned.set()  # on Python 3.10 valkey-py may lose the cancellation
             asking.cancel()
+        if on_lost is not None:
+            on_lost()
         raise LedgerUnavailableError(
             f"Valkey at {self._place} gave no answer within {self._timeout:g} s "
             f"(VALKEY_DEDUP_TIMEOUT){explained(self._trouble)}{self._doubt}"
@@ -121,7 +133,11 @@ class Server:
         return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
 
     async def _until_answered(
-        self, questions: Sequence[Question], within: float | None, abandoned: asyncio.Event
+        self,
+        questions: Sequence[Question],
+        within: float | None,
+        abandoned: asyncio.Event,
+        on_lost: Callable[[], None] | None,
     ) -> list[list[Any]]:
         """Puts those questions again that have no answer yet: of a cluster one part may be away."""
         answers: list[list[Any]] = [[] for _ in questions]
@@ -131,7 +147,10 @@ class Server:
             waits = False
             loading: set[tuple[Hashable, str]] = set()
             outcomes = await self._exchange(list(left.values()))
-            self._has_answered |= any(isinstance(outcome, list) for outcome in outcomes)
+            answered = [isinstance(outcome, list) for outcome in outcomes]
+            self._has_answered |= any(answered)
+            if on_lost is not None and not all(answered):
+                on_lost()
             for number, outcome in zip(list(left), outcomes, strict=True):
                 error = error_in(outcome)
                 if error is None and not isinstance(outcome, Exception):

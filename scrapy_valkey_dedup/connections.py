@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,6 +20,7 @@ from scrapy_valkey_dedup.resp import Question
 Outcome = list[Any] | Exception
 """The replies to a question, error replies among them; or why it has none."""
 
+_ABORT = struct.pack("ii", 1, 0)  # SO_LINGER without patience
 _WRITE_IT = "write valkey://user:password@host:6379/0, special characters percent-encoded"
 
 
@@ -72,7 +76,7 @@ class Connections:
         if self._closed:
             raise NotHereError("the server was left")
         connection = await self._pool.get_connection("")  # type: ignore[no-untyped-call]
-        stream = getattr(connection, "_reader", None)
+        stream, writer = getattr(connection, "_reader", None), getattr(connection, "_writer", None)
         try:
             await connection.send_packed_command([packed])
             replies: list[Any] = []
@@ -86,6 +90,7 @@ class Connections:
                 await connection.disconnect(nowait=True)
         except BaseException as error:
             # Replies may be under way that nobody will read.
+            _abort(writer)  # by now valkey-py may have begun to close it in order
             await connection.disconnect(nowait=True)
             # "Connection lost" is all that valkey-py says when TLS is ended while it writes.
             reason = stream.exception() if stream is not None else None
@@ -107,3 +112,12 @@ class Connections:
         self._closed = True
         with suppress(exceptions.ValkeyError, OSError):  # a peer that does not take its leave
             await self._pool.disconnect(inuse_connections=False)
+
+
+def _abort(writer: asyncio.StreamWriter | None) -> None:
+    """Has the kernel drop what has not left yet: it would send it for minutes after a close."""
+    if writer is None:
+        return
+    with suppress(OSError, AttributeError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    writer.transport.abort()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import count
@@ -19,16 +19,19 @@ from typing import Any
 
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.model import (
+    CLAIM_LIFETIME,
     KEY_BYTES,
     Answer,
+    Given,
     Key,
     LedgerRefusedError,
     LedgerReplyError,
+    Token,
     Verdict,
 )
 from scrapy_valkey_dedup.resp import Argument, Script, ScriptCall, command
 
-LAYOUT = "1"
+LAYOUT = "2"
 PARTITIONS = 64
 """Enough to spread over the slots of a cluster; few, as each batch needs a call for every partition
 that it touches: of 80 posts, 46 with 64 partitions, 69 with 256."""
@@ -42,7 +45,11 @@ STEPS_IN_RETENTION = 2
 average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
 
 IDLE = "idle"
-_CLAIM_LIFETIME = 86400.0
+RUN_BYTES, _NUMBER_BYTES = 9, 3
+NUMBERS = 1 << 8 * _NUMBER_BYTES
+"""A run's numbers go round in a circle of so many."""
+_TURNED_AWAY = 3_600_000
+"""ms: no copy of a question is on its way for longer, be it in a kernel or in a proxy."""
 _MOMENT = 1000  # ms: as long as what is written on trial may stay
 _REPLY_LIFETIME = 60.0  # as long as a question whose reply was lost may be put again
 _ANSWERS = {
@@ -52,9 +59,17 @@ _ANSWERS = {
 }
 
 
+_PARTS = {
+    "claim": ("claim", "tokens", "contend"),
+    "release": ("tokens", "release"),
+    "renew": ("tokens", "renew"),
+}
+
+
 def _script(name: str) -> Script:
     folder = files("scrapy_valkey_dedup") / "lua"
-    source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("layout", name))
+    parts = _PARTS.get(name, (name,))
+    source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("layout", *parts))
     return Script(name, source)
 
 
@@ -71,13 +86,29 @@ def split(key: Key) -> tuple[int, bytes]:
     return key[0] >> 2, b"%09o%d" % (path, int.from_bytes(key[8:], "big", signed=True))
 
 
+def token(run: str, number: int = 0) -> Token:
+    """What stands in Valkey for a claim of a run."""
+    return run.encode().ljust(RUN_BYTES) + _number(number)
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(_NUMBER_BYTES, "big")
+
+
+def run_of(holder: Token) -> str:
+    """The run that a token belongs to."""
+    return holder[:RUN_BYTES].rstrip().decode("utf-8", "replace")
+
+
 _NOBODYS = split(blake2b(b"nobody's", digest_size=KEY_BYTES, person=b"vd1").digest())[1]
 """A post that there is not; in every partition, though its key would belong in one."""
+_NOBODYS_CLAIM = _NOBODYS + bytes(_NUMBER_BYTES)
 
 
 class Ledger:
     """The ledger of one namespace, as one run sees it. Times are in seconds.
 
+    A run tells its claims on a post apart by numbers, of which the later counts.
     Every method may be repeated: what a lost reply had done already is done once. Errors are those
     of :class:`~scrapy_valkey_dedup.client.Server`.
     """
@@ -91,10 +122,12 @@ class Ledger:
         retention: float | None,
         refresh: bool = True,
         record: bool = False,
-        claim_lifetime: float = _CLAIM_LIFETIME,
+        claim_lifetime: float = CLAIM_LIFETIME,
         shelf: str = "",
     ) -> None:
-        """With ``record`` a claim counts as confirmed at once. ``retention`` None is for ever.
+        """``run``: 9 letters at most. With ``record`` a claim counts as confirmed at once.
+
+        ``retention`` None is for ever.
 
         A ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
         of the namespace.
@@ -103,7 +136,10 @@ class Ledger:
         self.identity = ""
         """Once it is open: what tells it from one that was emptied, or has the same address."""
         self._server = server
-        self._run = run
+        self.run = run
+        name = run.encode().ljust(RUN_BYTES)
+        if len(name) != RUN_BYTES:
+            raise ValueError(f"{run!r} is no name of a run")
         root = tag(namespace)
         self._root = f"vd1:{{{root}}}"
         # A namespace's tag has no plus sign, so a shelf is no other namespace's.
@@ -111,12 +147,16 @@ class Ledger:
         self._partitions = [f"vd1:{{{part}:{number:02x}}}" for number in range(PARTITIONS)]
         self._rehearsal = f"vd1:{{{part}:{run}}}"
         kept = 0 if retention is None else max(int(retention * 1000), 1)
-        self._remember: tuple[Argument, ...] = (run, kept, kept // STEPS_IN_RETENTION)
+        self._remember: tuple[Argument, ...] = (name, kept, kept // STEPS_IN_RETENTION)
+        self._sure: tuple[Argument, ...] = (name, "sure", _TURNED_AWAY)
+        self._in_doubt: tuple[Argument, ...] = (name, "doubt", _TURNED_AWAY)
+        self._renew: tuple[Argument, ...] = (name, int(claim_lifetime * 1000))
         self._record = record
         self._questions = count()
         lifetime = int((_REPLY_LIFETIME if record else claim_lifetime) * 1000)
-        self._acquire = (*self._remember, lifetime, "refresh" if refresh else "keep")
-        names = ("claim", "confirm", "release", "look", "forget")
+        self._name = name
+        self._acquire = (*self._remember[1:], lifetime, "refresh" if refresh else "keep")
+        names = ("claim", "confirm", "release", "renew", "look", "forget")
         self._scripts = {name: _script(name) for name in names}
 
     async def open(self) -> None:
@@ -177,18 +217,21 @@ class Ledger:
 
         """
         place, kept = self._rehearsal, self._remember[1]
-        remember = (self._run, _MOMENT, _MOMENT // STEPS_IN_RETENTION) if kept else self._remember
-        claim = (*remember, _MOMENT, "refresh", "", "")
-        deeds: tuple[tuple[str, tuple[Argument, ...]], ...] = (
-            ("claim", claim),
-            ("release", (self._run,)),
-            ("confirm", remember),
-            ("look", ()),
-            ("claim", claim),
-            ("forget", ()),
+        name = self._name
+        remember = (name, _MOMENT, _MOMENT // STEPS_IN_RETENTION) if kept else self._remember
+        claim = (*remember[1:], _MOMENT, "refresh", "", "")
+        question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
+        deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
+            ("claim", claim, question),
+            ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
+            ("release", self._sure, [_NOBODYS_CLAIM]),
+            ("confirm", remember, [_NOBODYS]),
+            ("look", (), [_NOBODYS]),
+            ("claim", claim, question),
+            ("forget", (), [_NOBODYS]),
         )
         await self._server.run(
-            [ScriptCall(self._scripts[name], place, head, [_NOBODYS]) for name, head in deeds]
+            [ScriptCall(self._scripts[script], place, head, rest) for script, head, rest in deeds]
         )
         # Loaded again, although it is there: else only a server that has lost its scripts would ask
         # for this permission, in the middle of a crawl.
@@ -202,46 +245,70 @@ class Ledger:
             LedgerUnavailableError, LedgerRefusedError: at least one does not.
 
         """
-        claim = (*self._remember, _MOMENT, "keep", "", "")
-        deeds = (("claim", claim), ("release", (self._run,)))
+        claim = (*self._remember[1:], _MOMENT, "keep", "", "")
+        question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
+        deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
+            ("claim", claim, question),
+            ("release", self._sure, [_NOBODYS_CLAIM]),
+        )
         await self._server.run(
             [
-                ScriptCall(self._scripts[name], partition, head, [_NOBODYS])
+                ScriptCall(self._scripts[name], partition, head, rest)
                 for partition in self._partitions
-                for name, head in deeds
+                for name, head, rest in deeds
             ]
         )
 
-    async def claim_many(self, keys: Sequence[Key], dead: Iterable[str] = ()) -> list[Answer]:
-        """Asks for posts; claims of the runs in ``dead`` may be taken over.
+    async def claim_many(
+        self,
+        keys: Sequence[Key],
+        dead: Iterable[Token] = (),
+        number: int = 0,
+        on_lost: Callable[[], None] | None = None,
+    ) -> list[Answer]:
+        """Asks for posts; claims that were seen ``dead`` may be taken over.
 
+        ``number``: of the claims, greater than those of earlier questions.
+        ``on_lost`` is called when an attempt may have arrived, or may still, that has no reply.
         Returns one answer for each, in order.
         """
-        question = f"{self._run}:{next(self._questions)}" if self._record else ""
+        question = f"{self.run}:{next(self._questions)}" if self._record else ""
         within = _REPLY_LIFETIME if self._record else None
-        head = (*self._acquire, question, " ".join(["", *dead, ""]))
+        head = (*self._acquire, question, b"".join(dead))
+        calls = self._calls("claim", head, keys, first=(self._name + _number(number),))
+        found = await self._server.run([call for call, _ in calls], within, on_lost)
         return [
-            _ANSWERS[reply] if isinstance(reply, int) else Answer(Verdict.HELD, reply.decode())
-            for reply in await self._run_for_each("claim", head, keys, within)
+            _ANSWERS[reply] if isinstance(reply, int) else Answer(Verdict.HELD, reply)
+            for reply in _in_order(calls, found, len(keys))
         ]
 
-    async def settle_many(self, stored: Sequence[Key], not_stored: Sequence[Key]) -> None:
+    async def settle_many(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
         """Confirms some and releases others, in one round trip."""
         calls = self._calls("confirm", self._remember, stored)
-        calls += self._calls("release", (self._run,), not_stored)
+        for head, in_doubt in ((self._sure, False), (self._in_doubt, True)):
+            given = [each for each in not_stored if each.in_doubt is in_doubt]
+            keys, numbers = [each.key for each in given], [each.number for each in given]
+            calls += self._calls("release", head, keys, numbers)
         await self._server.run([call for call, _ in calls])
+
+    async def renew_many(self, keys: Sequence[Key], numbers: Sequence[int]) -> int:
+        """Lengthens the life of claims; returns how many of them were still this run's."""
+        calls = self._calls("renew", self._renew, keys, numbers)
+        return sum(await self._server.run([call for call, _ in calls]))
 
     async def confirm_many(self, keys: Sequence[Key]) -> None:
         """Remembers posts, whether claimed or not: they are stored."""
         await self.settle_many(keys, ())
 
     async def release_many(self, keys: Sequence[Key]) -> None:
-        """Gives this run's claims back."""
-        await self.settle_many((), keys)
+        """Gives this run's claims back, those with the number 0."""
+        await self.settle_many((), [Given(key) for key in keys])
 
     async def seen_many(self, keys: Sequence[Key]) -> list[bool]:
         """Tells which posts are remembered; changes nothing."""
-        return [reply == 1 for reply in await self._run_for_each("look", (), keys)]
+        calls = self._calls("look", (), keys)
+        found = await self._server.run([call for call, _ in calls])
+        return [reply == 1 for reply in _in_order(calls, found, len(keys))]
 
     async def forget_many(self, keys: Sequence[Key]) -> int:
         """Forgets posts; returns how many of them were remembered. Claims stay."""
@@ -253,11 +320,11 @@ class Ledger:
 
         ``idle``: it has nothing left to do but to wait for what they hold.
         """
-        name, beat = self._heartbeat(self._run), f"{count} {IDLE}" if idle else count
+        name, beat = self._heartbeat(self.run), f"{count} {IDLE}" if idle else count
         await self._server.ask(command("SET", name, beat, "PX", int(lease * 1000)), key=name)
 
     async def beats(self, runs: Sequence[str]) -> list[bytes | None]:
-        """The last heartbeat of each run, None for a dead one; of an idle one it ends in IDLE."""
+        """The last heartbeat of each run, None if it is over; of an idle one it ends in IDLE."""
         questions = [
             command("MGET", *map(self._heartbeat, runs[start : start + _BEATS_LIMIT]))
             for start in range(0, len(runs), _BEATS_LIMIT)
@@ -267,26 +334,39 @@ class Ledger:
 
     async def leave(self) -> None:
         """Ends this run's heartbeat: what it still claims is free."""
-        name = self._heartbeat(self._run)
+        name = self._heartbeat(self.run)
         await self._server.ask(command("DEL", name), key=name)
 
     def _heartbeat(self, run: str) -> str:
         return f"{self._root}:run:{run}"
 
     def _calls(
-        self, script: str, head: tuple[Argument, ...], keys: Sequence[Key]
+        self,
+        script: str,
+        head: tuple[Argument, ...],
+        keys: Sequence[Key],
+        numbers: Sequence[int] | None = None,
+        first: tuple[bytes, ...] = (),
     ) -> list[tuple[ScriptCall, list[int]]]:
-        """One call for each partition (more, if one has many posts), with the keys' positions."""
+        """One call for each partition (more, if one has many posts), with the keys' positions.
+
+        Each post goes with its number, if there are any; ``first`` goes before the posts.
+        """
         posts: defaultdict[int, list[bytes]] = defaultdict(list)
         places: defaultdict[int, list[int]] = defaultdict(list)
-        for position, key in enumerate(keys):
-            partition, post = split(key)
+        found: Iterable[tuple[int, bytes]] = map(split, keys)
+        if numbers is not None:
+            found = (
+                (partition, post + _number(number))
+                for (partition, post), number in zip(found, numbers, strict=True)
+            )
+        for position, (partition, post) in enumerate(found):
             posts[partition].append(post)
             places[partition].append(position)
         lua = self._scripts[script]
         return [
             (
-                ScriptCall(lua, self._partitions[partition], head, some),
+                ScriptCall(lua, self._partitions[partition], head, [*first, *some]),
                 places[partition][at : at + CALL_LIMIT],
             )
             for partition, of_partition in posts.items()
@@ -294,17 +374,13 @@ class Ledger:
             if (some := of_partition[at : at + CALL_LIMIT])
         ]
 
-    async def _run_for_each(
-        self,
-        script: str,
-        head: tuple[Argument, ...],
-        keys: Sequence[Key],
-        within: float | None = None,
-    ) -> list[Any]:
-        calls = self._calls(script, head, keys)
-        found = await self._server.run([call for call, _ in calls], within)
-        replies: list[Any] = [None] * len(keys)
-        for (_, positions), answers in zip(calls, found, strict=True):
-            for position, answer in zip(positions, answers, strict=True):
-                replies[position] = answer
-        return replies
+
+def _in_order(
+    calls: Sequence[tuple[ScriptCall, list[int]]], found: Sequence[Sequence[Any]], size: int
+) -> list[Any]:
+    """The replies of several calls, each in its key's place."""
+    replies: list[Any] = [None] * size
+    for (_, positions), answers in zip(calls, found, strict=True):
+        for position, answer in zip(positions, answers, strict=True):
+            replies[position] = answer
+    return replies

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from scrapy.exceptions import DropItem
 
 KEY_BYTES = 16
 Key: TypeAlias = bytes
 """The identity of a post: 16 bytes, see :mod:`scrapy_valkey_dedup.encoding`."""
+Token: TypeAlias = bytes
+"""What tells one claim on a post from any other: a run's name and a number."""
+CLAIM_LIFETIME = 86400.0
+"""Seconds. Claims that are open for longer are renewed."""
 
 
 class Verdict(Enum):
@@ -30,7 +34,7 @@ class Answer:
     """A verdict; with ``HELD`` who holds the claim, with ``NEW`` whether it was a dead run's."""
 
     verdict: Verdict
-    holder: str = ""
+    holder: Token = b""
     taken_over: bool = False
 
 
@@ -41,10 +45,14 @@ class Claim:
     method waits: the news goes to Valkey with the next batch, at the latest when the spider closes.
     """
 
-    __slots__ = ("_settle", "_watchers", "accepted", "key", "stored")
+    __slots__ = ("_settle", "_watchers", "accepted", "in_doubt", "key", "number", "stored")
 
     def __init__(self, key: Key, settle: Callable[[Claim, bool], None] | None) -> None:
         self.key = key
+        self.number = 0
+        """The last question for it. Tells the claims of one run on one post apart."""
+        self.in_doubt = False
+        """Its question was put more than once, and a copy of it may still be on its way."""
         self.accepted = False
         """All pipelines have accepted the item, and its storing is still to come."""
         self.stored: bool | None = None
@@ -89,6 +97,14 @@ class Claim:
 
     def __repr__(self) -> str:
         return f"<Claim {self.key.hex()} {'open' if self.is_open else 'settled'}>"
+
+
+class Given(NamedTuple):
+    """A claim that is given back."""
+
+    key: Key
+    number: int = 0
+    in_doubt: bool = False
 
 
 NO_CLAIM = Claim(b"", None)

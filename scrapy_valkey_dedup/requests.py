@@ -25,7 +25,7 @@ from scrapy.utils.misc import load_object
 from scrapy_valkey_dedup.admission import Admission
 from scrapy_valkey_dedup.aside import SetAside
 from scrapy_valkey_dedup.marks import Marks
-from scrapy_valkey_dedup.model import Claim, Key, SettingsError, Verdict
+from scrapy_valkey_dedup.model import Claim, Key, SettingsError, Token, Verdict
 from scrapy_valkey_dedup.next_pages import NextPages
 from scrapy_valkey_dedup.pages import Page
 from scrapy_valkey_dedup.registry import session_of, spider_name
@@ -238,7 +238,7 @@ class RequestDedupMiddleware:
             self._drop(request)
         return None
 
-    def _set_aside(self, request: Request, key: Key, holder: str) -> None:
+    def _set_aside(self, request: Request, key: Key, holder: Token) -> None:
         self._stats.count(REQUESTS.in_flight)
         assert self._aside is not None  # noqa: S101 (else no request comes as far as this)
         self._aside.add(key, request, holder)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.heartbeat import Heartbeat
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger import RUN_BYTES, Ledger
 from scrapy_valkey_dedup.model import (
     NO_CLAIM,
     Claim,
@@ -55,7 +55,7 @@ class Session:
     ) -> None:
         """``close_spider`` gets a reason; ``is_closing``: whether the spider is about to end."""
         self.settings = settings
-        self.run = urlsafe_b64encode(token_bytes(9)).decode()
+        self.run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
         self.visits = Visits()
         """The responses that are being scraped: the pipeline tells them what became of items."""
         self.has_pipeline = False
@@ -175,10 +175,8 @@ class Session:
             names,
             outage=self._outage,
             spool=spool,
-            beat_of=self._heartbeat.of,
+            heartbeat=self._heartbeat,
             wait=self.settings.wait,
-            lease=self.settings.lease,
-            grace=self._heartbeat.grace,
             remembers_at_once=remembers_at_once,
         )
         self._claims.append(claims)

@@ -14,7 +14,7 @@ from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
 
 from scrapy_valkey_dedup.credentials import Provider, conflicts, provider
-from scrapy_valkey_dedup.model import SettingsError
+from scrapy_valkey_dedup.model import CLAIM_LIFETIME, SettingsError
 from scrapy_valkey_dedup.rules import ClassRule, class_rules
 from scrapy_valkey_dedup.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
 from scrapy_valkey_dedup.values import (
@@ -201,9 +201,28 @@ class DedupSettings:
                     values["url"], values["client_options"], values["credentials"]
                 )
             ]
+        faults += _too_slow(values)
         if faults:
             raise SettingsError(faults)
         return cls(**values)
+
+
+_SLOWEST = CLAIM_LIFETIME / 4
+
+
+def _too_slow(values: Mapping[str, Any]) -> list[str]:
+    """A claim must outlive the deadlines in which it is looked at, taken over and renewed."""
+    if not {"wait", "timeout", "lease"} <= values.keys():
+        return []
+    wait, timeout, lease = values["wait"], values["timeout"], values["lease"]
+    if wait + timeout + lease <= _SLOWEST:
+        return []
+    found = f"{PREFIX}WAIT = {wait:g}, {PREFIX}TIMEOUT = {timeout:g}, {PREFIX}LEASE = {lease:g}"
+    longest, limit = CLAIM_LIFETIME / 3600, _SLOWEST / 3600
+    cure = f"let them be {limit:g} hours together at most"
+    return [
+        f"{found} (seconds): a claim ends after {longest:g} hours, which would be too soon; {cure}"
+    ]
 
 
 def _unknown(name: str, value: Any, known: Mapping[str, Field[Any]]) -> str:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from struct import Struct
 from time import monotonic
 
 from scrapy_valkey_dedup.batching import Batcher
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.keyset import RecentKeys
 from scrapy_valkey_dedup.ledger import Ledger
-from scrapy_valkey_dedup.model import KEY_BYTES, DedupError, Key
+from scrapy_valkey_dedup.model import KEY_BYTES, Claim, DedupError, Given, Key
 from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.spool import Spool
 from scrapy_valkey_dedup.stats import Names, Stats
@@ -23,6 +24,7 @@ IN_MEMORY = 10_000
 """Confirmations that an outage keeps in memory before they go to disk: 16 bytes each."""
 KEPT = 1_000_000
 """As many are kept in memory where they cannot go to disk, and of releases in any case."""
+_GIVEN = Struct(f">{KEY_BYTES}sI?")
 _MINUTE = 60.0
 _AT_ONCE = 10_000
 
@@ -52,7 +54,7 @@ class Settling:
         self._names = names
         self._outage = outage
         self._spool = spool
-        self._batcher: Batcher[tuple[Key, bool], None] = Batcher(self._deliver)
+        self._batcher: Batcher[tuple[Given, bool], None] = Batcher(self._deliver)
         self._stored = bytearray()
         self._not_stored = bytearray()
         self._spilled: dict[Path, int] = {}
@@ -64,13 +66,17 @@ class Settling:
         self.unconfirmed = 0
         """Posts that were stored and that Valkey has not acknowledged yet."""
 
-    def tell(self, key: Key, *, stored: bool) -> None:
+    def tell(self, claim: Claim, *, stored: bool) -> None:
         """The post was stored, or it was not and its claim is to be given back."""
-        self._book.settle(key, stored=stored)
+        self._book.settle(claim.key, stored=stored)
         self.unconfirmed += stored
         if stored:
-            self._known.add(key)
-        self._batcher.tell((key, stored))
+            self._known.add(claim.key)
+        self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), stored))
+
+    def give_back(self, claim: Claim) -> None:
+        """Valkey may have granted it, and nobody is at the post."""
+        self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), False))
 
     async def flush(self, patience: float) -> None:
         """Returns when all is delivered or kept, or when nothing was for ``patience`` seconds."""
@@ -96,22 +102,22 @@ class Settling:
 
     # -- delivering ------------------------------------------------------------------------------
 
-    async def _deliver(self, news: Sequence[tuple[Key, bool]]) -> Sequence[None]:
-        stored = [key for key, was_stored in news if was_stored]
-        not_stored = [key for key, was_stored in news if not was_stored]
+    async def _deliver(self, news: Sequence[tuple[Given, bool]]) -> Sequence[None]:
+        stored = [claim.key for claim, was_stored in news if was_stored]
+        not_stored = [claim for claim, was_stored in news if not was_stored]
         try:
             self._outage.check()
             await self._settle(stored, not_stored)
+            self._book.acknowledge([claim.key for claim in not_stored], stored=False)
         except DedupError as error:
             self._outage.failed(error)
             await self._keep(stored, not_stored)
         return [None] * len(news)
 
-    async def _settle(self, stored: Sequence[Key], not_stored: Sequence[Key]) -> None:
+    async def _settle(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
         self._stats.batch(len(stored) + len(not_stored))
         await self._ledger.settle_many(stored, not_stored)
-        self._book.acknowledge(stored)
-        self._book.acknowledge(not_stored)
+        self._book.acknowledge(stored, stored=True)
         self.delivered += len(stored) + len(not_stored)
         self.unconfirmed -= len(stored)
         self._stats.count_some(self._names.confirmed, len(stored))
@@ -119,13 +125,13 @@ class Settling:
 
     # -- keeping ---------------------------------------------------------------------------------
 
-    async def _keep(self, stored: Sequence[Key], not_stored: Sequence[Key]) -> None:
+    async def _keep(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
         # The book has room for what is on its way only; the run's duplicates are known elsewhere.
-        self._book.acknowledge(stored)
-        self._book.acknowledge(not_stored)
+        self._book.acknowledge(stored, stored=True)
+        self._book.acknowledge([claim.key for claim in not_stored], stored=False)
         self._stored += b"".join(stored)
-        if len(self._not_stored) < KEPT * KEY_BYTES:  # else they are free when this run has ended
-            self._not_stored += b"".join(not_stored)
+        if len(self._not_stored) < KEPT * _GIVEN.size:  # else they are free when this run has ended
+            self._not_stored += b"".join(_GIVEN.pack(*claim) for claim in not_stored)
         if len(self._stored) >= IN_MEMORY * KEY_BYTES and not self._outage.ends:
             await self._save()
 
@@ -151,18 +157,21 @@ class Settling:
 
         """
         few = 0
-        while len(self._stored) + len(self._not_stored) > few:
-            few = _AT_ONCE * KEY_BYTES  # of a busy crawl some always come meanwhile
-            stored, not_stored = _taken_from(self._stored), _taken_from(self._not_stored)
-            # A post that is asked for anew, unchecked, must not lose the claim of its own.
-            free = [key for key in not_stored if self._book.tell_again(key, stored=False)]
+        while len(self._stored) // KEY_BYTES + len(self._not_stored) // _GIVEN.size > few:
+            few = _AT_ONCE  # of a busy crawl some always come meanwhile
+            stored = _taken_from(self._stored, KEY_BYTES)
+            not_stored = _taken_from(self._not_stored, _GIVEN.size)
+            given = _given(not_stored)
+            # A post that is asked for anew, unchecked, is left to its new claim in the book.
+            told = [claim.key for claim in given if self._book.tell_again(claim.key, stored=False)]
             try:
-                await self._settle(stored, free)
+                await self._settle(_split(stored), given)
             except BaseException:
-                self._book.acknowledge(free)
-                self._stored += b"".join(stored)
-                self._not_stored += b"".join(not_stored)
+                self._stored += stored
+                self._not_stored += not_stored
                 raise
+            finally:
+                self._book.acknowledge(told, stored=False)
 
     @property
     def can_tell_kept(self) -> bool:
@@ -177,14 +186,14 @@ class Settling:
 
     def tell_kept(self) -> None:
         """Sends what is kept the usual way: the outage is over. The book knows of it from now."""
-        stored, not_stored = _split(self._stored), _split(self._not_stored)
+        stored, not_stored = _split(self._stored), _given(self._not_stored)
         self._stored, self._not_stored = bytearray(), bytearray()
         for key in stored:
             self._book.tell_again(key, stored=True)
-            self._batcher.tell((key, True))
-        for key in not_stored:
-            if self._book.tell_again(key, stored=False):
-                self._batcher.tell((key, False))
+            self._batcher.tell((Given(key), True))
+        for claim in not_stored:
+            self._book.tell_again(claim.key, stored=False)
+            self._batcher.tell((claim, False))
 
     # -- the spool -------------------------------------------------------------------------------
 
@@ -219,7 +228,7 @@ class Settling:
             keys = bytearray(await asyncio.to_thread(self._spool.read, path))
             count = len(keys) // KEY_BYTES
             while keys:
-                some = _taken_from(keys)
+                some = _split(_taken_from(keys, KEY_BYTES))
                 await self._ledger.confirm_many(some)
                 self.delivered += len(some)
             if count:
@@ -237,12 +246,16 @@ class Settling:
         self._stats.count_some(self._names.confirmed, count)
 
 
-def _taken_from(kept: bytearray) -> list[Key]:
-    """Takes some keys off the end."""
-    some = bytes(kept[-_AT_ONCE * KEY_BYTES :])
-    del kept[-_AT_ONCE * KEY_BYTES :]
-    return _split(some)
+def _taken_from(kept: bytearray, size: int) -> bytes:
+    """Takes some entries of that size off the end."""
+    some = bytes(kept[-_AT_ONCE * size :])
+    del kept[-_AT_ONCE * size :]
+    return some
 
 
 def _split(keys: bytes | bytearray) -> list[Key]:
     return [bytes(keys[at : at + KEY_BYTES]) for at in range(0, len(keys), KEY_BYTES)]
+
+
+def _given(kept: bytes | bytearray) -> list[Given]:
+    return [Given(*entry) for entry in _GIVEN.iter_unpack(kept)]

@@ -3,7 +3,7 @@
 The scripts are the plugin's own but for three substitutions, each of which must be found:
 
 - ``milliseconds()`` reads a clock that the test keeps in a key, in place of the server's ``TIME``;
-- a claim's lifetime counts on that clock, too;
+- the lifetime of a claim, and of what was given back, counts on that clock, too;
 - on demand a bucket holds fewer posts, so that few posts overflow into all levels.
 
 The clock starts in the year 2100, so the server itself never expires a key; the test does it when
@@ -22,11 +22,11 @@ from scrapy_valkey_dedup.resp import Script
 START = 4_102_444_800_000  # ms
 
 _CLOCK = """local function milliseconds()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end"""
 _TEST_CLOCK = """local function milliseconds()
-  return tonumber(redis.call('GET', base .. ':clock'))
+  return tonumber(call('GET', base .. ':clock'))
 end"""
 _EXPIRE = """
 local gone = 0
@@ -38,6 +38,10 @@ return gone
 """
 
 
+_LIFETIMES = {"claim": ["lifetime"], "renew": ["lifetime"], "release": ["turned_away"]}
+"""Each lasts so many ms from now."""
+
+
 def _replaced(source: str, old: str, new: str) -> str:
     assert old in source
     return source.replace(old, new)
@@ -47,8 +51,8 @@ def clocked(ledger: Ledger, capacity: int | None = None) -> Ledger:
     """Puts a ledger on the test's clock; ``capacity``: how many posts fill a bucket."""
     for name, script in ledger._scripts.items():
         source = _replaced(script.source, _CLOCK, _TEST_CLOCK)
-        if name == "claim":
-            source = _replaced(source, "'PX', lifetime", "'PXAT', milliseconds() + lifetime")
+        for how_long in _LIFETIMES.get(name, ()):
+            source = _replaced(source, f"'PX', {how_long}", f"'PXAT', milliseconds() + {how_long}")
         if capacity:
             source = _replaced(source, "CAPACITY = 511", f"CAPACITY = {capacity}")
         ledger._scripts[name] = Script(name, source)

@@ -148,7 +148,7 @@ def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], An
     async def ask() -> Any:
         server = Server(url, url, {}, 10)
         try:
-            ledger = Ledger(server, namespace, "a-look-from-outside", retention=1)
+            ledger = Ledger(server, namespace, "outsider", retention=1)
             return await question(ledger, server)
         finally:
             await server.close()

@@ -21,8 +21,8 @@ from scrapy.utils.test import get_crawler
 from bench.servers import ValkeyServer, free_port
 from bench.topologies import ValkeyCluster
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger
-from scrapy_valkey_dedup.model import LedgerRefusedError
+from scrapy_valkey_dedup.ledger import Ledger, token
+from scrapy_valkey_dedup.model import Given, LedgerRefusedError
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
@@ -119,8 +119,9 @@ async def use_all_of(ledger: Ledger) -> None:
     await call("beat", 1, 30, idle=True)
     await call("beats", ["a-run", "another"])
     for _ in range(2):
-        await call("claim_many", KEYS, ["a-dead-run"])
-        await call("settle_many", KEYS[:50], KEYS[50:90])
+        await call("claim_many", KEYS, [token("a-dead")])
+        await call("settle_many", KEYS[:50], [Given(key, 0, key < KEYS[60]) for key in KEYS[50:90]])
+        await call("renew_many", KEYS, range(len(KEYS)))
         await call("confirm_many", KEYS[80:90])
         await call("release_many", KEYS)
         await call("seen_many", KEYS)

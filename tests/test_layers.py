@@ -19,7 +19,7 @@ ROWS = [
     {"ledger"},
     {"batching"},
     {"settling", "timelines", "heartbeat"},
-    {"pages"},
+    {"pages", "waiting"},
     {"claims"},
     {"session", "aside"},
     {"registry", "next_pages"},

@@ -19,8 +19,8 @@ from valkey.crc import key_slot
 from bench import memory
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import CALL_LIMIT, IDLE, PARTITIONS, Ledger, tag
-from scrapy_valkey_dedup.model import Answer, Key, LedgerRefusedError, Verdict
+from scrapy_valkey_dedup.ledger import CALL_LIMIT, IDLE, PARTITIONS, Ledger, tag, token
+from scrapy_valkey_dedup.model import Answer, Given, Key, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.resp import Question
 from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
@@ -51,7 +51,7 @@ NASTY_NAMESPACES = {
 
 def held(run: str) -> Answer:
     """What another run is told while this one holds the claim."""
-    return Answer(Verdict.HELD, run)
+    return Answer(Verdict.HELD, token(run))
 
 
 def keys(count: int, start: int = 0) -> list[Key]:
@@ -152,7 +152,7 @@ async def test_confirm_is_unconditional(open_ledger: OpenLedger, inside: Inside)
         await one.confirm_many([never, lost, foreign])
         assert await other.seen_many([never, lost, foreign]) == [True] * 3
         (claim,) = inside.names("}:c:")
-        assert inside.raw.get(claim) == b"run-b"
+        assert inside.raw.get(claim) == token("run-b")
 
 
 @in_loop
@@ -183,11 +183,12 @@ async def test_only_the_dead_are_taken_over(open_ledger: OpenLedger) -> None:
     """A claim changes hands only if its holder is among the dead, by its whole name."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         await one.claim_many(keys(1))
-        for not_its in ([], ["run-c"], ["un-a"], ["run-a-2", "xrun-a"], [""]):
+        its = token("run-a")
+        for not_its in ([], [token("run-c")], [token("run-a", 1)], [b"un-a", its[:6]], [b""]):
             assert await other.claim_many(keys(1), not_its) == [held("run-a")]
-        assert await other.claim_many(keys(1), ["run-c", "run-a"]) == [TAKEN_OVER]
-        assert await other.claim_many(keys(1), ["run-a"]) == [NEW]
-        assert await one.claim_many(keys(1), ["run-a"]) == [held("run-b")]
+        assert await other.claim_many(keys(1), [token("run-c"), its]) == [TAKEN_OVER]
+        assert await other.claim_many(keys(1), [its]) == [NEW]
+        assert await one.claim_many(keys(1), [its]) == [held("run-b")]
 
 
 @in_loop
@@ -196,7 +197,9 @@ async def test_of_two_rescuers_one_wins(open_ledger: OpenLedger) -> None:
     async with open_ledger("dead") as dead, open_ledger("b") as one, open_ledger("c") as other:
         await dead.claim_many(keys(500))
         rescuers = [one, other] * 5
-        answers = await asyncio.gather(*(run.claim_many(keys(500), ["dead"]) for run in rescuers))
+        answers = await asyncio.gather(
+            *(run.claim_many(keys(500), [token("dead")]) for run in rescuers)
+        )
         for post in zip(*answers, strict=True):
             assert post.count(TAKEN_OVER) == 1
             assert Counter(post) in (
@@ -215,7 +218,7 @@ async def test_recording_remembers_at_once(open_ledger: OpenLedger, inside: Insi
     ):
         await other.claim_many([live])
         await gone.claim_many([dead])
-        answers = await one.claim_many([ours, live, dead, ours], ["dead"])
+        answers = await one.claim_many([ours, live, dead, ours], [token("dead")])
         assert answers == [NEW, held("live"), TAKEN_OVER, SEEN]
         assert await other.claim_many([ours, live, dead]) == [SEEN, NEW, SEEN]
         assert len(inside.names("}:c:")) == 1
@@ -446,8 +449,8 @@ async def test_a_cluster_node_serves_it() -> None:
             for record in (False, True):
                 ledger = Ledger(server, "bot", "run-a", retention=DAY, record=record)
                 await ledger.open()
-                assert await ledger.claim_many(keys(100, 100 * record), ["b"]) == [NEW] * 100
-                await ledger.settle_many(keys(50), keys(50, start=50))
+                assert await ledger.claim_many(keys(100, 100 * record), [token("b")]) == [NEW] * 100
+                await ledger.settle_many(keys(50), [Given(key) for key in keys(50, start=50)])
                 assert await ledger.forget_many(keys(1)) == 1
                 await ledger.beat(1, 30)
                 assert await ledger.beats(["run-a", "run-b"]) == [b"1", None]
@@ -535,8 +538,8 @@ async def test_another_layout_is_refused(open_ledger: OpenLedger, inside: Inside
     async with open_ledger() as ledger:
         await ledger.open()
         await ledger.open()
-        inside.raw.set(f"vd1:{{{inside.namespace}}}:layout", "2")
-        with pytest.raises(LedgerRefusedError, match=r"layout b'2'.*VALKEY_DEDUP_NAMESPACE"):
+        inside.raw.set(f"vd1:{{{inside.namespace}}}:layout", "1")
+        with pytest.raises(LedgerRefusedError, match=r"layout b'1'.*VALKEY_DEDUP_NAMESPACE"):
             await ledger.open()
 
 

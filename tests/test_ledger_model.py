@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger, split
-from scrapy_valkey_dedup.model import Answer, Key, Verdict
+from scrapy_valkey_dedup.ledger import Ledger, run_of, split, token
+from scrapy_valkey_dedup.model import Answer, Given, Key, Token, Verdict
 from tests.clocked import Clock, clocked
 
 SECONDS_MS = 1000
@@ -61,6 +61,9 @@ RUNS: dict[str, dict[str, object]] = {
 }
 SOME = st.lists(st.sampled_from(POSTS), min_size=1, max_size=12)
 ANY_RUN = st.sampled_from(list(RUNS))
+NUMBERS = st.integers(0, 4)
+ANY_TOKEN = st.builds(token, ANY_RUN, NUMBERS)
+TURNED_AWAY = 3_600_000  # ms
 
 
 class Model:
@@ -72,7 +75,9 @@ class Model:
         """A post must be seen before this moment."""
         self.gone_from: dict[Key, float] = {}
         """From this moment on it must not."""
-        self.claims: dict[Key, tuple[str, int]] = {}
+        self.claims: dict[Key, tuple[Token, int]] = {}
+        self.given_back: dict[Key, tuple[dict[str, int], int]] = {}
+        """By run the newest number that was given back in doubt; until when."""
 
     def must_be_seen(self, post: Key) -> bool:
         """It was stored or met less than its retention ago."""
@@ -97,10 +102,15 @@ class Model:
         """It may be lost."""
         self.seen_until.pop(post, None)
 
-    def holder(self, post: Key) -> str | None:
-        """The run whose claim is open."""
-        run, ends = self.claims.get(post, ("", 0))
-        return run if ends > self.now else None
+    def holder(self, post: Key) -> Token | None:
+        """The claim that is open."""
+        holder, ends = self.claims.get(post, (b"", 0))
+        return holder if ends > self.now else None
+
+    def turned_away(self, post: Key) -> dict[str, int]:
+        """The numbers that were given back in doubt."""
+        numbers, ends = self.given_back.get(post, ({}, 0))
+        return numbers if ends > self.now else {}
 
     def pass_to(self, now: int) -> None:
         """What is over stays over, even if the clock steps back later."""
@@ -110,7 +120,8 @@ class Model:
                 self.doubt(post)
             if not self.may_be_seen(post):
                 self.forget(post)
-        self.claims = {post: (run, e) for post, (run, e) in self.claims.items() if e > now}
+        self.claims = {post: (token, e) for post, (token, e) in self.claims.items() if e > now}
+        self.given_back = {p: (n, e) for p, (n, e) in self.given_back.items() if e > now}
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -146,14 +157,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- deeds -----------------------------------------------------------------------------------
 
-    @rule(run=ANY_RUN, posts=SOME, dead=st.sets(ANY_RUN, max_size=2))
-    def claim(self, run: str, posts: list[Key], dead: set[str]) -> None:
+    @rule(run=ANY_RUN, posts=SOME, number=NUMBERS, dead=st.sets(ANY_TOKEN, max_size=9))
+    def claim(self, run: str, posts: list[Key], number: int, dead: set[Token]) -> None:
         """The answers follow from what is remembered, and from who holds the claim."""
-        answers = self.wait(self.ledgers[run].claim_many(posts, sorted(dead)))
+        answers = self.wait(self.ledgers[run].claim_many(posts, sorted(dead), number))
         for post, answer in zip(posts, answers, strict=True):
-            self._check_claim(run, post, answer, dead)
+            self._check_claim(run, number, post, answer, dead)
 
-    def _check_claim(self, run: str, post: Key, answer: Answer, dead: set[str]) -> None:
+    def _check_claim(
+        self, run: str, number: int, post: Key, answer: Answer, dead: set[Token]
+    ) -> None:
         model, options = self.model, RUNS[run]
         if answer.verdict is Verdict.SEEN:
             assert model.may_be_seen(post), "a post that nobody stored"
@@ -162,34 +175,84 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert not model.must_be_seen(post), "a post that was stored"
         self._it_is_not_there(post)
-        holder = model.holder(post)
-        if holder is not None and holder != run and holder not in dead:
+        holder, records = model.holder(post), options.get("record")
+        ours = holder is not None and run_of(holder) == run
+        late = ours and not records and holder[-1] > number
+        if not records and model.turned_away(post).get(run, -1) >= number:
+            assert answer.verdict is Verdict.HELD
+            return
+        if holder is not None and (late or not (ours or holder in dead)):
             assert answer == Answer(Verdict.HELD, holder)
             return
-        assert answer == Answer(Verdict.NEW, taken_over=holder not in (None, run))
-        if options.get("record"):
+        assert answer == Answer(Verdict.NEW, taken_over=holder is not None and not ours)
+        if records:
             model.claims.pop(post, None)
+            model.given_back.pop(post, None)
             model.stored(post, options["retention"])
-        else:
-            model.claims[post] = run, model.now + int(CLAIM_LIFETIME * SECONDS_MS)
+            return
+        ends = model.now + int(CLAIM_LIFETIME * SECONDS_MS)
+        if holder == token(run, number) and not model.turned_away(post):
+            ends = model.claims[post][1]  # asked again: it is as it was
+        model.claims[post] = token(run, number), ends
+        if turned_away := model.turned_away(post):
+            model.given_back[post] = turned_away, ends
 
     def _it_is_not_there(self, post: Key) -> None:
         self.model.forget(post)
 
-    @rule(run=ANY_RUN, stored=SOME, not_stored=st.lists(st.sampled_from(POSTS), max_size=6))
-    def settle(self, run: str, stored: list[Key], not_stored: list[Key]) -> None:
-        """Confirm is unconditional; both end only one's own claim."""
-        self.wait(self.ledgers[run].settle_many(stored, not_stored))
+    @rule(run=ANY_RUN, stored=SOME)
+    def confirm(self, run: str, stored: list[Key]) -> None:
+        """It is unconditional, and ends the run's own claim only, whatever its number."""
+        model = self.model
+        self.wait(self.ledgers[run].confirm_many(stored))
         for post in stored:
-            self.model.stored(post, RUNS[run]["retention"])
-        for post in (*stored, *not_stored):
-            if self.model.holder(post) == run:
-                del self.model.claims[post]
+            model.stored(post, RUNS[run]["retention"])
+            holder = model.holder(post)
+            if holder is not None and run_of(holder) == run:
+                del model.claims[post]
+                model.given_back.pop(post, None)
+
+    @rule(run=ANY_RUN, posts=SOME, number=NUMBERS, in_doubt=st.booleans())
+    def release(self, run: str, posts: list[Key], number: int, in_doubt: bool) -> None:  # noqa: FBT001
+        """It ends the very claim; late copies of a question that is in doubt come to nothing."""
+        self.wait(
+            self.ledgers[run].settle_many((), [Given(post, number, in_doubt) for post in posts])
+        )
+        for post in dict.fromkeys(posts):
+            self._release(run, post, number, in_doubt=in_doubt)
+
+    def _release(self, run: str, post: Key, number: int, *, in_doubt: bool) -> None:
+        model = self.model
+        holder, before = model.holder(post), model.turned_away(post)
+        after = dict(before)
+        if in_doubt:
+            after[run] = max(after.get(run, 0), number)
+        if holder == token(run, number):
+            holder = None
+            del model.claims[post]
+        elif after == before:
+            return
+        model.given_back.pop(post, None)
+        if after and holder is not None:
+            model.given_back[post] = after, model.claims[post][1]
+        elif after:
+            model.given_back[post] = after, model.now + TURNED_AWAY
+
+    @rule(run=ANY_RUN, posts=SOME, number=NUMBERS)
+    def renew(self, run: str, posts: list[Key], number: int) -> None:
+        """It lengthens the life of the very claim, and makes none."""
+        model, ends = self.model, self.model.now + int(CLAIM_LIFETIME * SECONDS_MS)
+        ours = [post for post in posts if model.holder(post) == token(run, number)]
+        assert self.wait(self.ledgers[run].renew_many(posts, [number] * len(posts))) == len(ours)
+        for post in ours:
+            model.claims[post] = token(run, number), ends
+            if post in model.given_back:
+                model.given_back[post] = model.given_back[post][0], ends
 
     @rule(run=ANY_RUN)
     def store_all(self, run: str) -> None:
         """So that the buckets of all levels are full often, and not only after long chance."""
-        self.settle(run, POSTS, [])
+        self.confirm(run, POSTS)
 
     @rule(posts=SOME)
     def forget(self, posts: list[Key]) -> None:
@@ -251,11 +314,17 @@ class LedgerMachine(RuleBasedStateMachine):
         names = self.raw.keys(f"vd1:{{{self.namespace}:*}}:c:*")
         found = dict(zip(names, self.raw.mget(names) if names else [], strict=True))
         expected = {}
-        for post, (run, _) in self.model.claims.items():
+        for post in {*self.model.claims, *self.model.given_back}:
             partition, rest = split(post)
             name = f"vd1:{{{self.namespace}:{partition:02x}}}:c:{rest.decode()}"
-            expected[name.encode()] = run.encode()
-        assert found == expected
+            holder = self.model.holder(post) or b"-" * 12
+            back = [token(run, n) for run, n in self.model.turned_away(post).items()]
+            expected[name.encode()] = holder, sorted(back)
+        shown = {
+            name: (value[:12], sorted(value[at : at + 12] for at in range(12, len(value), 12)))
+            for name, value in found.items()
+        }
+        assert shown == expected
 
 
 class EvictingMachine(LedgerMachine):

@@ -59,14 +59,14 @@ def write_all(server: ValkeyServer, namespace: str) -> set[str]:
         try:
             for shelf in SHELVES:
                 for record in (True, False):
-                    run = f"run-{record:d}-{shelf}"
+                    run = f"{record:d}-{shelf}"[:9]
                     ledger = Ledger(
                         door, namespace, run, retention=60.0, record=record, shelf=shelf
                     )
                     await ledger.open()
                     await ledger.try_partitions()
                     await ledger.beat(1, 60)
-                    await ledger.claim_many(KEYS[record::2], ["another"])
+                    await ledger.claim_many(KEYS[record::2], [b"a dead one\0\0"])
                     await ledger.confirm_many(KEYS[record::3])
         finally:
             await door.close()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import valkey as valkey_py
 from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
@@ -17,7 +18,6 @@ from scrapy.utils.test import get_crawler
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup import DedupPipeline
 from scrapy_valkey_dedup.encoding import digest
-from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import Claim, Verdict
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
@@ -140,21 +140,19 @@ def test_a_cancelled_question_leaves_no_claim(
 
 
 def test_long_claims_are_renewed(
-    open_session: OpenSession, open_ledger: Callable[..., Any]
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
 ) -> None:
     """A claim outlives its lifetime in Valkey as long as its run holds it."""
 
     async def check() -> None:
-        async with open_session(lease=1, wait=0.1) as session, open_ledger("other") as ledger:
-            session._ledger = Ledger(
-                session._server, session.settings.namespace, session.run,
-                retention=60, claim_lifetime=1,
-            )  # fmt: skip
+        async with open_session(lease=1, wait=0.1) as session:
+            session._posts._ledger._renew = (*session._posts._ledger._renew[:1], 60_000)
+            session._ledger.claim_lifetime = 0.4
             claim = await session.claim(KEYS[0])
-            for _ in range(30):
-                answer = (await ledger.claim_many([KEYS[0]]))[0]
-                assert (answer.verdict, answer.holder) == (Verdict.HELD, session.run)
-                await asyncio.sleep(0.05)
+            with valkey_py.Valkey.from_url(valkey.url) as raw:
+                (name,) = raw.keys(f"vd1:{{{namespace}:*}}:c:*")
+                raw.pexpire(name, 30_000)
+                await until(lambda: asyncio.to_thread(lambda: raw.pttl(name) > 30_000))
             claim.confirm()
 
     asyncio.run(check())

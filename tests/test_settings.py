@@ -325,6 +325,15 @@ def test_bad_values(name: str, value: Any, cure: str) -> None:
     assert len(fault) < 500
 
 
+@pytest.mark.parametrize("name", ["WAIT", "TIMEOUT", "LEASE"])
+def test_deadlines_that_cannot_hold(name: str) -> None:
+    """A claim, which ends after a day, outlives the deadlines: more than six hours are refused."""
+    parse(**{name: "5h"})
+    (fault,) = faults(**{name: "6h"})
+    assert f"VALKEY_DEDUP_{name} = 21600" in fault
+    assert "let them be 6 hours together at most" in fault
+
+
 def test_all_faults_at_once() -> None:
     """One message lists every fault, of values and of names."""
     settings = {"WAIT": "soon", "CONFIRM": "store", "VALKEY_DEDUP_RETENTON": "30d", "LEASE": 0}

@@ -602,7 +602,7 @@ def plain(*options: str, user: str = "") -> Iterator[str]:
 def other_layout() -> Iterator[str]:
     """A ledger that another version wrote."""
     with ValkeyServer(port=free_port()) as server:
-        server.ask("SET", "vd1:{states}:layout", "2")
+        server.ask("SET", "vd1:{states}:layout", "1")
         yield server.url
 
 
@@ -659,7 +659,7 @@ REFUSALS: dict[str, tuple[Callable[[], AbstractContextManager[str]], str]] = {
     "NOAUTH": (lambda: plain(*NOBODY), CREDENTIALS),
     "WRONGPASS": (lambda: plain(*NOBODY, user=f":not-{SECRET}@"), CREDENTIALS),
     "NOPERM": (lambda: plain(*LIMITED, user=f"spider:{SECRET}@"), CREDENTIALS),
-    "layout": (other_layout, "layout b'2'.*install the version that wrote it.*NAMESPACE"),
+    "layout": (other_layout, "layout b'1'.*install the version that wrote it.*NAMESPACE"),
     "too old": (old, "redis 6.2.5, which is too old: Valkey 7.2 is the oldest.*Upgrade it"),
     "MOVED": (node_of_many, r"node of a cluster: write valkey\+cluster://"),
     "no cluster": (lambda: rewritten("valkey+cluster"), "is no cluster: write valkey://"),
@@ -698,7 +698,7 @@ def test_a_crawl_does_not_start(tmp_path: Path) -> None:
             world = World(url, "states", tmp_path / str(number))
             worlds.append(world)
             world.start(world.site(pages_of(range(20))), VALKEY_DEDUP_ON_OUTAGE=policy)
-        cures = (CREDENTIALS, "layout b'2'", "is a Sentinel")
+        cures = (CREDENTIALS, "layout b'1'", "is a Sentinel")
         for world, cure in zip(worlds, cures, strict=True):
             (crawl,) = world.crawls
             crawl.process.join(PATIENCE)
@@ -712,7 +712,7 @@ def test_a_crawl_does_not_start(tmp_path: Path) -> None:
 def test_a_crawl_is_refused_when_its_server_comes(tmp_path: Path, policy: str) -> None:
     """What could not be found out at the start closes the spider as soon as it can be."""
     with ValkeyServer(port=free_port(), persistent=True) as server:
-        server.ask("SET", "vd1:{states}:layout", "2")
+        server.ask("SET", "vd1:{states}:layout", "1")
         server.terminate()
         world = World(server.url, "states", tmp_path)
         try:
@@ -733,7 +733,7 @@ def test_a_crawl_is_refused_when_its_server_comes(tmp_path: Path, policy: str) -
         assert stats["finish_reason"] == "valkey_refused"
         assert "install the version that wrote it" in crawl.log
         assert stats.get("item_scraped_count", 0) == sum(world.stored.values())
-        assert server.ask("GET", "vd1:{states}:layout") == "2"
+        assert server.ask("GET", "vd1:{states}:layout") == "1"
         assert server.ask("DBSIZE") == 1
 
 

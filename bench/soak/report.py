@@ -55,7 +55,7 @@ def remembered(server: ValkeyServer, posts: int) -> int:
         url = f"unix://{server.socket}"
         client = Server(url, url, {}, 30)
         try:
-            ledger = Ledger(client, "soak", "a-look-from-outside", retention=1)
+            ledger = Ledger(client, "soak", "outsider", retention=1)
             keys = [digest("Post", [str(post)]) for post in range(posts)]
             found = [
                 seen

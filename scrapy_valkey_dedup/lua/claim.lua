@@ -1,13 +1,13 @@
 -- Asks for posts: which may I store? Remembered ones are answered as seen, the others are claimed.
 --
--- ARGV: run; retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a
---       recorded reply; "refresh" or "keep"; "" to claim, or to record the name of the question,
---       the same when it is put again; the runs known to be dead, with a space before and after
---       each; the posts.
--- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the name of the
---       run that holds it.
-local run, retention, step, lifetime = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local refresh, question, dead = ARGV[5] == 'refresh', ARGV[6], ARGV[7]
+-- ARGV: retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a recorded
+--       reply; "refresh" or "keep"; "" to claim, or to record the name of the question, the same when
+--       it is put again; the tokens that were seen dead, one behind the other; the token that asks;
+--       the posts.
+-- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the token that
+--       holds it. The rules C1 to C7 and Q1 to Q3 are in docs/ledger.md.
+local retention, step, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local refresh, question, token = ARGV[4] == 'refresh', ARGV[5], ARGV[7]
 local FIRST_POST = 8
 local NEW, SEEN, TAKEN_OVER = 0, 1, 2
 
@@ -16,7 +16,7 @@ local NEW, SEEN, TAKEN_OVER = 0, 1, 2
 local record, recorded = question ~= '', nil
 if record then
   recorded = base .. ':r:' .. redis.sha1hex(table.concat(ARGV, ' '))
-  local replies = redis.call('GET', recorded)
+  local replies = call('GET', recorded)
   if replies then return cmsgpack.unpack(replies) end
 end
 
@@ -40,38 +40,39 @@ end
 -- and again would stand in every generation. Only a full bucket keeps its copy, to stay full.
 local function move(post, bucket)
   remember(post)
-  if redis.call('SCARD', bucket) < CAPACITY then redis.call('SREM', bucket, member_of(post)) end
+  if call('SCARD', bucket) < CAPACITY then call('SREM', bucket, member_of(post)) end
 end
 
--- To record: the post counts as stored at once; only a claim of somebody else stands in the way.
+-- Returns what stands in the claim, if it is something else than this token. To record: the post counts
+-- as stored at once; only a claim of somebody else stands in the way.
 local function acquire(post)
-  local claim, holder = claim_of(post), nil
+  local claim, found = claim_of(post), nil
   if record then
-    holder = redis.call('GET', claim)
+    found = call('GET', claim)
+    if not found then remember(post) end
   else
-    holder = redis.call('SET', claim, run, 'NX', 'GET', 'PX', lifetime)
+    found = call('SET', claim, token, 'NX', 'GET', 'PX', lifetime)
   end
-  local taken_over = holder and holder ~= run and dead:find(' ' .. holder .. ' ', 1, true)
-  if holder and holder ~= run and not taken_over then return holder end
-  if record then
-    redis.call('DEL', claim)
-    remember(post)
-  elseif holder then
-    redis.call('SET', claim, run, 'PX', lifetime)
-  end
-  return taken_over and TAKEN_OVER or NEW
+  return found ~= token and found
 end
 
-local replies = {}
+local replies, contested = {}, nil
 for i = FIRST_POST, #ARGV do
-  local post = ARGV[i]
+  local post, reply = ARGV[i], SEEN
   local bucket, generation = find_in_all(post)
-  if bucket then
-    if refresh and generation.ends < keep_until then move(post, bucket) end
-    replies[#replies + 1] = SEEN
-  else
-    replies[#replies + 1] = acquire(post)
+  if not bucket then
+    local found = acquire(post)
+    reply = NEW
+    if found then
+      contested = contested or {}
+      contested[i] = found
+    end
+  elseif refresh and generation.ends < keep_until then
+    move(post, bucket)
   end
+  replies[i - FIRST_POST + 1] = reply
 end
-if record then redis.call('SET', recorded, cmsgpack.pack(replies), 'PX', lifetime) end
-return replies
+if not contested then
+  if record then call('SET', recorded, cmsgpack.pack(replies), 'PX', lifetime) end
+  return replies
+end

@@ -3,16 +3,19 @@
 --
 -- ARGV: the posts.
 -- Reply: the number of posts that were remembered.
-local live = generations(milliseconds())
+local all, over = generations(milliseconds())
+
+-- Those that are over, too: a clock that steps back would show them again.
+for _, generation in ipairs(over) do all[#all + 1] = generation end
 
 -- The endless generation begins anew under its old name if an eviction took it off the list.
-live[#live + 1] = {text = '0'}
+all[#all + 1] = {text = '0'}
 
 -- Any integer but the member itself will do: that a post to come has just this one is as likely as
 -- that it collides with any other. The first twelve digits tell the fillers of one bucket apart.
 local function fill(bucket, member)
   local filler = tonumber(member:sub(1, 12))
-  while redis.call('SADD', bucket, string.format('%.0f', filler)) == 0 do filler = filler + 1 end
+  while call('SADD', bucket, string.format('%.0f', filler)) == 0 do filler = filler + 1 end
 end
 
 -- Every level is searched, even below a bucket with room: after an eviction a post may stand twice.
@@ -20,9 +23,9 @@ local function forget(generation, post)
   local prefix, member, found = base .. ':' .. generation.text .. ':', member_of(post), false
   for level = 1, LEVELS do
     local bucket = prefix .. path_of(post, level)
-    if redis.call('SISMEMBER', bucket, member) == 1 then
-      if redis.call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
-      redis.call('SREM', bucket, member)
+    if call('SISMEMBER', bucket, member) == 1 then
+      if call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
+      call('SREM', bucket, member)
       found = true
     end
   end
@@ -32,7 +35,7 @@ end
 local forgotten = 0
 for i = 1, #ARGV do
   local remembered = false
-  for _, generation in ipairs(live) do
+  for _, generation in ipairs(all) do
     if forget(generation, ARGV[i]) then remembered = true end
   end
   if remembered then forgotten = forgotten + 1 end

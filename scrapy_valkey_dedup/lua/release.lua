@@ -1,11 +1,33 @@
--- Gives claims back: the posts were not stored. Deletes one's own claims only.
+-- Gives claims back: the posts were not stored. Deletes a claim only if it is of the very token.
 --
--- ARGV: run; the posts.
--- Reply: the number of claims that were this run's.
-local run = ARGV[1]
+-- ARGV: run; "sure", or "doubt" if copies of the questions may still come; for how long (ms) these are
+--       turned away; the posts, each with its number.
+-- Reply: the number of claims that were given back. The rules L1 and L2 are in docs/ledger.md.
+local run, in_doubt, turned_away = ARGV[1], ARGV[2] == 'doubt', ARGV[3]
+local FIRST_POST = 4
+
+local function give_back(claim, token)
+  local found = call('GET', claim) or NOBODY
+  if found == token and not in_doubt then return call('DEL', claim) == 1 end
+  local holder = found:sub(1, TOKEN)
+  local is_ours = holder == token
+  if is_ours then holder = NOBODY end
+  local back, others = given_back(found, run)
+  if in_doubt and (not back or is_older(back, token)) then back = token end
+  local left = holder .. (back or '') .. others
+  if left == NOBODY then
+    call('DEL', claim)
+  elseif holder ~= NOBODY then
+    call('SET', claim, left, 'KEEPTTL')
+  elseif left ~= found then
+    call('SET', claim, left, 'PX', turned_away)
+  end
+  return is_ours
+end
+
 local released = 0
-for i = 2, #ARGV do
-  local claim = claim_of(ARGV[i])
-  if redis.call('GET', claim) == run then released = released + redis.call('DEL', claim) end
+for i = FIRST_POST, #ARGV do
+  local post, token = ARGV[i]:sub(1, -NUMBER - 1), run .. ARGV[i]:sub(-NUMBER)
+  if give_back(claim_of(post), token) then released = released + 1 end
 end
 return released
