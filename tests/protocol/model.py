@@ -203,4 +203,4 @@ class Model:
 
 
 _SPENT_BY_RULES = {"renew": "R7"}
-_ENDS = {"forget": "S1", "day": "S2", "hour": "S3"}
+_ENDS = {"forget": "S1", "day": "S2", "hour": "S3", "minute": "Q1 minute"}

@@ -239,10 +239,4 @@ FIRST_WRITTEN = [
         "a kill, twins, late attempts",
         checks.HELD,
     ),
-    Old(
-        "Q4: SEEN may be its own question",
-        {"Q4": _no},
-        "claimed, copies more than a minute late",
-        checks.SEEN,
-    ),
 ]

@@ -165,11 +165,6 @@ def r4(model: Model, state: State, number: int) -> Steps:
         clean = Item(Phase.WORK, item.number, **kept)
         yield "is told " + item.reply.name, state.item(number, **clean._asdict())
     elif item.reply is Reply.SEEN:
-        if model.rule["Q4"](model, item, number):
-            yield "is told SEEN, which may be its own question", pass_unchecked(
-                model, state, number
-            )
-            return
         checks.check_seen(model, state, number)
         yield "is told SEEN and dropped", drop(model, state, number, known=True)
 
@@ -353,7 +348,3 @@ def q3() -> bool:
     """Whether a question that was given up is never put again."""
     return True
 
-
-def q4(model: Model, item: Item, number: int) -> bool:
-    """Whether SEEN may be the item's own doing."""
-    return model.run_of[number] in model.scope.claimed and item.in_doubt and item.asks > 1

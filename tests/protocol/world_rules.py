@@ -63,20 +63,23 @@ def s2(model: Model, state: State, number: int) -> Steps:
 
 
 def s3(model: Model, state: State, number: int) -> Steps:
-    """The hour is over; with "claimed" the minute."""
+    """The hour is over."""
     post = state.posts[number]
-    # A question is put again for less than a minute.
+    if post.given_back and post.claim is None:
+        state = excuse(state, number, checks.X6)
+        yield "what was given back is over", state.post(number, given_back=())
+
+
+def q1_minute(model: Model, state: State, number: int) -> Steps:
+    """The minute is over. A question is put again within less."""
+    post = state.posts[number]
     asked = any(
         state.items[item].phase is Phase.ASKED and model.run_of[item] in model.scope.claimed
         for item in model.items_at[number]
     )
-    back = () if post.claim is None else post.given_back
-    recorded = post.recorded if asked else ()
-    if (back, recorded) != (post.given_back, post.recorded):
+    if post.recorded and not asked:
         state = excuse(state, number, checks.X6)
-        yield "nothing is known of late copies", state.post(
-            number, given_back=back, recorded=recorded
-        )
+        yield "the recorded answers are over", state.post(number, recorded=())
 
 
 def s4(model: Model, state: State, number: int) -> Steps:
