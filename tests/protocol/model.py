@@ -75,6 +75,8 @@ class Model:
         self._budget_of = {name: at for at, name in enumerate(scope.faults)}
         self.flickers = "lapse 1" in scope.faults
         self.endless = faults.UNLIMITED in scope.faults.values()
+        self.polls = False
+        """Runs ask again though there is nothing new, as real ones do."""
         self._falls_back = "failover" in scope.faults
 
     # -- Valkey ------------------------------------------------------------------------------------

@@ -304,7 +304,8 @@ def asks_again(model: Model, state: State, number: int) -> Steps:
     """It looks at the claim now and then: here only when there is something new to be told."""
     run, item = state.runs[model.run_of[number]], state.items[number]
     post = state.posts[model.post_of[number]]
-    if run.life is Life.UP and not run.outage and (post.claim != item.told or post.remembered):
+    is_news = post.claim != item.told or post.remembered or model.polls
+    if run.life is Life.UP and not run.outage and is_news:
         yield "looks again", state.item(number, phase=Phase.ASK)
 
 
