@@ -15,6 +15,7 @@ import valkey as valkey_py
 from bench.faulty_proxy import FaultyProxy
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup import heartbeat
+from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.heartbeat import UNKNOWN, Sights
 from scrapy_valkey_dedup.ledger import NUMBERS, Ledger, token
@@ -233,6 +234,34 @@ async def test_a_known_post_that_the_ledger_lost_leaves_no_claim(
             second = await other.claim(KEYS[0])
             assert isinstance(second, Claim)
             second.confirm()
+
+
+@in_loop
+async def test_a_release_that_was_kept_is_delivered(runs: Runs, server: ValkeyServer) -> None:
+    """O2: also if the post was asked for anew, unchecked, while Valkey was away."""
+    async with runs.open(timeout=0.5) as one:
+        first = await one.claim(KEYS[0])
+        server.freeze()
+        first.release()
+        await until(lambda: one._outage)
+        second = await one.claim(KEYS[0])
+        assert isinstance(second, Claim)
+        server.thaw()
+        await until(lambda: not one._outage)
+        second.release()
+        await one.flush()
+        assert runs.claims == {}
+
+
+def test_the_end_of_a_release_is_not_that_of_a_confirm() -> None:
+    """R1: a post that was stored since stays the run's own until Valkey knows of that."""
+    book, key = Book(1, lambda: False), KEYS[0]
+    book.enter(Claim(key, None))
+    book.settle(key, stored=True)
+    book.acknowledge([key], stored=False)
+    assert key in book
+    book.acknowledge([key], stored=True)
+    assert key not in book
 
 
 @in_loop
