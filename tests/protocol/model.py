@@ -76,7 +76,7 @@ class Model:
         self.flickers = "lapse 1" in scope.faults
         self.endless = faults.UNLIMITED in scope.faults.values()
         self.polls = False
-        """Runs ask again though there is nothing new, as real ones do."""
+        """As real runs do, an item asks again though there is nothing new, and twins wait."""
         self._falls_back = "failover" in scope.faults
 
     # -- Valkey ------------------------------------------------------------------------------------

@@ -141,6 +141,10 @@ def r1(model: Model, state: State, number: int) -> Steps:
             return
         if phase in AT_THE_POST:
             return
+    if model.polls and is_known(model, state, number):  # it waited for a twin that was told so
+        yield "learns from a twin that it is stored", state.item(
+            number, phase=Phase.DONE, known=True
+        )
     yield "begins", state.item(number, phase=Phase.ASK)
 
 
@@ -192,7 +196,7 @@ def r4_settled(model: Model, state: State, number: int) -> Steps:
 
 
 def r5(item: Item) -> bool:
-    """Whether an item that is not stored gives its token back."""
+    """Whether an item that is dropped gives its token back."""
     return item.in_doubt
 
 
