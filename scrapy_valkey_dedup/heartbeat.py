@@ -127,9 +127,9 @@ class Heartbeat:
         now = monotonic(), time()
         was_alive = self._is_alive
         before = await ledger.beat(self._number, self.lifetime, idle=self._idle)
-        # None: it is the first, or the server's clock has stepped, or it has lost heartbeats. This very
-        # number: an attempt whose reply was lost has found that, or has not. And a run that was frozen
-        # for long may have slept through an outage.
+        # None: it is the first, or the server's clock has stepped, or it has lost heartbeats. This
+        # very number: an attempt whose reply was lost has found that, or has not. And a run that
+        # was frozen for long may have slept through an outage.
         if before is None or number_of(before) == self._number or not was_alive:
             self._grace_began = monotonic()
         self._beaten = now

@@ -31,7 +31,7 @@ class Wait:
         self._waited += min(now - self._last, self._longest_step)
         self._last = now
         if holder != self._holder:
-            # It may have been claimed by a run that was killed since, or by a message that came late.
+            # Its run may have been killed since, or its message have come late.
             self._holder, self._noted, self._lives = holder, None, False
         return self._lives
 

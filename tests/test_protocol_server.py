@@ -39,8 +39,8 @@ def messages(numbers: Sequence[int]) -> list[Message]:
     for token in [*claims, Token(2, 0)]:
         kind = Kind.QUESTION if token.run == 2 else Kind.CLAIM
         others = [other for other in claims if other.run != token.run]
-        for dead in [(), *((other,) for other in others), tuple(others)]:
-            made.append(Message(kind, 0, token, dead))
+        deaths = [(), *((other,) for other in others), tuple(others)]
+        made += [Message(kind, 0, token, dead) for dead in deaths]
     return made
 
 

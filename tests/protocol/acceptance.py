@@ -11,7 +11,7 @@ from tests.protocol.state import State
 
 
 class Event(NamedTuple):
-    """What was seen of a run: ``who`` as in the model's labels, or the run if there is no telling."""
+    """What was seen of a run. ``who``: as in the model's labels, or the run alone."""
 
     who: str
     what: str

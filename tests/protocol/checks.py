@@ -97,7 +97,7 @@ def is_over(state: State, number: int, model: Model) -> bool:
 def check(model: Model, state: State) -> None:
     """Of every state."""
     for number, post in enumerate(state.posts):
-        fail_unless(post.stores < 2, ONCE, post.excuses, model)  # noqa: PLR2004
+        fail_unless(post.stores < 2, ONCE, post.excuses, model)
         if not model.scope.claimed:
             fail_unless(not post.remembered or post.stores > 0, NEVER_STORED, post.excuses, model)
         if post.claim is not None:

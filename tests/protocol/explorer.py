@@ -105,7 +105,7 @@ def _history(came: dict[State, tuple[State, Label] | None], state: State) -> lis
     return steps[::-1]
 
 
-def _loops(edges: list[list[tuple[int, Label]]]) -> list[Label]:
+def _loops(edges: list[list[tuple[int, Label]]]) -> list[Label]:  # noqa: C901 (as in the book)
     """The steps within strongly connected components (Tarjan's algorithm, without recursion)."""
     index: list[int] = [-1] * len(edges)
     low, component = [0] * len(edges), [-1] * len(edges)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from tests.protocol import checks
 from tests.protocol.run_rules import copies, excuse, given_up, message, settle
 from tests.protocol.state import (
-    AT_THE_POST,
     WAITS_FOR_A_REPLY,
     Item,
     Kind,
@@ -151,8 +150,9 @@ def end_in_outage(model: Model, state: State, run: int) -> Steps:
             token = Token(run, item.number)
             state = state.send(Message(Kind.CONFIRM, model.post_of[number], token))
         state = state.item(number, **checks.done(known=True)._asdict())
-    yield "ends in an outage", state.run(
-        run, life=Life.ENDED_IN_OUTAGE, outage=Outage.NONE, grace=False
+    yield (
+        "ends in an outage",
+        state.run(run, life=Life.ENDED_IN_OUTAGE, outage=Outage.NONE, grace=False),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.protocol import checks, faults, run_rules, server_rules, world_rules
+from tests.protocol import checks, faults, run_rules, server_rules, wait_rules, world_rules
 from tests.protocol.run_rules import settle, token_of
 from tests.protocol.state import (
     Kind,
@@ -34,6 +34,10 @@ class Old:
 
 def _never(*_: Any) -> Any:
     return None
+
+
+def _always(*_: Any) -> bool:
+    return True
 
 
 def _no(*_: Any) -> bool:
@@ -120,17 +124,18 @@ def _from_memory_only(item):
 
 
 def _drops_at_once(model, state, number):
-    for _, new in run_rules.w4(model, state, number):
+    for _, new in wait_rules.w4(model, state, number):
         checks.check_held(model, checks.watched(model, new), number)
-        yield "is told HELD by another token, and dropped", run_rules.drop(
-            model, new, number, known=False
+        yield (
+            "is told HELD by another token, and dropped",
+            run_rules.drop(model, new, number, known=False),
         )
 
 
 def _after_so_long(model, state, number):
     """The item's own time is over, whoever holds the claim since when."""
     item = state.items[number]
-    yield from run_rules.w5(model, state, number)
+    yield from wait_rules.w5(model, state, number)
     if item.late and item.again and item.sight is not Sight.LIFE and not state.away:
         yield "has waited for too long", state.item(number, phase=Phase.ASK, dead=item.told)
 
@@ -160,7 +165,7 @@ OLD = [
     Old("6: dead is a run", {"C6": _dead_is_a_run}, "a freeze", checks.ONCE),
     Old(
         "6: claims without a beat after a freeze",
-        {"R3": lambda run: True},
+        {"R3": _always},
         "a freeze",
         checks.ONCE,
     ),
@@ -222,7 +227,7 @@ FIRST_WRITTEN = [
     ),
     Old(
         "W1: a run judges before it beats again",
-        {"W1 alive": lambda run: True},
+        {"W1 alive": _always},
         "Valkey away for long, pause, a freeze",
         checks.ONCE,
     ),

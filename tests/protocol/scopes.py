@@ -19,7 +19,7 @@ _calm = partial(Scope, pause=True, fails=False, copies=False)
 
 QUICK = [
     Scope("no fault, twins in both runs", TWINS_EACH),
-    Scope("no fault, two posts", ((0, 0), (0, 1), (1, 1)), fails=False),
+    Scope("no fault, two posts", TWO_POSTS, fails=False),
     Scope("late and lost attempts", TWINS, {"retry": 1}),
     Scope("late and lost attempts, twice", ONE_EACH, {"retry": 2}),
     Scope("cancelled items", ONE_EACH, {"retry": 1, "cancel": 1}),
@@ -34,6 +34,12 @@ QUICK = [
     _calm("cut off alone, pause", ONE_EACH, {"giveup": 1, "lapse": 1, "cut 0": 1}),
     _calm("Valkey away for long, pause", ONE_EACH, {"away": 1}),
     _calm("Valkey away for long, pause, a run begins late", ONE_EACH, {"away": 1}, later=_B),
+    _calm(
+        "Valkey away for long, pause, a freeze",
+        ONE_EACH,
+        {"away": 1, "freeze_long 1": 1},
+        slow=True,
+    ),
     _paused("a run ends in an outage", ONE_EACH, {"giveup": 1, "end_in_outage 0": 1}),
     Scope("the server's clock steps", ONE_EACH, {"step": 1}),
     Scope("the server's clock steps, a run begins late", ONE_EACH, {"step": 1}, later=_B),
@@ -50,11 +56,12 @@ QUICK = [
     Scope("claimed, renewal", TWINS, {"renew": 1, "retry": 1}, fails=False, claimed=_BOTH),
     Scope("claimed, an outage", TWINS, {"giveup": 1, "retry": 1}, fails=False, claimed=_BOTH),
     Scope("claimed beside confirmed", TWINS, {"retry": 1}, claimed=_B),
-    Scope("claimed, copies more than a minute late", ONE_EACH, {"retry": 1, "minute": 1}, claimed=_B),
+    Scope(
+        "claimed, copies more than a minute late", ONE_EACH, {"retry": 1, "minute": 1}, claimed=_B
+    ),
 ]
 SLOW = [
     _calm("Valkey flickers for both", ONE_EACH, {"away": 1, "lapse 1": 1}, slow=True),
-    _calm("Valkey away for long, pause, a freeze", ONE_EACH, {"away": 1, "freeze_long 1": 1}, slow=True),
     Scope("no fault, two posts, all may fail", TWO_POSTS, slow=True),
     Scope("cancelled items, twins", TWINS, {"retry": 1, "cancel": 1}, slow=True),
     Scope("twins, late attempts, twice", TWINS, {"retry": 2}, slow=True),

@@ -1,18 +1,16 @@
 """What Valkey does with a message: rules C, F, L, N, Q of docs/ledger.md, each a function.
 
-They are the ones that the explorer runs, and the ones that the real scripts are compared with. A
-rule gets the post as it is and the message; it returns the post as it becomes and the reply, or None
-if it does not fit.
+They are the ones that the explorer runs, and that the real scripts are compared with. A rule gets
+the post as it is and the message; it returns the post as it becomes and the reply, or None if it
+does not fit.
 """
 
 from __future__ import annotations
 
-from typing import Optional
-
 from tests.protocol.state import CIRCLE, Kind, Message, Post, Reply, Token
 
-Answer = tuple[Reply, Optional[Token]]
-Outcome = Optional[tuple[Post, Answer]]
+Answer = tuple[Reply, Token | None]
+Outcome = tuple[Post, Answer] | None
 
 _DONE: Answer = (Reply.DONE, None)
 

@@ -1,7 +1,4 @@
-"""The state of the modelled world: what Valkey keeps, what the runs know, what is on its way.
-
-All of it is immutable and hashable: a state is one key of the explorer's table.
-"""
+"""What Valkey keeps, what the runs know, what is on its way: immutable, a key of a table."""
 
 from __future__ import annotations
 
@@ -220,7 +217,7 @@ ALIVE = frozenset({Life.UP, Life.FROZEN, Life.FROZEN_LONG})
 
 @dataclass(frozen=True)
 class Scope:
-    """One configuration that is explored: who meets which posts, and what may go wrong how often."""
+    """One configuration: who meets which posts, and what may go wrong how often."""
 
     name: str
     items: tuple[tuple[int, int], ...]

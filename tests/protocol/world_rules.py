@@ -86,7 +86,9 @@ def s4(model: Model, state: State, number: int) -> Steps:
     """A beat ends by itself, when its run could not beat for all that time."""
     run = state.runs[number]
     gone = run.life in (Life.KILLED, Life.FROZEN_LONG, Life.ENDED, Life.ENDED_IN_OUTAGE)
-    away = state.away == LONGER_THAN_A_BEAT and (run.outage is Outage.ALL or run.life is not Life.UP)
+    away = state.away == LONGER_THAN_A_BEAT and (
+        run.outage is Outage.ALL or run.life is not Life.UP
+    )
     if run.beat and (gone or away):
         yield "its beat ends", state.run(number, beat=False)
 
@@ -116,8 +118,7 @@ def r3(run: Run) -> bool:
 
 
 def w2_grace(why: str) -> bool:
-    """Whether a grace begins: at the start, after an outage, or at a beat or a look that does not
-    find the run's own beat."""
+    """Whether a grace begins, for that reason."""
     return bool(why)
 
 
@@ -175,9 +176,9 @@ def grace_is_over(model: Model, state: State, number: int) -> Steps:
     if not (run.grace and run.beat) or run.life is not Life.UP or run.outage or state.away:
         return
     others = (other for at, other in enumerate(state.runs) if at != number)
-    if all(
-        other.beat or (other.life not in (Life.UP, Life.FROZEN)) for other in others
-    ) and all(other.outage is not Outage.ALL or other.life is not Life.UP for other in state.runs):
+    if all(other.beat or (other.life not in (Life.UP, Life.FROZEN)) for other in others) and all(
+        other.outage is not Outage.ALL or other.life is not Life.UP for other in state.runs
+    ):
         yield "its grace is over", state.run(number, grace=False)
 
 
