@@ -10,6 +10,7 @@ from typing import TypeAlias
 from scrapy_valkey_dedup.batching import Batcher
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.heartbeat import Heartbeat
+from scrapy_valkey_dedup.held import Wait
 from scrapy_valkey_dedup.keyset import RecentKeys
 from scrapy_valkey_dedup.ledger import NUMBERS, Ledger, run_of
 from scrapy_valkey_dedup.model import (
@@ -25,7 +26,6 @@ from scrapy_valkey_dedup.outage import Outage
 from scrapy_valkey_dedup.settling import Settling
 from scrapy_valkey_dedup.spool import Spool
 from scrapy_valkey_dedup.stats import Names, Stats
-from scrapy_valkey_dedup.waiting import Wait
 
 _AT_ONCE = 10_000
 _RENEWED_AT_ONCE = 1000

@@ -19,7 +19,7 @@ ROWS = [
     {"ledger"},
     {"batching"},
     {"settling", "timelines", "heartbeat"},
-    {"pages", "waiting"},
+    {"pages", "held"},
     {"claims"},
     {"session", "aside"},
     {"registry", "next_pages"},

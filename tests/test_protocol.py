@@ -18,6 +18,7 @@ from scrapy_valkey_dedup import heartbeat
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.heartbeat import UNKNOWN, Sights
+from scrapy_valkey_dedup.held import Wait
 from scrapy_valkey_dedup.ledger import NUMBERS, Ledger, token
 from scrapy_valkey_dedup.model import (
     Answer,
@@ -27,7 +28,6 @@ from scrapy_valkey_dedup.model import (
     Verdict,
 )
 from scrapy_valkey_dedup.resp import command
-from scrapy_valkey_dedup.waiting import Wait
 from tests.conftest import in_loop
 from tests.runs import KEYS, Runs, revive, silence, until
 

@@ -573,19 +573,19 @@ async def test_a_slot_on_the_move(cluster: ValkeyCluster) -> None:
         move = cluster.migration(slot, target, batch=1)
         next(move)
         with pytest.raises(LedgerUnavailableError, match=r"being migrated.*TRYAGAIN|TRYAGAIN.*mig"):
-            await ledger.beats([ledger._run, "nobody"])
-        assert await ledger.beats([ledger._run]) == [b"1"]
+            await ledger.beats([ledger.run, "nobody"])
+        assert await ledger.beats([ledger.run]) == [b"1"]
         next(move)
         with pytest.raises(LedgerUnavailableError, match=r"being migrated \(ASK"):
-            await ledger.beats([ledger._run])
-        question = asyncio.create_task(patient.beats([ledger._run, "nobody"]))
+            await ledger.beats([ledger.run])
+        question = asyncio.create_task(patient.beats([ledger.run, "nobody"]))
         await asyncio.sleep(0.1)
         assert not question.done()
         for _ in move:
             pass
         assert await question == [b"1", None]
         cluster.wait_ok()
-        assert await ledger.beats([ledger._run, "nobody"]) == [b"1", None]
+        assert await ledger.beats([ledger.run, "nobody"]) == [b"1", None]
 
 
 # -- what waiting does not cure ------------------------------------------------------------------
