@@ -340,6 +340,22 @@ async def test_a_renewal_remembers_nothing(runs: Runs) -> None:
             assert await asyncio.gather(*asking) == [Verdict.NEW] * 20
 
 
+@in_loop
+async def test_what_is_seen_in_doubt_leaves_no_claim(runs: Runs, server: ValkeyServer) -> None:
+    """R5: the first attempt has claimed the post, and another run's confirm came before the next."""
+    with FaultyProxy(server.port or 0) as proxy:
+        url = f"valkey://127.0.0.1:{proxy.port}"
+        async with runs.open(url=url, timeout=4) as one, runs.open() as other:
+            proxy.swallow_replies = True
+            asking = asyncio.create_task(one.claim(KEYS[0]))
+            await until(lambda: runs.claims)
+            await other._posts._ledger.confirm_many(POST)
+            proxy.swallow_replies = False
+            assert await asking is Verdict.SEEN
+            await one.flush()
+            assert runs.claims == {}
+
+
 # -- waiting for others ----------------------------------------------------------------------------
 
 
