@@ -342,7 +342,7 @@ async def test_a_renewal_remembers_nothing(runs: Runs) -> None:
 
 @in_loop
 async def test_what_is_seen_in_doubt_leaves_no_claim(runs: Runs, server: ValkeyServer) -> None:
-    """R5: the first attempt has claimed the post, and another run's confirm came before the next."""
+    """R5: an attempt has claimed the post; another run's confirm came before the next one."""
     with FaultyProxy(server.port or 0) as proxy:
         url = f"valkey://127.0.0.1:{proxy.port}"
         async with runs.open(url=url, timeout=4) as one, runs.open() as other:

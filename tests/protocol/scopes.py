@@ -72,16 +72,16 @@ SLOW = [
     Scope("a freeze, twins, late attempts", TWINS, {"retry": 1, "freeze_long 0": 1}, slow=True),
     _paused("cut off alone, pause, late copies", ONE_EACH, {"giveup": 1, "cut 0": 1}, slow=True),
     _paused("away for long, pause, late copies", ONE_EACH, {"away": 1}, later=_B, slow=True),
+    Scope("away for long, pass", ONE_EACH, {"away": 1}, slow=True),
+    Scope("a post is forgotten, twins", TWINS, {"forget": 1, "retry": 1}, slow=True),
+]
+HUGE = [
     _paused(
         "away for long, pause, a freeze, late copies",
         ONE_EACH,
         {"away": 1, "freeze_long 1": 1},
         slow=True,
     ),
-    Scope("away for long, pass", ONE_EACH, {"away": 1}, slow=True),
-    Scope("a post is forgotten, twins", TWINS, {"forget": 1, "retry": 1}, slow=True),
-]
-HUGE = [
     Scope("an outage, pass, twins", TWINS, {"giveup": 1, "retry": 1}, slow=True),
     Scope("an outage, pause, twins", TWINS, {"giveup": 1, "retry": 1}, pause=True, slow=True),
 ]
