@@ -214,7 +214,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(run=ANY_RUN, posts=SOME, number=NUMBERS, in_doubt=st.booleans())
     def release(self, run: str, posts: list[Key], number: int, in_doubt: bool) -> None:  # noqa: FBT001
-        """It ends the claim, or an earlier one of the run. In doubt, late copies are turned away."""
+        """It ends the claim, or an earlier one of the run; in doubt, copies are turned away."""
         self.wait(
             self.ledgers[run].settle_many((), [Given(post, number, in_doubt) for post in posts])
         )
