@@ -179,8 +179,9 @@ class Claims:
             if not self._remembers_at_once:
                 return claim
             self._known.add(key)
-        elif claim.in_doubt:
-            self._settling.give_back(claim)  # a late copy would claim it when it is free
+        if claim.in_doubt and answer.verdict is not Verdict.NEW:
+            # A copy of its question may have claimed the post, or would do so when it is free.
+            self._settling.give_back(claim)
         remembered = answer.verdict is Verdict.NEW
         self._book.strike(key, Verdict.SEEN if remembered else answer.verdict)
         return answer
@@ -194,8 +195,6 @@ class Claims:
                 return await ask(claim)
             except DedupError as error:
                 if claim.key in self._known:
-                    if claim.in_doubt:  # a ledger that has lost the post may have granted it
-                        self._settling.give_back(claim)
                     return _KNOWN_ANSWER
                 # What is remembered at once may be so by this very question, whose reply was lost:
                 # if it was put again, nobody would store the post.

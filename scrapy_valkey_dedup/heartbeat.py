@@ -125,10 +125,22 @@ class Heartbeat:
         self._number += 1
         # Monotonic time stops while the machine is suspended.
         now = monotonic(), time()
-        await ledger.beat(self._number, self.lifetime, idle=self._idle)
-        if self._beaten is None:
-            self._grace_began = monotonic()  # there may have been an outage before
+        was_alive = self._is_alive
+        before = await ledger.beat(self._number, self.lifetime, idle=self._idle)
+        # None: it is the first, or the server's clock has stepped, or it has lost heartbeats. This
+        # very number: an attempt whose reply was lost has found that, or has not. And a run that
+        # was frozen for long may have slept through an outage.
+        if before is None or number_of(before) == self._number or not was_alive:
+            self._grace_began = monotonic()
         self._beaten = now
+
+    @property
+    def _is_alive(self) -> bool:
+        """Whether it is known that the last beat lasts."""
+        if self._beaten is None:
+            return False
+        steady, wall = self._beaten
+        return monotonic() - steady < self._lease and -self._lease < time() - wall < self._lease
 
     async def be_alive(self) -> None:
         """Beats unless it is known that the last beat lasts: what a run claims must not be taken.
@@ -136,11 +148,8 @@ class Heartbeat:
         Raises what the ledger raises.
         """
         assert self._ledger is not None  # noqa: S101 (who claims has beaten)
-        if self._beaten is not None:
-            steady, wall = self._beaten
-            if monotonic() - steady < self._lease and -self._lease < time() - wall < self._lease:
-                return
-        await self.beat(self._ledger)
+        if not self._is_alive:
+            await self.beat(self._ledger)
 
     def start(self, ledger: Ledger) -> None:
         """Goes on beating, thrice a lease at least."""
@@ -189,6 +198,7 @@ class Heartbeat:
         assert self._ledger is not None  # noqa: S101 (who asks holds the answer of one)
         distinct = list(dict.fromkeys(runs))
         try:
+            await self.be_alive()  # who should beat first judges nobody
             own, *beats = await self._ledger.beats([self._ledger.run, *distinct])
         except DedupError as error:
             self._outage.failed(error)

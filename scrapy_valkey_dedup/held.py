@@ -30,12 +30,10 @@ class Wait:
         now = monotonic()
         self._waited += min(now - self._last, self._longest_step)
         self._last = now
-        if holder == self._holder:
-            return self._lives
-        # When all time to wait is over, only one that lives can have claimed since the last look.
-        is_new = self._is_late
-        self._holder, self._noted, self._lives = holder, None, False
-        return is_new
+        if holder != self._holder:
+            # Its run may have been killed since, or its message have come late.
+            self._holder, self._noted, self._lives = holder, None, False
+        return self._lives
 
     def look(self, beat: bytes | None) -> Token:
         """Takes note of its holder's heartbeat. Returns the token if it is a dead run's."""

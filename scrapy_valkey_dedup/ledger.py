@@ -321,13 +321,17 @@ class Ledger:
         calls = self._calls("forget", (), keys)
         return sum(await self._server.run([call for call, _ in calls]))
 
-    async def beat(self, count: int, lease: float, *, idle: bool = False) -> None:
+    async def beat(self, count: int, lease: float, *, idle: bool = False) -> bytes | None:
         """Tells the other runs that this one lives, for ``lease`` seconds.
 
         ``idle``: it has nothing left to do but to wait for what they hold.
+        Returns the heartbeat that stood there before.
         """
         name, beat = self._heartbeat(self.run), f"{count} {IDLE}" if idle else count
-        await self._server.ask(command("SET", name, beat, "PX", int(lease * 1000)), key=name)
+        lifetime = int(lease * 1000)
+        set_and_get = command("SET", name, beat, "PX", lifetime, "GET")
+        (before,) = await self._server.ask(set_and_get, key=name)
+        return None if before is None else bytes(before)
 
     async def beats(self, runs: Sequence[str]) -> list[bytes | None]:
         """The last heartbeat of each run, None if it is over; of an idle one it ends in IDLE."""

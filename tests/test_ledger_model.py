@@ -214,7 +214,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(run=ANY_RUN, posts=SOME, number=NUMBERS, in_doubt=st.booleans())
     def release(self, run: str, posts: list[Key], number: int, in_doubt: bool) -> None:  # noqa: FBT001
-        """It ends the very claim; late copies of a question that is in doubt come to nothing."""
+        """It ends the claim, or an earlier one of the run; in doubt, copies are turned away."""
         self.wait(
             self.ledgers[run].settle_many((), [Given(post, number, in_doubt) for post in posts])
         )
@@ -227,7 +227,7 @@ class LedgerMachine(RuleBasedStateMachine):
         after = dict(before)
         if in_doubt:
             after[run] = max(after.get(run, 0), number)
-        if holder == token(run, number):
+        if holder is not None and run_of(holder) == run and holder <= token(run, number):
             holder = None
             del model.claims[post]
         elif after == before:

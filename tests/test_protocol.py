@@ -340,6 +340,22 @@ async def test_a_renewal_remembers_nothing(runs: Runs) -> None:
             assert await asyncio.gather(*asking) == [Verdict.NEW] * 20
 
 
+@in_loop
+async def test_what_is_seen_in_doubt_leaves_no_claim(runs: Runs, server: ValkeyServer) -> None:
+    """R5: an attempt has claimed the post; another run's confirm came before the next one."""
+    with FaultyProxy(server.port or 0) as proxy:
+        url = f"valkey://127.0.0.1:{proxy.port}"
+        async with runs.open(url=url, timeout=4) as one, runs.open() as other:
+            proxy.swallow_replies = True
+            asking = asyncio.create_task(one.claim(KEYS[0]))
+            await until(lambda: runs.claims)
+            await other._posts._ledger.confirm_many(POST)
+            proxy.swallow_replies = False
+            assert await asking is Verdict.SEEN
+            await one.flush()
+            assert runs.claims == {}
+
+
 # -- waiting for others ----------------------------------------------------------------------------
 
 
@@ -367,11 +383,16 @@ def test_a_beat_within_the_time_to_wait_is_no_sign_of_life() -> None:
     assert not wait.is_over(b"T2")
 
 
-def test_another_token_is_a_sign_of_life() -> None:
-    """W4: who claims after the end of WAIT lives; nobody waits for one after the other."""
+def test_another_token_is_judged_anew() -> None:
+    """W4: its run may have been killed since, or its message have come late: W3 begins anew."""
     wait = Wait(0, longest_step=60)
     assert not wait.is_over(b"T")
     wait.look(b"1")
+    assert not wait.is_over(b"T2")
+    wait.look(b"1")
+    assert not wait.lives
+    wait.look(b"2")
+    assert wait.lives
     assert wait.is_over(b"T2")
 
 
@@ -402,6 +423,33 @@ async def test_a_dead_runs_post_is_not_dropped(runs: Runs) -> None:
         claim = await asking
         assert isinstance(claim, Claim)
         claim.confirm()
+
+
+@in_loop
+async def test_a_beat_that_finds_none_before_it_begins_a_grace(runs: Runs) -> None:
+    """W2: the server's clock has stepped, say; it must not matter who beats again first."""
+    async with runs.open(**QUICK) as one, runs.open(**QUICK) as other:
+        for run in (one, other):
+            await silence(run)
+            runs.raw.delete(runs.beat_name(run))
+        other._heartbeat._grace_began = 0.0
+        await other._heartbeat.beat(other._ledger)
+        assert await other._heartbeat.of(one.run) == UNKNOWN
+
+
+@in_loop
+async def test_who_should_have_beaten_judges_nobody(runs: Runs) -> None:
+    """W1: a run that was frozen for longer than LEASE may have slept through an outage."""
+    async with runs.open(**QUICK) as one, runs.open(**QUICK) as other:
+        await silence(one)
+        await silence(other)
+        runs.raw.delete(runs.beat_name(one))
+        other._heartbeat._grace_began = 0.0
+        steady, wall = other._heartbeat._beaten
+        other._heartbeat._beaten = steady - QUICK["lease"], wall - QUICK["lease"]
+        before = runs.beat_of(other)
+        assert await other._heartbeat.of(one.run) == UNKNOWN
+        assert runs.beat_of(other) > before
 
 
 @in_loop

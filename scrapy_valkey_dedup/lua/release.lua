@@ -1,4 +1,5 @@
--- Gives claims back: the posts were not stored. Deletes a claim only if it is of the very token.
+-- Gives claims back: the posts were not stored. Deletes a claim of the very token, or of an earlier one
+-- of the run: that of an earlier question for the same item, whose reply was lost.
 --
 -- ARGV: run; "sure", or "doubt" if copies of the questions may still come; for how long (ms) these are
 --       turned away; the posts, each with its number.
@@ -10,7 +11,7 @@ local function give_back(claim, token)
   local found = call('GET', claim) or NOBODY
   if found == token and not in_doubt then return call('DEL', claim) == 1 end
   local holder = found:sub(1, TOKEN)
-  local is_ours = holder == token
+  local is_ours = holder:sub(1, RUN) == run and not is_older(token, holder)
   if is_ours then holder = NOBODY end
   local back, others = given_back(found, run)
   if in_doubt and (not back or is_older(back, token)) then back = token end
