@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import count
@@ -61,7 +62,7 @@ _ANSWERS = {
 
 _PARTS = {
     "claim": ("claim", "tokens", "contend"),
-    "release": ("tokens", "release"),
+    "release": ("release", "tokens", "doubt"),
     "renew": ("tokens", "renew"),
 }
 
@@ -228,7 +229,7 @@ class Ledger:
         deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
             ("claim", claim, question),
             ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
-            ("release", self._sure, [_NOBODYS_CLAIM]),
+            ("release", self._sure, question[::-1]),
             ("confirm", remember, [_NOBODYS]),
             ("look", (), [_NOBODYS]),
             ("claim", claim, question),
@@ -253,7 +254,7 @@ class Ledger:
         question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
         deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
             ("claim", claim, question),
-            ("release", self._sure, [_NOBODYS_CLAIM]),
+            ("release", self._sure, question[::-1]),
         )
         await self._server.run(
             [
@@ -291,9 +292,23 @@ class Ledger:
         calls = self._calls("confirm", self._remember, stored)
         for head, in_doubt in ((self._sure, False), (self._in_doubt, True)):
             given = [each for each in not_stored if each.in_doubt is in_doubt]
-            keys, numbers = [each.key for each in given], [each.number for each in given]
-            calls += self._calls("release", head, keys, numbers)
+            calls += self._releases(head, given)
         await self._server.run([call for call, _ in calls])
+
+    def _releases(
+        self, head: tuple[Argument, ...], given: Sequence[Given]
+    ) -> list[tuple[ScriptCall, list[int]]]:
+        """The calls that give claims back: each post with its token behind it."""
+        numbers = [each.number for each in given]
+        calls = self._calls("release", head, [each.key for each in given], numbers)
+        return [
+            (replace(call, rest=[part for each in call.rest for part in self._apart(each)]), places)
+            for call, places in calls
+        ]
+
+    def _apart(self, numbered: bytes) -> tuple[bytes, bytes]:
+        """A post with its number, as the post and the token."""
+        return numbered[:-_NUMBER_BYTES], self._name + numbered[-_NUMBER_BYTES:]
 
     async def renew_many(self, keys: Sequence[Key], numbers: Sequence[int]) -> int:
         """Lengthens the life of claims; returns how many of them were still this run's."""
