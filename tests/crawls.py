@@ -166,8 +166,16 @@ def remembered(
     return {post for post, seen in zip(listed, found, strict=True) if seen}
 
 
+def is_held(claim: bytes) -> bool:
+    """Whether somebody holds a claim, as its value says."""
+    return not claim.startswith(b"-" * 12)
+
+
 def claims(url: str, namespace: str) -> dict[bytes, bytes]:
-    """The claims in the ledger, on posts and on pages: key and run."""
+    """The claims in the ledger, on posts and on pages: key and token.
+
+    Without what a claim that was given back in doubt leaves behind for an hour: it holds nothing.
+    """
     patterns = [f"vd1:{{{tag(namespace)}{shelf}:??}}:c:*" for shelf in ("", "+pages")]
 
     async def look(_: Ledger, server: Server) -> dict[bytes, bytes]:
@@ -181,7 +189,8 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
                 if cursor == b"0":
                     break
         values = await server.ask(*(command("GET", key) for key in keys)) if keys else []
-        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        found = zip(keys, values, strict=True)
+        return {key: value for key, value in found if value is not None and is_held(value)}
 
     return dict(ask_ledger(url, namespace, look))
 

@@ -18,7 +18,7 @@ from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
+from tests.crawls import is_held, pages_of, wait_until
 from tests.outages import (
     BACK,
     BEGIN,
@@ -75,9 +75,15 @@ def world(cluster: ValkeyCluster, tmp_path: Path) -> Iterator[World]:
 def assert_settled(world: World, cluster: ValkeyCluster, claims: int = 0) -> None:
     """No heartbeat is left on any node, and no claim, or so many at most."""
     patterns = f"vd1:{{{world.namespace}}}:run:*", f"vd1:{{{world.namespace}:??}}:c:*"
-    found = [sum(len(node.ask("KEYS", each)) for node in cluster.primaries) for each in patterns]
-    assert found[0] == 0
-    assert found[1] <= claims
+    beats, claimed = (
+        [(node, key) for node in cluster.primaries for key in node.ask("KEYS", each)]
+        for each in patterns
+    )
+    assert beats == []
+    assert (
+        sum(is_held(node.ask("GET", key).encode(errors="surrogateescape")) for node, key in claimed)
+        <= claims
+    )
 
 
 # -- crawls ----------------------------------------------------------------------------------------
