@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger import IDLE, Ledger
+from scrapy_valkey_dedup.ledger import IDLE, Ledger, run_of
 from tests import crawls, fleet_process
 from tests.conftest import SCRAPY_VERSION
 from tests.crawl_process import Job
@@ -155,12 +155,12 @@ class Fleet:
     @property
     def claims(self) -> Counter[str]:
         """How many claims each run has, on pages and posts."""
-        return Counter(run.decode() for run in self._claims.values())
+        return Counter(run_of(held) for held in self._claims.values())
 
     @property
     def pages_claimed(self) -> Counter[str]:
         """How many pages each run has claimed."""
-        return Counter(run.decode() for key, run in self._claims.items() if b"+pages" in key)
+        return Counter(run_of(held) for key, held in self._claims.items() if b"+pages" in key)
 
     @property
     def _claims(self) -> dict[bytes, bytes]:
