@@ -86,7 +86,7 @@ class Server:
         """Returns a reply for each call, all in one round trip; loads scripts the server lacks.
 
         ``within``: seconds after the first attempt in which the calls mean the same if they are
-        made again; None: for ever. ``on_lost`` is called when an attempt was given up without a
+        made again; None: forever. ``on_lost`` is called when an attempt was given up without a
         reply: it may have arrived, and it may still arrive.
         """
         questions = [Question(call.key, (call.command(),), call.script) for call in calls]

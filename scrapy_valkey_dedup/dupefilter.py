@@ -35,7 +35,7 @@ class DupeFilter(RFPDupeFilter):
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> DupeFilter:
-        """How schedulers of other packages would build it, in vain.
+        """How schedulers of other packages would build it, which cannot work.
 
         Raises:
             SettingsError: says what to remove.

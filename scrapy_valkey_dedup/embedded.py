@@ -11,7 +11,7 @@ lock when its last holder dies) settle who does what:
 - `users.lock`, shared: held by each process for as long as it uses the server;
 - `server.lock`, exclusive: inherited by the server itself. While it is held, a server process lives
   on this directory, and a second one cannot start there;
-- `watcher.lock`, exclusive: inherited by the watcher. While it is held, there is one. Whoever joins
+- `watcher.lock`, exclusive: inherited by the watcher. While it is held, there is one. Any user that joins
   starts another if there is none. It is given up under `start.lock` only, when there are neither
   users nor a server.
 """

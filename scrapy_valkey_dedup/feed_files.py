@@ -53,7 +53,7 @@ class Export:
 class RecordWriter(io.BufferedWriter):
     """A buffered file that is written to between two records only, so a kill splits none.
 
-    Whoever writes a record calls :meth:`record_ends` after it.
+    Call :meth:`record_ends` after each record.
     """
 
     _unwritten = 0

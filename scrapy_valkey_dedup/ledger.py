@@ -129,7 +129,7 @@ class Ledger:
     ) -> None:
         """``run``: 9 letters at most. With ``record`` a claim counts as confirmed at once.
 
-        ``retention`` None is for ever.
+        ``retention`` None is forever.
 
         With ``reset`` nothing counts as remembered; what is confirmed is remembered anew. A
         ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those

@@ -1,4 +1,4 @@
-"""The normaliser ``url``: one text for all spellings of a link, whoever has shared it."""
+"""The normaliser ``url``: one text for all spellings of a link, however it was shared."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HOST_PARAMETERS = {
     "youtube-nocookie.com": _YOUTUBE,
     "x.com": _X, "twitter.com": _X,
 }
-"""Likewise, but so short that a subdomain may mean something else: a blog searches with "s"."""
+"""The same, but so short that a subdomain may mean something else: a blog searches with "s"."""
 # fmt: on
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -315,7 +315,7 @@ def test_an_orphaned_server_serves_who_comes_next(data_dir, spider):
     until(lambda: is_gone(pid), "the server ends")
 
 
-# Whoever left without a word.
+# Users that left without a word.
 
 
 def watchers(data_dir):

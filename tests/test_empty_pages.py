@@ -139,7 +139,7 @@ def test_there_may_be_no_limit(site: Readings) -> None:
 
 
 def endless(site: Readings, count: int, delay: float = 0) -> None:
-    """Timelines of so many pages, below which empty pages lead to empty pages, for ever."""
+    """Timelines of so many pages, below which empty pages lead to empty pages, forever."""
     for kind in KINDS:
         pages = timeline(kind, names(kind, count), 1)
         last = list(pages)[-1]

@@ -470,7 +470,7 @@ async def test_a_newcomer_has_its_grace(runs: Runs) -> None:
 
 @in_loop
 async def test_a_clock_that_steps_kills_nobody(runs: Runs) -> None:
-    """W2: whoever does not find his own beat takes nobody for dead: all have run out at once."""
+    """W2: a run that does not find its own beat takes nobody for dead: all have run out at once."""
     async with runs.open(**QUICK) as one, runs.open(**QUICK) as other:
         held = [await one.claim(key) for key in KEYS[:20]]
         other._heartbeat._grace_began -= 3600

@@ -87,12 +87,11 @@ def _unconfirmed(run: Run) -> Iterable[int]:
 def _silent(run: Run, lease: float) -> Iterable[int]:
     """The places of the checked copies that a run stored when others may have taken it for dead.
 
-    It was frozen, and its claims were free. One that an outage keeps from beating keeps its claims.
+    It was frozen for longer than the lease, and its claims were free: a shorter freeze leaves it its
+    heartbeat. One that an outage keeps from beating keeps its claims.
     """
     spans = [
-        Span(span.begin - lease, span.end + _LATE)
-        for span in run.freezes
-        if span.seconds > lease - _LATE
+        Span(span.begin - lease, span.end + _LATE) for span in run.freezes if span.seconds > lease
     ]
     for number, copy in enumerate(run.stored):
         if not copy.unchecked and any(span.begin <= copy.at <= span.end for span in spans):

@@ -1,6 +1,6 @@
 -- Asks for posts: which may I store? Remembered ones are answered as seen, the others are claimed.
 --
--- ARGV: retention, step (ms; retention 0 = for ever) and lifetime (ms) of a claim, or of a recorded
+-- ARGV: retention, step (ms; retention 0 = forever) and lifetime (ms) of a claim, or of a recorded
 --       reply; what to do with a remembered one: "refresh", "keep", or "ignore" that it is
 --       remembered; "" to claim, or to record the name of the question, the same when it is put
 --       again; the tokens that were seen dead, one behind the other; the token that asks; the posts.

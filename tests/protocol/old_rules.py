@@ -133,7 +133,7 @@ def _drops_at_once(model, state, number):
 
 
 def _after_so_long(model, state, number):
-    """The item's own time is over, whoever holds the claim since when."""
+    """The item's own time is over, no matter who holds the claim since when."""
     item = state.items[number]
     yield from wait_rules.w5(model, state, number)
     if item.late and item.again and item.sight is not Sight.LIFE and not state.away:
