@@ -11,9 +11,9 @@ lock when its last holder dies) settle who does what:
 - `users.lock`, shared: held by each process for as long as it uses the server;
 - `server.lock`, exclusive: inherited by the server itself. While it is held, a server process lives
   on this directory, and a second one cannot start there;
-- `watcher.lock`, exclusive: inherited by the watcher. While it is held, there is one. Any user that joins
-  starts another if there is none. It is given up under `start.lock` only, when there are neither
-  users nor a server.
+- `watcher.lock`, exclusive: inherited by the watcher. While it is held, there is one. A user that
+  joins starts another if there is none. It is given up under `start.lock` only, when there are
+  neither users nor a server.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def test_a_server_that_is_not_there(project: Project) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"VALKEY_DEDUP_JOB": "today"}], ids=["posts", "pages"])
 def test_a_wrong_password(project: Project, locked: ValkeyServer, settings: dict[str, str]) -> None:
-    """One ERROR and nothing else, no matter who asks first; the command fails, and nothing is stored."""
+    """One ERROR and nothing else, for posts and for pages; the command fails, nothing is stored."""
     url = locked.url.replace("://", "://:wrong@")
     ran = project.crawl(VALKEY_DEDUP_URL=url, **settings)
     assert ran.returncode == FAILED

@@ -87,8 +87,8 @@ def _unconfirmed(run: Run) -> Iterable[int]:
 def _silent(run: Run, lease: float) -> Iterable[int]:
     """The places of the checked copies that a run stored when others may have taken it for dead.
 
-    It was frozen for longer than the lease, and its claims were free: a shorter freeze leaves it its
-    heartbeat. One that an outage keeps from beating keeps its claims.
+    It was frozen for longer than the lease, and its claims were free: a shorter freeze leaves its
+    heartbeat alive. One that an outage keeps from beating keeps its claims.
     """
     spans = [
         Span(span.begin - lease, span.end + _LATE) for span in run.freezes if span.seconds > lease
