@@ -41,6 +41,7 @@ class Identifier:
         self._function = settings.identity
         self._known = normalisers(settings.tracking_parameters)
         self._by_class: dict[type, tuple[Resolved, bytes]] = {}
+        self._inside: dict[type, bool] = {}
         self._told: set[tuple[str, str]] = set()
 
     def announce(self) -> None:
@@ -69,10 +70,15 @@ class Identifier:
 
     def looks_inside(self, cls: type) -> bool:
         """Whether the key of an item may depend on what lies inside a value of a field."""
-        rule, _ = self._by_class[cls]
-        if self._function is not None or rule.fields is None:
-            return True
-        return any(len(field.path) > 1 for field in rule.fields)
+        found = self._inside.get(cls)
+        if found is None:
+            fields = self._by_class[cls][0].fields
+            found = self._inside[cls] = (
+                self._function is not None
+                or fields is None
+                or any(len(field.path) > 1 for field in fields)
+            )
+        return found
 
     def _key(self, item: Any, spider: Any) -> Key:
         cls = type(item)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from itemadapter import ItemAdapter
@@ -87,8 +87,7 @@ class DedupPipeline:
         self._identifier = Identifier(self._settings)
         self._begins_passages = True
         self._when_stored = self._settings.confirm or SCRAPED
-        self._only_overwrites = False
-        """What earlier runs have stored is gone when this run's feeds are stored."""
+        self._ask: Callable[[Key], Awaitable[Claim | Verdict]] = self._session.claim
         self._has_warned = False
         self._variety: Variety | None = Variety()
         """None: enough was seen."""
@@ -118,7 +117,10 @@ class DedupPipeline:
         self._identifier.announce()
         if storages is not None:
             self._when_stored = when_stored(storages, self._settings.confirm)
-            self._only_overwrites = bool(storages.feeds)
+            if self._when_stored == NOWHERE:
+                # What earlier runs have stored is gone when feeds that overwrite are stored.
+                only_own = bool(storages.feeds)
+                self._ask = self._session.look_at_own if only_own else self._session.look
         self._session.describe(self._when_stored)
         if self._when_stored == EXPORTED:
             self._watch_feeds()
@@ -164,7 +166,7 @@ class DedupPipeline:
         if not came.is_of(item):
             self._warn_of_change(item)
             item = came.of(item)
-        if came.has_containers and self._identifier.looks_inside(type(item)):
+        if self._identifier.looks_inside(type(item)) and came.has_containers:
             self._check_inside(item, key)
         if passage.verdict is not Verdict.NEW:
             passage.twin = self._session.open_claim(key)
@@ -173,13 +175,6 @@ class DedupPipeline:
             passage.remembered = False
             self._stats.count(ITEMS.not_remembered)
         return item
-
-    async def _ask(self, key: Key) -> Claim | Verdict:
-        if self._when_stored == NOWHERE and self._only_overwrites:
-            return self._session.look_at_own(key)
-        if self._when_stored == NOWHERE:
-            return await self._session.look(key)
-        return await self._session.claim(key)
 
     def _warn_of_change(self, item: Any) -> None:
         if not self._has_warned:

@@ -339,7 +339,7 @@ class Session:
         """
         return await self._posts.look(key)
 
-    def look_at_own(self, key: Key) -> Verdict:
+    async def look_at_own(self, key: Key) -> Verdict:
         """``SEEN`` if this run has looked for the post before, whatever the ledger remembers."""
         return self._posts.look_at_own(key)
 
