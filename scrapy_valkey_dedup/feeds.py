@@ -32,19 +32,16 @@ class FeedWatch:
         """``accept`` is told of each claim that is to be settled later."""
         self._crawler = crawler
         self._accept = accept
+        self._exporter: Any = None
         self._files: list[FeedFile] = []
         """The file of each feed that takes items now."""
         self._unfinished: set[FeedFile] = set()
         """These, and the batches before them that are not stored yet."""
         self._syncing: asyncio.Task[None] | None = None
 
-    @property
-    def _exporter(self) -> Any:
-        return self._crawler.get_extension(FeedExporter)
-
     def begin(self) -> None:
         """Call it before the spider is opened: from then on the filters' answers are noted."""
-        exporter = self._exporter
+        exporter = self._exporter = self._crawler.get_extension(FeedExporter)
         if exporter is not None:
             exporter.filters = {uri: _Noted(inner) for uri, inner in exporter.filters.items()}
 
@@ -71,13 +68,18 @@ class FeedWatch:
         if not self._files:
             claim.release()
             return
-        wanted = [file.slot.filter.accepted for file in self._files]
-        taken = [file for file in self._files if file.slot.itemcount != file.items]
-        for file in taken:
-            file.items = file.slot.itemcount
+        wanted, taken = 0, []
+        for file in self._files:
+            slot = file.slot
+            wanted += slot.filter.accepted
+            if slot.itemcount != file.items:
+                file.items = slot.itemcount
+                taken.append(file)
         if claim.is_open:
-            self._await(claim, taken, wanted.count(True))
-        self._follow_batches()
+            self._await(claim, taken, wanted)
+        for place, slot in enumerate(self._slots):
+            if slot is not self._files[place].slot:
+                self._follow_batch(place, slot)
 
     def _await(self, claim: Claim, taken: list[FeedFile], wanted: int) -> None:
         if wanted == 0:  # no feed is meant for it: the pipelines were its only storage
@@ -90,12 +92,15 @@ class FeedWatch:
             for file in taken:
                 file.add(export)
 
-    def _follow_batches(self) -> None:
+    @property
+    def _slots(self) -> list[Any]:
+        slots: list[Any] = self._exporter.slots
+        return slots
+
+    def _follow_batch(self, place: int, slot: Any) -> None:
         """A full batch has given its place to the next one, which is empty as yet."""
-        for place, slot in enumerate(self._exporter.slots):
-            if slot is not self._files[place].slot:
-                self._unfinished = {file for file in self._unfinished if not file.ended}
-                self._files[place] = self._watched(slot)
+        self._unfinished = {file for file in self._unfinished if not file.ended}
+        self._files[place] = self._watched(slot)
 
     async def _keep_syncing(self) -> None:
         while True:
