@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scrapy.exporters import CsvItemExporter, JsonLinesItemExporter
-from scrapy.extensions.feedexport import FileFeedStorage
+from scrapy.extensions.feedexport import FileFeedStorage, StdoutFeedStorage
 from scrapy.utils.defer import ensure_awaitable
 
 from scrapy_valkey_dedup.model import Claim
@@ -98,9 +98,11 @@ class FeedFile:
             and _ends_lines_with_a_byte(slot.feed_options.get("encoding"))
         )
         """Whether it is a local file that is safe line by line."""
+        self._is_csv = exporters.get(slot.format) is CsvItemExporter
         self._writer: RecordWriter | None = None
         self._waiting: list[Export] = []
         self._has_told = False
+        self._is_closing = False
         self._stored: bool | None = None
         self._syncing = asyncio.Lock()
         self._watch(storage)
@@ -126,7 +128,9 @@ class FeedFile:
         """The file has taken a post."""
         if self._writer is not None:
             self._writer.record_ends()
-        if self._stored is None:
+        if self._is_closing:  # Scrapy wrote it to a file that is on its way already
+            export.end(stored=False)
+        elif self._stored is None:
             self._waiting.append(export)
         else:
             export.end(stored=self._stored)
@@ -141,13 +145,14 @@ class FeedFile:
             raise
         if type(file) is not io.BufferedWriter:
             return file
-        if _ends_within_a_line(self.slot.storage.path):
+        broken = _end_of_broken_line(self.slot.storage.path, is_csv=self._is_csv)
+        if broken:
             logger.warning(
-                "The feed %s ends within a line, as a killed process may leave it: what is written "
-                "now begins on a new line.",
+                "The feed %s ends within a record, as a killed process may leave it: that one is "
+                "closed, and what is written now begins on a new line.",
                 self._uri,
             )
-            file.write(b"\n")
+            file.write(broken)
         self._writer = RecordWriter(file.detach(), _BUFFER)
         return self._writer
 
@@ -187,6 +192,7 @@ class FeedFile:
 
     async def _store(self, store: Callable[[Any], Any], file: Any) -> Any:
         """The storage's ``store``, with what is to be done before and after it."""
+        self._is_closing = True
         try:
             result = await self._store_safely(store, file)
         except BaseException as error:
@@ -196,6 +202,8 @@ class FeedFile:
         return result
 
     async def _store_safely(self, store: Callable[[Any], Any], file: Any) -> Any:
+        if type(self.slot.storage) is StdoutFeedStorage:  # its store() leaves all in the buffer
+            await asyncio.to_thread(_sync, file)
         if self._is_local:
             try:
                 async with self._syncing:
@@ -252,12 +260,22 @@ def _ends_lines_with_a_byte(encoding: str | None) -> bool:
         return False
 
 
-def _ends_within_a_line(path: str) -> bool:
+def _end_of_broken_line(path: str, *, is_csv: bool) -> bytes:
+    """What ends a record that was cut off at the end of a file; nothing if none was.
+
+    In CSV a line may end within quotes: then all that comes after them would be part of them.
+    """
+    last, quotes = b"\n", 0
     try:
         with Path(path).open("rb") as file:
-            if not file.seek(0, io.SEEK_END):
-                return False
-            file.seek(-1, io.SEEK_END)
-            return file.read(1) != b"\n"
+            if is_csv:
+                while part := file.read(_BUFFER):
+                    last, quotes = part[-1:], quotes + part.count(b'"')
+            elif file.seek(0, io.SEEK_END):
+                file.seek(-1, io.SEEK_END)
+                last = file.read(1)
     except OSError:  # not a file that can be read, or none yet
-        return False
+        return b""
+    if quotes % 2:
+        return b'"\n'
+    return b"" if last == b"\n" else b"\n"

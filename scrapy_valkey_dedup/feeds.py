@@ -16,6 +16,8 @@ from scrapy_valkey_dedup.model import Claim
 
 logger = logging.getLogger(__name__)
 
+_MANY = 10
+"""After so many items that the exporter has not looked at, one line says so."""
 SYNC_INTERVAL = 1.0
 """Seconds between two syncs of a file of lines: a kill stores the posts of the last one again."""
 
@@ -33,6 +35,7 @@ class FeedWatch:
         self._crawler = crawler
         self._accept = accept
         self._exporter: Any = None
+        self._unasked = 0
         self._files: list[FeedFile] = []
         """The file of each feed that takes items now."""
         self._unfinished: set[FeedFile] = set()
@@ -59,7 +62,7 @@ class FeedWatch:
         self._unfinished.add(file)
         return file
 
-    def item_scraped(self, claim: Claim) -> None:
+    def item_scraped(self, claim: Claim, item: Any) -> None:
         """Every pipeline has accepted an item: its claim is settled when its feeds are stored.
 
         Call it once for each item, in a handler of ``item_scraped`` that was connected after the
@@ -68,18 +71,35 @@ class FeedWatch:
         if not self._files:
             claim.release()
             return
-        wanted, taken = 0, []
+        wanted, taken, all_asked = 0, [], True
         for file in self._files:
             slot = file.slot
-            wanted += slot.filter.accepted
+            answer = slot.filter.answer_to(item)
+            all_asked &= answer is not None
+            wanted += answer is True
             if slot.itemcount != file.items:
                 file.items = slot.itemcount
                 taken.append(file)
-        if claim.is_open:
+        if not all_asked:
+            self._not_asked(claim)
+        elif claim.is_open:
             self._await(claim, taken, wanted)
         for place, slot in enumerate(self._slots):
             if slot is not self._files[place].slot:
                 self._follow_batch(place, slot)
+
+    def _not_asked(self, claim: Claim) -> None:
+        """The exporter has failed, or is one of the user's own that exports items later."""
+        claim.release()
+        self._unasked += 1
+        if self._unasked == _MANY:
+            logger.warning(
+                "The feed exporter %s did not export %d items when they were scraped: whether such "
+                "a post is stored cannot be seen, so it is not remembered. Further ones are not "
+                "reported. If they are stored, set VALKEY_DEDUP_CONFIRM = 'scraped'.",
+                type(self._exporter).__qualname__,
+                _MANY,
+            )
 
     def _await(self, claim: Claim, taken: list[FeedFile], wanted: int) -> None:
         if wanted == 0:  # no feed is meant for it: the pipelines were its only storage
@@ -126,13 +146,19 @@ class _Noted:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self.accepted = False
+        self._asked: Any = self
+        self._accepted = False
+
+    def answer_to(self, item: Any) -> bool | None:
+        """What it last said, if that was about this item; then it is forgotten."""
+        asked, self._asked = self._asked, self
+        return self._accepted if asked is item else None
 
     def accepts(self, item: Any) -> bool:
         """As the filter says; yes, if it fails."""
-        self.accepted = True
-        self.accepted = bool(self._inner.accepts(item))
-        return self.accepted
+        self._asked, self._accepted = item, True
+        self._accepted = bool(self._inner.accepts(item))
+        return self._accepted
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -113,6 +113,7 @@ class DedupPipeline:
             self._begins_passages = not begins_passages(self._crawler)
             if self._begins_passages and storages.before:
                 _refuse_other_processors(self._crawler, storages.before[0])
+            _refuse_old_processors(self._crawler)
         await self._session.open()
         self._identifier.announce()
         if storages is not None:
@@ -239,10 +240,10 @@ class DedupPipeline:
             )
             self._session.close_spider(MARK_REFUSED)
 
-    def _item_scraped(self, response: Any) -> None:
+    def _item_scraped(self, item: Any, response: Any) -> None:
         passage = end_passage()
         if self._when_stored == EXPORTED:
-            self._feeds.item_scraped(passage.claim)
+            self._feeds.item_scraped(passage.claim, item)
         elif self._when_stored != MANUAL:
             passage.claim.confirm()
         self._session.visits.add_item(response, Ending.SCRAPED, passage)
@@ -261,6 +262,20 @@ class DedupPipeline:
     async def _feeds_closed(self) -> None:
         await self._feeds.close()
         await self._session.flush()
+
+
+def _refuse_old_processors(crawler: Crawler) -> None:
+    """One that overrides the deprecated process_item runs it in a context of its own."""
+    engine = crawler.engine
+    awaits = getattr(engine.scraper if engine is not None else None, "_itemproc_has_async", {})
+    if awaits.get("process_item", True):
+        return
+    fault = (
+        f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r} has its own process_item, but "
+        "not process_item_async: which posts are stored could not be told; override "
+        "process_item_async instead, in a class that extends scrapy_valkey_dedup.DedupItemProcessor"
+    )
+    raise refused(crawler, [fault])
 
 
 def _refuse_other_processors(crawler: Crawler, first: object) -> None:

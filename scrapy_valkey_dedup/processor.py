@@ -121,8 +121,8 @@ class DedupItemProcessor(ItemPipelineManager):
 
     async def close_spider_async(self) -> None:
         """Closes the pipelines when they have no more items."""
-        await self._until(lambda: not self._under_way)
-        if self._under_way:
+        await self._until(lambda: not self._under_way or self._is_idle)
+        if self._under_way and not self._is_idle:
             logger.warning(
                 "Still in the item pipelines %.0f seconds after the spider began to close: %s. The "
                 "pipelines are closed now.",
@@ -142,6 +142,13 @@ class DedupItemProcessor(ItemPipelineManager):
                     type(error).__name__,
                 )
             raise
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether Scrapy has no item in the pipelines, whatever passages have seen no end."""
+        engine = self.crawler.engine if self.crawler is not None else None
+        slot = engine.scraper.slot if engine is not None else None
+        return slot is not None and slot.itemproc_size == 0
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Waits for a condition, up to the longest end of a crawl."""

@@ -28,7 +28,7 @@ SCRAPED, EXPORTED, MANUAL, CLAIMED = "scraped", "exported", "manual", "claimed"
 NOWHERE = "nowhere"
 """Nothing stores the posts, so none is remembered."""
 
-_TIMES = re.compile(r"%\((?:batch_)?time\)")
+_TIMES = re.compile(r"%\((?:batch_)?time\)s")
 # A word of a class's name: "MongoPipeline", "save_posts", not "HistoryFilter" or "Restored".
 _SOUNDS_LIKE_STORING = re.compile(
     r"(?:^|_|(?=[A-Z]))(?i:stor(?:e|age|ing)|mongo|postgres|mysql|mariadb|sqlite|sqlalchemy|"
@@ -84,8 +84,8 @@ def storages_of(crawler: Crawler, ours: object) -> Storages:
 
 
 def _overwrites(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> bool:
-    if _TIMES.search(uri) or options.get("uri_params"):
-        return False  # another file in each run
+    if _TIMES.search(uri):
+        return False  # another file in each run; what uri_params makes of it cannot be known
     storage = storages.get(urlparse(uri).scheme, FileFeedStorage)
     if not isinstance(storage, type):
         return bool(options.get("overwrite", False))
@@ -146,8 +146,8 @@ _NOWHERE = (
     "set VALKEY_DEDUP_CONFIRM = 'scraped'."
 )
 _OVERWRITES = (
-    "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(time)s into "
-    "its URI; or append to it, if it is a file (-o instead of -O, or 'overwrite': False)."
+    "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(batch_time)s "
+    "into its URI; or append to it, if it is a file (-o instead of -O, or 'overwrite': False)."
 )
 _FATES = {
     False: "Posts that were stored before are dropped, so they will be missing in it.",

@@ -25,6 +25,7 @@ from scrapy import signals
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.exporters import JsonLinesItemExporter
+from scrapy.extensions.feedexport import FeedExporter
 from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import Settings
 from scrapy.utils.misc import load_object
@@ -531,6 +532,30 @@ class PickyExporter(JsonLinesItemExporter):
         if item.text == "unexportable":
             raise ValueError("this one cannot be written")
         super().export_item(item)
+
+
+class LateFeeds(FeedExporter):
+    """A user's feed exporter that keeps the items, and exports them when the spider closes."""
+
+    def item_scraped(self, item, spider):
+        self.kept = [*getattr(self, "kept", []), item]
+
+    async def close_spider(self, spider):
+        for item in self.kept[1:]:
+            super().item_scraped(item, spider)
+        await super().close_spider(spider)
+
+
+def country(params, spider):
+    """What a user's FEED_URI_PARAMS adds: the same in every run."""
+    return {**params, "country": "nowhere"}
+
+
+class OldProcessor(ItemPipelineManager):
+    """A user's item processor, as older versions of Scrapy want it."""
+
+    def process_item(self, item, spider):
+        return super().process_item(item, spider)
 
 
 class UnfinishedExporter(JsonLinesItemExporter):

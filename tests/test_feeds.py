@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SCRAPY_VERSION, World
-from tests.crawl_process import HERE
+from tests.crawl_process import HERE, Job, asdict
 from tests.crawls import pages_of, wait_until
 from tests.feed_crawls import S3, feed, lines_of, posts_in
 
@@ -151,6 +155,52 @@ def test_a_disk_that_is_full(world: World) -> None:
     assert world.remembered(POSTS) == set()
 
 
+def test_standard_output_that_is_full(world: World, tmp_path: Path) -> None:
+    """50 posts that standard output does not take are not remembered."""
+    site = world.site(pages_of(POSTS))
+    settings = {"VALKEY_DEDUP_URL": world.url, "VALKEY_DEDUP_NAMESPACE": world.namespace}
+    job = Job(
+        site.url,
+        sorted(site.pages),
+        str(tmp_path),
+        {**settings, "FEEDS": {"stdout:": {"format": "jsonlines"}}, **NO_PIPELINE},
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        subprocess.run(
+            [sys.executable, "-m", "tests.crawl_process", json.dumps(asdict(job))],
+            stdout=full,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parent.parent,
+            env=environment,
+        )
+    assert "The feed stdout: was not stored" in (tmp_path / "log").read_text()
+    assert world.remembered(POSTS) == set()
+
+
+def test_an_exporter_that_exports_later(world: World) -> None:
+    """What an exporter of the user's own keeps for later, and may lose, is not remembered."""
+    stats = world.crawl(
+        world.site(pages_of(POSTS)),
+        FEEDS=feed(world.directory / "posts.jl"),
+        EXTENSIONS={"scrapy.extensions.feedexport.FeedExporter": None, f"{HERE}.LateFeeds": 0},
+        **NO_PIPELINE,
+    )
+    assert stats["dedup/items/released"] == 50
+    assert world.remembered(POSTS) == set()
+    assert world.log.count("did not export 10 items when they were scraped") == 1
+
+
+def test_a_csv_that_was_cut_off_within_quotes(world: World) -> None:
+    """All 50 posts that are appended to a CSV that ends within quotes can be read."""
+    path = world.directory / "posts.csv"
+    path.write_text('post_id,text,duplicate\n1000,"a post, cut o')
+    world.crawl(world.site(pages_of(POSTS)), FEEDS=feed(path, "csv"), **NO_PIPELINE)
+    with path.open(newline="") as file:
+        found = {row[0] for row in csv.reader(file)}
+    assert found >= EVERY_POST
+
+
 def test_a_line_that_a_kill_has_cut_off(world: World) -> None:
     """What is appended to a file that ends within a line begins on a new one."""
     path = world.directory / "posts.jl"
@@ -158,7 +208,7 @@ def test_a_line_that_a_kill_has_cut_off(world: World) -> None:
     world.crawl(world.site(pages_of(POSTS)), FEEDS=feed(path), **NO_PIPELINE)
     lines = lines_of(path)
     assert {json.loads(line)["post_id"] for line in lines[2:]} == set(POSTS)
-    assert "ends within a line" in world.log
+    assert "ends within a record" in world.log
 
 
 def test_batches_are_remembered_one_by_one(world: World, s3: S3) -> None:

@@ -85,7 +85,7 @@ def test_a_feed_that_overwrites_loses_no_post(world: World) -> None:
         world.crawl(world.site(pages_of(range(last))), FEEDS=feeds, **NO_PIPELINE)
         (warning,) = warnings(world)
         assert "posts.jl overwrites in every run" in warning
-        assert "%(time)s" in warning
+        assert "%(batch_time)s" in warning
         assert set(posts_in(path)) == {str(post) for post in range(last)}
     assert world.remembered(range(25)) == set()
 
@@ -136,6 +136,8 @@ def test_an_identity_that_is_too_coarse_is_told(world: World) -> None:
         ("posts.json", {"overwrite": True}, 1),
         ("posts-%(name)s-%(batch_id)d.json", {"overwrite": True, "batch_item_count": 9}, 1),
         ("posts-%(time)s.json", {"overwrite": True}, 0),
+        ("posts-%(time).10s.json", {"overwrite": True}, 1),
+        ("posts-%(country)s.json", {"overwrite": True, "uri_params": f"{HERE}.country"}, 1),
         ("posts-%(batch_time)s.json", {"overwrite": True, "batch_item_count": 9}, 0),
         ("s3://bucket/posts.json", {}, 1),
         ("s3://bucket/posts.json", {"overwrite": False}, 1),
@@ -193,3 +195,10 @@ def test_an_item_processor_of_the_users(world: World) -> None:
     pipelines = {f"{HERE}.Dropper": 50, f"{HERE}.Store": 300}
     stats = world.crawl(site, ITEM_PIPELINES=pipelines, drop=[3], **extends)
     assert stats["dedup/items/duplicate"] == 19
+
+
+def test_an_item_processor_of_old_is_refused(world: World) -> None:
+    """One that overrides the deprecated process_item is refused: ends come in other contexts."""
+    crawl = world.start(world.site({}), ITEM_PROCESSOR=f"{HERE}.OldProcessor")
+    crawl.process.join()
+    assert "override process_item_async instead" in world.log
