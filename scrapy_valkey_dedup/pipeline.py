@@ -117,7 +117,8 @@ class DedupPipeline:
         await self._session.open()
         self._identifier.announce()
         if storages is not None:
-            self._when_stored = when_stored(storages, self._settings.confirm)
+            is_fleet = self._settings.job is not None
+            self._when_stored = when_stored(storages, self._settings.confirm, is_fleet=is_fleet)
             if self._when_stored == NOWHERE:
                 # What earlier runs have stored is gone when feeds that overwrite are stored.
                 only_own = bool(storages.feeds)

@@ -43,6 +43,8 @@ class Feed:
 
     uri: str
     overwrites: bool
+    shares_seconds: bool = False
+    """Two runs that start in the same second overwrite each other's file."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def storages_of(crawler: Crawler, ours: object) -> Storages:
     feeds = None
     if exporter is not None:
         feeds = [
-            Feed(without_user(uri), _overwrites(uri, options, exporter.storages))
+            _feed(uri, options, exporter.storages)
             for uri, options in exporter.feeds.items()
             if uri != os.devnull
         ]
@@ -83,9 +85,15 @@ def storages_of(crawler: Crawler, ours: object) -> Storages:
     return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind)
 
 
+def _feed(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> Feed:
+    overwrites = _overwrites(uri, options, storages)
+    times = _TIMES.findall(uri)  # what uri_params makes of other names cannot be known
+    by_second = overwrites and times and not any("batch_time" in time for time in times)
+    return Feed(without_user(uri), overwrites and not times, shares_seconds=bool(by_second))
+
+
 def _overwrites(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> bool:
-    if _TIMES.search(uri):
-        return False  # another file in each run; what uri_params makes of it cannot be known
+    """Whether a file that is there already is replaced."""
     storage = storages.get(urlparse(uri).scheme, FileFeedStorage)
     if not isinstance(storage, type):
         return bool(options.get("overwrite", False))
@@ -103,8 +111,10 @@ def _around(crawler: Crawler, ours: object) -> tuple[list[Any], list[Any]]:
     return pipelines[:place], pipelines[place + 1 :]
 
 
-def when_stored(storages: Storages, setting: str | None) -> str:
+def when_stored(storages: Storages, setting: str | None, *, is_fleet: bool = False) -> str:
     """When a post counts as stored: as the setting says, else as the storages need it.
+
+    ``is_fleet``: whether other runs may start in the same moment.
 
     One line in the log says which it is and why, and one each what of the storages loses posts.
     """
@@ -127,6 +137,9 @@ def when_stored(storages: Storages, setting: str | None) -> str:
     overwriting = [feed for feed in storages.feeds or () if feed.overwrites]
     for feed in overwriting:
         logger.warning(_OVERWRITES, feed.uri, _FATES[mode == NOWHERE])
+    for feed in storages.feeds or ():
+        if feed.shares_seconds and is_fleet:
+            logger.warning(_SHARES_SECONDS, feed.uri)
     if mode == NOWHERE and not overwriting:
         logger.warning(_NOWHERE)
     _tell_of_pipelines_before(storages.before)
@@ -148,6 +161,10 @@ _NOWHERE = (
 _OVERWRITES = (
     "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(batch_time)s "
     "into its URI; or append to it, if it is a file (-o instead of -O, or 'overwrite': False)."
+)
+_SHARES_SECONDS = (
+    "The feed %s has %%(time)s in its URI, which has whole seconds: workers of a job that start in "
+    "the same second overwrite each other's file. Write %%(batch_time)s instead."
 )
 _FATES = {
     False: "Posts that were stored before are dropped, so they will be missing in it.",

@@ -90,6 +90,16 @@ def test_a_feed_that_overwrites_loses_no_post(world: World) -> None:
     assert world.remembered(range(25)) == set()
 
 
+def test_workers_that_start_in_one_second(world: World) -> None:
+    """One warning where workers of a job may overwrite each other's files, with the cure."""
+    for time, found in (("time", 1), ("batch_time", 0)):
+        uri = str(world.directory / f"%({time})s.jl")
+        feeds = {uri: {"format": "jsonlines", "overwrite": True}}
+        world.crawl(world.site({}), FEEDS=feeds, VALKEY_DEDUP_JOB="today")
+        assert len(warnings(world)) == found
+        assert all("Write %(batch_time)s instead" in line for line in warnings(world))
+
+
 def test_a_feed_that_overwrites_what_was_remembered(world: World) -> None:
     """After a run with -o the file of one with -O has all 20 posts, not none."""
     site, path = world.site(pages_of(POSTS)), world.directory / "posts.jl"
