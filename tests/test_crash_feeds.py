@@ -14,6 +14,7 @@ from tests.conftest import World
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
 from tests.feed_crawls import S3, feed, half_of_the_time, posts_in
+from tests.test_crash import assert_settled
 
 KILLS = int(os.environ.get("CRASH_KILLS", "25"))
 POSTS = range(60 * KILLS)
@@ -66,7 +67,7 @@ def test_json_lines_as_the_only_storage(world: World) -> None:
     assert set(stored) == EVERY_POST
     assert twice(stored) <= left_claimed
     assert world.remembered(POSTS) == EVERY_POST
-    world.assert_settled()
+    assert_settled(world)
 
 
 def test_csv_beside_a_pipeline(world: World) -> None:
@@ -79,7 +80,7 @@ def test_csv_beside_a_pipeline(world: World) -> None:
     assert set(posts_in(path)) == set(world.stored) == EVERY_POST
     assert twice(posts_in(path)) <= left_claimed
     assert twice(world.stored) <= left_claimed
-    world.assert_settled()
+    assert_settled(world)
 
 
 def test_batches_to_an_s3_that_fails_half_of_the_time(world: World) -> None:
@@ -103,4 +104,4 @@ def test_batches_to_an_s3_that_fails_half_of_the_time(world: World) -> None:
     assert kills >= KILLS // 2
     assert set(stored) == EVERY_POST
     assert twice(stored) <= left_claimed
-    world.assert_settled()
+    assert_settled(world)
