@@ -16,7 +16,6 @@ class Collector(Protocol):
     def inc_value(self, key: str, count: int = 1) -> None: ...  # noqa: D102
     def set_value(self, key: str, value: Any) -> None: ...  # noqa: D102
     def get_value(self, key: str, default: Any = None) -> Any: ...  # noqa: D102
-    def get_stats(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 class Names:
@@ -94,11 +93,6 @@ class Stats:
         """One round trip that served so many keys."""
         self.count(self.BATCHES)
         self.count(self.KEYS, keys)
-
-    def feeds_failed(self) -> int:
-        """How many files the feed exporter could not store."""
-        stats = self._collector.get_stats().items()
-        return sum(value for name, value in stats if name.startswith("feedexport/failed_count/"))
 
     def summary(self) -> str:
         """One sentence for the end of a run; what counts nothing is left out."""
