@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,16 @@ class Site:
     def __init__(self, pages: dict[int, list[dict[str, Any]]]) -> None:
         self.pages = pages
         self.served: Counter[int] = Counter()
+        self.free: float = inf
+        """So many more requests are answered; the next ones wait until there are more."""
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(handler) -> None:  # noqa: N805 (self is the site)
                 number = int(handler.path.lstrip("/"))
+                self.free -= 1
+                wait_until(lambda: self.free >= 0, 10 * PATIENCE)
                 self.served[number] += 1
                 body = json.dumps(self.pages[number]).encode()
                 handler.send_response(200)
@@ -104,6 +109,18 @@ class Crawl:
         """What it has logged so far."""
         path = Path(self.job.directory) / "log"
         return path.read_text() if path.exists() else ""
+
+    def wait_for(self, text: str) -> None:
+        """Waits until it has logged something; fails at once if it ends without."""
+
+        def is_logged() -> bool:
+            lives = self.process.is_alive()  # asked first: the log of an ended crawl is whole
+            if text in self.log:
+                return True
+            assert lives, f"ended without {text!r}:\n{self.log[-3000:]}"
+            return False
+
+        wait_until(is_logged)
 
     def wait(self, seconds: float = PATIENCE) -> dict[str, Any]:
         """Waits for its end; returns its stats."""

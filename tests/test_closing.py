@@ -34,7 +34,7 @@ def say(crawl: Crawl, word: str) -> None:
 def start_closing(world: World, mode: str, **changes: Any) -> Crawl:
     """A crawl that stands at its natural end, with the storing of all posts still to come."""
     crawl = world.start(world.site(pages_of(POSTS)), **STORAGES[mode], **changes)
-    wait_until(lambda: "Closing spider (finished)" in crawl.log)
+    crawl.wait_for("Closing spider (finished)")
     return crawl
 
 
@@ -43,7 +43,7 @@ def test_a_signal_while_the_spider_closes(either_world: World, mode: str) -> Non
     """After a SIGTERM while the last 50 posts are being stored all 50 are remembered."""
     crawl = start_closing(either_world, mode)
     crawl.signal(signal.SIGTERM)
-    wait_until(lambda: "The engine stops while the spider is being closed" in crawl.log)
+    crawl.wait_for("The engine stops while the spider is being closed")
     assert len(either_world.claims) == 50
     say(crawl, "go")
     assert crawl.wait()["dedup/items/confirmed"] == 50
@@ -57,7 +57,7 @@ def test_another_pipeline_that_cannot_close(world: World) -> None:
     crawl = world.start(
         world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="manual", ITEM_PIPELINES=pipelines
     )
-    wait_until(lambda: "Closing spider (finished)" in crawl.log)
+    crawl.wait_for("Closing spider (finished)")
     say(crawl, "go")
     assert crawl.wait()["dedup/items/confirmed"] == 50
     assert world.remembered(POSTS) == set(world.stored) == EVERY_POST
@@ -88,8 +88,8 @@ def test_a_confirmation_that_comes_too_late_still_counts(world: World) -> None:
     """What is stored after the longest wait stays claimed, and the next run remembers all 50."""
     crawl = start_closing(world, "manual", longest_end=0.1, EXTENSIONS={f"{HERE}.StaysAtTheEnd": 0})
     crawl.signal(signal.SIGTERM)
-    wait_until(lambda: "The spider is still being closed" in crawl.log)
-    wait_until(lambda: "50 posts seen" in crawl.log)
+    crawl.wait_for("The spider is still being closed")
+    crawl.wait_for("50 posts seen")
     assert len(world.claims) == 50
     assert heartbeats(world.url, world.namespace) == 1
     say(crawl, "go")

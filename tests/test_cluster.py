@@ -163,7 +163,7 @@ def test_a_failover_beyond_the_deadline_is_an_outage(world: World, cluster: Valk
     changes = {"VALKEY_DEDUP_TIMEOUT": 0.3, **LARGE}
     (crawl,) = start_fleet(world, world.site(pages_of(posts, SIZE)), ["pause"], **changes)
     cluster.kill(cluster.primary_of(f"vd1:{{{world.namespace}:07}}"))
-    wait_until(lambda: BEGIN["pause"] in crawl.log)
+    crawl.wait_for(BEGIN["pause"])
     stats = account_of(crawl, "pause")
     assert stats["dedup/valkey/outages"] >= 1
     assert BACK in crawl.log

@@ -159,7 +159,7 @@ def test_a_server_is_away_for_a_while(fragile: World, fault: str, policy: str) -
     began = time.monotonic()
     hurt(fragile.server)
     for crawl in crawls:
-        wait_until(lambda crawl=crawl: BEGIN[policy] in crawl.log)
+        crawl.wait_for(BEGIN[policy])
     noticed = time.monotonic()
     if policy == "close":
         stats = [account_of(crawl, policy) for crawl in crawls]

@@ -45,7 +45,7 @@ def test_a_stopped_server_costs_no_post(fragile: World) -> None:
     wait_until(lambda: len(fragile.stored) > 200)
     os.kill(fragile.server.pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: BEGIN in crawl.log)
+        crawl.wait_for(BEGIN)
         known = len(fragile.stored)
         wait_until(lambda: len(fragile.stored) > known + 100)
     finally:
@@ -71,7 +71,7 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
         wait_until(lambda: len(fragile.stored) > 200)
         line.delay = 0.03  # seconds in which some posts are stored
         fragile.server.freeze()
-        wait_until(lambda: BEGIN in crawl.log)
+        crawl.wait_for(BEGIN)
         fragile.server.thaw()
         wait_until(lambda: END in crawl.log or not crawl.process.is_alive())
         known = len(fragile.stored)
@@ -183,7 +183,7 @@ def test_a_release_during_an_outage_is_made_up_for(fragile: World) -> None:
     os.kill(fragile.server.pid, signal.SIGSTOP)
     try:
         (directory / "drop").touch()
-        wait_until(lambda: BEGIN in crawl.log)
+        crawl.wait_for(BEGIN)
     finally:
         os.kill(fragile.server.pid, signal.SIGCONT)
     wait_until(lambda: not fragile.claims)

@@ -324,7 +324,7 @@ def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     crawl = fragile.start(site, VALKEY_DEDUP_TIMEOUT=2, **settings)
     wait_until(lambda: len(fragile.stored) > 100)
     fragile.server.kill()
-    wait_until(lambda: BEGIN in crawl.log)
+    crawl.wait_for(BEGIN)
     known = len(fragile.stored)
     wait_until(lambda: len(fragile.stored) > known + 100)
     before = set(data.rglob("*.keys"))

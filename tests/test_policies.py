@@ -65,7 +65,7 @@ def test_pause_stores_nothing_unchecked(fragile: World) -> None:
     crawl = begin(fragile, "pause")
     os.kill(fragile.server.pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: AWAY in crawl.log)
+        crawl.wait_for(AWAY)
         assert is_quiet(fragile, crawl)
         assert len(fragile.stored) < len(POSTS)
         assert fragile.sites[0].served.total() < len(fragile.sites[0].pages)
@@ -96,7 +96,7 @@ def test_a_paused_crawl_can_be_stopped(fragile: World) -> None:
     """SIGTERM ends a crawl that waits, in time, and what it had scraped is stored."""
     crawl = begin(fragile, "pause")
     fragile.server.kill()
-    wait_until(lambda: "posts and requests wait" in crawl.log)
+    crawl.wait_for("posts and requests wait")
     crawl.signal(signal.SIGTERM)
     stats = crawl.wait(15)
     assert stats["finish_reason"] == "shutdown"
@@ -122,9 +122,9 @@ def test_a_server_that_is_away_at_the_start(fragile: World, policy: str) -> None
     site = fragile.site(pages_of(POSTS))
     settings = {"VALKEY_DEDUP_ON_OUTAGE": policy, "VALKEY_DEDUP_TIMEOUT": 0.3}
     crawl = fragile.start(site, **settings)
-    wait_until(lambda: AWAY in crawl.log)
+    crawl.wait_for(AWAY)
     if policy == "pause":
-        wait_until(lambda: "Spider opened" in crawl.log)
+        crawl.wait_for("Spider opened")
         assert is_quiet(fragile, crawl)
         fragile.server.start()
         assert crawl.wait()["finish_reason"] == "finished"

@@ -14,7 +14,7 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
-from tests.crawls import heartbeats, pages_of, wait_until
+from tests.crawls import heartbeats, pages_of
 from tests.outages import (
     BEGIN,
     NEVER,
@@ -193,7 +193,7 @@ def test_no_sentinel_at_the_start(world: World, sentinels: SentinelSet, policy: 
     for sentinel in sentinels.sentinels:
         sentinel.kill()
     crawl = world.start(world.site(pages_of(range(40))), **settings)
-    wait_until(lambda: BEGIN[policy] in crawl.log)
+    crawl.wait_for(BEGIN[policy])
     if policy == "pause":
         for sentinel in sentinels.sentinels:
             sentinel.start()

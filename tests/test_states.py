@@ -39,7 +39,7 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.topology import slot_of
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of, wait_until
+from tests.crawls import pages_of
 
 TIMEOUT = 0.4
 SLACK = 3.0  # seconds that a busy machine may take for what takes none
@@ -722,10 +722,10 @@ def test_a_crawl_is_refused_when_its_server_comes(tmp_path: Path, policy: str) -
                 VALKEY_DEDUP_ON_OUTAGE=policy,
                 VALKEY_DEDUP_TIMEOUT=0.3,
             )
-            wait_until(lambda: "gave no answer" in crawl.log)
-            wait_until(lambda: "Spider opened" in crawl.log)
+            crawl.wait_for("gave no answer")
+            crawl.wait_for("Spider opened")
             server.start()
-            wait_until(lambda: "The spider is closed." in crawl.log)
+            crawl.wait_for("The spider is closed.")
             Path(crawl.job.directory, "go").touch()
             stats = crawl.wait()
         finally:
