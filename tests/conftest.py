@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections import Counter
@@ -19,6 +18,7 @@ from scrapy import version_info
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
+from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
 
@@ -27,14 +27,14 @@ _numbers = count()
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test that awaits in an event loop of its own."""
+    """Runs a test that awaits in an event loop of its own, which is patient."""
 
     @functools.wraps(test)
     def run(*arguments: object, **fixtures: object) -> None:
         async def main() -> None:
             await test(*arguments, **fixtures)
 
-        asyncio.run(main())
+        patience.run(main)
 
     return run
 

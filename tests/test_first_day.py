@@ -18,6 +18,7 @@ import scrapy
 from bench.servers import ValkeyServer, free_port
 from tests.conftest import World
 from tests.crawls import Site, pages_of, wait_until
+from tests.patience import PATIENCE
 from tests.test_embedded import is_free, watchers
 
 SECRET = "hunter2"
@@ -116,7 +117,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert SECRET not in done.stdout
