@@ -58,7 +58,7 @@ def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
 
     @asynccontextmanager
     async def opened(run: str = "run-a", **options: object) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=5)
+        server = Server(valkey.url, valkey.url, {}, timeout=patience.PATIENCE)
         try:
             yield Ledger(server, namespace, run, **{"retention": 3600.0, **options})
         finally:

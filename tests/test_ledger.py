@@ -346,7 +346,6 @@ async def test_looking_changes_nothing(open_ledger: OpenLedger, inside: Inside) 
 FILLS = {"with room": 300, "full": CAPACITY, "two levels": 800, "four levels": 4 * CAPACITY - 1}
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("posts", FILLS.values(), ids=FILLS.keys())
 @pytest.mark.parametrize("generations", [1, 3])
 @in_loop
@@ -790,7 +789,7 @@ async def test_a_heartbeat_tells_who_is_idle(open_ledger: OpenLedger) -> None:
         assert await one.beats(["run-b"]) == [None]
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 @in_loop
 async def test_a_million_posts_take_ten_bytes_each(capsys: pytest.CaptureFixture[str]) -> None:
     """The benchmark's limits hold: ten bytes a post and 30,000 posts a second."""
