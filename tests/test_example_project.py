@@ -28,7 +28,7 @@ from posts.middlewares import seconds_to_wait
 from posts.spiders.mastodon import MastodonSpider, next_page, read_post, read_text
 from verdict import Verdict, judge
 
-from tests.commands import scrapy
+from tests.forked import scrapy
 from tests.patience import PATIENCE
 
 PROJECT = Path(__file__).resolve().parent.parent / "example_project"

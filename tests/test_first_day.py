@@ -16,9 +16,9 @@ import pytest
 import scrapy
 
 from bench.servers import ValkeyServer, free_port
-from tests.commands import Command
 from tests.conftest import World
 from tests.crawls import Site, pages_of, wait_until
+from tests.forked import Command
 from tests.patience import PATIENCE
 from tests.test_embedded import is_free, watchers
 

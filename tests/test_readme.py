@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY, Addon
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.commands import Command
+from tests.forked import Command
 from tests.web import Reply, Web
 
 ROOT = Path(__file__).parent.parent

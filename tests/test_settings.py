@@ -23,7 +23,7 @@ from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.rules import field_rule
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.urls import redacted
-from tests.commands import scrapy as scrapy_in
+from tests.forked import scrapy as scrapy_in
 
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}
