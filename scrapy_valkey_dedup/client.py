@@ -100,6 +100,11 @@ class Server:
         asked = await self._within_deadline(questions, within, on_lost)
         return [replies[0] for replies in asked]
 
+    @property
+    def answered(self) -> int:
+        """How many script calls were answered so far."""
+        return self._pace.answers(scripts=True)
+
     def place_of(self, key: str) -> Hashable:
         """Stands for the server that a key is asked at."""
         return self._route.place_of(key)

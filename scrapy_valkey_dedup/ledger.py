@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from importlib.resources import files
@@ -170,6 +170,11 @@ class Ledger:
         names = ("claim", "confirm", "release", "renew", "look", "forget")
         self._scripts = {name: _script(name) for name in names}
 
+    @property
+    def answered(self) -> int:
+        """How many script calls were answered so far: who waits sees whether it goes on."""
+        return self._server.answered
+
     async def open(self, *, again: bool = False) -> None:
         """Checks that this run may use the ledger, and that this version can read it.
 
@@ -282,20 +287,23 @@ class Ledger:
         name = f"{self._rehearsal}:c:{_NOBODYS_NAME}"
         await self._server.ask(command("SET", name, "", "PX", 1, "GET"), key=name)
 
-    async def try_partitions(self, *, everywhere: bool = True) -> None:
+    async def try_partitions(self, *, everywhere: bool = True, rehearsed: bool = False) -> None:
         """Sees that each server that serves partitions takes a write in one of them.
 
         That is one whose last question was given up, where there is such; with ``everywhere`` off
-        in these alone.
+        these alone are tried. ``rehearsed``: the server of the rehearsal has shown it just now.
 
         Raises:
             LedgerUnavailableError, LedgerRefusedError: at least one does not.
 
         """
         failed = [name for name in self._partitions if name in self._server.failed]
-        of_place: dict[Hashable, str] = {}
-        for name in (*failed, *(self._partitions if everywhere else ())):
-            of_place.setdefault(self._server.place_of(name), name)
+        of_place = {self._server.place_of(name): name for name in failed}
+        shown = {self._server.place_of(self._rehearsal)} if rehearsed else set()
+        for name in self._partitions if everywhere else ():
+            place = self._server.place_of(name)
+            if place not in shown:
+                of_place.setdefault(place, name)
         claim = (*self._remember[1:], _MOMENT, "keep", "", "")
         question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
         deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (

@@ -21,11 +21,15 @@ class Pace:
     """Shared by all who ask a server. Each refusal doubles the pause, each answer halves it."""
 
     def __init__(self, timeout: float) -> None:
-        """``timeout``: seconds, of which a pause takes a quarter at most."""
-        self._longest = min(_LONGEST_PAUSE, timeout / 4)
+        """``timeout``: seconds, of which a pause takes an eighth at most."""
+        self._longest = min(_LONGEST_PAUSE, timeout / 8)
         self._pause = 0.0
         self._until = 0.0
         self._answers = self._script_answers = 0
+
+    def wait_for(self, seconds: float) -> None:
+        """Nobody's turn comes before that."""
+        self._until = monotonic() + seconds
 
     async def turn(self) -> bool:
         """Waits for one's turn. Returns whether one had to wait."""
@@ -36,11 +40,10 @@ class Pace:
 
     def turned_away(self) -> None:
         """A question was refused because there are too many."""
-        now = monotonic()
-        if now < self._until:
+        if monotonic() < self._until:
             return  # it was under way already when the last one was refused
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), self._longest)
-        self._until = now + jittered(self._pause)
+        self.wait_for(jittered(self._pause))
 
     def answered(self, answers: int, *, scripts: bool) -> None:
         """So many of the questions that were put together were answered."""

@@ -296,7 +296,7 @@ class Session:
         # Before the rest, which takes its time: others may wait to see whether this run lives.
         await self._heartbeat.beat(self._ledger)
         await asyncio.gather(
-            self._ledger.try_partitions(),
+            self._ledger.try_partitions(rehearsed=not is_known),
             *(shelf.try_partitions(everywhere=False) for shelf in self._shelves),
             # A user may be allowed the keys of posts and not those of pages: docs/security.md.
             *(shelf.try_keys() for shelf in self._shelves if not is_known),
