@@ -30,6 +30,7 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
+from tests.patience import PATIENCE
 from tests.readings import Readings, names, opened, timeline
 from tests.timeline_process import Timelines
 
@@ -270,7 +271,7 @@ def test_a_crawl_does_not_start_without_one(guarded: ValkeyServer, tmp_path: Pat
         world = World(url, "refused", tmp_path / policy)
         try:
             crawl = world.start(world.site(pages_of(range(20))), VALKEY_DEDUP_ON_OUTAGE=policy)
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "docs/security.md" in crawl.log
             assert world.stored == {}
             assert SECRET not in crawl.log
