@@ -93,6 +93,10 @@ class Server:
         asked = await self._within_deadline(questions, within, on_lost)
         return [replies[-1] for replies in asked]
 
+    def place_of(self, key: str) -> Hashable:
+        """Stands for the server that a key is asked at, once one has answered."""
+        return self._route.place_of(key)
+
     async def close(self) -> None:
         """Closes all connections."""
         await self._route.close()
