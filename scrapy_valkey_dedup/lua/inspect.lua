@@ -3,11 +3,11 @@
 -- ARGV: the posts.
 -- Reply, one pair for each post: the end of the generation that holds it longest ("" if none does), and
 -- the claim ("" if there is none).
-local live = generations(milliseconds())
+local all = generations()
 local replies = {}
 for i = 1, #ARGV do
   local ends = ''
-  for _, generation in ipairs(live) do
+  for _, generation in ipairs(all) do
     if find(generation, ARGV[i]) then
       ends = generation.text
       break

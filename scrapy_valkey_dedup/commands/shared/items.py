@@ -104,7 +104,7 @@ class Maker:
         if self.changes_nothing:
             return record
         values: dict[str, Any] = {
-            self._renames.get(name, name): value for name, value in record.items()
+            self._renames.get(str(name), str(name)): value for name, value in record.items()
         }
         for name, kind in self._conversions.items():
             if type(values.get(name)) is str and values[name]:
