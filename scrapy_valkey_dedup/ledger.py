@@ -225,6 +225,11 @@ class Ledger:
         self._check_layout(found or LAYOUT.encode())
         return found is not None
 
+    @property
+    def names_of_all(self) -> tuple[str, str]:
+        """The keys that stand for the namespace as a whole: what it is, and its layout."""
+        return f"{self._root}:id", f"{self._root}:layout"
+
     def _check_layout(self, found: bytes | None) -> None:
         if found != LAYOUT.encode():
             raise LedgerRefusedError(

@@ -73,6 +73,11 @@ class Ended:
     err: str
 
     @property
+    def plain(self) -> str:
+        """What a terminal shows, without colours."""
+        return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", self.out)
+
+    @property
     def json(self) -> Any:
         """The one object that it has printed."""
         return json.loads(self.out)
@@ -165,14 +170,18 @@ def on_terminal(*given: str, directory: Path, typed: str = "") -> Ended:
 
 
 def in_ledger(
-    url: str, namespace: str, deed: Callable[[Ledger], Awaitable[Any]], run: str = "outsider"
+    url: str,
+    namespace: str,
+    deed: Callable[[Ledger], Awaitable[Any]],
+    run: str = "outsider",
+    shelf: str = "",
 ) -> Any:
     """What another run does in the ledger."""
 
     async def do() -> Any:
         server = Server(url, url, {}, 10)
         try:
-            ledger = Ledger(server, namespace, run, retention=3600)
+            ledger = Ledger(server, namespace, run, retention=3600, shelf=shelf)
             await ledger.open()
             return await deed(ledger)
         finally:
