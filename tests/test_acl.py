@@ -127,6 +127,7 @@ async def use_all_of(ledger: Ledger) -> None:
         left.discard(name)
         await getattr(ledger, name)(*arguments, **options)
 
+    await call("look_at")
     await call("open")
     await call("rehearse")
     await call("try_partitions")
@@ -141,6 +142,7 @@ async def use_all_of(ledger: Ledger) -> None:
         await call("confirm_many", KEYS[80:90])
         await call("release_many", KEYS)
         await call("seen_many", KEYS)
+        await call("inspect_many", KEYS)
     await call("forget_many", KEYS)
     await call("leave")
     assert not left, "a method that this test does not know"
