@@ -58,7 +58,7 @@ async def test_a_probe_asks_where_it_failed(
     """An outage of one partition, be it of posts or pages, lasts as long as it fails."""
     caplog.set_level(logging.INFO)
     with Front([valkey]) as front:
-        async with run_at(front, namespace, tmp_path).open(job="a-job") as run:
+        async with run_at(front, namespace, tmp_path).open(job="a-job", timeout=0.5) as run:
             assert run.pages is not None
             for part, claims in ((namespace, run._posts), (f"{namespace}+pages", run.pages)):
                 place = f"vd1:{{{part}:{split(KEYS[0])[0]:02x}}}"
