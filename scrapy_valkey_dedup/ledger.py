@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from importlib.resources import files
@@ -24,6 +25,7 @@ from scrapy_valkey_dedup.model import (
     KEY_BYTES,
     Answer,
     CommandRefusedError,
+    DedupError,
     Given,
     Key,
     LedgerRefusedError,
@@ -190,20 +192,20 @@ class Ledger:
         name, identity = f"{self._root}:layout", f"{self._root}:id"
         # MGET, as heartbeats are read: whoever may not is told now.
         look = command("MGET", name, identity)
-        ((found, known),) = await self._server.ask(look, key=name)
+        found, known = _two(await self._server.ask(look, key=name))
         if found in (None, LAYOUT.encode()) and None in (found, known):
             begin = [
                 command("SET", each, value, "NX")
                 for each, value in ((name, LAYOUT), (identity, token_hex(8)))
             ]
-            *_, (found, known) = await self._server.ask(*begin, look, key=name)
+            found, known = _two(await self._server.ask(*begin, look, key=name))
         if found != LAYOUT.encode():
             raise LedgerRefusedError(
                 f"the ledger {self._root} has layout {found!r:.20}; this version of "
                 f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
                 "or choose another VALKEY_DEDUP_NAMESPACE"
             )
-        self.identity = str(known, "utf-8", "replace")
+        self.identity = (known or b"").decode("utf-8", "replace")
         if not again:
             await self.rehearse()
 
@@ -222,15 +224,15 @@ class Ledger:
             (about,) = await self._server.ask(command("HELLO"), key=self._root)
         except (LedgerReplyError, CommandRefusedError):
             return  # a proxy that does not know it: the rehearsal shows what the scripts can do
-        facts = dict(zip(about[::2], about[1::2], strict=False))
-        product, version = (facts.get(fact, b"").decode() for fact in (b"server", b"version"))
-        if facts.get(b"mode") == b"sentinel":
+        facts = _facts(about)
+        product, version = facts.get("server", ""), facts.get("version", "")
+        if facts.get("mode") == "sentinel":
             raise LedgerRefusedError(
                 "it is a Sentinel that VALKEY_DEDUP_URL names: write valkey+sentinel:// (with TLS "
                 "valkeys+sentinel://) and the name of the service, as in "
                 "valkey+sentinel://one:26379,two:26379/posts"
             )
-        if facts.get(b"mode") == b"cluster":
+        if facts.get("mode") == "cluster":
             await self._check_slots()
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
@@ -269,9 +271,15 @@ class Ledger:
             ("claim", claim, question),
             ("forget", (), [_NOBODYS]),
         )
-        await self._server.run(
-            [ScriptCall(self._scripts[script], place, head, rest) for script, head, rest in deeds]
-        )
+        calls = [ScriptCall(self._scripts[deed], place, head, rest) for deed, head, rest in deeds]
+        try:
+            await self._server.run(calls)
+        except LedgerRefusedError:
+            # A script that is refused half-way has written what comes before, perhaps without end.
+            endless = f"{place}:0:{_NOBODYS[:2].decode()}"  # its bucket, see lua/layout.lua
+            with suppress(DedupError):
+                await self._server.ask(command("DEL", place, endless), key=place)
+            raise
         # With its source, although it is there: else only a server that has lost its scripts would
         # ask for this permission, in the middle of a crawl.
         look = ScriptCall(self._scripts["look"], place, (), [_NOBODYS]).command(with_source=True)
@@ -452,6 +460,24 @@ class Ledger:
             for at in range(0, len(of_partition), CALL_LIMIT)
             if (some := of_partition[at : at + CALL_LIMIT])
         ]
+
+
+def _facts(about: Any) -> dict[str, str]:
+    """What HELLO answers, of which proxies make what they like."""
+    words = about if isinstance(about, list) else []
+    texts = [str(word, "utf-8", "replace") if isinstance(word, bytes) else "" for word in words]
+    return dict(zip(texts[::2], texts[1::2], strict=False))
+
+
+def _two(replies: Sequence[Any]) -> tuple[bytes | None, bytes | None]:
+    """The two values of an MGET, the last of these replies."""
+    values = replies[-1]
+    if not (isinstance(values, list) and len(values) == 2):  # noqa: PLR2004
+        raise LedgerRefusedError(
+            f"MGET of two keys was answered with {values!r:.60}: something else than Valkey "
+            "answers there. Check VALKEY_DEDUP_URL"
+        )
+    return values[0], values[1]
 
 
 def _in_order(

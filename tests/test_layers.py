@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot",
-     "variety", "permissions", "replies", "pace"},
-    {"characters", "foreign", "blanks", "item_classes", "links"},
+    {"stats", "values", "resp", "keyset", "private", "client_options", "asking", "watcher",
+     "snapshot", "variety", "permissions", "replies", "pace", "outcomes"},
+    {"characters", "spool", "foreign", "blanks", "item_classes", "links"},
     {"normalise", "watching", "refusals"},
     {"rules", "urls", "encoding", "faults"},
     {"credentials", "waiting"},
