@@ -7,7 +7,7 @@ import inspect
 import re
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -129,6 +129,8 @@ async def use_all_of(ledger: Ledger) -> None:
     await call("open")
     await call("rehearse")
     await call("try_partitions")
+    await call("try_keys")
+    await call("answers")
     await call("beat", 1, 30, idle=True)
     await call("beats", ["a-run", "another"])
     for _ in range(2):
@@ -236,6 +238,28 @@ async def test_every_word_is_needed(guarded: ValkeyServer, namespace: str, word:
     assert "permissions" in told
     if word.startswith("+") and "server_name" in guarded.info():  # Redis 7.0 names not all
         assert f"'{word[1:]}' command" in told
+    log_of(guarded)
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("retention", [60.0, None])
+@in_loop
+async def test_a_refused_start_leaves_nothing(
+    guarded: ValkeyServer, namespace: str, retention: float | None, word: str
+) -> None:
+    """No key but layout and identity stays, however far the start came."""
+    less = user_of(guarded, [rule for rule in RULES if rule != word])
+    async with ledger_at(less, namespace, retention=retention) as ledger:
+        with suppress(LedgerRefusedError):
+            await ledger.open()
+    names = guarded.ask("KEYS", f"vd1:{{{namespace}*")
+    stays = {name for name in names if guarded.ask("PTTL", name) == -1}
+    root = f"vd1:{{{namespace}}}"
+    allowed = {f"{root}:layout", f"{root}:id"}
+    if word == "+del":  # nothing can be taken away then
+        assert len(stays - allowed) <= 1
+    else:
+        assert stays <= allowed
     log_of(guarded)
 
 
