@@ -27,7 +27,7 @@ from scrapy_valkey_dedup.model import Given, LedgerRefusedError
 from scrapy_valkey_dedup.permissions import IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
 from tests.readings import Readings, names, opened, timeline
@@ -129,6 +129,8 @@ async def use_all_of(ledger: Ledger) -> None:
     await call("open")
     await call("rehearse")
     await call("try_partitions")
+    await call("try_keys")
+    await call("answers")
     await call("beat", 1, 30, idle=True)
     await call("beats", ["a-run", "another"])
     for _ in range(2):
@@ -167,12 +169,19 @@ def session_at(url: str, namespace: str, directory: Path) -> Session:
         "VALKEY_DEDUP_JOB": "a-job",
         "VALKEY_DEDUP_DATA_DIR": str(directory),
     }
-    return Session(
+    session = Session(
         DedupSettings.parse(Settings(settings), "spider"),
         Stats(MemoryStatsCollector(get_crawler())),
         close_spider=print,
         is_closing=lambda: False,
     )
+
+    def make_shelves() -> None:  # as the request middleware does
+        session.shelf_claims("pages", REQUESTS, retention=3600)
+        session.shelf("timelines", retention=3600)
+
+    session.when_ledger_opens(make_shelves)
+    return session
 
 
 @in_loop

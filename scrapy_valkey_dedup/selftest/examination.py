@@ -9,13 +9,14 @@ from time import perf_counter
 from typing import Any
 
 from scrapy_valkey_dedup.credentials import Provider
-from scrapy_valkey_dedup.faults import Cure, fault, words
+from scrapy_valkey_dedup.faults import fault, words
 from scrapy_valkey_dedup.model import (
     DedupError,
     LedgerRefusedError,
     LedgerReplyError,
     LedgerUnavailableError,
 )
+from scrapy_valkey_dedup.replies import Cure
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES, reach
 from scrapy_valkey_dedup.selftest.findings import DiffersError, Finding, Report, Rule, Status
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
