@@ -7,7 +7,7 @@ data "aws_region" "current" {}
 locals {
   region = data.aws_region.current.id
   # Read off a resource: aws_caller_identity would ask AWS, and a plan would need credentials.
-  account_id = one(aws_security_group.cache[*].owner_id)
+  account_id = join("", aws_security_group.cache[*].owner_id)
   root_arn   = "arn:${data.aws_partition.current.partition}:iam::${local.account_id}:root"
 
   # The key that encrypts: the module's own, yours, or AWS's (null).

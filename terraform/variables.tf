@@ -142,11 +142,6 @@ variable "spider_role_names" {
     condition     = alltrue([for name in var.spider_role_names : can(regex("^[A-Za-z0-9+=,.@_-]{1,64}$", name))])
     error_message = "spider_role_names: names of roles, not ARNs."
   }
-
-  validation {
-    condition     = length(var.spider_role_names) == 0 || length(var.namespaces) == 0
-    error_message = "spider_role_names: with namespaces there is no user for all; name the roles in namespaces."
-  }
 }
 
 variable "namespaces" {
@@ -177,6 +172,11 @@ variable "namespaces" {
   validation {
     condition     = alltrue(flatten([for given in values(var.namespaces) : [for name in given.role_names : can(regex("^[A-Za-z0-9+=,.@_-]{1,64}$", name))]]))
     error_message = "namespaces: names of roles, not ARNs."
+  }
+
+  validation {
+    condition     = length(var.spider_role_names) == 0 || length(var.namespaces) == 0
+    error_message = "namespaces: with them there is no user for all, so name the roles here and none in spider_role_names."
   }
 }
 

@@ -1,8 +1,8 @@
-"""The module is applied, planned again, and destroyed as README.md tells, against a stand-in for AWS.
+"""The module is applied, planned again and destroyed, against a stand-in for AWS (``cloud.py``).
 
-The example ``everything-new``, with all that the module makes, and then a plan of ``existing-vpc`` in
-the network that it made: so the real provider reads and writes everything, the questions about
-subnets and zones among it.
+The example ``everything-new``, with all that the module makes, and then a plan of ``existing-vpc``
+in the network that it made: so the real provider reads and writes everything, and asks about
+subnets and zones. It is destroyed as README.md tells.
 """
 
 from __future__ import annotations
@@ -60,14 +60,22 @@ def _holds_no_secret(state: Path) -> None:
 
 
 def _users_are_in_the_group(url: str) -> None:
-    (group,) = cloud.client("elasticache", url).describe_user_groups(UserGroupId="post-dedup")["UserGroups"]
+    (group,) = cloud.client("elasticache", url).describe_user_groups(UserGroupId="post-dedup")[
+        "UserGroups"
+    ]
     if set(group["UserIds"]) != {"post-dedup-spider", OUTSIDE}:
         raise Failure(f"the user group should hold both users, not {group['UserIds']}")
 
 
 def _nothing_is_left_to_change(place: Path) -> None:
     ended = attempt(
-        "terraform", "plan", "-no-color", "-input=false", "-detailed-exitcode", *VARIABLES, place=place
+        "terraform",
+        "plan",
+        "-no-color",
+        "-input=false",
+        "-detailed-exitcode",
+        *VARIABLES,
+        place=place,
     )
     if ended.returncode:
         raise Failure(f"a plan after the apply should change nothing:\n{ended.stdout}")

@@ -158,7 +158,8 @@ def _add_to_budgets() -> None:
         (found,) = (
             one.subscribers
             for one in budget.notifications
-            if one.details["NotificationType"] == self._get_param("Notification")["NotificationType"]
+            if one.details["NotificationType"]
+            == self._get_param("Notification")["NotificationType"]
         )
         return json.dumps({"Subscribers": found})
 
