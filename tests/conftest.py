@@ -21,6 +21,7 @@ from scrapy_valkey_dedup.ledger import Ledger
 from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
+from tests.patience import PATIENCE
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
@@ -58,7 +59,7 @@ def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
 
     @asynccontextmanager
     async def opened(run: str = "run-a", **options: object) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=patience.PATIENCE)
+        server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
         try:
             yield Ledger(server, namespace, run, **{"retention": 3600.0, **options})
         finally:

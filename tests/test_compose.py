@@ -123,3 +123,24 @@ def test_what_the_file_asks_for() -> None:
     assert "--appendonly yes" in script()
     assert "noeviction" in script()
     assert "ledger:/data" in COMPOSE
+
+
+def test_the_container_cannot_take_the_whole_machine() -> None:
+    """Its memory has room for twice maxmemory, no swap, and its processes are counted."""
+    pattern = r"^ {4}(mem_limit|memswap_limit|pids_limit): (.*)$"
+    limits = dict(re.findall(pattern, COMPOSE, re.MULTILINE))
+    assert limits["mem_limit"] == limits["memswap_limit"]
+    (container,) = re.findall(r":-(\d+)mb\}", limits["mem_limit"])
+    (server,) = re.findall(r"VALKEY_MAXMEMORY:-(\d+)mb", COMPOSE)
+    assert int(container) >= 2 * int(server) + 256
+    assert int(limits["pids_limit"]) == 100
+
+
+def test_the_server_needs_few_processes(tmp_path: Path) -> None:
+    """While it rewrites its append-only file, too, it stays far below the limit."""
+    port = free_port()
+    with running(tmp_path, port) as process:
+        tasks = Path(f"/proc/{process.pid}/task")
+        if not tasks.exists():
+            pytest.skip("this system has no /proc")
+        assert len(list(tasks.iterdir())) < 30

@@ -563,6 +563,16 @@ def test_garbage_is_replaced(data_dir):
     server.release()
 
 
+def test_pipes_are_not_waited_for(data_dir):
+    """A pipe under the name of a lock file holds nobody up."""
+    data_dir.mkdir(mode=0o700)
+    for name in ("watcher.lock", "start.lock", "users.lock", "server.lock"):
+        os.mkfifo(data_dir / name)
+    server = EmbeddedServer(data_dir)
+    assert server_pid(server.acquire())
+    server.release()
+
+
 def test_the_path_may_be_long(tmp_path, spider):
     """A directory whose path no socket address can hold serves as well, to several processes."""
     path = tmp_path / ("a" * 120) / ("b" * 120)

@@ -49,9 +49,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     package = ROOT / "scrapy_valkey_dedup"
     wanted = {
         str(path.relative_to(ROOT))
-        for path in [*package.glob("*.py"), *package.glob("lua/*.lua"), package / "py.typed"]
+        for path in [*package.rglob("*.py"), *package.glob("lua/*.lua"), package / "py.typed"]
     }
-    assert len([name for name in wanted if name.endswith(".lua")]) == 10
+    assert len([name for name in wanted if name.endswith(".lua")]) == 11
     assert {name for name in names if ".dist-info/" not in name} == wanted
 
 
