@@ -19,6 +19,10 @@ def test_processes_find_everything_imported(tmp_path: Path) -> None:
     process.start()
     process.join()
     modules = set(file.read_text().splitlines())
-    preloaded = "tests.preloaded", "tests.timeline_process", "scrapy.core.downloader.handlers.http11"
+    preloaded = (
+        "tests.preloaded",
+        "tests.timeline_process",
+        "scrapy.core.downloader.handlers.http11",
+    )
     assert modules.issuperset(preloaded)
     assert "twisted.internet.reactor" not in modules

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench import servers
-from bench.topologies import SentinelSet, Tls, ValkeyCluster, ValkeyServer, free_port, knows_tls
+from bench.topologies import SentinelSet, Tls, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
 from tests.conftest import in_loop
 from tests.patience import now
-from tests.tls import ELSEWHERE, LOOPBACK, Authority
+from tests.tls import ELSEWHERE, LOOPBACK, SPEAKER, Authority, needs_tls
 
 TIMEOUT = 2.0
 SLACK = 3.0  # seconds of the loop for what takes none
@@ -33,14 +32,7 @@ DAY = dt.timedelta(days=1)
 _runs = count()
 
 
-def speaker() -> str | None:
-    """A server that knows TLS: the one that is used here, or the distribution's."""
-    candidates = (servers.binary(), *map(shutil.which, ("valkey-server", "redis-server")))
-    return next((found for found in candidates if found and knows_tls(found)), None)
-
-
-SPEAKER = speaker()
-pytestmark = pytest.mark.skipif(SPEAKER is None, reason="no server here was built with TLS")
+pytestmark = needs_tls
 
 
 class Issuer(Authority):
