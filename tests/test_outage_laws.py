@@ -117,7 +117,7 @@ async def test_a_flickering_valkey_meets_the_limit_of_a_pause() -> None:
         away.answers = True
         began = time.monotonic()
         while not away.reasons:
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < PATIENCE
             await away.outage.over()
             away.outage.failed(AWAY)
             await asyncio.sleep(0)
@@ -186,7 +186,7 @@ class SlowSpool(Spool):
         self.go = threading.Event()
 
     def write(self, keys: bytes) -> Path | None:
-        self.go.wait(10)
+        self.go.wait(PATIENCE)
         return super().write(keys)
 
 
