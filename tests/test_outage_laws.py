@@ -244,7 +244,7 @@ async def test_what_is_recorded_is_not_asked_too_late(
 ) -> None:
     """With "claimed" a lost question is not put again when its reply is recorded no more."""
     monkeypatch.setattr("scrapy_valkey_dedup.ledger._REPLY_LIFETIME", 0.2)
-    server = LateReplies(valkey.url, valkey.url, {}, timeout=5)
+    server = LateReplies(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         ledger = Ledger(server, namespace, "run-a", retention=60, record=True)
         with pytest.raises(LedgerUnavailableError, match="too late to ask again"):
