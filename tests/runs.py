@@ -16,9 +16,9 @@ from scrapy.utils.test import get_crawler
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
+from tests.patience import PATIENCE
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
-PATIENCE = 30  # seconds
 
 
 class Runs:
