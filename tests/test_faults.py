@@ -32,6 +32,7 @@ from tests.outages import (
     start_fleet,
     total,
 )
+from tests.standin import a_server
 
 POLICIES = "pass", "pause", "close"
 POSTS = range(1000)
@@ -50,7 +51,7 @@ LONG = {"VALKEY_DEDUP_TIMEOUT": TIMEOUT, **SLOW, "delay": 0.1}
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[World]:
     """Crawls with a server that the test may hurt, and a data directory of the test's."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
+    with a_server(persistent=True) as server:
         made = World(server.url, "fragile", tmp_path)
         made.server = server
         yield made
@@ -61,7 +62,7 @@ def fragile(tmp_path: Path) -> Iterator[World]:
 def line(fragile: World) -> Iterator[FaultyProxy]:
     """The way of the crawls to that server."""
     with FaultyProxy(fragile.server.port) as proxy:
-        fragile.url = f"valkey://127.0.0.1:{proxy.port}"
+        fragile.url = fragile.server.url_through(proxy.port)
         yield proxy
 
 
@@ -139,8 +140,8 @@ def fill(server: ValkeyServer) -> None:
 
 
 FAULTS: dict[str, tuple[Deed, Deed]] = {
-    "down": (ValkeyServer.kill, ValkeyServer.start),
-    "stopped": (ValkeyServer.freeze, ValkeyServer.thaw),
+    "down": (lambda server: server.kill(), lambda server: server.start()),
+    "stopped": (lambda server: server.freeze(), lambda server: server.thaw()),
     "full": (fill, lambda server: server.ask("CONFIG", "SET", "maxmemory", 0)),
 }
 

@@ -18,7 +18,7 @@ import valkey as valkey_py
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.asking import agreed
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
@@ -33,6 +33,7 @@ from scrapy_valkey_dedup.urls import database, parsed
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
+from tests.standin import a_server
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -309,7 +310,7 @@ SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[World]:
     """Crawls with a server that the test may hurt."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
+    with a_server(persistent=True) as server:
         made = World(server.url, "fragile", tmp_path)
         made.server = server
         yield made

@@ -1,4 +1,4 @@
-"""A stand-in of ElastiCache Serverless for Valkey: real servers behind a front that has its rules."""
+"""A stand-in of ElastiCache Serverless for Valkey: real servers behind a front with its rules."""
 
 from bench.serverless.service import ADMIN, SPIDER, Serverless
 

@@ -7,7 +7,7 @@ from binascii import crc_hqx
 from collections import deque
 from collections.abc import Callable
 
-from bench.serverless.rules import DATA, SCRIPTS
+from bench.serverless.rules import DATA, SCRIPTS, Rules
 from bench.serverless.wire import Replies, packed
 
 SLOTS = 16384
@@ -103,25 +103,25 @@ class Backend:
                 return reply
         raise ConnectionResetError("the backend is gone")
 
-    async def welcome(self, name: str, password: str, permissions: str) -> None:
+    async def welcome(self, name: str, password: str, permissions: str, rules: Rules) -> None:
         """Makes a user, who may call from scripts only what the service allows there.
 
         What else they may do, the front asks of, and does for, them.
         """
         commands = await self.ask("COMMAND", "LIST")
         known = {word.decode() for word in commands.split(b"\r\n") if word[:1].isalpha()}
-        kept = DATA | SCRIPTS | {"script", "auth", "hello"}
-        without = [f"-{name}" for name in sorted(known - kept) if "|" not in name]
+        kept = DATA | SCRIPTS | {"script", "auth", "hello"} | {*rules.allowed_in_scripts}
+        without = [
+            f"-{name}" for name in sorted(known - (kept - {*rules.refused})) if "|" not in name
+        ]
         words = permissions.split()
-        for user, rules in ((name, [*words, *without]), (name + WHOLE, words)):
-            reply = await self.ask(
-                "ACL", "SETUSER", user, "reset", "on", f">{password}", *rules
-            )
+        for user, granted in ((name, [*words, *without]), (name + WHOLE, words)):
+            reply = await self.ask("ACL", "SETUSER", user, "reset", "on", f">{password}", *granted)
             if reply.startswith(b"-"):
                 raise ValueError(f"{user}: {reply.decode()}")
 
     async def may(self, name: str, words: list[bytes]) -> bytes:
-        """"" if the user may do it, else the error."""
+        """The error with which the user may not do it; empty if they may."""
         reply = await self.ask("ACL", "DRYRUN", name + WHOLE, *words)
         if reply.startswith((b"+OK", b"-ERR")):  # an error: the command itself is wrong
             return b""

@@ -1,16 +1,14 @@
-"""One client's connection to the front: every command is judged, and answered here or by a backend."""
+"""One client's connection to the front: each command is judged, then answered here or passed on."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bench.serverless import rules as law
-from bench.serverless.backends import Entry, Link, slot_of
+from bench.serverless.backends import Entry, Link
 from bench.serverless.wire import Requests, bulk, error, packed
 
 if TYPE_CHECKING:
@@ -174,7 +172,7 @@ class Connection:
             if not reply and name.startswith("client|"):
                 reply = self._named(words)
             self._front.meter.charge(len(raw), 0, script=False)
-            self._answer(reply or await self._front.answer(name, words, self._user))
+            self._answer(reply or await self._front.whole.answer(name, words, self._user))
 
     def _named(self, words: list[bytes]) -> bytes:
         if len(words) > 2:

@@ -1,4 +1,4 @@
-"""The front: one address, behind it the backends. A process of its own: the test's is not its speed.
+"""The front: one address, and the backends behind it. A process of its own, for its speed.
 
 ``python -m bench.serverless.front`` reads its configuration (JSON, one line) from its input, says
 ``ready``, and ends when its input does. It is told and asked through a Unix socket, by JSON lines.
@@ -18,12 +18,10 @@ from bench.serverless.backends import SLOTS, Backend, slot_of
 from bench.serverless.connection import Connection
 from bench.serverless.meter import Meter
 from bench.serverless.tokens import Cache
-from bench.serverless.wire import bulk, error
+from bench.serverless.whole import HOST, Whole
 
-HOST = "127.0.0.1"
 _LOOK = 0.05  # seconds between two questions what scripts have cost
 _BACKLOG = 1024
-_NODE = "0" * 40
 
 
 class Front:
@@ -33,6 +31,7 @@ class Front:
         self._config = config
         self.rules = law.Rules().changed(config["rules"])
         self.backends = [Backend(socket, config["secret"]) for socket in config["backends"]]
+        self.whole = Whole(self.backends, config["port"])
         self.meter = Meter(len(self.backends))
         self.meter.refill(self.rules.ecpu_limit)
         self._cache = Cache(**config["cache"]) if config.get("cache") else None
@@ -46,9 +45,7 @@ class Front:
         if tls := self._config.get("tls"):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(tls["certificate"], tls["key"])
-        for backend in self.backends:
-            for name, (password, permissions) in self._config["users"].items():
-                await backend.welcome(name, password, permissions)
+        await self._welcome()
         await self._look()
         await asyncio.start_unix_server(self._control, self._config["control"])
         await asyncio.start_server(
@@ -58,6 +55,11 @@ class Front:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
         looking.cancel()
+
+    async def _welcome(self) -> None:
+        for backend in self.backends:
+            for name, (password, permissions) in self._config["users"].items():
+                await backend.welcome(name, password, permissions, self.rules)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -81,61 +83,6 @@ class Front:
             return ""
         return str(self._config["users"][user][0])
 
-    async def answer(self, name: str, words: list[bytes], user: str) -> bytes:
-        """What is asked of the cache as a whole."""
-        if name.startswith("cluster|"):
-            return self._topology(name, words)
-        if name in ("readonly", "readwrite"):
-            return b"+OK\r\n"
-        if name == "acl|whoami":
-            return bulk(user)
-        if name == "scan":
-            return await self._scan(words)
-        if name == "dbsize":
-            sizes = [await backend.ask(*words) for backend in self.backends]
-            return b":%d\r\n" % sum(int(size[1:]) for size in sizes)
-        if name in ("flushall", "flushdb"):
-            replies = [await backend.ask(*words) for backend in self.backends]
-            return replies[0]
-        return await self.backends[0].ask(*words)
-
-    async def _scan(self, words: list[bytes]) -> bytes:
-        """One backend after the other; the cursor says which, and where there."""
-        count = len(self.backends)
-        try:
-            cursor, number = divmod(int(words[1]), count)
-        except (IndexError, ValueError):
-            return error("ERR invalid cursor")
-        reply = await self.backends[number].ask(words[0], str(cursor), *words[2:])
-        if reply.startswith(b"-"):
-            return reply
-        _, _, found, rest = reply.split(b"\r\n", 3)
-        cursor = int(found)
-        following = cursor * count + number if cursor else (number + 1) % count
-        return b"*2\r\n" + bulk(str(following)) + rest
-
-    def _topology(self, name: str, words: list[bytes]) -> bytes:
-        """All slots are one node's, which is this address."""
-        port = self._config["port"]
-        if name == "cluster|slots":
-            node = b"*3\r\n%b:%d\r\n%b" % (bulk(HOST), port, bulk(_NODE))
-            return b"*1\r\n*3\r\n:0\r\n:%d\r\n" % (SLOTS - 1) + node
-        if name == "cluster|shards":
-            facts = [bulk("id"), bulk(_NODE), bulk("port"), b":%d\r\n" % port,
-                     bulk("ip"), bulk(HOST), bulk("endpoint"), bulk(HOST),
-                     bulk("role"), bulk("master"), bulk("replication-offset"), b":0\r\n",
-                     bulk("health"), bulk("online")]  # fmt: skip
-            node = b"*%d\r\n" % len(facts) + b"".join(facts)
-            slots = bulk("slots") + b"*2\r\n:0\r\n:%d\r\n" % (SLOTS - 1)
-            return b"*1\r\n*4\r\n" + slots + bulk("nodes") + b"*1\r\n" + node
-        if name == "cluster|nodes":
-            return bulk(f"{_NODE} {HOST}:{port}@0 myself,master - 0 0 1 connected 0-{SLOTS - 1}\n")
-        if name == "cluster|keyslot":
-            return b":%d\r\n" % slot_of(words[2] if len(words) > 2 else b"")
-        if name == "cluster|myid":
-            return bulk(_NODE)
-        return bulk(f"cluster_state:ok\r\ncluster_slots_assigned:{SLOTS}\r\ncluster_size:1\r\n")
-
     # -- the meter and the switches ----------------------------------------------------------------
 
     async def _look(self) -> None:
@@ -152,10 +99,10 @@ class Front:
         while line := await reader.readline():
             order = json.loads(line)
             if "set" in order:
-                limit = self.rules.ecpu_limit
-                self.rules = self.rules.changed(order["set"])
-                if self.rules.ecpu_limit != limit:
+                before, self.rules = self.rules, self.rules.changed(order["set"])
+                if self.rules.ecpu_limit != before.ecpu_limit:
                     self.meter.refill(self.rules.ecpu_limit)
+                await self._welcome()
             if order.get("cut"):
                 for each in list(self._open):
                     each.transport.abort()

@@ -43,16 +43,42 @@ _STRINGS = (
     "msetnx psetex set setex setnx setrange strlen substr"
 )
 DATA = frozenset(
-    " ".join((_BITMAPS, _KEYS, _GEO, _HASHES, _LISTS, _SETS, _SORTED_SETS, _STRINGS)).split()
+    f"{_BITMAPS} {_KEYS} {_GEO} {_HASHES} {_LISTS} {_SETS} {_SORTED_SETS} {_STRINGS}".split()
 )
 """Commands on keys: those that AWS lists and that this stand-in passes on. AWS does not say which
 commands a script may call; nothing else is allowed there."""
 SCRIPTS = frozenset({"eval", "evalsha", "eval_ro", "evalsha_ro"})
 KEYLESS = frozenset(
-    "ping echo time info dbsize scan flushall flushdb randomkey lolwut role readonly readwrite "
-    "command|count command|docs command|getkeys command|info command|list command "
-    "client|setname client|getname acl|whoami "
-    "cluster|slots cluster|shards cluster|nodes cluster|info cluster|myid cluster|keyslot".split()
+    [
+        "ping",
+        "echo",
+        "time",
+        "info",
+        "dbsize",
+        "scan",
+        "flushall",
+        "flushdb",
+        "randomkey",
+        "lolwut",
+        "role",
+        "readonly",
+        "readwrite",
+        "command|count",
+        "command|docs",
+        "command|getkeys",
+        "command|info",
+        "command|list",
+        "command",
+        "client|setname",
+        "client|getname",
+        "acl|whoami",
+        "cluster|slots",
+        "cluster|shards",
+        "cluster|nodes",
+        "cluster|info",
+        "cluster|myid",
+        "cluster|keyslot",
+    ]
 )
 """What else AWS lists and this stand-in answers; not from within a script."""
 _CONTAINERS = frozenset({"acl", "client", "cluster", "command", "config", "script", "memory"})
@@ -117,7 +143,8 @@ def unknown(words: list[bytes]) -> str:
     """How a command is refused that is not on the list."""
     name = words[0].decode("latin-1")
     if name.lower() in _CONTAINERS - {"config", "memory"} and len(words) > 1:
-        return f"ERR unknown subcommand '{words[1].decode('latin-1'):.64}'. Try {name.upper()} HELP."
+        part = words[1].decode("latin-1")
+        return f"ERR unknown subcommand '{part:.64}'. Try {name.upper()} HELP."
     rest = " ".join(f"'{word.decode('latin-1'):.32}'" for word in words[1:4])
     return f"ERR unknown command '{name:.64}', with args beginning with: {rest}"
 

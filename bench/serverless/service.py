@@ -1,4 +1,4 @@
-"""The stand-in as tests have it: starts and hurts the front and its backends, and reads the meter."""
+"""The stand-in as tests have it: starts, hurts and ends front and backends, and reads the meter."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.serverless.backends import share, slot_of
+from bench.serverless.inside import Inside
 from bench.servers import END_SECONDS, Tls, ValkeyServer, free_port, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 SPIDER, ADMIN = "spider", "admin"
 _FIRST_KEY = {"EVAL": 3, "EVALSHA": 3}
 _SYSTEM = frozenset({"CONFIG", "INFO", "SCRIPT", "CLIENT", "DEBUG", "FLUSHALL", "PING", "ACL"})
+
+
+def _backend(password: str, *, persistent: bool) -> ValkeyServer:
+    return ValkeyServer(
+        "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
+        "--cluster-require-full-coverage", "no", "--maxmemory-policy", "volatile-lru",
+        port=free_port(), password=password, persistent=persistent,
+    )  # fmt: skip
 
 
 class Serverless:
@@ -54,22 +63,16 @@ class Serverless:
         self.tls = tls
         self.rules: dict[str, Any] = rules
         self._secret = secrets.token_hex(16)
-        self._passwords = {name: secrets.token_hex(16) for name in (SPIDER, ADMIN)}
+        # One for both, so that the URL of one is that of the other but for the name.
+        self._passwords = dict.fromkeys((SPIDER, ADMIN), secrets.token_hex(16))
         self._users = {
             SPIDER: (self._passwords[SPIDER], permissions),
             ADMIN: (self._passwords[ADMIN], "~* &* +@all"),
             **{name: (secrets.token_hex(16), may) for name, may in (by_token or {}).items()},
         }
         self._by_token, self._cache = list(by_token or {}), cache
-        self.backends = [self._backend(number, backends, persistent) for number in range(backends)]
+        self.backends = [_backend(self._secret, persistent=persistent) for _ in range(backends)]
         self._front: subprocess.Popen[str] | None = None
-
-    def _backend(self, number: int, count: int, persistent: bool) -> ValkeyServer:  # noqa: FBT001
-        return ValkeyServer(
-            "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
-            "--cluster-require-full-coverage", "no", "--maxmemory-policy", "volatile-lru",
-            port=free_port(), password=self._secret, persistent=persistent,
-        )  # fmt: skip
 
     # -- where it is -------------------------------------------------------------------------------
 
@@ -196,11 +199,16 @@ class Serverless:
     def ask(self, name: str, *words: str | bytes | int) -> Any:
         """A reply to one command, past the front and its rules: of the key's backend, or of all."""
         if name.upper() in _SYSTEM or not words:
-            return [backend.ask(name, *words) for backend in self.backends][0]
+            replies = [backend.ask(name, *words) for backend in self.backends]
+            return replies[0]
         key = words[_FIRST_KEY.get(name.upper(), 1) - 1]
         encoded = key if isinstance(key, bytes) else str(key).encode()
         number = slot_of(encoded) * len(self.backends) // 16384
         return self.backends[number].ask(name, *words)
+
+    def client(self) -> Inside:
+        """For those who look inside."""
+        return Inside(self.backends)
 
     def info(self) -> dict[str, Any]:
         """All of INFO of one backend; empty if it does not answer."""
