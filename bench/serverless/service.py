@@ -108,12 +108,13 @@ class Serverless:
             if not backend.ask("CLUSTER", "SLOTS"):
                 first, last = share(number, len(self.backends))
                 backend.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
+        self._start_front()
+        # A node of a cluster takes no writes in the first two seconds of its life.
         for backend in self.backends:
             wait_for(
                 lambda backend=backend: "cluster_state:ok" in backend.ask("CLUSTER", "INFO"),
                 END_SECONDS, "the backend to serve its slots",
             )  # fmt: skip
-        self._start_front()
         return self
 
     def _start_front(self) -> None:
