@@ -8,6 +8,7 @@ import re
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bench.topologies import ValkeyCluster
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger, token
 from scrapy_valkey_dedup.model import Given, LedgerRefusedError
+from scrapy_valkey_dedup.permissions import IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
@@ -34,8 +36,6 @@ from tests.timeline_process import Timelines
 PAGE = (Path(__file__).parent.parent / "docs" / "security.md").read_text("utf-8")
 BLOCKS = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
 LINE = BLOCKS[0].split()
-RULES = LINE[LINE.index("~vd1:*") :]
-WORDS = [rule for rule in RULES if rule.startswith("+")]
 NAMESPACE_PATTERNS = BLOCKS[1].split()
 
 SECRET = "hunter2"
@@ -97,11 +97,24 @@ def log_of(server: ValkeyServer) -> object:
 
 
 def test_the_line_is_one() -> None:
-    """The first block of the page is a whole ACL command, that of all examples."""
-    assert LINE[:5] == ["ACL", "SETUSER", "spider", "on", ">PASSWORD"]
-    assert ["~vd1:*", "-@all", *WORDS] == RULES
+    """The first block of the page is a whole ACL command, with the permissions of the code."""
+    assert ["ACL", "SETUSER", "spider", "on", ">PASSWORD", *RULES] == LINE
     table = PAGE[PAGE.index("| words | needed for |") :].split("\n\n")[0].replace("\\", "")
     assert sorted(re.findall(r"`(\+[^`]+)`", table)) == sorted(WORDS)
+
+
+def test_scripts_call_what_is_listed() -> None:
+    """No script calls a command that is not in the list; nor is TIME there, or what is refused."""
+    called = set()
+    for file in (files("scrapy_valkey_dedup") / "lua").iterdir():
+        code = re.sub(r"--.*", "", file.read_text("utf-8"))
+        code = code.replace("local call = redis.call", "")
+        assert set(re.findall(r"redis\.\w+", code)) <= {"redis.sha1hex"}, file.name
+        found = re.findall(r"\bcall\(\'(\w+)\'|\b(call)\b", code)
+        assert ("", "call") not in found, f"{file.name} calls what it does not name"
+        called |= {name.lower() for name, _ in found}
+    assert called == set(IN_SCRIPTS)
+    assert not called & {"time", "info", "memory", "config", "eval", "evalsha", "script", "wait"}
 
 
 async def use_all_of(ledger: Ledger) -> None:

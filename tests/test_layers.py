@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
     {"stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot",
-     "variety"},
+     "variety", "permissions"},
     {"characters", "foreign", "blanks", "item_classes", "links"},
     {"normalise", "watching", "refusals"},
     {"rules", "urls", "encoding", "faults"},
