@@ -8,7 +8,6 @@ real one does, to see what that rule is good for.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from atexit import register
@@ -20,10 +19,10 @@ import pytest
 
 from bench.serverless import ADMIN, SPIDER, Serverless
 from bench.servers import Tls, ValkeyServer, free_port
+from scrapy_valkey_dedup.permissions import RULES
 from tests.tls import LOCALHOST, LOOPBACK, Authority
 
 IS_SERVERLESS = bool(os.environ.get("VALKEY_SERVERLESS"))
-PAGE = Path(__file__).parent.parent / "docs" / "security.md"
 
 
 def not_on_serverless(why: str) -> pytest.MarkDecorator:
@@ -43,16 +42,10 @@ def certified() -> Tls:
     return Tls(file, file, authority.file)
 
 
-def granted() -> str:
-    """The permissions of a spider, as docs/security.md has them."""
-    line = re.findall(r"```text\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0].split()
-    return " ".join(line[line.index("~vd1:*") :])
-
-
 def a_serverless(**options: Any) -> Serverless:
     """A stand-in with TLS, whose spider may do what is documented."""
     allowed = tuple(os.environ.get("VALKEY_SERVERLESS_ALLOWS", "").split())
-    made = {"tls": certified(), "permissions": granted(), "allowed_in_scripts": allowed}
+    made = {"tls": certified(), "permissions": " ".join(RULES), "allowed_in_scripts": allowed}
     return Serverless(**made | options)
 
 

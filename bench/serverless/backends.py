@@ -30,12 +30,14 @@ def share(number: int, backends: int) -> tuple[int, int]:
 class Entry:
     """A command on its way: its reply, when there is one, keeps its place among the others."""
 
-    __slots__ = ("heard", "reply", "script", "sent")
+    __slots__ = ("heard", "held", "reply", "script", "sent")
 
     def __init__(self, reply: bytes | None = None, sent: int = 0, *, script: bool = False) -> None:
         self.reply = reply
         self.sent = sent
         self.script = script
+        self.held: float | None = None
+        """What the meter has put aside for it; None if nobody pays for it."""
         self.heard: asyncio.Future[bytes] | None = None
         """Of a command whose reply the front itself needs."""
 

@@ -75,7 +75,9 @@ class Connection:
 
     def _replied(self, number: int, entry: Entry, reply: bytes) -> None:
         entry.reply = law.as_the_service_says(reply, self._front.rules.refused)
-        self._front.meter.charge(entry.sent + len(reply), number, script=entry.script)
+        if entry.held is not None:
+            size = entry.sent + len(reply)
+            self._front.meter.charge(size, number, entry.held, script=entry.script)
         if entry.heard is not None and not entry.heard.done():
             entry.heard.set_result(reply)
 
@@ -96,6 +98,7 @@ class Connection:
 
     def _pass_on(self, number: int, raw: bytes, *, script: bool = False) -> Entry:
         entry = Entry(None, len(raw), script=script)
+        entry.held = self._front.meter.hold(len(raw), script=script)
         self._waiting.append(entry)
         self._links[number].ask(raw, entry)
         return entry
@@ -171,7 +174,7 @@ class Connection:
             reply = await self._front.backends[0].may(self._user, words)
             if not reply and name.startswith("client|"):
                 reply = self._named(words)
-            self._front.meter.charge(len(raw), 0, script=False)
+            self._front.meter.charge(len(raw), 0, 0.0, script=False)
             self._answer(reply or await self._front.whole.answer(name, words, self._user))
 
     def _named(self, words: list[bytes]) -> bytes:

@@ -57,15 +57,21 @@ class Meter:
         """A new limit: a whole second of it may be used at once."""
         self._left, self._filled = limit, monotonic()
 
-    def charge(self, size: int, backend: int, *, script: bool) -> None:
-        """A command of so many bytes, reply and all, was served."""
+    def hold(self, size: int, *, script: bool) -> float:
+        """A command of so many bytes is on its way: what it may cost is not left for others."""
+        held = max(size / 1024, 1.0, self._guess if script else 0.0)
+        self._left -= held
+        return held
+
+    def charge(self, size: int, backend: int, held: float, *, script: bool) -> None:
+        """It was served, and is of so many bytes, reply and all."""
         kilobytes = max(size / 1024, 1.0)
         if script:
             self._sizes[backend].append(kilobytes)
-            self._left -= max(kilobytes, self._guess)  # until the backend has told its time
+            self._left += held - max(kilobytes, self._guess)  # until the backend tells its time
         else:
             self.plain += kilobytes
-            self._left -= kilobytes
+            self._left += held - kilobytes
 
     def told(self, backend: int, info: bytes) -> None:
         """What a backend says of its scripts."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from bench.serverless.backends import share, slot_of
+from bench.serverless.backends import SLOTS, share, slot_of
 from bench.serverless.inside import Inside
 from bench.servers import END_SECONDS, Tls, ValkeyServer, free_port, wait_for
 
@@ -203,9 +203,16 @@ class Serverless:
             replies = [backend.ask(name, *words) for backend in self.backends]
             return replies[0]
         key = words[_FIRST_KEY.get(name.upper(), 1) - 1]
+        return self.backends[self.backend_of(key)].ask(name, *words)
+
+    def backend_of(self, key: str | bytes | int) -> int:
+        """The number of the backend that has a key."""
         encoded = key if isinstance(key, bytes) else str(key).encode()
-        number = slot_of(encoded) * len(self.backends) // 16384
-        return self.backends[number].ask(name, *words)
+        return slot_of(encoded) * len(self.backends) // SLOTS
+
+    def storage_limit(self, each: int) -> None:
+        """Each backend keeps so many bytes from now on, and evicts what has an end: volatile-lru."""
+        self.ask("CONFIG", "SET", "maxmemory", each)
 
     def client(self) -> Inside:
         """For those who look inside."""
