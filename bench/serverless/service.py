@@ -211,7 +211,7 @@ class Serverless:
         return slot_of(encoded) * len(self.backends) // SLOTS
 
     def storage_limit(self, each: int) -> None:
-        """Each backend keeps so many bytes from now on; what has an end is evicted (volatile-lru)."""
+        """Each backend keeps so many bytes from now on, and evicts what has an end."""
         self.ask("CONFIG", "SET", "maxmemory", each)
 
     def client(self) -> Inside:
