@@ -23,14 +23,17 @@ from scrapy_valkey_dedup.model import (
     CLAIM_LIFETIME,
     KEY_BYTES,
     Answer,
+    CommandRefusedError,
     Given,
     Key,
     LedgerRefusedError,
     LedgerReplyError,
+    LedgerUnavailableError,
     Token,
     Verdict,
 )
 from scrapy_valkey_dedup.resp import Argument, Script, ScriptCall, command
+from scrapy_valkey_dedup.topology import SLOTS, slot_of
 
 LAYOUT = "2"
 PARTITIONS = 64
@@ -44,6 +47,8 @@ OLDEST = (7, 0)
 STEPS_IN_RETENTION = 2
 """A generation begins every half of the retention. Quarters would hold a post 12 % shorter on
 average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
+
+_PARTS_OF_SLOTS = 4
 
 IDLE = "idle"
 RUN_BYTES, _NUMBER_BYTES = 9, 3
@@ -103,6 +108,7 @@ def run_of(holder: Token) -> str:
 
 _NOBODYS = split(blake2b(b"nobody's", digest_size=KEY_BYTES, person=b"vd1").digest())[1]
 """A post that there is not; in every partition, though its key would belong in one."""
+_NOBODYS_NAME = _NOBODYS.decode()
 _NOBODYS_CLAIM = _NOBODYS + bytes(_NUMBER_BYTES)
 
 
@@ -164,15 +170,23 @@ class Ledger:
         names = ("claim", "confirm", "release", "renew", "look", "forget")
         self._scripts = {name: _script(name) for name in names}
 
-    async def open(self) -> None:
+    @property
+    def answered(self) -> int:
+        """How many script calls were answered so far: who waits sees whether it goes on."""
+        return self._server.answered
+
+    async def open(self, *, again: bool = False) -> None:
         """Checks that this run may use the ledger, and that this version can read it.
+
+        ``again``: it has been open before, at a server that may have lost everything since.
 
         Raises:
             LedgerRefusedError: a permission is missing, the server is too old, or the layout is
                 another version's.
 
         """
-        await self._check_version()
+        if not again:
+            await self._check_version()
         name, identity = f"{self._root}:layout", f"{self._root}:id"
         # MGET, as heartbeats are read: whoever may not is told now.
         look = command("MGET", name, identity)
@@ -190,13 +204,23 @@ class Ledger:
                 "or choose another VALKEY_DEDUP_NAMESPACE"
             )
         self.identity = str(known, "utf-8", "replace")
-        await self.rehearse()
+        if not again:
+            await self.rehearse()
+
+    async def answers(self) -> bool:
+        """Whether the server answers the plainest question that the plugin has."""
+        key = f"{self._root}:layout"
+        try:
+            await self._server.ask(command("GET", key), key=key)
+        except LedgerUnavailableError:
+            return False
+        return True
 
     async def _check_version(self) -> None:
         """HELLO without arguments changes nothing and needs no permission."""
         try:
             (about,) = await self._server.ask(command("HELLO"), key=self._root)
-        except LedgerReplyError:
+        except (LedgerReplyError, CommandRefusedError):
             return  # a proxy that does not know it: the rehearsal shows what the scripts can do
         facts = dict(zip(about[::2], about[1::2], strict=False))
         product, version = (facts.get(fact, b"").decode() for fact in (b"server", b"version"))
@@ -206,6 +230,8 @@ class Ledger:
                 "valkeys+sentinel://) and the name of the service, as in "
                 "valkey+sentinel://one:26379,two:26379/posts"
             )
+        if facts.get(b"mode") == b"cluster":
+            await self._check_slots()
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
             raise LedgerRefusedError(
@@ -213,6 +239,15 @@ class Ledger:
                 "the oldest that works (or Redis 7.0). Upgrade it, or let VALKEY_DEDUP_URL name "
                 "another"
             )
+
+    async def _check_slots(self) -> None:
+        """Meets the MOVED of a node of a cluster that is addressed as one server.
+
+        Reads in all parts of the range of slots: nodes have ranges of their own.
+        """
+        part = {slot_of(name) * _PARTS_OF_SLOTS // SLOTS: name for name in self._partitions}
+        names = [f"{partition}:c:{_NOBODYS_NAME}" for partition in part.values()]
+        await self._server.ask_each({name: command("GET", name) for name in names})
 
     async def rehearse(self) -> None:
         """Does with a post that nobody has all that is ever done: what is forbidden shows now.
@@ -231,25 +266,44 @@ class Ledger:
             ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
             ("release", self._sure, question[::-1]),
             ("confirm", remember, [_NOBODYS]),
-            ("look", (), [_NOBODYS]),
             ("claim", claim, question),
             ("forget", (), [_NOBODYS]),
         )
         await self._server.run(
             [ScriptCall(self._scripts[script], place, head, rest) for script, head, rest in deeds]
         )
-        # Loaded again, although it is there: else only a server that has lost its scripts would ask
-        # for this permission, in the middle of a crawl.
-        load = command("SCRIPT", "LOAD", self._scripts["look"].source)
-        await self._server.ask(load, command("DEL", place), key=place)
+        # With its source, although it is there: else only a server that has lost its scripts would
+        # ask for this permission, in the middle of a crawl.
+        look = ScriptCall(self._scripts["look"], place, (), [_NOBODYS]).command(with_source=True)
+        await self._server.ask(look, command("DEL", place), key=place)
 
-    async def try_partitions(self) -> None:
-        """Sees that every partition takes writes, on all nodes of a cluster.
+    async def try_keys(self) -> None:
+        """Reads and writes one key of this shelf: what the user may, the keys apart, is known.
+
+        Raises:
+            LedgerRefusedError: its keys are not permitted.
+
+        """
+        name = f"{self._rehearsal}:c:{_NOBODYS_NAME}"
+        await self._server.ask(command("SET", name, "", "PX", 1, "GET"), key=name)
+
+    async def try_partitions(self, *, everywhere: bool = True, rehearsed: bool = False) -> None:
+        """Sees that each server that serves partitions takes a write in one of them.
+
+        That is one whose last question was given up, where there is such; with ``everywhere`` off
+        these alone are tried. ``rehearsed``: the server of the rehearsal has shown it just now.
 
         Raises:
             LedgerUnavailableError, LedgerRefusedError: at least one does not.
 
         """
+        failed = [name for name in self._partitions if name in self._server.failed]
+        of_place = {self._server.place_of(name): name for name in failed}
+        shown = {self._server.place_of(self._rehearsal)} if rehearsed else set()
+        for name in self._partitions if everywhere else ():
+            place = self._server.place_of(name)
+            if place not in shown:
+                of_place.setdefault(place, name)
         claim = (*self._remember[1:], _MOMENT, "keep", "", "")
         question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
         deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
@@ -259,7 +313,7 @@ class Ledger:
         await self._server.run(
             [
                 ScriptCall(self._scripts[name], partition, head, rest)
-                for partition in self._partitions
+                for partition in of_place.values()
                 for name, head, rest in deeds
             ]
         )

@@ -25,6 +25,7 @@ from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerUnavailableError,
     SettingsError,
+    UnknownReplyError,
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
@@ -46,6 +47,12 @@ _LOOK = 0.02  # seconds between two looks at what ends without telling
 
 REFUSED = "valkey_refused"
 """The reason with which a spider is closed that Valkey refuses when it is first reached."""
+
+_UNKNOWN_RULE = (
+    "It answers other questions: this may be a rule of its own that the plugin does not know. Look "
+    "these words up in its documentation, allow it there, or let VALKEY_DEDUP_URL name another "
+    "server"
+)
 
 
 def no_asyncio(found: str) -> SettingsError:
@@ -152,6 +159,7 @@ class Session:
                 self.settings.timeout,
                 revive,
                 credentials=self.settings.credentials,
+                on_throttled=self._throttled,
             )
             self._open_ledgers(self._server)
             await self._greet()
@@ -264,15 +272,12 @@ class Session:
     async def _introduce(self) -> None:
         """Finds out whether Valkey takes everything from this run, and shows that it lives."""
         try:
-            await self._ledger.open()
-            # Before the rest, which takes its time: others may wait to see whether this run lives.
-            await self._heartbeat.beat(self._ledger)
-            await asyncio.gather(
-                self._ledger.try_partitions(),
-                *(shelf.try_partitions() for shelf in self._shelves),
-                # A user may be allowed the keys of posts and not those of pages: docs/security.md.
-                *(shelf.rehearse() for shelf in self._shelves if not self._welcome),
-            )
+            try:
+                await self._come_in()
+            except UnknownReplyError as error:
+                if self._welcome or not await self._ledger.answers():
+                    raise
+                raise LedgerRefusedError(f"{error}. {_UNKNOWN_RULE}") from error
         except LedgerRefusedError as error:
             if self._outage and not self._welcome:
                 logger.error("%s. The spider is closed.", error)  # noqa: TRY400 (it says all)
@@ -280,6 +285,33 @@ class Session:
                 self._welcome = True
             raise
         self._welcome = True
+
+    async def _come_in(self) -> None:
+        """The first time, and after a refusal, all is tried; else what an outage may have changed.
+
+        A fleet that starts at once, or waits for the same server, asks for little.
+        """
+        is_known = self._welcome and not self._outage.is_refusal
+        await self._ledger.open(again=is_known)
+        # Before the rest, which takes its time: others may wait to see whether this run lives.
+        await self._heartbeat.beat(self._ledger)
+        await asyncio.gather(
+            self._ledger.try_partitions(rehearsed=not is_known),
+            *(shelf.try_partitions(everywhere=False) for shelf in self._shelves),
+            # A user may be allowed the keys of posts and not those of pages: docs/security.md.
+            *(shelf.try_keys() for shelf in self._shelves if not is_known),
+        )
+
+    def _throttled(self, commands: int, words: str) -> None:
+        """Valkey has turned commands away, as they are too many."""
+        if not self._stats.number(Stats.THROTTLED):
+            logger.warning(
+                "Valkey turns questions away (%s): this run asks more slowly, and waits. Raise its "
+                "limit (ElastiCache Serverless: ECPUs a second), or run fewer spiders at once. "
+                "dedup/valkey/throttled counts them.",
+                words,
+            )
+        self._stats.count(Stats.THROTTLED, commands)
 
     async def _deliver_spools(self) -> None:
         for claims in self._claims:

@@ -84,13 +84,16 @@ class Settling:
         self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), False))
 
     async def flush(self, patience: float) -> None:
-        """Returns when all is delivered or kept, or when nothing was for ``patience`` seconds."""
+        """Returns when all is delivered or kept, or when nothing was for ``patience`` seconds.
+
+        A part counts: of what Valkey turns away, as it may not do more at once, parts come through.
+        """
         while True:
-            before = self.delivered
+            before = self._ledger.answered
             try:
                 return await asyncio.wait_for(self._batcher.drain(), patience)
             except asyncio.TimeoutError:
-                if self.delivered == before:
+                if self._ledger.answered == before:
                     return None
 
     async def close(self) -> None:

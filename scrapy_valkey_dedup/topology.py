@@ -34,7 +34,7 @@ Map: TypeAlias = tuple[Address | None, ...]
 """The primary of each slot; None where there is none."""
 _Found = TypeVar("_Found")
 
-_SLOTS = 16384
+SLOTS = 16384
 _OF_USERS = ("username", "password", "credential_provider", "valkey_connect_func")
 _OF_SENTINELS = "sentinel_kwargs"  # as valkey-py calls it
 
@@ -175,7 +175,7 @@ class Cluster:
         self._seeds = seeds
         self._connect = connect
         self._nodes = {address: connect(address) for address in seeds}
-        self._owners: list[Address | None] = [None] * _SLOTS
+        self._owners: list[Address | None] = [None] * SLOTS
         self._stale = True
         self._lesson = Shared(self._learn)
 
@@ -283,7 +283,7 @@ def _owners(asked: str, ranges: Any) -> Map:
     """
     if not ranges:
         raise NotHereError("the cluster serves no slots: look at its nodes")
-    owners: list[Address | None] = [None] * _SLOTS
+    owners: list[Address | None] = [None] * SLOTS
     for first, last, primary, *_ in ranges:
         host = primary[0].decode() if primary[0] else asked
         if host != "?":
@@ -296,4 +296,4 @@ def slot_of(key: str) -> int:
     """The slot of a key: that of what stands in its first braces, if anything does."""
     _, brace, rest = key.partition("{")
     tag, end, _ = rest.partition("}")
-    return crc_hqx((tag if brace and end and tag else key).encode(), 0) % _SLOTS
+    return crc_hqx((tag if brace and end and tag else key).encode(), 0) % SLOTS

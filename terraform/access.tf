@@ -7,7 +7,7 @@ locals {
   # crawls under it. It has no password: IAM authenticates.
   access_string = join(" ", [
     "on", "~vd1:*", "-@all",
-    "+evalsha", "+script|load", "+get", "+set", "+mget", "+del",
+    "+evalsha", "+eval", "+get", "+set", "+mget", "+del",
     "+smembers", "+sismember", "+scard", "+sadd", "+srem",
     "+pexpireat", "+pexpiretime", "+pttl", "+persist",
   ])

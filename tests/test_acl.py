@@ -129,6 +129,8 @@ async def use_all_of(ledger: Ledger) -> None:
     await call("open")
     await call("rehearse")
     await call("try_partitions")
+    await call("try_keys")
+    await call("answers")
     await call("beat", 1, 30, idle=True)
     await call("beats", ["a-run", "another"])
     for _ in range(2):

@@ -350,7 +350,7 @@ async def test_a_refusal_names_the_cure_and_no_password(user: str, place: str) -
     with ValkeyServer("--requirepass", SECRET, port=free_port()) as own:
         with valkey_py.Valkey.from_url(own.url, password=SECRET) as client:
             for name, keys, commands in (
-                ("bot", "vd1:*", ["+evalsha", "+script|load", "+get"]),
+                ("bot", "vd1:*", ["+evalsha", "+eval", "+get"]),
                 ("idle", "vd1:*", ["+get"]),
                 ("elsewhere", "other:*", ["+@all"]),
             ):

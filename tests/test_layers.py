@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
     {"stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot",
-     "variety", "permissions"},
+     "variety", "permissions", "replies", "pace"},
     {"characters", "foreign", "blanks", "item_classes", "links"},
     {"normalise", "watching", "refusals"},
     {"rules", "urls", "encoding", "faults"},
@@ -19,7 +19,8 @@ ROWS = [
     {"settings", "connections", "storages", "feed_files"},
     {"resolution", "aws", "embedded", "feeds", "outage", "book", "admission", "lookahead", "marks",
      "topology", "advice"},
-    {"identity", "client"},
+    {"identity", "attempts"},
+    {"client"},
     {"ledger"},
     {"batching"},
     {"settling", "timelines", "heartbeat"},

@@ -231,7 +231,7 @@ class LateReplies(Server):
 
     async def _exchange(self, questions: Any) -> Any:
         outcomes = await super()._exchange(questions)
-        if not self.lost and any(question.script for question in questions):
+        if not self.lost and any(question.call for question in questions):
             self.lost = True
             await asyncio.sleep(0.3)
             return [ConnectionError("lost")] * len(questions)

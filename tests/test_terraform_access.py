@@ -12,8 +12,9 @@ import pytest
 from scrapy.settings import Settings
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.client import Server, command
+from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.permissions import RULES
+from scrapy_valkey_dedup.resp import command
 from scrapy_valkey_dedup.settings import DedupSettings
 from tests.conftest import World
 from tests.crawls import pages_of
@@ -109,7 +110,8 @@ def test_the_user_may_do_nothing_else(restricted: World) -> None:
 
     for words in (
         ("GET", "others"), ("SET", "vd2:x", "1"), ("FLUSHALL",), ("KEYS", "*"), ("SCAN", "0"),
-        ("CONFIG", "GET", "*"), ("ACL", "LIST"), ("EVAL", "return 1", "0"), ("SCRIPT", "FLUSH"),
+        ("CONFIG", "GET", "*"), ("ACL", "LIST"), ("SCRIPT", "FLUSH"),
+        ("SCRIPT", "LOAD", "return 1"),
     ):  # fmt: skip
         with pytest.raises(Exception, match="permissions"):
             asyncio.run(ask(*words))
