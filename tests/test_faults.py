@@ -32,7 +32,7 @@ from tests.outages import (
     start_fleet,
     total,
 )
-from tests.standin import a_server
+from tests.standin import a_server, not_on_serverless
 
 POLICIES = "pass", "pause", "close"
 POSTS = range(1000)
@@ -69,6 +69,7 @@ def line(fragile: World) -> Iterator[FaultyProxy]:
 # -- what is over within TIMEOUT -------------------------------------------------------------------
 
 
+@not_on_serverless("its backends take nothing in the first two seconds after a start")
 def test_a_restart_is_not_noticed(fragile: World) -> None:
     """Killed with SIGKILL and started again on its append-only file: no outage, all once."""
     crawls = start_fleet(fragile, fragile.site(pages_of(POSTS)), POLICIES, **SLOW)

@@ -20,7 +20,7 @@ from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
-from tests.standin import a_server
+from tests.standin import a_server, not_on_serverless
 
 POSTS = range(2000)
 EVERY_POST = {str(post) for post in POSTS}
@@ -84,6 +84,7 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
     fragile.assert_settled()
 
 
+@not_on_serverless("its backends take nothing in the first two seconds after a start")
 def test_a_restarted_server_is_found_again(fragile: World) -> None:
     """The server is killed and restarted within a question's time: nobody notices."""
     crawl = fragile.start(fragile.site(pages_of(POSTS)), **SLOW)

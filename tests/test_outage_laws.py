@@ -33,7 +33,7 @@ from scrapy_valkey_dedup.urls import database, parsed
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
-from tests.standin import a_server
+from tests.standin import a_server, not_on_serverless
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -339,6 +339,7 @@ def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     assert stats["dedup/items/recovered"] > 100
 
 
+@not_on_serverless("it has one database")
 def test_a_spool_is_for_one_ledger(fragile: World) -> None:
     """What a run could not confirm in one database is not remembered in another."""
     settings = {"VALKEY_DEDUP_DATA_DIR": str(fragile.directory / "data"), **SLOW}
