@@ -22,7 +22,8 @@ from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from scrapy_valkey_dedup.asking import Shared, agreed, unless_replaced
-from scrapy_valkey_dedup.connections import Connections, Outcome
+from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS, option_faults
+from scrapy_valkey_dedup.connections import Connections, Outcome, refuse_options
 from scrapy_valkey_dedup.credentials import with_provider
 from scrapy_valkey_dedup.faults import NotHereError, error_in, leads_elsewhere, redirection
 from scrapy_valkey_dedup.model import LedgerRefusedError
@@ -36,7 +37,6 @@ _Found = TypeVar("_Found")
 
 SLOTS = 16384
 _OF_USERS = ("username", "password", "credential_provider", "valkey_connect_func")
-_OF_SENTINELS = "sentinel_kwargs"  # as valkey-py calls it
 
 
 class Route(Protocol):
@@ -62,8 +62,9 @@ def route_to(url: ServerURL, options: Mapping[str, Any], attempt: float) -> Rout
 
     """
     place = redacted(url.text)
+    refuse_options(place, "; ".join(option_faults(options)))
     common = {"socket_timeout": attempt, "socket_connect_timeout": attempt, **options}
-    of_sentinels = common.pop(_OF_SENTINELS, {})
+    of_sentinels = common.pop(SENTINEL_KWARGS, None) or {}
 
     def connections(address: Address) -> Connections:
         return Connections(url.at(*address), place, common)
