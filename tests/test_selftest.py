@@ -20,11 +20,15 @@ from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.permissions import COMMANDS, IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.selftest import Finding, Report, Status, examine
 from scrapy_valkey_dedup.selftest.__main__ import main
+from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
+from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from tests.conftest import in_loop
 from tests.crawls import wait_until
 from tests.test_acl import NAMESPACE_PATTERNS, SECRET, url_of, user_of
 from tests.test_strangers import REPLIES, answering
 from tests.tls import LOCALHOST, Authority, terminator
+
+(START,) = (rule for rule in LEDGER_RULES if rule.name == "start")
 
 
 def spoiled(report: Report) -> set[str]:
@@ -128,7 +132,8 @@ async def test_tls_with_the_permissions_of_the_page(guarded: ValkeyServer, tmp_p
 async def test_each_word_that_is_missing_is_named(guarded: ValkeyServer, word: str) -> None:
     """The rule of that command fails, with the server's words; exit code 1, no secret, no trace."""
     name = word.removeprefix("+")
-    report = await examine(user_of(guarded, [rule for rule in RULES if rule != word]))
+    url = user_of(guarded, [rule for rule in RULES if rule != word])
+    report = await examine(url, rules=[*COMMAND_RULES, START])
     assert report.code == 1
     failed = spoiled(report)
     single = {each.replace("|", " ") for each in COMMANDS}
