@@ -22,9 +22,9 @@ from scrapy_valkey_dedup.replies import (
     UNABLE,
     Cure,
     Fault,
+    at_the_beginning,
+    in_the_middle,
     is_throttled,
-    is_unable,
-    meaning,
     shown,
 )
 
@@ -92,7 +92,7 @@ def _known(error: BaseException | None) -> Fault | None:
     if isinstance(error, ssl.SSLError) and _ALERTS.search(error.reason or ""):
         return _NOT_TRUSTED_THERE
     text = str(error)
-    if (found := meaning(text)) is not None:
+    if (found := at_the_beginning(text)) is not None:
         return found
     is_reply = isinstance(error, exceptions.ValkeyError)
     if is_reply and not isinstance(error, exceptions.NoPermissionError) and is_throttled(text):
@@ -104,7 +104,7 @@ def _of_reply(error: BaseException) -> Fault | None:
     """What an error means that has no class of its own; None if it is no reply."""
     if not isinstance(error, exceptions.ResponseError):
         return None
-    return UNABLE if is_unable(str(error)) else _UNKNOWN
+    return in_the_middle(str(error)) or _UNKNOWN
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -82,6 +82,27 @@ class Identifier:
             self._warn(type(item).__qualname__, _raised(error))
         return None
 
+    def identify(self, item: Any, spider: Any) -> Key:
+        """Returns the key, as :meth:`key` does.
+
+        Raises:
+            UnkeyedError: says why the item has none.
+
+        """
+        try:
+            return self._key(item, spider)
+        except UnkeyedError:
+            raise
+        except Exception as error:  # noqa: BLE001 (as in key)
+            raise UnkeyedError(_raised(error)) from None
+
+    def rule_for(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+        """What identifies the items of a class, and their encoded kind."""
+        known = self._by_class.get(cls)
+        if known is None:
+            known = self._by_class[cls] = self._resolve(cls, spider)
+        return known
+
     def looks_inside(self, cls: type) -> bool:
         """Whether the key of an item may depend on what lies inside a value of a field."""
         found = self._inside.get(cls)
@@ -206,6 +227,14 @@ def _value(item: Any, rule: FieldRule) -> Any:
         value = rule.normalise(value)
         refuse_blank(_sole(value))
     return _sole(value)
+
+
+def steps_of(item: Any, rule: FieldRule) -> tuple[Any, Any]:
+    """The value that a rule finds in an item, and what its normalisers make of it."""
+    value = item
+    for step in rule.path:
+        value = _step(value, step)
+    return _sole(value), _sole(rule.normalise(value) if rule.normalise is not None else value)
 
 
 def _sole(value: Any) -> Any:

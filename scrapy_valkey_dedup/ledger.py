@@ -12,10 +12,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import count
+from math import inf
 from secrets import token_hex
 from typing import Any
 
@@ -60,6 +61,7 @@ _TURNED_AWAY = 3_600_000
 """ms: no copy of a question is on its way for longer, be it in a kernel or in a proxy."""
 _MOMENT = 1000  # ms: as long as what is written on trial may stay
 _REPLY_LIFETIME = 60.0  # as long as a question whose reply was lost may be put again
+_NOBODY = b"-" * (RUN_BYTES + _NUMBER_BYTES)
 _ANSWERS = {
     0: Answer(Verdict.NEW),
     1: Answer(Verdict.SEEN),
@@ -106,6 +108,27 @@ def _number(number: int) -> bytes:
 def run_of(holder: Token) -> str:
     """The run that a token belongs to."""
     return holder[:RUN_BYTES].rstrip().decode("utf-8", "replace")
+
+
+def is_held(claim: bytes) -> bool:
+    """Whether somebody holds a claim, as what stands in it says; ``b""``: there is none."""
+    return bool(claim) and not claim.startswith(_NOBODY)
+
+
+def _moment(ends: bytes) -> float | None:
+    if not ends:
+        return None
+    return inf if ends == b"0" else int(ends) / 1000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the ledger keeps of one post."""
+
+    until: float | None
+    """The time, in seconds, until which it is remembered: ``inf`` forever, None: it is not."""
+    holder: str | None
+    """The run that has claimed it."""
 
 
 _NOBODYS = split(blake2b(b"nobody's", digest_size=KEY_BYTES, person=b"vd1").digest())[1]
@@ -169,7 +192,7 @@ class Ledger:
         self._name = name
         known = "ignore" if reset else "refresh" if refresh else "keep"
         self._acquire = (*self._remember[1:], lifetime, known)
-        names = ("claim", "confirm", "release", "renew", "look", "forget")
+        names = ("claim", "confirm", "release", "renew", "look", "inspect", "forget")
         self._scripts = {name: _script(name) for name in names}
 
     @property
@@ -199,12 +222,7 @@ class Ledger:
                 for each, value in ((name, LAYOUT), (identity, token_hex(8)))
             ]
             found, known = _two(await self._server.ask(*begin, look, key=name))
-        if found != LAYOUT.encode():
-            raise LedgerRefusedError(
-                f"the ledger {self._root} has layout {found!r:.20}; this version of "
-                f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
-                "or choose another VALKEY_DEDUP_NAMESPACE"
-            )
+        self._check_layout(found)
         self.identity = (known or b"").decode("utf-8", "replace")
         if not again:
             await self.rehearse()
@@ -217,6 +235,34 @@ class Ledger:
         except LedgerUnavailableError:
             return False
         return True
+
+    async def look_at(self) -> bool:
+        """Checks that this version can read the ledger; returns whether there is one.
+
+        Changes nothing, and needs no permission to.
+
+        Raises:
+            LedgerRefusedError: as :meth:`open` does.
+
+        """
+        await self._check_version()
+        name = f"{self._root}:layout"
+        ((found,),) = await self._server.ask(command("MGET", name), key=name)
+        self._check_layout(found or LAYOUT.encode())
+        return found is not None
+
+    @property
+    def names_of_all(self) -> tuple[str, str]:
+        """The keys that stand for the namespace as a whole: what it is, and its layout."""
+        return f"{self._root}:id", f"{self._root}:layout"
+
+    def _check_layout(self, found: bytes | None) -> None:
+        if found != LAYOUT.encode():
+            raise LedgerRefusedError(
+                f"the ledger {self._root} has layout {found!r:.20}; this version of "
+                f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
+                "or choose another VALKEY_DEDUP_NAMESPACE"
+            )
 
     async def _check_version(self) -> None:
         """HELLO without arguments changes nothing and needs no permission."""
@@ -392,6 +438,15 @@ class Ledger:
         calls = self._calls("look", (), keys)
         found = await self._server.run([call for call, _ in calls])
         return [reply == 1 for reply in _in_order(calls, found, len(keys))]
+
+    async def inspect_many(self, keys: Sequence[Key]) -> list[Standing]:
+        """Tells all that is kept of posts; changes nothing."""
+        calls = self._calls("inspect", (), keys)
+        found = await self._server.run([call for call, _ in calls])
+        return [
+            Standing(_moment(ends), run_of(claim) if is_held(claim) else None)
+            for ends, claim in _in_order(calls, found, len(keys))
+        ]
 
     async def forget_many(self, keys: Sequence[Key]) -> int:
         """Forgets posts; returns how many of them were remembered. Claims stay."""

@@ -139,6 +139,12 @@ _UNABLE = re.compile(
     r"|nonexistent global|attempt to (call|index|compare|concatenate|perform)|compiling script",
     re.IGNORECASE,
 )
+_NO_ENTRY = re.compile(
+    r"authentication (failed|required)|invalid (user|password)|permission denied|access denied"
+    r"|not authorized|unauthorized",
+    re.IGNORECASE,
+)
+NO_ENTRY = Fault(Cure.REFUSE, CREDENTIALS)
 _QUOTES_ARGUMENTS = re.compile(_UNKNOWN_COMMAND, re.IGNORECASE)
 UNABLE = Fault(
     Cure.REFUSE,
@@ -151,7 +157,7 @@ _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _LONGEST = 300
 
 
-def meaning(text: str) -> Fault | None:
+def at_the_beginning(text: str) -> Fault | None:
     """What an error reply means that begins with known words."""
     for starts, found in BY_FIRST_WORDS:
         if text.startswith(starts):
@@ -166,9 +172,11 @@ def is_throttled(text: str) -> bool:
     return any(word in lower for word in THROTTLING) and not _QUOTES_ARGUMENTS.search(text)
 
 
-def is_unable(text: str) -> bool:
-    """Whether the server says that it never does this."""
-    return _UNABLE.search(text) is not None
+def in_the_middle(text: str) -> Fault | None:
+    """What an error reply means that has known words anywhere."""
+    if _UNABLE.search(text):
+        return UNABLE
+    return NO_ENTRY if _NO_ENTRY.search(text) else None
 
 
 def shown(text: str) -> str:

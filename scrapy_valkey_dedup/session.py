@@ -313,9 +313,10 @@ class Session:
         if not self._stats.number(Stats.THROTTLED):
             logger.warning(
                 "Valkey turns questions away (%s): this run asks more slowly, and waits. Raise its "
-                "limit (ElastiCache Serverless: ECPUs a second), or run fewer spiders at once. "
-                "dedup/valkey/throttled counts them.",
+                "limit (ElastiCache Serverless: ECPUs a second), or run fewer spiders at once. %s "
+                "counts them.",
                 words,
+                Stats.THROTTLED,
             )
         self._stats.count(Stats.THROTTLED, commands)
 

@@ -30,6 +30,7 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
+from tests.patience import PATIENCE
 from tests.readings import Readings, names, opened, timeline
 from tests.timeline_process import Timelines
 
@@ -126,6 +127,7 @@ async def use_all_of(ledger: Ledger) -> None:
         left.discard(name)
         await getattr(ledger, name)(*arguments, **options)
 
+    await call("look_at")
     await call("open")
     await call("rehearse")
     await call("try_partitions")
@@ -140,6 +142,7 @@ async def use_all_of(ledger: Ledger) -> None:
         await call("confirm_many", KEYS[80:90])
         await call("release_many", KEYS)
         await call("seen_many", KEYS)
+        await call("inspect_many", KEYS)
     await call("forget_many", KEYS)
     await call("leave")
     assert not left, "a method that this test does not know"
@@ -270,7 +273,7 @@ def test_a_crawl_does_not_start_without_one(guarded: ValkeyServer, tmp_path: Pat
         world = World(url, "refused", tmp_path / policy)
         try:
             crawl = world.start(world.site(pages_of(range(20))), VALKEY_DEDUP_ON_OUTAGE=policy)
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "docs/security.md" in crawl.log
             assert world.stored == {}
             assert SECRET not in crawl.log

@@ -50,6 +50,7 @@ from tests.iam import (
     signed,
     signed_at,
 )
+from tests.patience import PATIENCE
 from tests.tls import LOCALHOST, Authority, terminator
 
 ROOT = Path(__file__).parent.parent
@@ -513,7 +514,7 @@ def test_a_missing_extra_is_named() -> None:
         "DedupSettings.parse(Settings(settings), 'spider')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 1
     assert "1 fault(s) in the settings" in done.stderr

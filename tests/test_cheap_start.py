@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.servers import ValkeyServer
 from bench.topologies import ValkeyCluster
+from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.encoding import digest
 from scrapy_valkey_dedup.ledger import split
 from scrapy_valkey_dedup.model import Claim, LedgerUnavailableError, Verdict
+from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.stats import REQUESTS
 from tests.conftest import in_loop
 from tests.fronts import Front
 from tests.runs import Runs, until
@@ -29,18 +31,23 @@ def run_at(front: Front, namespace: str, directory: Path) -> Runs:
     return runs
 
 
-@pytest.mark.parametrize("pages", [{}, {"job": "a-job"}], ids=["posts", "pages"])
+def with_requests(session: Session) -> Claims:
+    """Makes the shelves of the request filter."""
+    session.shelf("timelines", retention=3600)
+    return session.shelf_claims("pages", REQUESTS, retention=3600)
+
+
 @in_loop
 async def test_a_start_and_a_probe_ask_little(
-    valkey: ValkeyServer, namespace: str, tmp_path: Path, pages: dict[str, Any]
+    valkey: ValkeyServer, namespace: str, tmp_path: Path
 ) -> None:
     """On a ledger that is well at most 20 commands to begin with, and 5 for each probe."""
     with Front([valkey]) as front:
         runs = run_at(front, namespace, tmp_path)
-        async with runs.open(**pages):
+        async with runs.open(with_requests):
             pass  # the first of all gives the ledger its identity
         front.asked.clear()
-        async with runs.open(lease=60, wait=60, **pages) as run:
+        async with runs.open(with_requests, lease=60, wait=60) as run:
             assert front.asked.total() <= 20, front.asked
             front.asked.clear()
             run._outage.failed(LedgerUnavailableError("for a test"))
@@ -58,9 +65,9 @@ async def test_a_probe_asks_where_it_failed(
     """An outage of one partition, be it of posts or pages, lasts as long as it fails."""
     caplog.set_level(logging.INFO)
     with Front([valkey]) as front:
-        async with run_at(front, namespace, tmp_path).open(job="a-job") as run:
-            assert run.pages is not None
-            for part, claims in ((namespace, run._posts), (f"{namespace}+pages", run.pages)):
+        runs, made = run_at(front, namespace, tmp_path), list[Claims]()
+        async with runs.open(lambda run: made.append(with_requests(run)), timeout=0.5) as run:
+            for part, claims in ((namespace, run._posts), (f"{namespace}+pages", made[0])):
                 place = f"vd1:{{{part}:{split(KEYS[0])[0]:02x}}}"
                 valkey.ask("SET", place, "somebody's")
                 caplog.clear()

@@ -16,6 +16,7 @@ import pytest
 from bench.servers import binary, free_port
 from tests.conftest import World
 from tests.crawls import pages_of, wait_until
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -50,7 +51,7 @@ def running(directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()  # as Docker does: the server is process 1, and writes its file
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 def ping(port: int) -> bytes:
@@ -100,7 +101,7 @@ def test_nobody_else_gets_in(tmp_path: Path, make_world: Callable[[int], World])
         world = make_world(port)
         world.url = f"valkey://127.0.0.1:{port}"
         crawl = world.start(world.site(pages_of(range(20))))
-        crawl.process.join(30)
+        crawl.process.join(PATIENCE)
         assert "refuses" in crawl.log
         assert world.stored == {}
 

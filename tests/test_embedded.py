@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import multiprocessing
 import os
 import random
 import shutil
@@ -22,12 +21,8 @@ import valkey
 from scrapy_valkey_dedup import embedded
 from scrapy_valkey_dedup.embedded import EmbeddedServer, find_binary
 from scrapy_valkey_dedup.model import EmbeddedServerError
-
-PATIENCE = 20  # seconds; what has not happened by then never will
-
-# Real processes that share nothing, started in milliseconds: what is slow to import is preloaded.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["pytest", "valkey", "scrapy_valkey_dedup.embedded"])
+from tests.patience import PATIENCE
+from tests.processes import processes
 
 
 def until(condition, what):

@@ -18,6 +18,7 @@ import scrapy
 from bench.servers import ValkeyServer, free_port
 from tests.conftest import World
 from tests.crawls import Site, pages_of, wait_until
+from tests.patience import PATIENCE
 
 SECRET = "hunter2"
 FAILED = int(scrapy.version_info >= (2, 15))  # 2.14 ends with 0 whatever cannot start
@@ -115,7 +116,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert SECRET not in done.stdout

@@ -17,6 +17,7 @@ from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY, Addon
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS
+from tests.patience import PATIENCE
 from tests.web import Reply, Web
 
 ROOT = Path(__file__).parent.parent
@@ -178,7 +179,7 @@ class Guide:
                     subprocess.Popen(command, cwd=self._directory, env=environment, stderr=log)
                 )
         for process in processes:
-            assert process.wait(60) == 0
+            assert process.wait(PATIENCE) == 0
         logs = [feed.with_suffix(".log").read_text() for feed in feeds]
         assert not any("ERROR" in log or "Traceback" in log for log in logs), logs
         kept = sum(len(feed.read_text().splitlines()) for feed in feeds)

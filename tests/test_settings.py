@@ -24,6 +24,7 @@ from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.rules import field_rule
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.urls import redacted
+from tests.patience import PATIENCE
 
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}
@@ -834,8 +835,8 @@ def scrapy_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[
             name: value for name, value in os.environ.items() if not name.startswith("SCRAPY")
         }
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
-            check=False,
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+            timeout=PATIENCE,
         )  # fmt: skip
 
     return run

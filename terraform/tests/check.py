@@ -17,12 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import applied
 import examples
 import protection
 import scan
 from breakages import BREAKAGES, Breakage, must_be_noticed
 from commands import MODULE, Failure, copied, init, run
-from providers import provider_folder
+from providers import bounds, provider_folder
 
 WORKERS = min(2, os.cpu_count() or 1)
 
@@ -40,28 +41,38 @@ def check(place: Path) -> None:
     """Every step; raises Failure at the first that fails."""
     with step("fmt"):
         run("terraform", "fmt", "-check", "-recursive", "-no-color", place=MODULE)
+    bounds(MODULE)
     providers = provider_folder()
     module = copied(place / "module")
     with step("init, validate"):
-        init(module, providers)
-        run("terraform", "validate", "-no-color", place=module)
-    with step("tests"):
-        tests = run("terraform", "test", "-no-color", place=module)
-    print(tests.splitlines()[-1])
-    with step("plans over an applied state"):
-        protection.check(module)
-    with step(f"{len(BREAKAGES)} breakages"):
-        break_all(
-            [
-                module,
-                *(copied_with_providers(module, place / f"module-{i}") for i in range(1, WORKERS)),
-            ]
-        )
-    with step("plans of both examples"):
-        examples.check(module, providers)
-    with step("checkov"):
-        summary = scan.check(place / "scanned")
-    print(summary)
+        for folder in (module, *(module / "examples" / name for name in examples.LOOKS)):
+            init(folder, providers)
+            run("terraform", "validate", "-no-color", place=folder)
+    # Mostly waits, as the provider does before it asks AWS whether a cache is ready.
+    with ThreadPoolExecutor(1) as aside:
+        applying = aside.submit(applied.check, copied_with_providers(module, place / "applied"))
+        with step("tests"):
+            tests = run("terraform", "test", "-no-color", place=module)
+        print(tests.splitlines()[-1])
+        with step("plans over an applied state"):
+            protection.check(module)
+        with step(f"{len(BREAKAGES)} breakages"):
+            break_all(
+                [
+                    module,
+                    *(
+                        copied_with_providers(module, place / f"module-{i}")
+                        for i in range(1, WORKERS)
+                    ),
+                ]
+            )
+        with step("plans of both examples"):
+            examples.check(module)
+        with step("checkov"):
+            summary = scan.check(place / "scanned")
+        print(summary)
+        with step("apply, plan again and destroy, against a stand-in for AWS; waited for"):
+            applying.result()
 
 
 def copied_with_providers(module: Path, place: Path) -> Path:
