@@ -109,7 +109,7 @@ class Place:
             try:
                 return await self.once(*arguments, key=key)
             except Exception as error:
-                if fault(error).cure is Cure.REFUSE:
+                if fault(error).cure is Cure.REFUSE or lacks_script(error):
                     raise
             await asyncio.sleep(pause)
         return await self.once(*arguments, key=key)
