@@ -107,6 +107,7 @@ async def _tried(rule: Rule, place: Place) -> Finding:
         status, said = _status_of(error), words(error)
     said = said.removeprefix(f"Valkey at {place.shown} ")
     line = place.without_secrets(" ".join(said.split()))
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
     if len(line) > _LONGEST_WORDS:
         line = line[: _LONGEST_WORDS - 3] + "..."
     return Finding(rule.name, status, line, rule.needed, 1000 * (perf_counter() - began))

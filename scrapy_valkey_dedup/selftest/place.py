@@ -78,8 +78,9 @@ class Place:
         """
         self.shown = redacted(url)
         self.is_own = namespace is None
-        self.namespace = f"selftest-{token_hex(6)}" if namespace is None else namespace
-        self._shelf = "" if self.is_own else f"selftest-{token_hex(6)}"
+        self._mark = f"selftest-{token_hex(6)}"
+        self.namespace = self._mark if namespace is None else namespace
+        self._shelf = "" if self.is_own else self._mark
         self._root = f"vd1:{{{tag(self.namespace)}}}"
         part = tag(self.namespace) + (f"+{self._shelf}" if self._shelf else "")
         self._part = part
@@ -128,6 +129,13 @@ class Place:
     def partition_of(self, name: str) -> str:
         """The name of a partition: each is in a slot of its own."""
         return f"vd1:{{{self._part}:{name}}}"
+
+    def key_of_shelf(self, shelf: str) -> str:
+        """A key of one's own among those of a shelf of the namespace; "" is that of the posts."""
+        part = tag(self.namespace) + (f"+{shelf}" if shelf else "")
+        name = f"vd1:{{{part}:{self._mark}}}"
+        self._keys[name] = name
+        return name
 
     def key(self, name: str) -> str:
         """A key of one's own beside the namespace's heartbeats."""
