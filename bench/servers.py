@@ -23,8 +23,8 @@ import valkey
 
 from scrapy_valkey_dedup.embedded import find_binary
 
-START_SECONDS = 10
-END_SECONDS = 30
+START_SECONDS = 120
+END_SECONDS = 120
 # Below the ports that Linux and macOS give to outgoing connections: while a server is down, none
 # of them takes its place.
 _PORTS = range(20000, 32000)

@@ -3,12 +3,13 @@
 locals {
   port = 6379
 
-  # The least-privilege line of docs/security.md, word for word; tests/test_terraform_access.py compares them, and
+  # The least-privilege line of docs/security.md, word for word: tests/test_terraform_access.py compares them, and
   # crawls under it. It has no password: IAM authenticates.
   access_string = join(" ", [
     "on", "~vd1:*", "-@all",
-    "+evalsha", "+script|load", "+time", "+get", "+set", "+mget", "+del",
-    "+smembers", "+sismember", "+scard", "+sadd", "+srem", "+pexpireat", "+persist",
+    "+evalsha", "+eval", "+get", "+set", "+mget", "+del",
+    "+smembers", "+sismember", "+scard", "+sadd", "+srem",
+    "+pexpireat", "+pexpiretime", "+pttl", "+persist",
   ])
 
   # One user for all, or one for each namespace. For IAM a user's id and name must be the same.

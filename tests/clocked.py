@@ -2,7 +2,7 @@
 
 The scripts are the plugin's own but for three substitutions, each of which must be found:
 
-- ``milliseconds()`` reads a clock that the test keeps in a key, in place of the server's ``TIME``;
+- ``milliseconds()`` reads a clock that the test keeps in a key, instead of the server's;
 - the lifetime of a claim, and of what was given back, counts on that clock, too;
 - on demand a bucket holds fewer posts, so that few posts overflow into all levels.
 
@@ -12,6 +12,7 @@ it moves the clock: every key whose ``PEXPIRETIME`` has come is deleted, none so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import valkey
@@ -21,10 +22,7 @@ from scrapy_valkey_dedup.resp import Script
 
 START = 4_102_444_800_000  # ms
 
-_CLOCK = """local function milliseconds()
-  local time = call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end"""
+_CLOCK = re.compile(r"^local function milliseconds\(\)\n.*?^end$", re.DOTALL | re.MULTILINE)
 _TEST_CLOCK = """local function milliseconds()
   return tonumber(call('GET', base .. ':clock'))
 end"""
@@ -50,7 +48,8 @@ def _replaced(source: str, old: str, new: str) -> str:
 def clocked(ledger: Ledger, capacity: int | None = None) -> Ledger:
     """Puts a ledger on the test's clock; ``capacity``: how many posts fill a bucket."""
     for name, script in ledger._scripts.items():
-        source = _replaced(script.source, _CLOCK, _TEST_CLOCK)
+        source, found = _CLOCK.subn(_TEST_CLOCK, script.source)
+        assert found == 1
         for how_long in _LIFETIMES.get(name, ()):
             source = _replaced(source, f"'PX', {how_long}", f"'PXAT', milliseconds() + {how_long}")
         if capacity:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections import Counter
@@ -19,22 +18,24 @@ from scrapy import version_info
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
+from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
+from tests.patience import PATIENCE
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test that awaits in an event loop of its own."""
+    """Runs a test that awaits in an event loop of its own, which is patient."""
 
     @functools.wraps(test)
     def run(*arguments: object, **fixtures: object) -> None:
         async def main() -> None:
             await test(*arguments, **fixtures)
 
-        asyncio.run(main())
+        patience.run(main)
 
     return run
 
@@ -58,7 +59,7 @@ def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
 
     @asynccontextmanager
     async def opened(run: str = "run-a", **options: object) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=5)
+        server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
         try:
             yield Ledger(server, namespace, run, **{"retention": 3600.0, **options})
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -24,12 +23,8 @@ from scrapy_valkey_dedup.ledger import Ledger, tag
 from scrapy_valkey_dedup.resp import command
 from tests import crawl_process
 from tests.crawl_process import Job
-
-PATIENCE = 60  # seconds: a deadline for what takes one
-
-# Forked from a process that has imported Scrapy: a crawl starts in a tenth of a second.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([crawl_process.__name__])
+from tests.patience import PATIENCE
+from tests.processes import processes
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -147,7 +142,7 @@ class Crawl:
 def start(job: Job) -> Crawl:
     """Starts a crawl."""
     Path(job.directory).mkdir(parents=True, exist_ok=True)
-    process = _processes.Process(target=crawl_process.crawl, args=(job,))
+    process = processes.Process(target=crawl_process.crawl, args=(job,))
     process.start()
     return Crawl(job, process)
 

@@ -50,6 +50,7 @@ from tests.iam import (
     signed,
     signed_at,
 )
+from tests.patience import PATIENCE
 from tests.tls import LOCALHOST, Authority, terminator
 
 ROOT = Path(__file__).parent.parent
@@ -224,6 +225,16 @@ def test_the_region_is_that_of_the_machine(
         ("region", None, "neither AWS_REGION, AWS_DEFAULT_REGION nor the AWS profile names one"),
         ("serverless", "yes", "write True or False"),
         ("serverless", None, "write True or False"),
+        ("profile", None, None),
+        ("profile", "", None),
+        ("profile", "nobodys", "have no such profile; they have none"),
+        ("profile", 5, "write a text that is not empty"),
+        ("role_arn", None, None),
+        ("role_arn", "arn:aws:iam::123456789012:role/spiders", None),
+        ("role_arn", "arn:aws-cn:iam::123456789012:role/a/path/spiders+=,.@-_", None),
+        ("role_arn", "spiders", "such as arn:aws:iam::123456789012:role/spiders"),
+        ("role_arn", "arn:aws:iam::123456789012:user/spiders", "write the ARN of a role"),
+        ("role_arn", ["x"], "write a text that is not empty"),
     ],
 )
 def test_arguments_are_checked(option: str, value: Any, cure: str | None) -> None:
@@ -386,6 +397,111 @@ def test_a_silent_service_holds_a_thread_for_seconds(monkeypatch: pytest.MonkeyP
         silence.set()
 
 
+PROFILES = """[default]
+aws_access_key_id = AKIADEFAULT
+aws_secret_access_key = the-key-of-nobody
+
+[profile fleet]
+region = eu-north-1
+aws_access_key_id = AKIAFLEET
+aws_secret_access_key = %s
+"""
+ROLE = "arn:aws:iam::123456789012:role/spiders"
+
+
+def test_a_profile_is_used(clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys and its region, whatever keys the environment has; those of a file are read anew."""
+    config = tmp_path / "config"
+    config.write_text(PROFILES % "one")
+    given = ElastiCacheIAM(user="bot", cache="posts", profile="fleet")
+    for secret in ("one", "two"):
+        config.write_text(PROFILES % secret)
+        token = given.get_credentials()[1]
+        with monkeypatch.context() as keys:
+            for name, value in zip(KEYS, ("AKIAFLEET", secret), strict=False):
+                keys.setenv(name, value)
+            keys.delenv("AWS_SESSION_TOKEN")
+            assert token == signed(region="eu-north-1")
+    with pytest.raises(SettingsError, match=r"profile = 'none': .* they have 'default', 'fleet'"):
+        ElastiCacheIAM(user="bot", cache="posts", profile="none", region="eu-north-1")
+
+
+@pytest.mark.parametrize("profile", [None, "fleet"])
+def test_a_role_that_is_named_is_assumed(
+    clock: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    profile: str | None,
+) -> None:
+    """Once for an hour of connections, in time again, with the keys that then are in the file."""
+    caplog.set_level(logging.DEBUG)
+    config = tmp_path / "config"
+    config.write_text(PROFILES % "one")
+    secrets = ["the-secret-of-the-morning", "the-secret-of-the-evening"]
+
+    def answer() -> tuple[int, bytes]:
+        return 200, role_keys(secrets.pop(0), now() + dt.timedelta(hours=1))
+
+    with Service(answer) as service:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+        given = ElastiCacheIAM(**WHO, role_arn=ROLE, profile=profile)
+        assert service.calls == 0
+        for minutes in (0, 20, 20):
+            clock.shift(60 * minutes)
+            assert "token-with-the-secret-of-the-morning" in given.get_credentials()[1]
+        assert service.calls == 1
+        config.write_text(PROFILES % "two")
+        clock.shift(HOUR)
+        token = given.get_credentials()[1]
+        assert "token-with-the-secret-of-the-evening" in token
+    first, second = service.requests
+    assert "Action=AssumeRole" in first.body
+    assert "role%2Fspiders" in first.body
+    assert "RoleSessionName=scrapy-valkey-dedup-bot" in first.body
+    key = "AKIAFLEET" if profile else KEYS["AWS_ACCESS_KEY_ID"]
+    assert f"Credential={key}/" in first.authorization
+    assert first.authorization != second.authorization
+    assert ROLE in repr(given)
+    for secret in (*SECRETS, "the-secret-of-the", token):
+        assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["AccessDenied", "nobody", "no keys"])
+def test_a_role_that_cannot_be_assumed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    """A refusal names the setting and no secret; a service that is away may come back."""
+    with Service(lambda: (403, DENIED % b"AccessDenied")) as service:
+        url = f"http://127.0.0.1:{free_port()}" if what == "nobody" else service.url
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+        if what == "no keys":
+            for name in KEYS:
+                monkeypatch.delenv(name)
+        kind = LedgerUnavailableError if what == "nobody" else LedgerRefusedError
+        with pytest.raises(kind, match="VALKEY_DEDUP_CREDENTIALS") as caught:
+            ElastiCacheIAM(**WHO, role_arn=ROLE).get_credentials()
+        assert_no_secret(trace(caught.value))
+        assert service.calls == (what == "AccessDenied")
+
+
+@in_loop
+async def test_each_connection_has_a_token_of_the_role(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider with a role opens the door, connection by connection, and asks for it once."""
+    keys = role_keys("the-secret-of-the-role", now() + dt.timedelta(hours=1))
+    with Service(lambda: (200, keys)) as service:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
+        given = ElastiCacheIAM(**WHO, role_arn=ROLE)
+        for _ in range(2):
+            with time_machine.travel(now(), tick=False):
+                let_in(door.valkey, given.get_credentials()[1])
+                async with door.opened(given) as server:
+                    assert await who(server) == "bot"
+        assert service.calls == 1
+
+
 def test_a_missing_extra_is_named() -> None:
     """Without AWS's toolkit the settings are at fault, and the cure is one command."""
     program = (
@@ -398,7 +514,7 @@ def test_a_missing_extra_is_named() -> None:
         "DedupSettings.parse(Settings(settings), 'spider')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 1
     assert "1 fault(s) in the settings" in done.stderr

@@ -28,6 +28,8 @@ from posts.middlewares import seconds_to_wait
 from posts.spiders.mastodon import MastodonSpider, next_page, read_post, read_text
 from verdict import Verdict, judge
 
+from tests.patience import PATIENCE
+
 PROJECT = Path(__file__).resolve().parent.parent / "example_project"
 TIMELINE = "/api/v1/timelines/public"
 # https://docs.joinmastodon.org/entities/Status/, what is neither optional nor bound to a token.
@@ -105,7 +107,7 @@ class Crawl:
             env={**os.environ, "PYTHONPATH": str(directory)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.exit_status, self.log = done.returncode, done.stderr
@@ -612,7 +614,7 @@ def demo(cwd: Path, *arguments: str):
     """Run the demo; return its exit status and the numbers of its last line."""
     command = [sys.executable, str(PROJECT / "demo.py"), *arguments]
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     last = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert last, done.stdout + done.stderr

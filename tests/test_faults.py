@@ -21,7 +21,6 @@ from tests.crawls import pages_of, wait_until
 from tests.outages import (
     BACK,
     BEGIN,
-    BOUND,
     GONE,
     NEVER,
     account_of,
@@ -32,6 +31,7 @@ from tests.outages import (
     start_fleet,
     total,
 )
+from tests.patience import PATIENCE
 
 POLICIES = "pass", "pause", "close"
 POSTS = range(1000)
@@ -97,7 +97,7 @@ def test_random_resets_are_not_noticed(fragile: World, line: FaultyProxy) -> Non
     crawls = start_fleet(fragile, fragile.site(pages_of(POSTS)), POLICIES, **small)
     line.reset_chance = 0.01
     for crawl in crawls:
-        crawl.wait(BOUND)
+        crawl.wait()
     line.reset_chance = 0
     assert line.resets > 0
     assert_unnoticed(fragile, crawls, POLICIES)
@@ -121,7 +121,7 @@ def test_killed_clients_are_not_noticed(fragile: World) -> None:
     kill = lambda: fragile.server.ask("CLIENT", "KILL", "TYPE", "normal")  # noqa: E731
     with again_and_again(kill, lambda: 0.1) as killed:
         for crawl in crawls:
-            crawl.wait(BOUND)
+            crawl.wait()
     assert sum(killed) > 10
     assert_unnoticed(fragile, crawls, POLICIES)
     fragile.assert_settled()
@@ -229,7 +229,7 @@ def test_twenty_seconds_without_an_answer(fragile: World) -> None:
     fragile.server.thaw()
     stats = [account_of(crawl, "pass") for crawl in crawls]
     assert [found["dedup/valkey/outages"] for found in stats] == [1, 1]
-    assert all(14 <= found["dedup/valkey/outage_seconds"] < BOUND for found in stats)
+    assert all(14 <= found["dedup/valkey/outage_seconds"] < PATIENCE for found in stats)
     assert [crawl.log.count(BACK) for crawl in crawls] == [1, 1]
     assert fragile.stored.keys() == {str(post) for post in posts}
     assert second_copies(fragile.stored) <= total(stats, "unchecked")

@@ -29,8 +29,9 @@ from scrapy_valkey_dedup.ledger import IDLE, Ledger, run_of
 from tests import crawls, fleet_process
 from tests.conftest import SCRAPY_VERSION
 from tests.crawl_process import Job
-from tests.crawls import Crawl, _processes, ask_ledger, wait_until
+from tests.crawls import Crawl, ask_ledger, wait_until
 from tests.fleet_process import HERE
+from tests.processes import processes
 from tests.web import RESET, Reply, Route, Web, posts, redirect
 
 PAGES = int(os.environ.get("FLEET_PAGES", "1000"))
@@ -133,7 +134,7 @@ class Fleet:
         options |= {name: value for name, value in changes.items() if not name.isupper()}
         job = Job(self.web.url, [], str(self.directory / name), settings, options)
         Path(job.directory).mkdir()
-        process = _processes.Process(target=fleet_process.crawl, args=(job,))
+        process = processes.Process(target=fleet_process.crawl, args=(job,))
         process.start()
         self.workers.append(Worker(job, process, self.web, name))
         return self.workers[-1]

@@ -21,6 +21,7 @@ from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
+from tests.patience import PATIENCE
 
 POSTS = range(2000)
 EVERY_POST = {str(post) for post in POSTS}
@@ -125,7 +126,7 @@ def test_a_wrong_password_stops_the_crawl(tmp_path: Path) -> None:
         world = World(server.url.replace("://", "://:wrong-secret@"), "denied", tmp_path)
         try:
             crawl = world.start(world.site(pages_of(range(20))))
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "refuses" in crawl.log
             assert "VALKEY_DEDUP_URL" in crawl.log
             assert "wrong-secret" not in crawl.log
@@ -199,7 +200,7 @@ def test_a_missing_permission_stops_the_crawl(tmp_path: Path) -> None:
         world = World(server.url.replace("://", "://spider:any@"), "denied", tmp_path)
         try:
             crawl = world.start(world.site(pages_of(range(20))))
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "refuses" in crawl.log
             assert "permissions" in crawl.log
             assert world.stored == {}

@@ -33,6 +33,7 @@ from scrapy_valkey_dedup.urls import database, parsed
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
+from tests.patience import PATIENCE
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -230,7 +231,7 @@ class LateReplies(Server):
 
     async def _exchange(self, questions: Any) -> Any:
         outcomes = await super()._exchange(questions)
-        if not self.lost and any(question.script for question in questions):
+        if not self.lost and any(question.call for question in questions):
             self.lost = True
             await asyncio.sleep(0.3)
             return [ConnectionError("lost")] * len(questions)
@@ -331,7 +332,7 @@ def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     crawl.signal(signal.SIGINT)
     wait_until(lambda: set(data.rglob("*.keys")) - before)
     crawl.signal(signal.SIGINT)
-    crawl.process.join(30)
+    crawl.process.join(PATIENCE)
     fragile.server.start()
     stats = fragile.crawl(site, **settings)
     assert fragile.stored == dict.fromkeys(map(str, range(1000)), 1)
@@ -372,7 +373,7 @@ def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
         VALKEY_DEDUP_PAUSE_LIMIT=2,
         VALKEY_DEDUP_TIMEOUT=0.5,
         VALKEY_DEDUP_JOB="a-job",
-    ).wait(40)
+    ).wait()
     assert stats["finish_reason"] == CLOSED
     assert stats["dedup/valkey/outages"] == 1
     assert fragile.log.count(BEGIN) == 1

@@ -19,7 +19,8 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Claim, Key, Verdict
 from scrapy_valkey_dedup.outage import PASS, Outage
-from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit, Visits
+from scrapy_valkey_dedup.outcomes import Ending, Passage
+from scrapy_valkey_dedup.pages import Page, Visit, Visits
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.timelines import Reading, Timelines
 from tests.clocked import Clock, clocked

@@ -26,6 +26,7 @@ from tests.outages import (
     start_fleet,
     total,
 )
+from tests.patience import PATIENCE
 
 POSTS = range(1500)
 FLEET = ["pass"] * 3
@@ -162,7 +163,7 @@ def test_a_service_that_nobody_knows(world: World, sentinels: SentinelSet) -> No
     settings = told(sentinels)
     settings["VALKEY_DEDUP_URL"] = sentinels.url.removesuffix("/posts") + "/pots"
     crawl = world.start(world.site(pages_of(range(40))), **settings)
-    crawl.process.join(30)
+    crawl.process.join(PATIENCE)
     assert "the Sentinels know no service 'pots'" in crawl.log
     assert "VALKEY_DEDUP_URL" in crawl.log
     assert PASSWORD not in crawl.log
@@ -178,7 +179,7 @@ def test_sentinels_that_refuse_stop_the_crawl(
     options = {"sentinel_kwargs": {"password": words}} if words else {}
     settings = told(sentinels, VALKEY_DEDUP_CLIENT_OPTIONS=options)
     crawl = world.start(world.site(pages_of(range(40))), **settings)
-    crawl.process.join(30)
+    crawl.process.join(PATIENCE)
     assert "refuses" in crawl.log
     assert "VALKEY_DEDUP_CLIENT_OPTIONS" in crawl.log
     assert PASSWORD not in crawl.log

@@ -40,10 +40,10 @@ from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.topology import slot_of
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
+from tests.patience import PATIENCE
 
 TIMEOUT = 0.4
 SLACK = 3.0  # seconds that a busy machine may take for what takes none
-PATIENCE = 30
 LOADING_SECONDS = 60  # more than any test waits for it
 SECRET = "hunter2"
 AWAY, BACK = "posts are stored unchecked", "Valkey answers again"

@@ -21,17 +21,21 @@ if record then
   if replies then return cmsgpack.unpack(replies) end
 end
 
-local now = milliseconds()
-local live, over = generations(now)
-local keep_until = retention == 0 and math.huge or now + retention
+local all, written = generations(), nil
 
 local function remember(post)
-  add(generation_to_write(live, over, now, retention, step), post)
+  written = written or generation_to_write(all, retention, step)
+  add(written, post)
+end
+
+local function ends_too_soon(generation)
+  if retention == 0 then return generation.ends < math.huge end
+  return generation.ends < milliseconds() + retention
 end
 
 local function find_in_all(post)
   if ignore then return nil end
-  for _, generation in ipairs(live) do
+  for _, generation in ipairs(all) do
     local bucket = find(generation, post)
     if bucket then return bucket, generation end
   end
@@ -69,7 +73,7 @@ for i = FIRST_POST, #ARGV do
       contested = contested or {}
       contested[i] = found
     end
-  elseif refresh and generation.ends < keep_until then
+  elseif refresh and ends_too_soon(generation) then
     move(post, bucket)
   end
   replies[i - FIRST_POST + 1] = reply

@@ -2,13 +2,11 @@
 -- lost or taken over meanwhile; only the run's own claim is deleted, whatever its number: on a post
 -- that is remembered no claim counts any more. The rules F1 and F2 are in docs/ledger.md.
 --
--- ARGV: run; retention and step (ms; retention 0 = for ever); the posts.
+-- ARGV: run; retention and step (ms; retention 0 = forever); the posts.
 -- Reply: the number of posts.
 local run, retention, step = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST_POST = 4
-local now = milliseconds()
-local live, over = generations(now)
-local generation = generation_to_write(live, over, now, retention, step)
+local generation = generation_to_write(generations(), retention, step)
 for i = FIRST_POST, #ARGV do
   add(generation, ARGV[i])
   local claim = claim_of(ARGV[i])

@@ -3,10 +3,7 @@
 --
 -- ARGV: the posts.
 -- Reply: the number of posts that were remembered.
-local all, over = generations(milliseconds())
-
--- Those that are over, too: a clock that steps back would show them again.
-for _, generation in ipairs(over) do all[#all + 1] = generation end
+local all = generations()
 
 -- The endless generation begins anew under its old name if an eviction took it off the list.
 all[#all + 1] = {text = '0'}

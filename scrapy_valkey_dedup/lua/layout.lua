@@ -22,25 +22,37 @@ local function path_of(post, level) return post:sub(1, level + 1) end
 
 local function member_of(post) return post:sub(LEVELS + 2) end
 
+-- The server's clock, by which its keys end. No client says what time it is: one whose clock is years
+-- ahead would make all forget. And TIME is refused in scripts by ElastiCache Serverless. But a key that
+-- ends tells when it does, and how long that is from now.
+local moment
 local function milliseconds()
-  local time = call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if moment then return moment end
+  local ends = call('PEXPIRETIME', base)
+  if ends > 0 then
+    moment = ends - call('PTTL', base)
+  else -- there is no list of generations yet, or it never ends
+    local clock = base .. ':t'
+    call('SET', clock, '', 'PX', 1000)
+    moment = call('PEXPIRETIME', clock) - 1000
+    call('DEL', clock)
+  end
+  return moment
 end
 
 local function lasts_longer(a, b) return a.ends > b.ends end
 
--- The ends of the generations that still hold posts, the one that lasts longest first; and those
--- that are over.
-local function generations(now)
-  local live, over = {}, {}
-  for _, text in ipairs(call('SMEMBERS', base)) do
+-- All generations that are listed, the one that lasts longest first. Some may be over: the server has
+-- taken their buckets away, so that nothing is found in them.
+local function generations()
+  local all = {}
+  for i, text in ipairs(call('SMEMBERS', base)) do
     local ends = tonumber(text)
     if ends == 0 then ends = math.huge end
-    local list = ends > now and live or over
-    list[#list + 1] = {text = text, ends = ends}
+    all[i] = {text = text, ends = ends}
   end
-  table.sort(live, lasts_longer)
-  return live, over
+  table.sort(all, lasts_longer)
+  return all
 end
 
 -- The bucket of a generation that holds the post, or nil. A full bucket is continued one level down.
@@ -54,25 +66,28 @@ local function find(generation, post)
   return nil
 end
 
--- The live generation that keeps a post for the retention and not much longer: its end lies between
--- now + retention and now + retention + step. If there is none it begins here.
-local function generation_to_write(live, over, now, retention, step)
+-- The generation that keeps a post for the retention and not much longer: its end lies between
+-- now + retention and now + retention + step. If there is none it begins here. Those that are over leave
+-- the list.
+local function generation_to_write(all, retention, step)
+  local now = 0
+  if retention > 0 or #all > 1 then now = milliseconds() end
+  while #all > 0 and all[#all].ends <= now do call('SREM', base, table.remove(all).text) end
   if retention == 0 then retention, step = math.huge, 0 end
-  for _, generation in ipairs(live) do
+  for _, generation in ipairs(all) do
     if generation.ends >= now + retention and generation.ends <= now + retention + step then
       return generation
     end
   end
   local ends = now + retention + step
   local generation = {text = ends == math.huge and '0' or string.format('%.0f', ends), ends = ends}
-  live[#live + 1] = generation
-  table.sort(live, lasts_longer)
+  all[#all + 1] = generation
+  table.sort(all, lasts_longer)
   call('SADD', base, generation.text)
-  for _, past in ipairs(over) do call('SREM', base, past.text) end
-  if live[1].ends == math.huge then
+  if all[1].ends == math.huge then
     call('PERSIST', base)
   else
-    call('PEXPIREAT', base, live[1].text)
+    call('PEXPIREAT', base, all[1].text)
   end
   return generation
 end

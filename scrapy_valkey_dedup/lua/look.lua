@@ -2,11 +2,11 @@
 --
 -- ARGV: the posts.
 -- Reply, one for each post: 1 remembered, 0 not.
-local live = generations(milliseconds())
+local all = generations()
 local replies = {}
 for i = 1, #ARGV do
   replies[i] = 0
-  for _, generation in ipairs(live) do
+  for _, generation in ipairs(all) do
     if find(generation, ARGV[i]) then
       replies[i] = 1
       break
