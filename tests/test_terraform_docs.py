@@ -73,7 +73,10 @@ def test_the_names_exist() -> None:
     variables, outputs = declared("variable", "variables.tf"), declared("output", "outputs.tf")
     block = README[README.index('module "dedup"') : README.index("\n}\n")]
     assert set(re.findall(r"^  (\w+) +=", block, re.MULTILINE)) - {"source"} <= variables
-    named = set(re.findall(r"`(\w+_\w+)(?: = [^`]*)?`", README)) - {"prevent_destroy", "passwords_wo"}
+    named = set(re.findall(r"`(\w+_\w+)(?: = [^`]*)?`", README)) - {
+        "prevent_destroy",
+        "passwords_wo",
+    }
     alarms = {name for row in rows_after(README, "| alarm | when |") for name in row[0].split("`")}
     settings = {name for name in named if name.startswith("VALKEY_DEDUP_")}
     assert named - alarms - settings - {"TERRAFORM_PROVIDERS"} <= variables | outputs

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import Failure, attempt, run
+from commands import CommandFailure, Failure, attempt, run
 from examples import LOOKS
 from protection import changes_in_place, destruction_is_refused, replacement_is_refused
 from providers import bounds
@@ -205,7 +205,7 @@ def must_be_noticed(breakage: Breakage, module: Path) -> None:
 
 def _is_noticed(breakage: Breakage, module: Path) -> bool:
     if breakage.tests in PLANS:
-        return _plans_notice(breakage.tests, module, breakage.file)
+        return _plans_notice(breakage.tests, module)
     return _tests_notice(breakage.tests, module)
 
 
@@ -220,11 +220,14 @@ def _tests_notice(tests: str, module: Path) -> bool:
     return bool(ended.returncode)
 
 
-def _plans_notice(plans: str, module: Path, file: str) -> bool:
-    # Here, too, a syntax error is no fault.
-    run("terraform", "validate", "-no-color", place=(module / file).parent)
+def _plans_notice(plans: str, module: Path) -> bool:
+    # Here, too, a syntax error is no fault: of the examples their own commands tell.
+    if plans not in LOOKS:
+        run("terraform", "validate", "-no-color", place=module)
     try:
         PLANS[plans](module)
+    except CommandFailure as failure:
+        raise Failure(f"broken otherwise than meant:\n{failure}") from None
     except Failure:
         return True
     return False

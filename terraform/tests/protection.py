@@ -71,7 +71,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
     ({"subnet_ids": ["subnet-1", "subnet-3"]}, (), CACHE),
     (ANOTHER_KEY, (KMS_KEY,), CACHE),
     ({"create_key": False}, (), KMS_KEY),
-    ({"create": False}, (), CACHE),
+    ({"create": False}, (KMS_KEY,), CACHE),
 ]
 MAJOR_VERSION: tuple[dict[str, Any], tuple[str, ...], str] = (
     {"major_engine_version": "9"},
