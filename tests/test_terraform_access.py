@@ -41,7 +41,7 @@ def test_the_access_string_is_the_documented_line() -> None:
 
 
 def test_a_namespace_s_user_has_the_documented_patterns() -> None:
-    """The user of a namespace may touch what docs/security.md says, which tests/test_acl.py crawls with."""
+    """The user of a namespace may touch what docs/security.md says, and tests/test_acl.py tries."""
     page = (ROOT / "docs" / "security.md").read_text("utf-8")
     (line,) = re.findall(r"^(~vd1:\{posts\}.*)$", page, re.MULTILINE)
     text = (ROOT / "terraform" / "access.tf").read_text("utf-8")
