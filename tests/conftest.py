@@ -16,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from scrapy import version_info
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
 from tests.patience import PATIENCE
+from tests.standin import a_server
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
@@ -70,7 +71,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
     """The session's server. Tests that hurt a server start one of their own."""
-    with ValkeyServer(port=free_port()) as server:
+    with a_server() as server:
         yield server
 
 

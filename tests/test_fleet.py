@@ -31,6 +31,7 @@ from tests.crawl_process import Job
 from tests.crawls import Crawl, ask_ledger, wait_until
 from tests.fleet_process import HERE
 from tests.processes import processes
+from tests.standin import a_server
 from tests.web import RESET, Reply, Route, Web, posts, redirect
 
 PAGES = int(os.environ.get("FLEET_PAGES", "1000"))
@@ -217,7 +218,7 @@ def either_fleet(fleet: Fleet, request: pytest.FixtureRequest) -> Fleet:
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[tuple[Fleet, ValkeyServer]]:
     """A fleet with a server that the test may hurt."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
+    with a_server(persistent=True) as server:
         made = Fleet(server.url, "fragile", tmp_path)
         made.settings["VALKEY_DEDUP_TIMEOUT"] = 0.3
         yield made, server
@@ -483,7 +484,7 @@ def proxy(server: ValkeyServer, milliseconds: float) -> Iterator[tuple[str, int]
         try:
             assert process.stdout
             assert process.stdout.readline() == b"ready\n"
-            yield f"valkey://127.0.0.1:{port}", process.pid
+            yield server.url_through(port), process.pid
         finally:
             process.kill()
 
@@ -498,13 +499,13 @@ def test_a_stopped_server_stops_no_fleet(fragile: tuple[Fleet, ValkeyServer]) ->
     web = fleet.serve(site)
     workers = fleet.start_many(2, CONCURRENT_REQUESTS=4)
     wait_until(lambda: web.total > 60)
-    os.kill(server.pid, signal.SIGSTOP)
+    server.freeze()
     try:
         wait_until(lambda: all(BEGIN in worker.log for worker in workers))
         known = web.total
         wait_until(lambda: web.total > known + 40)
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        server.thaw()
     stats = [worker.wait() for worker in workers]
     assert set(web.served) == set(site)
     assert set(fleet.stored) == posts_of_all(site)

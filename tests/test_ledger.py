@@ -95,7 +95,7 @@ class Inside:
 @pytest.fixture
 def inside(valkey: ValkeyServer, namespace: str) -> Iterator[Inside]:
     """Looks at the keys of the test's ledger, and takes them away."""
-    with valkey_py.Valkey.from_url(valkey.url) as raw:
+    with valkey.client() as raw:
         yield Inside(raw, namespace)
 
 
