@@ -502,7 +502,7 @@ async def test_each_connection_has_a_token_of_the_role(
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
         given = ElastiCacheIAM(**WHO, role_arn=ROLE)
         for _ in range(2):
-            with time_machine.travel(now(), tick=False):
+            with time_machine.travel(today(), tick=False):
                 let_in(door.valkey, given.get_credentials()[1])
                 async with door.opened(given) as server:
                     assert await who(server) == "bot"
