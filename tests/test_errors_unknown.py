@@ -313,7 +313,6 @@ def every(number: int, words: str = TOO_MANY) -> Rule:
     return rule
 
 
-@pytest.mark.alone  # an answer must come within each second
 @in_loop
 async def test_throttling_is_no_outage_while_answers_come(
     runs: Runs, front: Front, caplog: pytest.LogCaptureFixture

@@ -18,7 +18,7 @@ import valkey as valkey_py
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.asking import agreed
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
@@ -34,6 +34,7 @@ from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
 from tests.patience import PATIENCE
+from tests.standin import a_server, not_on_serverless
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -310,7 +311,7 @@ SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[World]:
     """Crawls with a server that the test may hurt."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
+    with a_server(persistent=True) as server:
         made = World(server.url, "fragile", tmp_path)
         made.server = server
         yield made
@@ -339,6 +340,7 @@ def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     assert stats["dedup/items/recovered"] > 100
 
 
+@not_on_serverless("it has one database")
 def test_a_spool_is_for_one_ledger(fragile: World) -> None:
     """What a run could not confirm in one database is not remembered in another."""
     settings = {"VALKEY_DEDUP_DATA_DIR": str(fragile.directory / "data"), **SLOW}
