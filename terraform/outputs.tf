@@ -83,7 +83,10 @@ output "user_group_id" {
 
 output "alarm_arns" {
   description = "ARNs of the alarms, by what they watch."
-  value       = { for name, alarm in aws_cloudwatch_metric_alarm.this : name => alarm.arn }
+  value = merge(
+    { for name, alarm in aws_cloudwatch_metric_alarm.this : name => alarm.arn },
+    { for alarm in aws_cloudwatch_metric_alarm.script_time : "script_time" => alarm.arn },
+  )
 }
 
 output "dashboard_name" {

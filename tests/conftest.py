@@ -28,6 +28,30 @@ SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
 
 
+ONCE = {
+    "the repository itself": "compose docs house layers processes wheel terraform_access"
+    " terraform_check terraform_docs",
+    "pure Python, explored or by examples without end": "admission batching keyset namespaces"
+    " normalise protocol_model soak",
+    "equipment": "topologies",
+    "a service that runs Valkey, not Redis": "serverless serverless_crawls",
+    # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on
+    # each server: ledger, ledger_model, protocol_server.
+    "faults by policies, and chance": "crash crash_feeds faults protocol_traces race",
+    # The spiders of README and requests.md run on every stack, in readme.
+    "the example project": "example_project",
+}
+"""By reason: files of tests that prove the same on every stack; the newest one runs them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is in ``ONCE``."""
+    files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
+    for item in items:
+        if item.path.name in files:
+            item.add_marker("once")
+
+
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Runs a test that awaits in an event loop of its own, which is patient."""
 

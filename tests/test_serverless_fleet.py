@@ -73,7 +73,6 @@ def all_say(crawls: list[Crawl], words: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_fifty_spiders_start_at_once_and_meet_an_outage(fleet: World, standin: Serverless) -> None:
     """Fifty starts fit into one second of the limit; after 30 s of outage all fifty come back.
 

@@ -40,6 +40,15 @@ def test_the_access_string_is_the_documented_line() -> None:
     assert (GOLDEN / "access_string.txt").read_text().split() == NEEDED
 
 
+def test_a_namespace_s_user_has_the_documented_patterns() -> None:
+    """The user of a namespace may touch what docs/security.md says, and tests/test_acl.py tries."""
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    (line,) = re.findall(r"^(~vd1:\{posts\}.*)$", page, re.MULTILINE)
+    text = (ROOT / "terraform" / "access.tf").read_text("utf-8")
+    (ends,) = re.findall(r"for end in \[(.*?)\] : \"~vd1:\{\$\{.*\}\$\{end\}\"", text)
+    assert [f"~vd1:{{posts{end}" for end in re.findall(r'"([^"]+)"', ends)] == line.split()
+
+
 def test_the_compose_file_has_the_documented_line() -> None:
     """So may the user of docker-compose.yml."""
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")

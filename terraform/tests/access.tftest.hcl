@@ -164,7 +164,7 @@ run "a_user_for_each_namespace" {
     error_message = "They log in by IAM."
   }
   assert {
-    # docs/security.md, Namespaces; tests/test_terraform_access.py crawls under it.
+    # docs/security.md, Namespaces; tests/test_terraform_access.py compares them.
     condition     = aws_elasticache_user.spider["posts"].access_string == replace(trimspace(file("tests/golden/access_string.txt")), "~vd1:*", "~vd1:{posts}* ~vd1:{posts:* ~vd1:{posts+*")
     error_message = "The keys of the namespace, and of no other; the same commands."
   }

@@ -41,7 +41,7 @@ run "outputs" {
     error_message = "The policy for the spiders' role."
   }
   assert {
-    condition     = keys(output.alarm_arns) == keys(aws_cloudwatch_metric_alarm.this) && output.dashboard_name == "post-dedup"
+    condition     = toset(keys(output.alarm_arns)) == toset(concat(keys(aws_cloudwatch_metric_alarm.this), ["script_time"])) && output.dashboard_name == "post-dedup"
     error_message = "Alarms and dashboard."
   }
 }
