@@ -106,8 +106,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except DedupError as error:
         return _fail(str(error))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        cure = "what was written is taken away again, or ends by itself within two minutes"
-        return _fail(f"Interrupted: {cure}.", INTERRUPTED)
+        return _fail("Interrupted: what was written is taken away again.", INTERRUPTED)
     except BrokenPipeError:  # whoever reads has read enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
