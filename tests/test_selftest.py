@@ -324,9 +324,11 @@ def test_wrong_credentials(guarded: ValkeyServer, capsys: pytest.CaptureFixture[
 @in_loop
 async def test_a_server_that_goes_away_ends_it() -> None:
     """In the middle of it: no rule after that is waited for."""
+    told: list[Finding] = []
     with ValkeyServer(port=free_port()) as server:
 
         def tell(finding: Finding) -> None:
+            told.append(finding)
             if finding.rule == "start":
                 server.kill()
 
@@ -335,6 +337,8 @@ async def test_a_server_that_goes_away_ends_it() -> None:
     assert [finding.rule for finding in report.findings][-1] == "connect"
     assert len(report.findings) < 40
     assert report.left
+    assert told[-1].rule == "cleaning"
+    assert report.namespace in told[-1].said
 
 
 # -- interrupted -----------------------------------------------------------------------------------
