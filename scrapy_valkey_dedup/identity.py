@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from itemadapter import ItemAdapter
 
@@ -14,8 +14,7 @@ from scrapy_valkey_dedup.item_classes import attributes, extra_fields
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 from scrapy_valkey_dedup.normalise import normalisers
 from scrapy_valkey_dedup.resolution import Resolved, resolve
-from scrapy_valkey_dedup.rules import FieldRule
-from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.rules import ClassRule, FieldRule
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +28,21 @@ _CONSEQUENCES = {
 }
 
 
+class Choices(Protocol):
+    """What the settings say of identities: those of these names, in lower case."""
+
+    @property
+    def fields(self) -> Mapping[type | None, ClassRule]: ...  # noqa: D102
+    @property
+    def identity(self) -> Callable[..., Any] | None: ...  # noqa: D102
+    @property
+    def on_unkeyed(self) -> str: ...  # noqa: D102
+    @property
+    def scope(self) -> str: ...  # noqa: D102
+    @property
+    def tracking_parameters(self) -> Mapping[str, tuple[str, ...]]: ...  # noqa: D102
+
+
 class Identifier:
     """Finds the key of an item, as the settings and the item's class say.
 
@@ -36,7 +50,7 @@ class Identifier:
     metadata; ``FIELDS`` for all classes; all fields of the item.
     """
 
-    def __init__(self, settings: DedupSettings) -> None:
+    def __init__(self, settings: Choices) -> None:
         self._settings = settings
         self._function = settings.identity
         self._known = normalisers(settings.tracking_parameters)

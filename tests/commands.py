@@ -20,7 +20,7 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.encoding import digest
 from scrapy_valkey_dedup.ledger import Ledger
 from tests import command_process
-from tests.crawls import _processes
+from tests.processes import processes
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60  # seconds
@@ -128,7 +128,7 @@ def dedup(*given: str, directory: Path, stdin: str = "") -> Ended:
         files = [str(Path(folder, name)) for name in ("in", "out", "err")]
         Path(files[0]).write_text(stdin, "utf-8")
         job = ([*given], str(directory), files, environment())
-        process = _processes.Process(target=command_process.carry_out, args=job)
+        process = processes.Process(target=command_process.carry_out, args=job)
         process.start()
         process.join(PATIENCE)
         code = process.exitcode

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import ValkeyServer
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
@@ -63,7 +64,7 @@ def test_the_wheel_works_alone(wheel: Path, tmp_path: Path, valkey: ValkeyServer
         [sys.executable, "-I", "-S", "-OO", "-c",
          f"import sys; sys.path[:0] = {path.split(os.pathsep)!r}\n{PROGRAM}",
          valkey.url],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     root = tmp_path / "installed" / "scrapy_valkey_dedup" / "__init__.py"
     assert ended.stdout.splitlines() == ["[True] 1", str(root)], ended.stderr
