@@ -43,6 +43,7 @@ class Attempts:
         """It waits because the server has too much to do."""
         self.is_abandoned = False
         """Nobody waits for it any more."""
+        self._put: list[int] = []
         self._behind: set[int] = set()
         self._in_full: set[int] = set()
 
@@ -51,13 +52,18 @@ class Attempts:
         """A key of each question."""
         return [question.key for question in self._questions]
 
+    def next(self, limit: int | None) -> list[Question]:
+        """What is to be put now: all that are left, or the first of them."""
+        self._put = list(self.left)[:limit]
+        return [self.left[number] for number in self._put]
+
     def take(self, outcomes: Sequence[Outcome]) -> Found:
-        """Takes what came of those that were left, and prepares the next attempt."""
+        """Takes what came of those that were put, and prepares the next attempt."""
         answered, turned_away = 0, list[Exception]()
         is_lost = waits = False
         hopeless: Exception | None = None
         sources: set[tuple[Hashable, str]] = set()
-        for number, outcome in zip(list(self.left), outcomes, strict=True):
+        for number, outcome in zip(self._put, outcomes, strict=True):
             error = error_in(outcome)
             if error is None and isinstance(outcome, list):
                 self.answers[number] = outcome
@@ -82,7 +88,8 @@ class Attempts:
                 turned_away.append(error)
             else:
                 waits = True
-        self.is_throttled = bool(turned_away)
+        # Those that were not put wait for the same reason.
+        self.is_throttled = bool(turned_away) or len(self.left) > len(self._put) - answered
         heard = any(isinstance(outcome, list) for outcome in outcomes)
         return Found(answered, turned_away, heard, is_lost, waits, hopeless)
 

@@ -176,7 +176,8 @@ class Server:
         await self._turn(attempts)
         pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
         while not attempts.is_abandoned:
-            found = attempts.take(await self._exchange(list(attempts.left.values())))
+            limit = self._pace.limit if attempts.runs_scripts else None
+            found = attempts.take(await self._exchange(attempts.next(limit)))
             self._learn(found, attempts)
             if on_lost is not None and found.is_lost:
                 on_lost()
@@ -209,7 +210,7 @@ class Server:
         self._has_answered |= found.is_heard
         self._pace.answered(found.answered, scripts=attempts.runs_scripts)
         if found.turned_away:
-            self._pace.turned_away()
+            self._pace.turned_away(found.answered)
             self._on_throttled(len(found.turned_away), words(found.turned_away[0]))
         elif attempts.runs_scripts and found.answered:
             self._pace.took_all()

@@ -10,6 +10,8 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _NO_PAUSE = 0.01
 """Seconds that a pause has at least: half of them is none."""
+_FEW, _MANY = 8, 500
+"""Scripts at once: less is too slow even where others use up the limit, more is none any more."""
 
 
 def jittered(seconds: float) -> float:
@@ -18,13 +20,19 @@ def jittered(seconds: float) -> float:
 
 
 class Pace:
-    """Shared by all who ask a server. Each refusal doubles the pause, each answer halves it."""
+    """Shared by all who ask a server.
+
+    Each refusal doubles the pause, and shows how many scripts may be run at once; each success
+    halves the one and doubles the other.
+    """
 
     def __init__(self, timeout: float) -> None:
         """``timeout``: seconds, of which a pause takes an eighth at most."""
         self._longest = min(_LONGEST_PAUSE, timeout / 8)
         self._pause = 0.0
         self._until = 0.0
+        self.limit: int | None = None
+        """So many scripts may be put at once; None: any number."""
         self._answers = self._script_answers = 0
 
     def wait_for(self, seconds: float) -> None:
@@ -38,10 +46,11 @@ class Pace:
             await asyncio.sleep(left)
         return left > 0
 
-    def turned_away(self) -> None:
-        """A question was refused because there are too many."""
+    def turned_away(self, answered: int) -> None:
+        """Of questions that were put together only so many were answered: they were too many."""
         if monotonic() < self._until:
-            return  # it was under way already when the last one was refused
+            return  # they were under way already when others were refused
+        self.limit = max(answered, _FEW)
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), self._longest)
         self.wait_for(jittered(self._pause))
 
@@ -53,6 +62,8 @@ class Pace:
 
     def took_all(self) -> None:
         """Nothing was turned away of scripts that were run together."""
+        if self.limit is not None:
+            self.limit = 2 * self.limit if self.limit < _MANY else None
         if self._pause:
             self._pause = self._pause / 2 if self._pause > _NO_PAUSE else 0.0
 

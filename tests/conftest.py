@@ -13,18 +13,47 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from scrapy import version_info
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
 from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
 from tests.patience import PATIENCE
+from tests.standin import a_server
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
+
+# No example fails for being slow: on a busy machine any may be.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+ONCE = {
+    "the repository itself": "compose docs house layers processes wheel terraform_access"
+    " terraform_check terraform_docs",
+    "pure Python, explored or by examples without end": "admission batching keyset namespaces"
+    " normalise protocol_model soak",
+    "equipment": "topologies",
+    "a service that runs Valkey, not Redis": "serverless serverless_crawls",
+    # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on
+    # each server: ledger, ledger_model, protocol_server.
+    "faults by policies, and chance": "crash crash_feeds faults protocol_traces race",
+    # The spiders of README and requests.md run on every stack, in readme.
+    "the example project": "example_project",
+}
+"""By reason: files of tests that prove the same on every stack; the newest one runs them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is in ``ONCE``."""
+    files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
+    for item in items:
+        if item.path.name in files:
+            item.add_marker("once")
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -43,7 +72,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
     """The session's server. Tests that hurt a server start one of their own."""
-    with ValkeyServer(port=free_port()) as server:
+    with a_server() as server:
         yield server
 
 
@@ -96,15 +125,15 @@ class World:
 
         Upper-case changes are settings, lower-case ones are options of spider and pipelines.
         """
-        settings = {"VALKEY_DEDUP_URL": self.url, "VALKEY_DEDUP_NAMESPACE": self.namespace}
+        given = {"VALKEY_DEDUP_URL": self.url, "VALKEY_DEDUP_NAMESPACE": self.namespace}
         if not self.reactor:
-            settings["TWISTED_REACTOR_ENABLED"] = False
-        settings |= {name: value for name, value in changes.items() if name.isupper()}
+            given["TWISTED_REACTOR_ENABLED"] = False
+        given |= {name: value for name, value in changes.items() if name.isupper()}
         options = {"database": str(self.directory / "posts.db")}
         options |= {name: value for name, value in changes.items() if not name.isupper()}
         directory = self.directory / f"crawl-{len(self.crawls)}"
         numbers = sorted(site.pages if pages is None else pages)
-        job = Job(site.url, numbers, str(directory), settings, options, seed)
+        job = Job(site.url, numbers, str(directory), given, options, seed)
         self.crawls.append(start(job))
         return self.crawls[-1]
 

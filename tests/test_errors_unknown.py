@@ -313,7 +313,6 @@ def every(number: int, words: str = TOO_MANY) -> Rule:
     return rule
 
 
-@pytest.mark.alone  # an answer must come within each second
 @in_loop
 async def test_throttling_is_no_outage_while_answers_come(
     runs: Runs, front: Front, caplog: pytest.LogCaptureFixture
@@ -337,6 +336,38 @@ async def test_throttling_is_no_outage_while_answers_come(
     assert "ECPU limit exceeded" in lines[0]
     assert "Raise its limit" in lines[0]
     assert not [text for text in caplog.messages if BEGIN in text]
+
+
+@in_loop
+async def test_as_many_are_put_at_once_as_came_through(front: Front, namespace: str) -> None:
+    """Where eight scripts are taken at once, not many more are put; in the end any number again.
+
+    Else most of what a fleet asks at a limit would be asked in vain.
+    """
+    left = 8
+
+    def rule(asked: Command) -> str | None:
+        nonlocal left
+        if name_of(asked) not in SCRIPTS:
+            left = 8  # a plain command between two attempts
+            return None
+        left -= 1
+        return None if left >= 0 else TOO_MANY
+
+    async with ledger_at(front.url, namespace) as ledger:
+        await ledger.seen_many(KEYS)
+        calls = front.asked["EVALSHA"] - front.asked["EVAL"]
+        front.rule = rule
+        asking = asyncio.create_task(ledger.seen_many(KEYS))
+        while not asking.done():
+            await ledger.beat(1, 30)
+        assert await asking == [False] * len(KEYS)
+        assert front.refused["EVALSHA"] < 4 * calls
+        front.rule = lambda _: None
+        for _ in range(20):
+            await ledger.seen_many(KEYS)
+        assert ledger._server._pace.limit is None
+        assert not await ledger._server._pace.turn()
 
 
 @in_loop

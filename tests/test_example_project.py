@@ -28,6 +28,7 @@ from posts.middlewares import seconds_to_wait
 from posts.spiders.mastodon import MastodonSpider, next_page, read_post, read_text
 from verdict import Verdict, judge
 
+from tests.forked import scrapy
 from tests.patience import PATIENCE
 
 PROJECT = Path(__file__).resolve().parent.parent / "example_project"
@@ -98,18 +99,11 @@ class Crawl:
             "HTTPPROXY_ENABLED": "False",
             **settings,
         }
-        command = [sys.executable, "-m", "scrapy", "crawl", "mastodon"]
+        command = ["crawl", "mastodon"]
         command += [f"-ainstance={instance.url}", *(f"-a{argument}" for argument in arguments)]
         command += [f"-s{name}={value}" for name, value in settings.items()]
-        done = subprocess.run(
-            command,
-            cwd=PROJECT,
-            env={**os.environ, "PYTHONPATH": str(directory)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        environment = {**os.environ, "PYTHONPATH": str(directory)}
+        done = scrapy(*command, folder=PROJECT, environment=environment, place=directory)
         self.exit_status, self.log = done.returncode, done.stderr
         self.stats = json.loads(stats.read_text()) if stats.exists() else {}
         lines = feed.read_text(encoding="utf-8").splitlines() if feed.exists() else []

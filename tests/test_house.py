@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 import yaml
 
 import scrapy_valkey_dedup
@@ -77,6 +76,8 @@ def test_a_user_s_project_is_checked(tmp_path: Path) -> None:
 
 def pythons() -> list[str]:
     """The versions that the package says it supports."""
+    import tomllib
+
     about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     prefix = "Programming Language :: Python :: 3."
     return ["3." + line.removeprefix(prefix) for line in about["classifiers"] if prefix in line]

@@ -37,6 +37,13 @@ ROWS = [
     {"pipeline", "requests"},
     {"dupefilter"},
     {"addon"},
+    {"commands.shared", "commands.shared.explain", "commands.shared.place",
+     "commands.shared.screen", "commands.shared.usage"},
+    {"commands.shared.contents", "commands.shared.feeds", "commands.shared.items",
+     "commands.shared.project", "commands.shared.sources", "commands.shared.tables"},
+    {"commands", "commands.shared.keyed"},
+    {"commands.check"},
+    {"commands.forget"},
 ]  # fmt: skip
 SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}

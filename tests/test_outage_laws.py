@@ -18,7 +18,7 @@ import valkey as valkey_py
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.asking import agreed
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
@@ -34,6 +34,7 @@ from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
 from tests.patience import PATIENCE
+from tests.standin import a_server, not_on_serverless
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -117,7 +118,7 @@ async def test_a_flickering_valkey_meets_the_limit_of_a_pause() -> None:
         away.answers = True
         began = time.monotonic()
         while not away.reasons:
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < PATIENCE
             await away.outage.over()
             away.outage.failed(AWAY)
             await asyncio.sleep(0)
@@ -186,7 +187,7 @@ class SlowSpool(Spool):
         self.go = threading.Event()
 
     def write(self, keys: bytes) -> Path | None:
-        self.go.wait(10)
+        self.go.wait(PATIENCE)
         return super().write(keys)
 
 
@@ -244,7 +245,7 @@ async def test_what_is_recorded_is_not_asked_too_late(
 ) -> None:
     """With "claimed" a lost question is not put again when its reply is recorded no more."""
     monkeypatch.setattr("scrapy_valkey_dedup.ledger._REPLY_LIFETIME", 0.2)
-    server = LateReplies(valkey.url, valkey.url, {}, timeout=5)
+    server = LateReplies(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         ledger = Ledger(server, namespace, "run-a", retention=60, record=True)
         with pytest.raises(LedgerUnavailableError, match="too late to ask again"):
@@ -310,7 +311,7 @@ SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[World]:
     """Crawls with a server that the test may hurt."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
+    with a_server(persistent=True) as server:
         made = World(server.url, "fragile", tmp_path)
         made.server = server
         yield made
@@ -339,6 +340,7 @@ def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     assert stats["dedup/items/recovered"] > 100
 
 
+@not_on_serverless("it has one database")
 def test_a_spool_is_for_one_ledger(fragile: World) -> None:
     """What a run could not confirm in one database is not remembered in another."""
     settings = {"VALKEY_DEDUP_DATA_DIR": str(fragile.directory / "data"), **SLOW}

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-import valkey as valkey_py
 from hypothesis import given
 from hypothesis import strategies as st
 from scrapy import Request
@@ -368,7 +367,7 @@ async def test_names_have_nothing_in_common(valkey: ValkeyServer, namespace: str
 @in_loop
 async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace: str) -> None:
     """What each reading meets again is kept for the retention from then on."""
-    with valkey_py.Valkey.from_url(valkey.url) as raw:
+    with valkey.client() as raw:
         async with opened(valkey.url, namespace, retention=10 * DAY) as (timelines, ledger):
             clocked(ledger)
             clock = Clock(raw, namespace, range(PARTITIONS))

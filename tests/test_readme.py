@@ -17,7 +17,7 @@ from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY, Addon
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.patience import PATIENCE
+from tests.forked import Command
 from tests.web import Reply, Web
 
 ROOT = Path(__file__).parent.parent
@@ -168,18 +168,18 @@ class Guide:
         before = self._web.served.copy()
         feeds = [self._directory / f"{spider}-{worker}.jsonl" for worker in range(workers)]
         kept_before = sum(len(feed.read_text().splitlines()) for feed in feeds if feed.exists())
-        processes = []
+        commands = []
         for feed in feeds:
-            command = [sys.executable, "-m", "scrapy", "runspider", f"{spider}.py", "-o", str(feed)]
-            for name, value in {**self._settings, **settings}.items():
-                command += ["-s", f"{name}={value}"]
-            with feed.with_suffix(".log").open("w") as log:
-                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-                processes.append(
-                    subprocess.Popen(command, cwd=self._directory, env=environment, stderr=log)
-                )
-        for process in processes:
-            assert process.wait(PATIENCE) == 0
+            given = [f"-s{name}={value}" for name, value in {**self._settings, **settings}.items()]
+            log = feed.with_suffix(".log")
+            log.unlink(missing_ok=True)
+            command = "runspider", f"{spider}.py", "-o", str(feed), *given
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            commands.append(
+                Command(*command, folder=self._directory, environment=environment, out=log)
+            )
+        for command in commands:
+            assert command.wait() == 0
         logs = [feed.with_suffix(".log").read_text() for feed in feeds]
         assert not any("ERROR" in log or "Traceback" in log for log in logs), logs
         kept = sum(len(feed.read_text().splitlines()) for feed in feeds)

@@ -20,11 +20,15 @@ from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.permissions import COMMANDS, IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.selftest import Finding, Report, Status, examine
 from scrapy_valkey_dedup.selftest.__main__ import main
+from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
+from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from tests.conftest import in_loop
 from tests.crawls import wait_until
 from tests.test_acl import NAMESPACE_PATTERNS, SECRET, url_of, user_of
 from tests.test_strangers import REPLIES, answering
 from tests.tls import LOCALHOST, Authority, terminator
+
+(START,) = (rule for rule in LEDGER_RULES if rule.name == "start")
 
 
 def spoiled(report: Report) -> set[str]:
@@ -51,7 +55,9 @@ def test_a_plain_server(valkey: ValkeyServer, capsys: pytest.CaptureFixture[str]
     """One line for each rule, the verdict last, exit code 0; nothing is left."""
     assert main([valkey.url]) == 0
     out, err = capsys.readouterr()
-    *lines, verdict = out.splitlines()
+    first, *lines, verdict = out.splitlines()
+    assert first.endswith(valkey.url)
+    assert "Python 3." in first
     assert err == ""
     assert {line.split()[0] for line in lines} <= {"ok", "differs", "refused"}
     for name in ("connect", "evictions", "round trips", "start", "claim: takeover", "heartbeat"):
@@ -128,7 +134,8 @@ async def test_tls_with_the_permissions_of_the_page(guarded: ValkeyServer, tmp_p
 async def test_each_word_that_is_missing_is_named(guarded: ValkeyServer, word: str) -> None:
     """The rule of that command fails, with the server's words; exit code 1, no secret, no trace."""
     name = word.removeprefix("+")
-    report = await examine(user_of(guarded, [rule for rule in RULES if rule != word]))
+    url = user_of(guarded, [rule for rule in RULES if rule != word])
+    report = await examine(url, rules=[*COMMAND_RULES, START])
     assert report.code == 1
     failed = spoiled(report)
     single = {each.replace("|", " ") for each in COMMANDS}
@@ -150,6 +157,17 @@ async def test_the_keys_are_tried(guarded: ValkeyServer) -> None:
     report = await examine(url, namespace="posts")
     assert (report.code, spoiled(report), report.left) == (0, set(), "")
     assert (await examine(url)).code == 1
+
+
+@pytest.mark.parametrize("pattern", NAMESPACE_PATTERNS)
+@in_loop
+async def test_each_pattern_of_keys_is_tried(guarded: ValkeyServer, pattern: str) -> None:
+    """A user who lacks one of those of their namespace is told so."""
+    patterns = [other for other in NAMESPACE_PATTERNS if other != pattern]
+    url = user_of(guarded, [*patterns, *RULES[1:]])
+    report = await examine(url, namespace="posts", rules=LEDGER_RULES[:2])
+    assert report.code == 1
+    assert "permission" in report.spoiled[-1].said
 
 
 @in_loop
@@ -225,6 +243,7 @@ OTHERS: dict[str, Callable[[bytes], bytes]] = {
     "noise": lambda _: b"\0\xff\x16\x03" * 20 + b"\r\n",
     "a secret": lambda _: f"-ERR {SECRET}\r\n".encode(),
     "nothing": lambda _: b"",
+    "a terminal's codes": lambda _: b"-ERR \x1b[2J\x07 \xff\r\n",
 }
 
 
@@ -236,6 +255,7 @@ async def test_something_else_on_the_port(reply: Callable[[bytes], bytes]) -> No
         report = await examine(url.replace("://", f"://user:{SECRET}@"), timeout=0.5)
     assert report.code in (1, 2)
     assert SECRET not in json.dumps(report.as_json())
+    assert all(finding.line().isprintable() for finding in report.findings)
 
 
 @pytest.mark.parametrize(
@@ -270,20 +290,45 @@ def test_the_url_may_come_from_the_environment(
     assert ended([], capsys)[0] == 0
 
 
+class Keeper:
+    """A provider of credentials, as VALKEY_DEDUP_CREDENTIALS may name one."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+
+    def get_credentials(self) -> tuple[str, str]:
+        return self._user, SECRET
+
+
+def test_credentials_of_a_provider(
+    guarded: ValkeyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the setting has them; each connection asks the provider."""
+    user = user_of(guarded, RULES).removeprefix("valkey://").partition(":")[0]
+    options = {"provider": f"{__name__}.Keeper", "user": user}
+    code, told = ended([guarded.url, "--credentials", json.dumps(options)], capsys)
+    assert (code, told.splitlines()[-1][:3]) == (0, "All")
+    assert (
+        ended([guarded.url, "--credentials", json.dumps({**options, "user": "x"})], capsys)[0] == 1
+    )
+
+
 def test_wrong_credentials(guarded: ValkeyServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The server is there and refuses: exit code 1, without trying all the rest."""
     code, told = ended([url_of(guarded.url, "nobody")], capsys)
     assert code == 1
-    assert len(told.splitlines()) == 3
+    assert len(told.splitlines()) == 4
     assert "refused" in told
 
 
 @in_loop
 async def test_a_server_that_goes_away_ends_it() -> None:
     """In the middle of it: no rule after that is waited for."""
+    told: list[Finding] = []
     with ValkeyServer(port=free_port()) as server:
 
         def tell(finding: Finding) -> None:
+            told.append(finding)
             if finding.rule == "start":
                 server.kill()
 
@@ -292,6 +337,8 @@ async def test_a_server_that_goes_away_ends_it() -> None:
     assert [finding.rule for finding in report.findings][-1] == "connect"
     assert len(report.findings) < 40
     assert report.left
+    assert told[-1].rule == "cleaning"
+    assert report.namespace in told[-1].said
 
 
 # -- interrupted -----------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import valkey as valkey_py
 from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
@@ -200,7 +199,7 @@ def test_long_claims_are_renewed(
             session._posts._ledger._renew = (*session._posts._ledger._renew[:1], 60_000)
             session._ledger.claim_lifetime = 0.4
             claim = await session.claim(KEYS[0])
-            with valkey_py.Valkey.from_url(valkey.url) as raw:
+            with valkey.client() as raw:
                 (name,) = raw.keys(f"vd1:{{{namespace}:*}}:c:*")
                 raw.pexpire(name, 30_000)
                 await until(lambda: asyncio.to_thread(lambda: raw.pttl(name) > 30_000))

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.rules import field_rule
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.urls import redacted
-from tests.patience import PATIENCE
+from tests.forked import scrapy as scrapy_in
 
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}
@@ -830,14 +829,10 @@ def scrapy_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[
             (folder / "__init__.py").touch()
         (package / "settings.py").write_text("SPIDER_MODULES = ['project_of_test.spiders']\n")
         (package / "spiders" / "posts.py").write_text(SPIDER.format(settings=settings))
-        command = [sys.executable, "-m", "scrapy", *arguments]
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("SCRAPY")
         }
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-            timeout=PATIENCE,
-        )  # fmt: skip
+        return scrapy_in(*arguments, folder=tmp_path, environment=environment, place=tmp_path)
 
     return run
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
+import platform
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from scrapy.settings import Settings
 
@@ -21,6 +24,16 @@ from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.selftest.examination import examine
 from scrapy_valkey_dedup.selftest.findings import INTERRUPTED, NO_SERVER, Finding, Report
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
+from scrapy_valkey_dedup.urls import redacted
+
+
+def versions() -> str:
+    """What asks: a report without it is half a report."""
+    found = []
+    for name in ("scrapy-valkey-dedup", "valkey"):
+        with suppress(PackageNotFoundError):  # run from a clone that is not installed
+            found.append(f"{name} {version(name)}")
+    return ", ".join([*found, f"Python {platform.python_version()}"])
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -55,10 +68,14 @@ def _settings(given: argparse.Namespace) -> DedupSettings:
 
 
 async def _examined(settings: DedupSettings, url: str, given: argparse.Namespace) -> Report:
-    def tell(finding: Finding) -> None:
+    def say(line: str) -> None:
         if not given.json:
-            print(finding.line(), flush=True)  # noqa: T201 (this is what it is for)
+            print(line, flush=True)  # noqa: T201 (this is what it is for)
 
+    def tell(finding: Finding) -> None:
+        say(finding.line())
+
+    say(f"{versions()}, {redacted(url)}")
     task = asyncio.ensure_future(
         examine(
             url,
@@ -78,6 +95,9 @@ async def _examined(settings: DedupSettings, url: str, given: argparse.Namespace
 def main(words: Sequence[str] | None = None) -> int:
     """Runs it; returns the exit code."""
     given = _arguments(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a terminal that does not know every letter
+            stream.reconfigure(errors="backslashreplace")
     try:
         settings = _settings(given)
         if settings.url is None:
@@ -86,16 +106,15 @@ def main(words: Sequence[str] | None = None) -> int:
     except DedupError as error:
         return _fail(str(error))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        cure = "what was written is taken away again, or ends by itself within two minutes"
+        cure = "what was written is taken away again, unless the line above says something else"
         return _fail(f"Interrupted: {cure}.", INTERRUPTED)
     except BrokenPipeError:  # whoever reads has read enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     if given.json:
-        print(json.dumps(report.as_json(), indent=2))  # noqa: T201
+        told = {"versions": versions(), **report.as_json()}
+        print(json.dumps(told, indent=2))  # noqa: T201
         return report.code
-    if report.left:
-        print(f"Not all could be taken away, it ends by itself: {report.left}")  # noqa: T201
     print(report.verdict)  # noqa: T201
     return report.code
 

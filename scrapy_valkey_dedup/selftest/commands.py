@@ -12,7 +12,7 @@ from typing import Any
 from scrapy_valkey_dedup.faults import lacks_script
 from scrapy_valkey_dedup.ledger import CALL_LIMIT
 from scrapy_valkey_dedup.permissions import COMMANDS, IN_SCRIPTS
-from scrapy_valkey_dedup.resp import Script, ScriptCall
+from scrapy_valkey_dedup.resp import Script
 from scrapy_valkey_dedup.selftest.findings import Check, DiffersError, Rule
 from scrapy_valkey_dedup.selftest.place import Place
 
@@ -186,18 +186,16 @@ async def _without_keys(place: Place) -> str:
 async def _shared_scripts(place: Place) -> str:
     """Behind one address several servers may stand, each with scripts of its own."""
     script = fresh_script()
-    await place.server.run([ScriptCall(script, place.partition, (), ())])
-    asked = [
-        place.once("EVALSHA", script.sha, 1, place.partition, key=place.partition)
-        for _ in range(_CONNECTIONS)
-    ]
+    await place.script(script.source)
+    names = [place.partition_of(f"selftest-{number}") for number in range(_CONNECTIONS)]
+    asked = [place.once("EVALSHA", script.sha, 1, name, key=name) for name in names]
     found = await asyncio.gather(*asked, return_exceptions=True)
     lacking = sum(map(lacks_script, found))
     others = [error for error in found if isinstance(error, BaseException)]
     if lacking:
         raise DiffersError(
             f"{lacking} of {_CONNECTIONS} connections lack a script that another has sent: there "
-            "are several servers, each is sent it once"
+            "are several servers, or they forget scripts; each is sent it when it lacks it"
         )
     if others:
         raise others[0]

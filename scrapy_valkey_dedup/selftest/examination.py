@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -21,7 +21,7 @@ from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES, reach
 from scrapy_valkey_dedup.selftest.findings import DiffersError, Finding, Report, Rule, Status
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.selftest.place import Place
-from scrapy_valkey_dedup.selftest.surroundings import SURROUNDING_RULES
+from scrapy_valkey_dedup.selftest.surroundings import HELLO, SURROUNDING_RULES
 
 _LONGEST = 30.0  # seconds for one rule
 _LONGEST_CLEANING = 15.0
@@ -39,12 +39,13 @@ async def examine(  # noqa: PLR0913 (all but one are keywords)
     namespace: str | None = None,
     timeout: float = 3.0,
     tell: Callable[[Finding], None] = lambda _: None,
+    rules: Sequence[Rule] = RULES,
 ) -> Report:
     """Tries a server. Raises nothing but a cancellation, after which it has cleaned up as well.
 
     ``options``, ``credentials``: as the settings have them, parsed. ``namespace`` None: a new one;
     in a namespace that is used it keeps to a shelf of its own. ``timeout``: seconds for one
-    question. ``tell`` gets each finding as it comes.
+    question. ``tell`` gets each finding as it comes. ``rules``: what is tried.
 
     Raises:
         LedgerRefusedError: URL or options cannot be used.
@@ -59,16 +60,21 @@ async def examine(  # noqa: PLR0913 (all but one are keywords)
     )
     report = Report(place.shown, place.namespace)
     try:
-        await _go_through(place, report, tell)
+        await _go_through(place, report, tell, rules)
     finally:
         if report.has_written:
             report.left = await _cleaned(place)
+            if report.left:  # told, and not noted: whoever interrupts it gets no report
+                why = f"not all keys of {place.namespace} could be taken away: {report.left}"
+                tell(Finding("cleaning", Status.DIFFERS, why, needed=False))
         with suppress(Exception):  # a connection that does not take its leave
             await place.close()
     return report
 
 
-async def _go_through(place: Place, report: Report, tell: Callable[[Finding], None]) -> None:
+async def _go_through(
+    place: Place, report: Report, tell: Callable[[Finding], None], rules: Sequence[Rule]
+) -> None:
     def note(finding: Finding) -> None:
         report.findings.append(finding)
         tell(finding)
@@ -78,11 +84,11 @@ async def _go_through(place: Place, report: Report, tell: Callable[[Finding], No
     note(first)
     if first.status is Status.REFUSED:
         # Perhaps it is this command alone; HELLO needs no permission.
-        note(hello := await _tried(RULES[0], place))
+        note(hello := await _tried(HELLO, place))
         report.has_written = hello.status is not Status.REFUSED
     else:
         report.has_written = report.reached
-    for rule in RULES if report.has_written else ():
+    for rule in rules if report.has_written else ():
         note(found := await _tried(rule, place))
         if found.status is Status.SILENT:
             again = await _tried(_CONNECT, place)
@@ -102,7 +108,9 @@ async def _tried(rule: Rule, place: Place) -> Finding:
         status, said = Status.SILENT, f"no answer within {_LONGEST:g} s"
     except Exception as error:  # noqa: BLE001 (a finding, whatever it is)
         status, said = _status_of(error), words(error)
+    said = said.removeprefix(f"Valkey at {place.shown} ")
     line = place.without_secrets(" ".join(said.split()))
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
     if len(line) > _LONGEST_WORDS:
         line = line[: _LONGEST_WORDS - 3] + "..."
     return Finding(rule.name, status, line, rule.needed, 1000 * (perf_counter() - began))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from base64 import urlsafe_b64encode
 from collections import defaultdict
@@ -14,9 +15,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS
 from scrapy_valkey_dedup.credentials import Provider, with_provider
-from scrapy_valkey_dedup.faults import error_in
+from scrapy_valkey_dedup.faults import error_in, fault, lacks_script
 from scrapy_valkey_dedup.ledger import RUN_BYTES, Ledger, tag
 from scrapy_valkey_dedup.model import KEY_BYTES, Key
+from scrapy_valkey_dedup.replies import Cure
 from scrapy_valkey_dedup.resp import Question, Script, ScriptCall, command
 from scrapy_valkey_dedup.topology import route_to
 from scrapy_valkey_dedup.urls import NOT_SHOWN, parsed, redacted
@@ -24,7 +26,7 @@ from scrapy_valkey_dedup.urls import NOT_SHOWN, parsed, redacted
 SHORT = 60.0
 """Seconds for which what is remembered here lasts at least, and half as long again at most: so it
 goes by itself where it cannot be taken away."""
-_ATTEMPTS = 3
+_PAUSES = (0.05, 0.3)  # seconds between attempts
 _PATHS = range(2, 10)  # digits of a bucket's path: lua/layout.lua
 _AT_ONCE = 1000
 _POST = re.compile(rb"(\d{9})-?\d+")
@@ -76,12 +78,14 @@ class Place:
         """
         self.shown = redacted(url)
         self.is_own = namespace is None
-        self.namespace = f"selftest-{token_hex(6)}" if namespace is None else namespace
-        self._shelf = "" if self.is_own else f"selftest-{token_hex(6)}"
+        self._mark = f"selftest-{token_hex(6)}"
+        self.namespace = self._mark if namespace is None else namespace
+        self._shelf = "" if self.is_own else self._mark
         self._root = f"vd1:{{{tag(self.namespace)}}}"
         part = tag(self.namespace) + (f"+{self._shelf}" if self._shelf else "")
-        self.partition = f"vd1:{{{part}:selftest}}"
-        """The name of a partition that no ledger has."""
+        self._part = part
+        self.partition = self.partition_of("selftest")
+        """One that no ledger has."""
         self.server = _Noting(url, self.shown, options, timeout, credentials=credentials)
         attempt = timeout / 2
         self._route = route_to(parsed(url), with_provider(options, credentials, attempt), attempt)
@@ -101,19 +105,37 @@ class Place:
         return outcome[0]
 
     async def ask(self, *arguments: str | bytes | int, key: str = "") -> Any:
-        """The reply to one command. An error counts when it comes again and again."""
-        for _ in range(_ATTEMPTS - 1):
+        """The reply to one command. An error that time may cure counts if it comes again."""
+        for pause in _PAUSES:
             try:
                 return await self.once(*arguments, key=key)
-            except Exception:  # noqa: BLE001, S112 (the last attempt tells)
-                continue
+            except Exception as error:
+                if fault(error).cure is Cure.REFUSE or lacks_script(error):
+                    raise
+            await asyncio.sleep(pause)
         return await self.once(*arguments, key=key)
 
-    async def script(self, source: str, *arguments: bytes) -> Any:
-        """The reply to a script on the partition, sent as the plugin sends its own."""
-        script = Script("selftest", source)
-        (reply,) = await self.server.run([ScriptCall(script, self.partition, (), arguments)])
-        return reply
+    async def script(self, source: str, *arguments: bytes, partition: str = "") -> Any:
+        """The reply to a script, sent as the plugin sends its own: with its source if need be."""
+        key = partition or self.partition
+        try:
+            sha = Script("selftest", source).sha
+            return await self.ask("EVALSHA", sha, 1, key, *arguments, key=key)
+        except Exception as error:
+            if not lacks_script(error):
+                raise
+        return await self.ask("EVAL", source, 1, key, *arguments, key=key)
+
+    def partition_of(self, name: str) -> str:
+        """The name of a partition: each is in a slot of its own."""
+        return f"vd1:{{{self._part}:{name}}}"
+
+    def key_of_shelf(self, shelf: str) -> str:
+        """A key of one's own among those of a shelf of the namespace; "" is that of the posts."""
+        part = tag(self.namespace) + (f"+{shelf}" if shelf else "")
+        name = f"vd1:{{{part}:{self._mark}}}"
+        self._keys[name] = name
+        return name
 
     def key(self, name: str) -> str:
         """A key of one's own beside the namespace's heartbeats."""

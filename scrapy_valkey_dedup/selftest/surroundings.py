@@ -96,8 +96,9 @@ async def _connections(place: Place) -> str:
     return f"{_AT_ONCE} connections at once"
 
 
+HELLO = Rule("HELLO", _hello, needed=False)
 SURROUNDING_RULES = (
-    Rule("HELLO", _hello, needed=False),
+    HELLO,
     Rule("INFO", _product, needed=False),
     Rule("evictions", _evictions, needed=False),
     Rule("connections", _connections),
