@@ -55,7 +55,7 @@ def existing_vpc(module: Path) -> None:
     """The example in a VPC that is there: what it makes, and whom it tells."""
     plan = _plan(module, "existing-vpc")
     made = _look_at_module("existing-vpc", plan, budgets=0)
-    told = {tuple(one["alarm_actions"]) for one in _of(made, "aws_cloudwatch_metric_alarm")}
+    told = {tuple(one["alarm_actions"] or ()) for one in _of(made, "aws_cloudwatch_metric_alarm")}
     if told != {(TOPIC,)}:
         raise Failure(f"existing-vpc: the alarms should go to {TOPIC}, not to {told}")
 
