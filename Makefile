@@ -37,13 +37,12 @@ demo: $(READY)
 
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
 test: $(READY)
-	RACE_ROUNDS=2 CRASH_KILLS=10 $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer.
 test-slow: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m slow
-	$(BIN)/python -m pytest $(PARALLEL) tests/test_crash.py tests/test_race.py
 
 # Scrapy 2.14, the other oldest dependencies, the oldest Python found, and the oldest server: Redis
 # 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack.
