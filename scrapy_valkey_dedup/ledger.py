@@ -36,7 +36,7 @@ from scrapy_valkey_dedup.model import (
     Verdict,
 )
 from scrapy_valkey_dedup.resp import Argument, Script, ScriptCall, command
-from scrapy_valkey_dedup.topology import SLOTS, slot_of
+from scrapy_valkey_dedup.topology import slot_of
 
 LAYOUT = "2"
 PARTITIONS = 64
@@ -50,8 +50,6 @@ OLDEST = (7, 0)
 STEPS_IN_RETENTION = 2
 """A generation begins every half of the retention. Quarters would hold a post 12 % shorter on
 average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
-
-_PARTS_OF_SLOTS = 4
 
 IDLE = "idle"
 RUN_BYTES, _NUMBER_BYTES = 9, 3
@@ -291,10 +289,11 @@ class Ledger:
     async def _check_slots(self) -> None:
         """Meets the MOVED of a node of a cluster that is addressed as one server.
 
-        Reads in all parts of the range of slots: nodes have ranges of their own.
+        Reads at both ends of the range of slots: where there are several nodes, one has the first
+        slots and another one the last.
         """
-        part = {slot_of(name) * _PARTS_OF_SLOTS // SLOTS: name for name in self._partitions}
-        names = [f"{partition}:c:{_NOBODYS_NAME}" for partition in part.values()]
+        ends = min(self._partitions, key=slot_of), max(self._partitions, key=slot_of)
+        names = [f"{partition}:c:{_NOBODYS_NAME}" for partition in ends]
         await self._server.ask_each({name: command("GET", name) for name in names})
 
     async def rehearse(self) -> None:
@@ -314,7 +313,7 @@ class Ledger:
             ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
             ("release", self._sure, question[::-1]),
             ("confirm", remember, [_NOBODYS]),
-            ("claim", claim, question),
+            ("claim", claim, question),  # of what is remembered: it reads the clock
             ("forget", (), [_NOBODYS]),
         )
         calls = [ScriptCall(self._scripts[deed], place, head, rest) for deed, head, rest in deeds]

@@ -159,7 +159,7 @@ def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], An
     """Puts a question to the ledger from outside any crawl."""
 
     async def ask() -> Any:
-        server = Server(as_admin(url), url, {}, 10)
+        server = Server(as_admin(url), url, {}, PATIENCE)
         try:
             ledger = Ledger(server, namespace, "outsider", retention=1)
             return await question(ledger, server)

@@ -253,7 +253,7 @@ async def test_a_lost_reply_costs_no_post(
     valkey: ValkeyServer, namespace: str, *, record: bool
 ) -> None:
     """Asked again since the reply was lost, the ledger answers as it did at first."""
-    server = LosesReplies(valkey.url, valkey.url, {}, timeout=5)
+    server = LosesReplies(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         one = Ledger(server, namespace, "run-a", retention=DAY, record=record)
         assert await one.claim_many(keys(100)) == [NEW] * 100
@@ -437,7 +437,7 @@ async def test_every_key_has_an_end_and_a_place(
     valkey: ValkeyServer, inside: Inside, retention: float | None
 ) -> None:
     """All keys begin alike, a partition is one slot, and only layout and id have no end."""
-    server = Server(valkey.url, valkey.url, {}, timeout=5)
+    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         for record in (True, False):
             ledger = Ledger(server, inside.namespace, "run-a", retention=retention, record=record)
@@ -466,7 +466,7 @@ async def test_a_cluster_node_serves_it() -> None:
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with ValkeyServer(*options) as node, valkey_py.Valkey.from_url(node.url) as admin:
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        server = Server(node.url, node.url, {}, timeout=10)
+        server = Server(node.url, node.url, {}, timeout=PATIENCE)
         try:
             for record in (False, True):
                 ledger = Ledger(server, "bot", "run-a", retention=DAY, record=record)
@@ -487,7 +487,7 @@ async def test_namespaces_know_nothing_of_each_other(
     valkey: ValkeyServer, inside: Inside, nasty: str
 ) -> None:
     """Whatever a namespace is called, its keys are its own, and their names are plain and short."""
-    server = Server(valkey.url, valkey.url, {}, timeout=5)
+    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         nasty = f"{nasty}{inside.namespace}" if nasty else nasty
         one = Ledger(server, nasty, "run-a", retention=DAY)
@@ -516,7 +516,7 @@ async def test_a_shelf_shares_nothing(valkey: ValkeyServer, inside: Inside, othe
     """What is kept on a shelf is met by no other shelf, nor by any namespace, whatever its name."""
     own = inside.namespace
     other = other.replace("{own}", own)
-    server = Server(valkey.url, valkey.url, {}, timeout=5)
+    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
 
     def on(namespace: str, shelf: str = "", run: str = "run-b") -> Ledger:
         return Ledger(server, namespace, run, retention=DAY, shelf=shelf)
@@ -572,7 +572,7 @@ async def test_another_layout_is_refused(open_ledger: OpenLedger, inside: Inside
 async def test_flushed_scripts_are_loaded_again() -> None:
     """A server that forgets the scripts, between questions or in their midst, costs no answer."""
     with ValkeyServer() as own, valkey_py.Valkey.from_url(own.url) as admin:
-        server = Server(own.url, own.url, {}, timeout=10)
+        server = Server(own.url, own.url, {}, timeout=PATIENCE)
         ledger = Ledger(server, "bot", "run-a", retention=DAY)
         busy = True
 
