@@ -8,8 +8,7 @@ locals {
   access_string = join(" ", [
     "on", "~vd1:*", "-@all",
     "+evalsha", "+script|load", "+get", "+set", "+mget", "+del",
-    "+smembers", "+sismember", "+scard", "+sadd", "+srem",
-    "+pexpireat", "+pexpiretime", "+pttl", "+persist",
+    "+sismember", "+scard", "+sadd", "+srem", "+pexpireat", "+pexpiretime", "+pttl",
   ])
 
   # For IAM the user's id and name must be the same.
