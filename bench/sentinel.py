@@ -13,7 +13,7 @@ from valkey.exceptions import ValkeyError
 
 from bench.servers import Tls, ValkeyServer, free_port, wait_for
 
-PATIENCE = 60  # seconds: a deadline for what takes a few
+PATIENCE = 300  # seconds: a deadline for what takes a few
 _FAILOVER_TIMEOUT = 3000  # ms; twice as long after one failover the next can begin
 # ms. By default a sentinel first pings whom it has just got to know after a second, or after
 # ``down_after`` if that is less: a new primary would count as dead and lose its place at once.

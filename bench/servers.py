@@ -23,8 +23,8 @@ import valkey
 
 from scrapy_valkey_dedup.embedded import find_binary
 
-START_SECONDS = 10
-END_SECONDS = 30
+START_SECONDS = 120
+END_SECONDS = 120
 # Below the ports that Linux and macOS give to outgoing connections: while a server is down, none
 # of them takes its place.
 _PORTS = range(20000, 32000)
@@ -136,6 +136,10 @@ class ValkeyServer:
             return f"unix://{user}{self.socket}"
         return f"{'valkeys' if self.tls else 'valkey'}://{user}127.0.0.1:{self.port}"
 
+    def url_through(self, port: int) -> str:
+        """Where a client finds it by way of another port."""
+        return self.url.replace(f":{self.port}", f":{port}")
+
     @property
     def pid(self) -> int:
         """The process that runs it."""
@@ -176,6 +180,10 @@ class ValkeyServer:
             decode_responses=True, encoding_errors="surrogateescape",
         ) as client:  # fmt: skip
             return client.execute_command(name, *map(_encoded, words))
+
+    def client(self) -> valkey.Valkey:
+        """For those who look inside."""
+        return valkey.Valkey.from_url(self.url)
 
     def info(self) -> dict[str, Any]:
         """All of INFO; empty if it does not answer."""

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from scrapy_valkey_dedup.model import (
@@ -19,7 +20,11 @@ from scrapy_valkey_dedup.values import flag, text
 
 try:
     from botocore.config import Config
-    from botocore.credentials import RefreshableCredentials
+    from botocore.credentials import (
+        AssumeRoleCredentialFetcher,
+        DeferredRefreshableCredentials,
+        RefreshableCredentials,
+    )
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -27,6 +32,7 @@ try:
         CredentialRetrievalError,
         HTTPClientError,
         MetadataRetrievalError,
+        NoCredentialsError,
     )
     from botocore.session import Session
     from developer_toolkit_elasticache import generate_iam_auth_token
@@ -46,6 +52,7 @@ _PASSING_CODES = {
 _SERVICES = {"iam-role", "container-role"}  # botocore's names: the machine's and the container's
 _SERVER_ERRORS = 500
 _TOO_MANY = 429
+_LONGEST_SESSION = 64  # characters of a role's session: docs of AssumeRole
 
 
 class ElastiCacheIAM:
@@ -62,6 +69,9 @@ class ElastiCacheIAM:
         region: such as ``"eu-central-1"``. None: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, or the
             region of the AWS profile.
         serverless: whether it is a serverless cache; it is part of what is signed.
+        profile: the AWS profile to use. None: ``AWS_PROFILE``, or the default one.
+        role_arn: the role to assume with what was found; its credentials sign, and are renewed in
+            time. None: what was found signs.
 
     Raises:
         SettingsError: names every fault of the arguments, or the extra that is missing.
@@ -69,13 +79,15 @@ class ElastiCacheIAM:
 
     needs_tls = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all are keywords)
         self,
         *,
         user: str,
         cache: str,
         region: str | None = None,
         serverless: bool | str = True,
+        profile: str | None = None,
+        role_arn: str | None = None,
     ) -> None:
         if _missing:
             cure = "pip install scrapy-valkey-dedup[aws]"
@@ -91,7 +103,9 @@ class ElastiCacheIAM:
 
         self._user = checked("user", user, _user)
         self._cache = checked("cache", cache, _cache)
-        self._region = checked("region", region, _region)
+        self._profile = checked("profile", profile, _profile)
+        self._role_arn = checked("role_arn", role_arn, _role_arn)
+        self._region = checked("region", region, partial(_region, self._profile))
         self._serverless = checked("serverless", serverless, flag)
         if faults:
             raise SettingsError(faults)
@@ -125,7 +139,31 @@ class ElastiCacheIAM:
         return token
 
     def _new_session(self) -> Any:
-        session = Session()
+        session = self._own_session()
+        if self._role_arn is not None:
+            # botocore has no public way to give a session credentials that renew themselves.
+            session._credentials = DeferredRefreshableCredentials(  # noqa: SLF001
+                method="assume-role", refresh_using=self._assume_role
+            )
+        return session
+
+    def _assume_role(self) -> dict[str, Any]:
+        """Credentials of the role. Those that it is assumed with are looked for anew each time."""
+        session = self._own_session()
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        fetcher = AssumeRoleCredentialFetcher(
+            session.create_client,
+            credentials,
+            str(self._role_arn),
+            extra_args={"RoleSessionName": f"scrapy-valkey-dedup-{self._user}"[:_LONGEST_SESSION]},
+        )
+        found: dict[str, Any] = fetcher.fetch_credentials()
+        return found
+
+    def _own_session(self) -> Any:
+        session = Session(profile=self._profile)
         session.set_default_client_config(
             Config(
                 connect_timeout=_SECONDS,
@@ -148,9 +186,12 @@ class ElastiCacheIAM:
         return LedgerRefusedError(f"{what}. Check the AWS credentials of this process")
 
     def __repr__(self) -> str:
+        more = {"profile": self._profile, "role_arn": self._role_arn}
         return (
             f"ElastiCacheIAM(user={self._user!r}, cache={self._cache!r}, "
-            f"region={self._region!r}, serverless={self._serverless!r})"
+            f"region={self._region!r}, serverless={self._serverless!r}"
+            + "".join(f", {name}={value!r}" for name, value in more.items() if value)
+            + ")"
         )
 
 
@@ -174,11 +215,35 @@ def _cache(value: Any) -> str:
     return found
 
 
-def _region(value: Any) -> str:
+def _profile(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    found = text(value)
+    try:
+        known = Session().available_profiles
+    except BotoCoreError as error:  # files that cannot be read
+        raise ValueError(f"{error}; mend it, or leave profile out") from None
+    if found not in known:
+        names = ", ".join(map(repr, known)) or "none"
+        raise ValueError(f"AWS's configuration files have no such profile; they have {names:.300}")
+    return found
+
+
+def _role_arn(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    found = text(value)
+    if not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,500}", found, re.ASCII):
+        raise ValueError("write the ARN of a role, such as arn:aws:iam::123456789012:role/spiders")
+    return found
+
+
+def _region(profile: str | None, value: Any) -> str:
     cure = 'write a region such as "eu-central-1"'
     if value is None or value == "":
         try:
-            value = os.environ.get("AWS_REGION") or Session().get_config_variable("region")
+            session = Session(profile=profile)
+            value = os.environ.get("AWS_REGION") or session.get_config_variable("region")
         except BotoCoreError as error:
             raise ValueError(f"{error}; {cure}") from None
         if not value:

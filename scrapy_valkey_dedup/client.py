@@ -7,24 +7,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import time
 from typing import Any
 
+from scrapy_valkey_dedup.attempts import Attempts, Found
 from scrapy_valkey_dedup.connections import Outcome
 from scrapy_valkey_dedup.credentials import Provider, with_provider
-from scrapy_valkey_dedup.faults import (
-    Cure,
-    error_in,
-    explained,
-    fault,
-    is_unforeseen,
-    lacks_script,
-    translated,
-)
+from scrapy_valkey_dedup.faults import explained, is_unforeseen, persistent, translated, words
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, LedgerUnavailableError
-from scrapy_valkey_dedup.resp import Question, ScriptCall, command
+from scrapy_valkey_dedup.pace import Pace, jittered
+from scrapy_valkey_dedup.resp import Question, ScriptCall
 from scrapy_valkey_dedup.topology import route_to
 from scrapy_valkey_dedup.urls import parsed
 
 _SLICES = 10
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts, before the jitter
+_LONGEST_IN_HASTE = 0.25
 
 
 class Server:
@@ -46,20 +41,25 @@ class Server:
         revive: Callable[[], object] | None = None,
         *,
         credentials: Provider | None = None,
+        on_throttled: Callable[[int, str], None] = lambda _number, _words: None,
     ) -> None:
         """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
 
         ``credentials``, if there are any, are asked for by each connection that is made.
 
         ``revive`` is called in a thread when a connection fails, before the next attempt: it may
-        block, and start a server that has died.
+        block, and start a server that has died. ``on_throttled`` is told how many commands were
+        turned away since the server may not do more, and its words.
         """
         self._place = place
         self._timeout = timeout
         self._revive = revive
         self._revival: asyncio.Future[DedupError | None] | None = None
-        self._trouble: BaseException | None = None
+        self._on_throttled = on_throttled
+        self._pace = Pace(timeout)
         self._has_answered = False
+        self.failed: set[str] = set()
+        """The keys of questions that were given up, and not answered since."""
         # Half the deadline for one attempt: a connection that went dead unnoticed, as behind a NAT
         # gateway or at a failover, is replaced while the question still has time.
         try:
@@ -77,21 +77,37 @@ class Server:
         (replies,) = await self._within_deadline([Question(key, commands)])
         return replies
 
+    async def ask_each(self, commands: Mapping[str, bytes]) -> list[Any]:
+        """Returns the reply to each command, sent in one round trip, each with its own key."""
+        questions = [Question(key, (command,)) for key, command in commands.items()]
+        return [replies[0] for replies in await self._within_deadline(questions)]
+
     async def run(
         self,
         calls: Sequence[ScriptCall],
         within: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> list[Any]:
-        """Returns a reply for each call, all in one round trip; loads scripts the server lacks.
+        """Returns a reply for each call, all in one round trip; sends scripts the server lacks.
 
         ``within``: seconds after the first attempt in which the calls mean the same if they are
         made again; None: forever. ``on_lost`` is called when an attempt was given up without a
         reply: it may have arrived, and it may still arrive.
         """
-        questions = [Question(call.key, (call.command(),), call.script) for call in calls]
+        if not calls:
+            return []
+        questions = [Question(call.key, (call.command(),), call) for call in calls]
         asked = await self._within_deadline(questions, within, on_lost)
-        return [replies[-1] for replies in asked]
+        return [replies[0] for replies in asked]
+
+    @property
+    def answered(self) -> int:
+        """How many script calls were answered so far."""
+        return self._pace.answers(scripts=True)
+
+    def place_of(self, key: str) -> Hashable:
+        """Stands for the server that a key is asked at."""
+        return self._route.place_of(key)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -105,25 +121,44 @@ class Server:
     ) -> list[list[Any]]:
         # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
         # what it has cancelled has ended.
-        self._trouble = None
-        abandoned = asyncio.Event()
-        asking = asyncio.ensure_future(self._until_answered(questions, within, abandoned, on_lost))
+        attempts = Attempts(questions, self._route.place_of)
+        asking = asyncio.ensure_future(self._until_answered(attempts, within, on_lost))
         try:
-            # In slices, each of which counts for what it should have taken: a pause of this process
-            # (a pipeline that blocks the loop, a suspended machine) is no silence of Valkey's.
-            for _ in range(_SLICES):
-                await asyncio.wait([asking], timeout=self._timeout / _SLICES)
-                if asking.done():
-                    return asking.result()
+            await self._deadline(asking, attempts)
+            if asking.done():
+                asking.result()
+                return attempts.answers
         finally:
-            abandoned.set()  # on Python 3.10 valkey-py may lose the cancellation
+            attempts.is_abandoned = True  # on Python 3.10 valkey-py may lose the cancellation
             asking.cancel()
+            self._remember(attempts)
         if on_lost is not None:
             on_lost()
-        raise LedgerUnavailableError(
-            f"Valkey at {self._place} gave no answer within {self._timeout:g} s "
-            f"(VALKEY_DEDUP_TIMEOUT){explained(self._trouble)}{self._doubt}"
-        )
+        deadline = f"within {self._timeout:g} s (VALKEY_DEDUP_TIMEOUT)"
+        raise persistent(attempts.trouble, self._place, deadline, self._doubt)
+
+    async def _deadline(self, asking: asyncio.Future[None], attempts: Attempts) -> None:
+        """Returns when it is answered, or when the deadline is over.
+
+        In slices, each of which counts for what it should have taken: a pause of this process (a
+        pipeline that blocks the loop, a suspended machine) is no silence of Valkey's. While the
+        server turns this away and answers others, the deadline begins anew: it is there.
+        """
+        scripts = attempts.runs_scripts
+        slices, before = 0, self._pace.answers(scripts=scripts)
+        while slices < _SLICES and not asking.done():
+            await asyncio.wait([asking], timeout=self._timeout / _SLICES)
+            slices += 1
+            answers = self._pace.answers(scripts=scripts)
+            if attempts.is_throttled and answers != before:
+                slices, before = 0, answers
+
+    def _remember(self, attempts: Attempts) -> None:
+        """Which keys had no answer: a probe looks there first."""
+        if attempts.left:
+            self.failed.update(question.key for question in attempts.left.values())
+        elif self.failed:
+            self.failed.difference_update(attempts.keys)
 
     @property
     def _doubt(self) -> str:
@@ -134,45 +169,51 @@ class Server:
 
     async def _until_answered(
         self,
-        questions: Sequence[Question],
+        attempts: Attempts,
         within: float | None,
-        abandoned: asyncio.Event,
         on_lost: Callable[[], None] | None,
-    ) -> list[list[Any]]:
-        """Puts those questions again that have no answer yet: of a cluster one part may be away."""
-        answers: list[list[Any]] = [[] for _ in questions]
-        left = dict(enumerate(questions))
+    ) -> None:
+        await self._turn(attempts)
         pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
-        while left and not abandoned.is_set():
-            waits = False
-            loading: set[tuple[Hashable, str]] = set()
-            outcomes = await self._exchange(list(left.values()))
-            answered = [isinstance(outcome, list) for outcome in outcomes]
-            self._has_answered |= any(answered)
-            if on_lost is not None and not all(answered):
+        while not attempts.is_abandoned:
+            limit = self._pace.limit if attempts.runs_scripts else None
+            found = attempts.take(await self._exchange(attempts.next(limit)))
+            self._learn(found, attempts)
+            if on_lost is not None and found.is_lost:
                 on_lost()
-            for number, outcome in zip(list(left), outcomes, strict=True):
-                error = error_in(outcome)
-                if error is None and not isinstance(outcome, Exception):
-                    answers[number] = outcome
-                    del left[number]
-                elif lacks_script(error):
-                    # A new, a flushed or a promoted server: it has forgotten the scripts.
-                    left[number] = self._with_script(questions[number], loading)
-                else:
-                    self._note(error)
-                    left[number] = questions[number]
-                    waits = True
-            if waits:
-                await self._try_to_revive()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            if left and within is not None and not 0 <= time() - asked < within:
+            if (error := found.hopeless) is not None:
+                raise translated(error, self._place) from (error if is_unforeseen(error) else None)
+            if not attempts.left:
+                return
+            if found.waits:
+                attempts.trouble = await self._try_to_revive() or attempts.trouble
+            if found.waits or (found.turned_away and not attempts.runs_scripts):
+                await asyncio.sleep(jittered(pause))
+                pause = min(2 * pause, _LONGEST_PAUSE if found.waits else _LONGEST_IN_HASTE)
+            await self._turn(attempts)
+            if within is not None and not 0 <= time() - asked < within:
                 raise LedgerUnavailableError(
                     f"Valkey at {self._place} gave no answer, and it is too late to ask again"
-                    f"{explained(self._trouble)}"
+                    f"{explained(attempts.trouble)}"
                 )
-        return answers
+
+    async def _turn(self, attempts: Attempts) -> None:
+        """Waits while the server has too much to do.
+
+        Heartbeats and other plain commands do not: they take little, and without them others would
+        take this run for dead.
+        """
+        if attempts.runs_scripts and await self._pace.turn():
+            attempts.is_throttled = True
+
+    def _learn(self, found: Found, attempts: Attempts) -> None:
+        self._has_answered |= found.is_heard
+        self._pace.answered(found.answered, scripts=attempts.runs_scripts)
+        if found.turned_away:
+            self._pace.turned_away(found.answered)
+            self._on_throttled(len(found.turned_away), words(found.turned_away[0]))
+        elif attempts.runs_scripts and found.answered:
+            self._pace.took_all()
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         try:
@@ -180,33 +221,15 @@ class Server:
         except Exception as error:  # noqa: BLE001 (a fault of ours: an outage, not a lost post)
             return [error] * len(questions)
 
-    def _with_script(self, question: Question, loading: set[tuple[Hashable, str]]) -> Question:
-        """The question, behind what loads its script, once for each server."""
-        script = question.script
-        assert script is not None  # noqa: S101 (only scripts can be lacking)
-        there = self._route.place_of(question.key), script.sha
-        if there in loading:
-            return question
-        loading.add(there)
-        load = command("SCRIPT", "LOAD", script.source)
-        return question._replace(commands=(load, *question.commands))
-
-    def _note(self, error: Exception | None) -> None:
-        """Keeps in mind why a question is put again; raises if that does not help."""
-        assert error is not None  # noqa: S101 (the caller has found one)
-        if fault(error).cure is Cure.RETRY:
-            self._trouble = error
-        else:
-            raise translated(error, self._place) from (error if is_unforeseen(error) else None)
-
-    async def _try_to_revive(self) -> None:
+    async def _try_to_revive(self) -> DedupError | None:
+        """Returns why that has failed, if it has."""
         if self._revive is None:
-            return
+            return None
         if self._revival is None or self._revival.done():
             # One at a time: each may hold its thread for long.
             self._revival = asyncio.ensure_future(asyncio.to_thread(self._revive_now))
         await asyncio.wait([self._revival])
-        self._trouble = self._revival.result() or self._trouble
+        return self._revival.result()
 
     def _revive_now(self) -> DedupError | None:
         """Runs in a thread."""

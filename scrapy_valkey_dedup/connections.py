@@ -13,6 +13,7 @@ from typing import Any
 from valkey import exceptions
 from valkey.asyncio import ConnectionPool, SSLConnection
 
+from scrapy_valkey_dedup.client_options import option_faults
 from scrapy_valkey_dedup.faults import NotHereError, leads_elsewhere
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.resp import Question
@@ -48,15 +49,13 @@ class Connections:
             ) from None
         self._pool.connection_kwargs["decode_responses"] = False
         self._closed = False
+        refuse_options(place, "; ".join(option_faults(self._pool.connection_kwargs)))
         try:
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             if isinstance(connection, SSLConnection):
                 connection.ssl_context.get()
         except Exception as error:  # noqa: BLE001 (each option has errors of its own)
-            raise LedgerRefusedError(
-                f"VALKEY_DEDUP_CLIENT_OPTIONS, or the options in VALKEY_DEDUP_URL {place}, "
-                f"cannot be used: {error}"
-            ) from None
+            refuse_options(place, str(error) or type(error).__name__)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         """Sends all commands in one round trip."""
@@ -112,6 +111,15 @@ class Connections:
         self._closed = True
         with suppress(exceptions.ValkeyError, OSError):  # a peer that does not take its leave
             await self._pool.disconnect(inuse_connections=False)
+
+
+def refuse_options(place: str, why: str) -> None:
+    """Refuses the options if there is a reason to."""
+    if why:
+        raise LedgerRefusedError(
+            f"VALKEY_DEDUP_CLIENT_OPTIONS, or the options in VALKEY_DEDUP_URL {place}, "
+            f"cannot be used: {why}"
+        ) from None
 
 
 def _abort(writer: asyncio.StreamWriter | None) -> None:

@@ -34,6 +34,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from scrapy_valkey_dedup.model import EmbeddedServerError
+from scrapy_valkey_dedup.private import folder_fault
 from scrapy_valkey_dedup.watcher import SERVER, SOCKET, START, USERS
 from scrapy_valkey_dedup.watching import watched
 
@@ -145,12 +146,9 @@ class EmbeddedServer:
     def _check_directory(self) -> None:
         """Make the directory, private to its user, or see that it is fit for use."""
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = self.data_dir.stat()
-        if status.st_uid != os.geteuid():
-            raise self._error(f"belongs to user {status.st_uid}, this is user {os.geteuid()}")
-        if status.st_mode & 0o022:  # whoever may write there could put a server of his own there
-            cure = "Run chmod 700 on it, or name a directory that does not exist yet."
-            raise self._error("can be written to by other users", cure)
+        # Anyone else who may write there could put a server of their own there.
+        if fault := folder_fault(self.data_dir.stat()):
+            raise self._error(*fault)
         # A full or read-only disk shows itself here: the server could not even log it.
         with tempfile.TemporaryFile(dir=self.data_dir) as probe:
             probe.write(_PROBE)

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import re
 import ssl
-from enum import Enum
-from typing import NamedTuple
 
 from valkey import exceptions
 
 from scrapy_valkey_dedup.model import (
+    CommandRefusedError,
     CredentialsUnavailableError,
     DedupError,
     LedgerRefusedError,
     LedgerReplyError,
     LedgerUnavailableError,
+    UnknownReplyError,
 )
-
-
-class Cure(Enum):
-    """What helps against a fault."""
-
-    RETRY = "ask again in a moment"
-    OUTAGE = "asking again at once does not help, but time may"
-    REFUSE = "time does not help"
-
-
-class Fault(NamedTuple):
-    """What a fault is called for, and what the user can do."""
-
-    cure: Cure
-    hint: str = ""
+from scrapy_valkey_dedup.replies import (
+    CREDENTIALS,
+    SLOW_DOWN,
+    UNABLE,
+    Cure,
+    Fault,
+    at_the_beginning,
+    in_the_middle,
+    is_throttled,
+    shown,
+)
 
 
 class NotHereError(Exception):
     """A cluster serves a key elsewhere, or by nobody at this moment."""
 
 
-_CREDENTIALS = (
-    "Check user, password and permissions in VALKEY_DEDUP_URL, VALKEY_DEDUP_CLIENT_OPTIONS or "
-    "VALKEY_DEDUP_CREDENTIALS; docs/security.md has the permissions that are needed"
-)
 _TRUST = (
     "Check the host name in VALKEY_DEDUP_URL, and ssl_ca_certs (for a certificate of your own: "
     "ssl_certfile and ssl_keyfile) in VALKEY_DEDUP_CLIENT_OPTIONS"
@@ -48,10 +40,10 @@ _TRUST = (
 
 # By class where valkey-py has one: it takes the first word off the text then. Subclasses first.
 _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
-    (exceptions.AuthenticationError, Fault(Cure.REFUSE, _CREDENTIALS)),  # NOAUTH, WRONGPASS
-    (exceptions.AuthenticationWrongNumberOfArgsError, Fault(Cure.REFUSE, _CREDENTIALS)),
-    (exceptions.AuthorizationError, Fault(Cure.REFUSE, _CREDENTIALS)),
-    (exceptions.NoPermissionError, Fault(Cure.REFUSE, _CREDENTIALS)),
+    (exceptions.AuthenticationError, Fault(Cure.REFUSE, CREDENTIALS)),  # NOAUTH, WRONGPASS
+    (exceptions.AuthenticationWrongNumberOfArgsError, Fault(Cure.REFUSE, CREDENTIALS)),
+    (exceptions.AuthorizationError, Fault(Cure.REFUSE, CREDENTIALS)),
+    (exceptions.NoPermissionError, Fault(Cure.REFUSE, CREDENTIALS)),
     (ssl.SSLCertVerificationError, Fault(Cure.REFUSE, _TRUST)),
     (exceptions.BusyLoadingError, Fault(Cure.RETRY, "it is loading its data after a start")),
     (
@@ -81,71 +73,8 @@ _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
     (OSError, Fault(Cure.RETRY)),
 )
 
-# By their first words, which stand there where valkey-py has no class for them.
-_BY_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
-    (
-        ("MOVED ", "ASK "),
-        Fault(
-            Cure.REFUSE,
-            "It is a node of a cluster: write valkey+cluster:// (with TLS valkeys+cluster://) in "
-            "VALKEY_DEDUP_URL",
-        ),
-    ),
-    (
-        # Valkey 7.2 to 9, and Redis 7.0, for a command or a key that only the script touches.
-        ("ACL failure in script", "The user executing the script can't"),
-        Fault(Cure.REFUSE, _CREDENTIALS),
-    ),
-    (
-        ("This instance has cluster support disabled", "unknown command 'CLUSTER'"),
-        Fault(Cure.REFUSE, "It is no cluster: write valkey:// or valkeys:// in VALKEY_DEDUP_URL"),
-    ),
-    (
-        ("unknown command 'SENTINEL'",),
-        Fault(
-            Cure.REFUSE,
-            "It is no Sentinel: let VALKEY_DEDUP_URL name the Sentinels, or write valkey:// or "
-            "valkeys://",
-        ),
-    ),
-    (
-        ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode"),
-        Fault(Cure.REFUSE, "It has no such database: leave its number out of VALKEY_DEDUP_URL"),
-    ),
-    (
-        # A slot that is being migrated, key by key, and the script meets one that has gone.
-        (
-            "Attempted to access a non local key",  # Valkey
-            "Script attempted to access a non local key",  # Redis 7.0
-        ),
-        Fault(Cure.RETRY, "the slot is being migrated"),
-    ),
-    (
-        ("CLUSTERDOWN",),
-        Fault(Cure.RETRY, "the cluster does not serve all slots: look at its nodes"),
-    ),
-    (("MASTERDOWN",), Fault(Cure.RETRY, "it is a replica that has lost its primary")),
-    (("TRYAGAIN",), Fault(Cure.RETRY, "the slot is being migrated")),
-    (
-        ("NOREPLICAS",),
-        Fault(
-            Cure.RETRY,
-            "it takes no writes while it has too few replicas (min-replicas-to-write)",
-        ),
-    ),
-    (
-        # A connection that was reset a moment ago is written to: CPython's writelines, from 3.12
-        # on, looks at the transport's socket and not whether it has been lost.
-        ("'NoneType' object has no attribute '_add_writer'",),
-        Fault(Cure.RETRY, "the connection was reset"),
-    ),
-    (("BUSY",), Fault(Cure.RETRY, "a script of somebody's has been running for too long there")),
-    (
-        ("MISCONF",),
-        Fault(Cure.OUTAGE, "it takes no writes because it cannot save its data: look at its log"),
-    ),
-)
 _UNFORESEEN = Fault(Cure.OUTAGE)
+_UNKNOWN = Fault(Cure.UNKNOWN)
 
 # What the other side of TLS says of our certificate, or of having none (TLS 1.2: the last).
 # Source: https://www.rfc-editor.org/rfc/rfc8446#section-6.2, as OpenSSL names it.
@@ -163,13 +92,19 @@ def _known(error: BaseException | None) -> Fault | None:
     if isinstance(error, ssl.SSLError) and _ALERTS.search(error.reason or ""):
         return _NOT_TRUSTED_THERE
     text = str(error)
-    for starts, found in _BY_WORDS:
-        if text.startswith(starts):
-            return found
-    for kind, found in _BY_CLASS:
-        if isinstance(error, kind):
-            return found
-    return None
+    if (found := at_the_beginning(text)) is not None:
+        return found
+    is_reply = isinstance(error, exceptions.ValkeyError)
+    if is_reply and not isinstance(error, exceptions.NoPermissionError) and is_throttled(text):
+        return SLOW_DOWN
+    return next((found for kind, found in _BY_CLASS if isinstance(error, kind)), _of_reply(error))
+
+
+def _of_reply(error: BaseException) -> Fault | None:
+    """What an error means that has no class of its own; None if it is no reply."""
+    if not isinstance(error, exceptions.ResponseError):
+        return None
+    return in_the_middle(str(error)) or _UNKNOWN
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -230,15 +165,31 @@ def translated(error: BaseException, place: str) -> DedupError:
         cause = _cause(error)
         untrusted = isinstance(cause, ssl.SSLCertVerificationError)
         deed = "is not trusted" if untrusted else "refuses"
-        return LedgerRefusedError(f"Valkey at {place} {deed}: {words(cause)}. {hint}")
+        kind = CommandRefusedError if fault(error) is UNABLE else LedgerRefusedError
+        return kind(f"Valkey at {place} {deed}: {words(cause)}. {hint}")
     said = f"{words(error)}; {hint}" if hint else words(error)
-    kind = LedgerReplyError if cure is Cure.OUTAGE else LedgerUnavailableError
-    return kind(f"Valkey at {place} answered with an error: {said}")
+    return LedgerReplyError(f"Valkey at {place} answered with an error: {said}")
+
+
+def persistent(
+    error: BaseException | None, place: str, deadline: str, doubt: str = ""
+) -> DedupError:
+    """Our error when the ``deadline`` (in words) is over; ``error`` was the answer so far.
+
+    ``doubt`` is added where it is not known whether anybody is there.
+    """
+    cure = None if error is None else fault(error).cure
+    if cure is Cure.UNKNOWN:
+        return UnknownReplyError(
+            f"Valkey at {place} answered with an error, again and again {deadline}: {words(error)}"
+        )
+    deed = "turned everything away" if cure is Cure.SLOW_DOWN else "gave no answer"
+    return LedgerUnavailableError(f"Valkey at {place} {deed} {deadline}{explained(error)}{doubt}")
 
 
 def words(error: BaseException | None) -> str:
     """The text of an error, without a final dot; its type if it has none."""
-    return str(error).rstrip(".") or type(error).__name__
+    return shown(str(error)) or type(error).__name__
 
 
 def explained(error: BaseException | None) -> str:

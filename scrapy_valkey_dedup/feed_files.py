@@ -266,6 +266,8 @@ def _end_of_broken_line(path: str, *, is_csv: bool) -> bytes:
     In CSV a line may end within quotes: then all that comes after them would be part of them.
     """
     last, quotes = b"\n", 0
+    if not Path(path).is_file():  # a pipe would be waited for
+        return b""
     try:
         with Path(path).open("rb") as file:
             if is_csv:
@@ -274,7 +276,7 @@ def _end_of_broken_line(path: str, *, is_csv: bool) -> bytes:
             elif file.seek(0, io.SEEK_END):
                 file.seek(-1, io.SEEK_END)
                 last = file.read(1)
-    except OSError:  # not a file that can be read, or none yet
+    except OSError:  # not a file that can be read
         return b""
     if quotes % 2:
         return b'"\n'

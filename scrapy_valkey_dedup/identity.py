@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from itemadapter import ItemAdapter
 
@@ -14,8 +14,7 @@ from scrapy_valkey_dedup.item_classes import attributes, extra_fields
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 from scrapy_valkey_dedup.normalise import normalisers
 from scrapy_valkey_dedup.resolution import Resolved, resolve
-from scrapy_valkey_dedup.rules import FieldRule
-from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.rules import ClassRule, FieldRule
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +28,21 @@ _CONSEQUENCES = {
 }
 
 
+class Choices(Protocol):
+    """What the settings say of identities: those of these names, in lower case."""
+
+    @property
+    def fields(self) -> Mapping[type | None, ClassRule]: ...  # noqa: D102
+    @property
+    def identity(self) -> Callable[..., Any] | None: ...  # noqa: D102
+    @property
+    def on_unkeyed(self) -> str: ...  # noqa: D102
+    @property
+    def scope(self) -> str: ...  # noqa: D102
+    @property
+    def tracking_parameters(self) -> Mapping[str, tuple[str, ...]]: ...  # noqa: D102
+
+
 class Identifier:
     """Finds the key of an item, as the settings and the item's class say.
 
@@ -36,7 +50,7 @@ class Identifier:
     metadata; ``FIELDS`` for all classes; all fields of the item.
     """
 
-    def __init__(self, settings: DedupSettings) -> None:
+    def __init__(self, settings: Choices) -> None:
         self._settings = settings
         self._function = settings.identity
         self._known = normalisers(settings.tracking_parameters)
@@ -67,6 +81,27 @@ class Identifier:
         except Exception as error:  # noqa: BLE001
             self._warn(type(item).__qualname__, _raised(error))
         return None
+
+    def identify(self, item: Any, spider: Any) -> Key:
+        """Returns the key, as :meth:`key` does.
+
+        Raises:
+            UnkeyedError: says why the item has none.
+
+        """
+        try:
+            return self._key(item, spider)
+        except UnkeyedError:
+            raise
+        except Exception as error:  # noqa: BLE001 (as in key)
+            raise UnkeyedError(_raised(error)) from None
+
+    def rule_for(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+        """What identifies the items of a class, and their encoded kind."""
+        known = self._by_class.get(cls)
+        if known is None:
+            known = self._by_class[cls] = self._resolve(cls, spider)
+        return known
 
     def looks_inside(self, cls: type) -> bool:
         """Whether the key of an item may depend on what lies inside a value of a field."""
@@ -192,6 +227,14 @@ def _value(item: Any, rule: FieldRule) -> Any:
         value = rule.normalise(value)
         refuse_blank(_sole(value))
     return _sole(value)
+
+
+def steps_of(item: Any, rule: FieldRule) -> tuple[Any, Any]:
+    """The value that a rule finds in an item, and what its normalisers make of it."""
+    value = item
+    for step in rule.path:
+        value = _step(value, step)
+    return _sole(value), _sole(rule.normalise(value) if rule.normalise is not None else value)
 
 
 def _sole(value: Any) -> Any:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import count
+from math import inf
 from secrets import token_hex
 from typing import Any
 
@@ -23,14 +25,18 @@ from scrapy_valkey_dedup.model import (
     CLAIM_LIFETIME,
     KEY_BYTES,
     Answer,
+    CommandRefusedError,
+    DedupError,
     Given,
     Key,
     LedgerRefusedError,
     LedgerReplyError,
+    LedgerUnavailableError,
     Token,
     Verdict,
 )
 from scrapy_valkey_dedup.resp import Argument, Script, ScriptCall, command
+from scrapy_valkey_dedup.topology import SLOTS, slot_of
 
 LAYOUT = "2"
 PARTITIONS = 16
@@ -50,8 +56,12 @@ average, and make a lookup visit five generations in place of three (15 us in pl
 _FOREVER = 100 * 365 * 86400.0
 """As good as that: the end of a generation has 13 digits, which last until the year 2286."""
 
+_PARTS_OF_SLOTS = 4
+
 IDLE = "idle"
 RUN_BYTES, _NUMBER_BYTES = 9, 3
+END = 13
+"""Digits of the end of a generation in a list of them; one more says how many levels it has."""
 _PATH_BITS, _LOWER_BITS = 29, 21
 NUMBERS = 1 << 8 * _NUMBER_BYTES
 """A run's numbers go round in a circle of so many."""
@@ -59,6 +69,7 @@ _TURNED_AWAY = 3_600_000
 """ms: no copy of a question is on its way for longer, be it in a kernel or in a proxy."""
 _MOMENT = 1000  # ms: as long as what is written on trial may stay
 _REPLY_LIFETIME = 60.0  # as long as a question whose reply was lost may be put again
+_NOBODY = b"-" * (RUN_BYTES + _NUMBER_BYTES)
 _ANSWERS = {
     0: Answer(Verdict.NEW),
     1: Answer(Verdict.SEEN),
@@ -74,6 +85,7 @@ _PARTS = {
     "release": ("release", "tokens", "doubt"),
     "renew": ("tokens", "renew"),
     "look": ("find", "look"),
+    "inspect": ("find", "inspect"),
     "forget": ("generations", "forget"),
 }  # fmt: skip
 """What a script consists of, behind the layout: what most calls do comes early, and ends them."""
@@ -115,8 +127,30 @@ def run_of(holder: Token) -> str:
     return holder[:RUN_BYTES].rstrip().decode("utf-8", "replace")
 
 
+def is_held(claim: bytes) -> bool:
+    """Whether somebody holds a claim, as what stands in it says; ``b""``: there is none."""
+    return bool(claim) and not claim.startswith(_NOBODY)
+
+
+def _moment(ends: bytes) -> float | None:
+    if not ends:
+        return None
+    return int(ends) / 1000 or inf
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the ledger keeps of one post."""
+
+    until: float | None
+    """The time, in seconds, until which it is remembered: ``inf`` forever, None: it is not."""
+    holder: str | None
+    """The run that has claimed it."""
+
+
 _NOBODYS = split(blake2b(b"nobody's", digest_size=KEY_BYTES, person=b"vd1").digest())[1]
 """A post that there is not; in every partition, though its key would belong in one."""
+_NOBODYS_NAME = _NOBODYS.decode()
 _NOBODYS_CLAIM = _NOBODYS + bytes(_NUMBER_BYTES)
 
 
@@ -163,8 +197,9 @@ class Ledger:
         part = f"{root}+{shelf}" if shelf else root
         self._partitions = [f"vd1:{{{part}:{name}}}" for name in PARTITION_NAMES]
         self._rehearsal = f"vd1:{{{part}:{run}}}"
-        forever = retention is None or retention >= _FOREVER
-        kept = 0 if forever else max(int(retention * 1000), 1)
+        if retention is not None and retention >= _FOREVER:
+            retention = None
+        kept = 0 if retention is None else max(int(retention * 1000), 1)
         self._remember: tuple[Argument, ...] = (name, kept, kept // STEPS_IN_RETENTION)
         self._sure: tuple[Argument, ...] = (name, "sure", _TURNED_AWAY)
         self._in_doubt: tuple[Argument, ...] = (name, "doubt", _TURNED_AWAY)
@@ -178,48 +213,91 @@ class Ledger:
         self._acquire = (*self._remember[1:], lifetime, known)
         self._scripts = {name: _script(name) for name in _PARTS}
 
-    async def open(self) -> None:
+    @property
+    def answered(self) -> int:
+        """How many script calls were answered so far: who waits sees whether it goes on."""
+        return self._server.answered
+
+    async def open(self, *, again: bool = False) -> None:
         """Checks that this run may use the ledger, and that this version can read it.
+
+        ``again``: it has been open before, at a server that may have lost everything since.
 
         Raises:
             LedgerRefusedError: a permission is missing, the server is too old, or the layout is
                 another version's.
 
         """
-        await self._check_version()
+        if not again:
+            await self._check_version()
         name, identity = f"{self._root}:layout", f"{self._root}:id"
         # MGET, as heartbeats are read: whoever may not is told now.
         look = command("MGET", name, identity)
-        ((found, known),) = await self._server.ask(look, key=name)
+        found, known = _two(await self._server.ask(look, key=name))
         if found in (None, LAYOUT.encode()) and None in (found, known):
             begin = [
                 command("SET", each, value, "NX")
                 for each, value in ((name, LAYOUT), (identity, token_hex(8)))
             ]
-            *_, (found, known) = await self._server.ask(*begin, look, key=name)
+            found, known = _two(await self._server.ask(*begin, look, key=name))
+        self._check_layout(found)
+        self.identity = (known or b"").decode("utf-8", "replace")
+        if not again:
+            await self.rehearse()
+
+    async def answers(self) -> bool:
+        """Whether the server answers the plainest question that the plugin has."""
+        key = f"{self._root}:layout"
+        try:
+            await self._server.ask(command("GET", key), key=key)
+        except LedgerUnavailableError:
+            return False
+        return True
+
+    async def look_at(self) -> bool:
+        """Checks that this version can read the ledger; returns whether there is one.
+
+        Changes nothing, and needs no permission to.
+
+        Raises:
+            LedgerRefusedError: as :meth:`open` does.
+
+        """
+        await self._check_version()
+        name = f"{self._root}:layout"
+        ((found,),) = await self._server.ask(command("MGET", name), key=name)
+        self._check_layout(found or LAYOUT.encode())
+        return found is not None
+
+    @property
+    def names_of_all(self) -> tuple[str, str]:
+        """The keys that stand for the namespace as a whole: what it is, and its layout."""
+        return f"{self._root}:id", f"{self._root}:layout"
+
+    def _check_layout(self, found: bytes | None) -> None:
         if found != LAYOUT.encode():
             raise LedgerRefusedError(
                 f"the ledger {self._root} has layout {found!r:.20}; this version of "
                 f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it, "
                 "or choose another VALKEY_DEDUP_NAMESPACE"
             )
-        self.identity = str(known, "utf-8", "replace")
-        await self.rehearse()
 
     async def _check_version(self) -> None:
         """HELLO without arguments changes nothing and needs no permission."""
         try:
             (about,) = await self._server.ask(command("HELLO"), key=self._root)
-        except LedgerReplyError:
+        except (LedgerReplyError, CommandRefusedError):
             return  # a proxy that does not know it: the rehearsal shows what the scripts can do
-        facts = dict(zip(about[::2], about[1::2], strict=False))
-        product, version = (facts.get(fact, b"").decode() for fact in (b"server", b"version"))
-        if facts.get(b"mode") == b"sentinel":
+        facts = _facts(about)
+        product, version = facts.get("server", ""), facts.get("version", "")
+        if facts.get("mode") == "sentinel":
             raise LedgerRefusedError(
                 "it is a Sentinel that VALKEY_DEDUP_URL names: write valkey+sentinel:// (with TLS "
                 "valkeys+sentinel://) and the name of the service, as in "
                 "valkey+sentinel://one:26379,two:26379/posts"
             )
+        if facts.get("mode") == "cluster":
+            await self._check_slots()
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
             raise LedgerRefusedError(
@@ -227,6 +305,15 @@ class Ledger:
                 "the oldest that works (or Redis 7.0). Upgrade it, or let VALKEY_DEDUP_URL name "
                 "another"
             )
+
+    async def _check_slots(self) -> None:
+        """Meets the MOVED of a node of a cluster that is addressed as one server.
+
+        Reads in all parts of the range of slots: nodes have ranges of their own.
+        """
+        part = {slot_of(name) * _PARTS_OF_SLOTS // SLOTS: name for name in self._partitions}
+        names = [f"{partition}:c:{_NOBODYS_NAME}" for partition in part.values()]
+        await self._server.ask_each({name: command("GET", name) for name in names})
 
     async def rehearse(self) -> None:
         """Does with a post that nobody has all that is ever done: what is forbidden shows now.
@@ -245,25 +332,52 @@ class Ledger:
             ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
             ("release", self._sure, question[::-1]),
             ("confirm", remember, [_NOBODYS]),
-            ("look", (), [_NOBODYS]),
             ("claim", claim, question),
             ("forget", (), [_NOBODYS]),
         )
-        await self._server.run(
-            [ScriptCall(self._scripts[script], place, head, rest) for script, head, rest in deeds]
-        )
-        # Loaded again, although it is there: else only a server that has lost its scripts would ask
-        # for this permission, in the middle of a crawl.
-        load = command("SCRIPT", "LOAD", self._scripts["look"].source)
-        await self._server.ask(load, command("DEL", place), key=place)
+        calls = [ScriptCall(self._scripts[deed], place, head, rest) for deed, head, rest in deeds]
+        try:
+            await self._server.run(calls)
+        except LedgerRefusedError:
+            # A script that is refused half-way has written what comes before, perhaps without end.
+            endless = (
+                f"{place}:{0:0{END}}:{_NOBODYS[:2].decode()}"  # its bucket, see lua/layout.lua
+            )
+            with suppress(DedupError):
+                await self._server.ask(command("DEL", place, endless), key=place)
+            raise
+        # With its source, although it is there: else only a server that has lost its scripts would
+        # ask for this permission, in the middle of a crawl.
+        look = ScriptCall(self._scripts["look"], place, (), [_NOBODYS]).command(with_source=True)
+        await self._server.ask(look, command("DEL", place), key=place)
 
-    async def try_partitions(self) -> None:
-        """Sees that every partition takes writes, on all nodes of a cluster.
+    async def try_keys(self) -> None:
+        """Reads and writes one key of this shelf: what the user may, the keys apart, is known.
+
+        Raises:
+            LedgerRefusedError: its keys are not permitted.
+
+        """
+        name = f"{self._rehearsal}:c:{_NOBODYS_NAME}"
+        await self._server.ask(command("SET", name, "", "PX", 1, "GET"), key=name)
+
+    async def try_partitions(self, *, everywhere: bool = True, rehearsed: bool = False) -> None:
+        """Sees that each server that serves partitions takes a write in one of them.
+
+        That is one whose last question was given up, where there is such; with ``everywhere`` off
+        these alone are tried. ``rehearsed``: the server of the rehearsal has shown it just now.
 
         Raises:
             LedgerUnavailableError, LedgerRefusedError: at least one does not.
 
         """
+        failed = [name for name in self._partitions if name in self._server.failed]
+        of_place = {self._server.place_of(name): name for name in failed}
+        shown = {self._server.place_of(self._rehearsal)} if rehearsed else set()
+        for name in self._partitions if everywhere else ():
+            place = self._server.place_of(name)
+            if place not in shown:
+                of_place.setdefault(place, name)
         claim = (*self._remember[1:], _MOMENT, "keep", "", "")
         question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
         deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
@@ -273,7 +387,7 @@ class Ledger:
         await self._server.run(
             [
                 ScriptCall(self._scripts[name], partition, head, rest)
-                for partition in self._partitions
+                for partition in of_place.values()
                 for name, head, rest in deeds
             ]
         )
@@ -345,6 +459,15 @@ class Ledger:
         found = await self._server.run([call for call, _ in calls])
         return [reply == 1 for reply in _in_order(calls, found, len(keys))]
 
+    async def inspect_many(self, keys: Sequence[Key]) -> list[Standing]:
+        """Tells all that is kept of posts; changes nothing."""
+        calls = self._calls("inspect", (), keys)
+        found = await self._server.run([call for call, _ in calls])
+        return [
+            Standing(_moment(ends), run_of(claim) if is_held(claim) else None)
+            for ends, claim in _in_order(calls, found, len(keys))
+        ]
+
     async def forget_many(self, keys: Sequence[Key]) -> int:
         """Forgets posts; returns how many of them were remembered. Claims stay."""
         calls = self._calls("forget", (), keys)
@@ -412,6 +535,24 @@ class Ledger:
             for at in range(0, len(of_partition), CALL_LIMIT)
             if (some := of_partition[at : at + CALL_LIMIT])
         ]
+
+
+def _facts(about: Any) -> dict[str, str]:
+    """What HELLO answers, of which proxies make what they like."""
+    words = about if isinstance(about, list) else []
+    texts = [str(word, "utf-8", "replace") if isinstance(word, bytes) else "" for word in words]
+    return dict(zip(texts[::2], texts[1::2], strict=False))
+
+
+def _two(replies: Sequence[Any]) -> tuple[bytes | None, bytes | None]:
+    """The two values of an MGET, the last of these replies."""
+    values = replies[-1]
+    if not (isinstance(values, list) and len(values) == 2):  # noqa: PLR2004
+        raise LedgerRefusedError(
+            f"MGET of two keys was answered with {values!r:.60}: something else than Valkey "
+            "answers there. Check VALKEY_DEDUP_URL"
+        )
+    return values[0], values[1]
 
 
 def _in_order(

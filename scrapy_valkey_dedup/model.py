@@ -144,6 +144,10 @@ class LedgerReplyError(LedgerUnavailableError):
     """Valkey has answered, but with an error that asking again does not cure."""
 
 
+class UnknownReplyError(LedgerReplyError):
+    """An error that nobody knows was the answer again and again, until there was no time left."""
+
+
 class CredentialsUnavailableError(LedgerUnavailableError):
     """No credentials can be had at this moment. The next attempt may get them."""
 
@@ -154,6 +158,10 @@ class OutageError(LedgerUnavailableError):
 
 class LedgerRefusedError(DedupError):
     """Valkey refuses: credentials, permissions, layout. Waiting cures nothing."""
+
+
+class CommandRefusedError(LedgerRefusedError):
+    """The server does not know a command, or forbids it to everybody, or to scripts."""
 
 
 class EmbeddedServerError(DedupError):

@@ -13,7 +13,7 @@ from scrapy_valkey_dedup.marks import Marks
 from scrapy_valkey_dedup.pages import Page, Visit
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
-from scrapy_valkey_dedup.timelines import Reading
+from scrapy_valkey_dedup.timelines import Reading, Timelines
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,16 @@ class NextPages:
         self._discard = discard
         self._limit = session.settings.empty_pages
         self._warned = False
+        self._timelines: Timelines | None = None
+        session.when_ledger_opens(self._open_timelines)
         self._readings: dict[str, Reading] = {}
         self._undecided: set[Visit] = set()
         self._deciding: set[asyncio.Task[None]] = set()
+
+    def _open_timelines(self) -> None:
+        shelf = self._session.shelf("timelines", retention=self._session.settings.retention)
+        self._timelines = Timelines(shelf, self._session.outage)
+        self._session.flushers.append(self._timelines.flush)
 
     @property
     def undecided(self) -> bool:
@@ -152,8 +159,8 @@ class NextPages:
         """Whether what is below a page was read before, or is not to be looked for any more."""
         if visit.says_nothing:
             return self._gives_up(visit)
-        timelines = self._session.timelines
-        return timelines is not None and await timelines.all_met(name, visit.posts)
+        known = self._timelines
+        return known is not None and await known.all_met(name, visit.posts)
 
     def _gives_up(self, visit: Visit) -> bool:
         """Whether as many pages without anything have come as one is to read over."""
@@ -245,8 +252,7 @@ class NextPages:
         page.watch(partial(self._page_done, reading))
 
     def _page_done(self, reading: Reading, well: bool) -> None:  # noqa: FBT001 (a callback)
-        timelines = self._session.timelines
-        if reading.page_done(well=well) and timelines is not None:
-            timelines.remember(reading)
+        if reading.page_done(well=well) and self._timelines is not None:
+            self._timelines.remember(reading)
         if reading.ended and self._readings.get(reading.name) is reading:
             del self._readings[reading.name]

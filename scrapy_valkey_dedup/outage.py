@@ -11,7 +11,7 @@ from random import uniform
 from time import monotonic
 from typing import Any
 
-from scrapy_valkey_dedup.model import DedupError, OutageError
+from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, OutageError
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,11 @@ class Outage:
         if self._error is not None:
             # A new one each time: an error that is raised again and again gathers tracebacks.
             raise OutageError(str(self._error))
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it began with a refusal: Valkey is there, and forbids something."""
+        return isinstance(self._error, LedgerRefusedError)
 
     def failed(self, error: DedupError) -> None:
         """A question was not answered: the outage begins, if it has not yet, or goes on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 KEYS = "~vd1:*"
 
-COMMANDS = ("evalsha", "script|load", "get", "set", "mget", "del")
+COMMANDS = ("evalsha", "eval", "get", "set", "mget", "del")
 """What is asked of the server, and what scripts do with keys of any kind."""
 
 IN_SCRIPTS = (

@@ -24,7 +24,7 @@ from scrapy_valkey_dedup.model import (
     UnkeyedError,
     Verdict,
 )
-from scrapy_valkey_dedup.pages import Ending
+from scrapy_valkey_dedup.outcomes import Ending
 from scrapy_valkey_dedup.processor import (
     begin_passage,
     begins_passages,
@@ -247,7 +247,7 @@ class DedupPipeline:
             self._feeds.item_scraped(passage.claim, item)
         elif self._when_stored != MANUAL:
             passage.claim.confirm()
-        self._session.visits.add_item(response, Ending.SCRAPED, passage)
+        self._session.item_ended(response, Ending.SCRAPED, passage)
 
     def _item_dropped(self, response: Any) -> None:
         self._end_without_storing(response, Ending.DROPPED)
@@ -258,7 +258,7 @@ class DedupPipeline:
     def _end_without_storing(self, response: Any, ending: Ending) -> None:
         passage = end_passage()
         passage.claim.release()
-        self._session.visits.add_item(response, ending, passage)
+        self._session.item_ended(response, ending, passage)
 
     async def _feeds_closed(self) -> None:
         await self._feeds.close()

@@ -16,7 +16,7 @@ from scrapy.pipelines import ItemPipelineManager
 from scrapy.utils.defer import ensure_awaitable
 from scrapy.utils.python import global_object_name
 
-from scrapy_valkey_dedup.pages import Passage
+from scrapy_valkey_dedup.outcomes import Passage
 from scrapy_valkey_dedup.registry import session_of
 from scrapy_valkey_dedup.stats import quantity
 

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, ref
 from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
+from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings
 from scrapy.utils.asyncio import is_asyncio_available
 from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
@@ -39,11 +40,14 @@ def has_engine(crawler: Crawler) -> bool:
 def is_off(crawler: Crawler) -> NotConfigured | None:
     """Why the plugin does nothing in this crawl, None if it works.
 
-    `scrapy parse`, `fetch` and `check` try a page out. None of them waits for an item that is on
-    its way through an asynchronous pipeline: with ours it would come to a storage that is closed.
+    `scrapy parse`, `fetch`, `check` and `shell` try a page out. None of them waits for an item that
+    is on its way through an asynchronous pipeline: with ours it would come to a storage that is
+    closed. And a page that is looked at in a shell is not done: the job must fetch it still.
     """
     if not DedupSettings.wanted(crawler.settings):
         return NotConfigured("VALKEY_DEDUP_ENABLED is off")
+    if _is_shell(crawler.settings):
+        return NotConfigured()
     # They put a start() of their own into the class: scrapy/commands/ of Scrapy 2.14 to 2.19.
     start = getattr(crawler.spidercls, "start", None)
     package, _, command = str(getattr(start, "__module__", "")).rpartition(".")
@@ -55,6 +59,21 @@ def is_off(crawler: Crawler) -> NotConfigured | None:
         "in `scrapy parse` nothing is deduplicated: --pipelines stores every item, and none is "
         "remembered"
     )
+
+
+def _is_shell(settings: BaseSettings) -> bool:
+    """Whether `scrapy shell` runs: alone of all commands it comes with these, also a user's spider.
+
+    Source: scrapy/commands/shell.py of Scrapy 2.14 to 2.19.
+    """
+    by_command = [
+        name
+        for name in ("DUPEFILTER_CLASS", "LOGSTATS_INTERVAL")
+        if settings.getpriority(name) == SETTINGS_PRIORITIES["command"]
+    ]
+    if "DUPEFILTER_CLASS" in by_command:
+        return True
+    return "LOGSTATS_INTERVAL" in by_command and settings.getfloat("LOGSTATS_INTERVAL") == 0
 
 
 def _close_spider(crawler: Crawler, reason: str) -> None:

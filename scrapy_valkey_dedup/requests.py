@@ -74,6 +74,7 @@ class RequestDedupMiddleware:
         """Whether Valkey is asked about requests."""
         if self.asks:
             _refuse_other_filters(crawler)
+            self._session.when_ledger_opens(self._open_claims)
         self._marks = Marks(crawler, settings, spider_name(crawler), self._session.run)
         self._pages: dict[Key, Page] = {}
         self._waiting: Counter[Key] = Counter()
@@ -127,11 +128,8 @@ class RequestDedupMiddleware:
                 # It will raise the same, and other pipelines, which Scrapy closes, are open then.
                 return
             raise
-        claims = self._session.pages
-        assert claims is not None  # noqa: S101 (asked about requests, so opened)
-        self._claims = claims
         self._aside = SetAside(
-            claims, self._session.beat_of, lambda: self._session.idle, self._resolve
+            self._claims, self._session.beat_of, lambda: self._session.idle, self._resolve
         )
         engine = self._crawler.engine
         assert engine is not None  # noqa: S101
@@ -139,6 +137,10 @@ class RequestDedupMiddleware:
         # that some component waits for, and have to wait for a turn of their own.
         queue = None if job_dir(self._crawler.settings) else EngineQueue(engine)
         self._admission = Admission(engine.downloader, self._first_delay(), queue=queue)
+
+    def _open_claims(self) -> None:
+        kept = self._settings.request_retention
+        self._claims = self._session.shelf_claims("pages", REQUESTS, retention=kept)
 
     def _first_delay(self) -> float:
         """The delay with which Scrapy begins at a site, in seconds."""

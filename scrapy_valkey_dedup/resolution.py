@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from itemadapter import ItemAdapter
@@ -13,6 +13,8 @@ from scrapy_valkey_dedup.item_classes import class_path
 from scrapy_valkey_dedup.rules import ClassRule, FieldRule, Known, field_rule, undeclared
 
 _UNNAMED = ClassRule()
+ALL_FIELDS = "nothing: all fields of the item count"
+METADATA = "the dedup metadata of the item class"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Resolved:
     """Why no item of the class has an identity."""
     overruled: str | None = None
     """The rule that another one goes before: the user may take it for the one that holds."""
+    decided_by: str = ALL_FIELDS
+    """The rule that says it, as the user wrote it."""
 
     def encoded_kind(self, cls: type, spider: str | None) -> bytes:
         """What the values are values of: the user's word, or all that may tell kinds apart.
@@ -44,30 +48,34 @@ def resolve(
     cls: type, rules: Mapping[type | None, ClassRule], known: Known, *, by_function: bool
 ) -> Resolved:
     """The settings' rule for the class or its nearest ancestor, its metadata, the rule for all."""
-    own = next((rules[base] for base in cls.__mro__ if base in rules), None)
+    base = next((base for base in cls.__mro__ if base in rules), None)
+    own = rules[base] if base is not None else None
     others = rules.get(None, _UNNAMED)
     if by_function:
-        return Resolved(kind=(own or others).kind)
+        return Resolved(kind=(own or others).kind, decided_by="VALKEY_DEDUP_IDENTITY")
     try:
         marked = _from_metadata(cls, known)
     except ValueError as error:
         return Resolved(fault=str(error))
     if own is not None and own.fields is not None:
         overruled = "its dedup metadata" if marked else None
-        return _checked(cls, Resolved(own.fields, own.kind, overruled=overruled))
+        named = f"VALKEY_DEDUP_FIELDS, for {class_path(base)}" if base is not None else ""
+        return _checked(cls, Resolved(own.fields, own.kind, None, overruled, named))
     if marked is None:
-        return _checked(cls, Resolved(others.fields, (own or others).kind))
+        named = "VALKEY_DEDUP_FIELDS, for all classes" if others.fields else ALL_FIELDS
+        kind = (own or others).kind
+        return _checked(cls, Resolved(others.fields, kind, decided_by=named))
     overruled = "the rule for all classes in VALKEY_DEDUP_FIELDS" if others.fields else None
     # The kind of a rule for all classes is that of its fields, if it names any.
     kind = (own or others).kind if own or not others.fields else None
-    return Resolved(marked, kind, overruled=overruled)
+    return Resolved(marked, kind, overruled=overruled, decided_by=METADATA)
 
 
 def _checked(cls: type, found: Resolved) -> Resolved:
     wrong = undeclared(cls, found.fields or ())
     if wrong is None:
         return found
-    return Resolved(found.fields, found.kind, f"VALKEY_DEDUP_FIELDS: {wrong}", found.overruled)
+    return replace(found, fault=f"VALKEY_DEDUP_FIELDS: {wrong}")
 
 
 def _from_metadata(cls: type, known: Known) -> tuple[FieldRule, ...] | None:

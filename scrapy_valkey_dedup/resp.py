@@ -48,8 +48,8 @@ class Question(NamedTuple):
 
     key: str
     commands: tuple[bytes, ...]
-    script: Script | None = None
-    """The script that its command runs, if it runs one."""
+    call: ScriptCall | None = None
+    """The run of a script that its command is, if it is one."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,13 @@ class ScriptCall:
     """The arguments that all calls have in common."""
     rest: Sequence[bytes]
 
-    def command(self) -> bytes:
-        """The call as RESP."""
+    def command(self, *, with_source: bool = False) -> bytes:
+        """The call as RESP; ``with_source`` is for a server that does not know the script."""
         count = 4 + len(self.head) + len(self.rest)
-        opening = _opening(self.script.sha, self.key, self.head)
+        if with_source:
+            opening = _packed(("EVAL", self.script.source, 1, self.key, *self.head))
+        else:
+            opening = _opening(self.script.sha, self.key, self.head)
         return b"*%d\r\n%b%b" % (count, opening, b"".join(map(_bulk, self.rest)))
 
 

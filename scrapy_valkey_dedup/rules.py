@@ -18,6 +18,8 @@ class FieldRule:
 
     path: tuple[str, ...]
     normalise: Normaliser | None = None
+    normalisers: tuple[str, ...] = ()
+    """Their names, as the user wrote them."""
 
     def __str__(self) -> str:
         return ".".join(self.path)
@@ -48,7 +50,8 @@ def field_rule(rule: str, known: Known = NORMALISERS) -> FieldRule:
         raise ValueError(f"{rule!r} has an empty field name")
     if not colon:
         return FieldRule(steps)
-    return FieldRule(steps, compose([name.strip() for name in names.split(",")], known))
+    listed = [name.strip() for name in names.split(",")]
+    return FieldRule(steps, compose(listed, known), tuple(listed))
 
 
 def _field_rules(value: Any, known: Known) -> tuple[FieldRule, ...]:

@@ -20,7 +20,8 @@ from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
 
 from scrapy_valkey_dedup.marks import IF_NEW, Marks
 from scrapy_valkey_dedup.next_pages import NextPages
-from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit
+from scrapy_valkey_dedup.outcomes import Ending, Passage
+from scrapy_valkey_dedup.pages import Page, Visit, Visits
 from scrapy_valkey_dedup.session import Session
 
 
@@ -34,6 +35,8 @@ class Scraping:
         self._session = session
         self._marks = marks
         self._next_pages = next_pages
+        self._visits = Visits()
+        session.item_watchers.append(self._visits.add_item)
         self._under_way = 0
         self._http_error: HttpErrorMiddleware | None = None
         crawler.signals.connect(self._spider_opened, signals.spider_opened)
@@ -50,7 +53,7 @@ class Scraping:
         if scraping is None:
             return
         visit = self._next_pages.begin(response.request, page)
-        self._session.visits.begin(response, visit)
+        self._visits.begin(response, visit)
         self._under_way += 1
         scraping.add_done_callback(partial(self._scraped, response, visit))
 
@@ -60,7 +63,7 @@ class Scraping:
 
         Not an iterator itself, so that it serves synchronous and asynchronous output alike.
         """
-        visit = self._session.visits.get(response)
+        visit = self._visits.get(response)
         if visit is None:
             yield lambda _: True
             return
@@ -100,14 +103,14 @@ class Scraping:
         return reading is not None and key == reading.page
 
     def _spider_error(self, response: Any) -> None:
-        visit = self._session.visits.get(response)
+        visit = self._visits.get(response)
         if visit is not None:
             visit.failed = True
 
     def _scraped(self, response: Response, visit: Visit, scraping: asyncio.Task[Any]) -> None:
         """The callback's output is exhausted and all of its items have ended."""
         self._under_way -= 1
-        self._session.visits.end(response)
+        self._visits.end(response)
         broken = scraping.cancelled() or scraping.exception() is not None
         failed = broken or visit.failed or visit.outputs != 1 or self._is_refused(response)
         self._next_pages.scraped(visit, failed=failed)
@@ -123,13 +126,13 @@ class Scraping:
         return False
 
     def _item_scraped(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.SCRAPED, Passage())
+        self._visits.add_item(response, Ending.SCRAPED, Passage())
 
     def _item_dropped(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.DROPPED, Passage())
+        self._visits.add_item(response, Ending.DROPPED, Passage())
 
     def _item_failed(self, response: Any) -> None:
-        self._session.visits.add_item(response, Ending.FAILED, Passage())
+        self._visits.add_item(response, Ending.FAILED, Passage())
 
     def _spider_opened(self) -> None:
         # Without Scrapy's own judge of statuses every response is the spider's business.

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from secrets import token_bytes
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scrapy_valkey_dedup.advice import describe
 from scrapy_valkey_dedup.claims import Claims
@@ -25,14 +25,14 @@ from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerUnavailableError,
     SettingsError,
+    UnknownReplyError,
     Verdict,
 )
 from scrapy_valkey_dedup.outage import Outage
-from scrapy_valkey_dedup.pages import Visits
+from scrapy_valkey_dedup.outcomes import Ending, Passage
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.spool import Spool
-from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats, quantity
-from scrapy_valkey_dedup.timelines import Timelines
+from scrapy_valkey_dedup.stats import ITEMS, Names, Stats, quantity
 from scrapy_valkey_dedup.urls import database, redacted
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ _LOOK = 0.02  # seconds between two looks at what ends without telling
 
 REFUSED = "valkey_refused"
 """The reason with which a spider is closed that Valkey refuses when it is first reached."""
+
+_UNKNOWN_RULE = (
+    "It answers other questions: this may be a rule of its own that the plugin does not know. Look "
+    "these words up in its documentation, allow it there, or let VALKEY_DEDUP_URL name another "
+    "server"
+)
 
 
 def no_asyncio(found: str) -> SettingsError:
@@ -81,14 +87,12 @@ class Session:
         """
         self.settings = settings
         self.run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
-        self.visits = Visits()
-        """The responses that are being scraped: the pipeline tells them what became of items."""
         self.has_pipeline = False
         """Whether the item pipeline is enabled."""
-        self.pages: Claims | None = None
-        """The claims on pages, once the session is open, where Valkey is asked about requests."""
-        self.timelines: Timelines | None = None
-        """What earlier readings of timelines met, once the session is open."""
+        self.item_watchers: list[Callable[[Any, Ending, Passage], None]] = []
+        """They are told of the end of each item, with the response that it came from."""
+        self.flushers: list[Callable[[float], Awaitable[None]]] = []
+        """They deliver what else is to be remembered, each for at most so many seconds."""
         self.before_scheduler_closes: list[Callable[[], None]] = []
         """What is to be done when the spider closes and the scheduler still takes requests."""
         self._stats = stats
@@ -115,6 +119,7 @@ class Session:
         )
         self._welcome = False
         """Valkey has taken this run for one that may use the ledger."""
+        self._make_shelves: list[Callable[[], None]] = []
         self._claims: list[Claims] = []
         self._shelves: list[Ledger] = []
         self._embedded: EmbeddedServer | None = None
@@ -152,6 +157,7 @@ class Session:
                 self.settings.timeout,
                 revive,
                 credentials=self.settings.credentials,
+                on_throttled=self._throttled,
             )
             self._open_ledgers(self._server)
             await self._greet()
@@ -196,26 +202,34 @@ class Session:
             reset=settings.reset,
         )
         self._posts = self._claims_in(self._ledger, "", ITEMS, remembers_at_once=at_once)
-        if settings.pages_are_shared:
-            kept = settings.request_retention
-            pages = self._shelf(server, "pages", retention=kept)
-            self.pages = self._claims_in(pages, "pages", REQUESTS)
-        timelines = self._shelf(server, "timelines", retention=settings.retention)
-        self.timelines = Timelines(timelines, self._outage)
+        for make in self._make_shelves:
+            make()
 
-    def _shelf(self, server: Server, shelf: str, *, retention: float | None) -> Ledger:
-        namespace = self.settings.namespace
+    def when_ledger_opens(self, make_shelves: Callable[[], None]) -> None:
+        """Has a component make its shelves of the ledger: now, if the session is open already."""
+        if self._is_open:
+            make_shelves()
+        else:
+            self._make_shelves.append(make_shelves)
+
+    def shelf(self, name: str, *, retention: float | None) -> Ledger:
+        """A part of the ledger for other things than posts. See :meth:`when_ledger_opens`."""
+        assert self._server is not None  # noqa: S101 (the ledger opens)
         made = Ledger(
-            server,
-            namespace,
+            self._server,
+            self.settings.namespace,
             self.run,
             retention=retention,
             refresh=False,
             reset=self.settings.reset,
-            shelf=shelf,
+            shelf=name,
         )
         self._shelves.append(made)
         return made
+
+    def shelf_claims(self, name: str, names: Names, *, retention: float | None) -> Claims:
+        """The claims of the run on what such a shelf remembers."""
+        return self._claims_in(self.shelf(name, retention=retention), name, names)
 
     def _claims_in(
         self, ledger: Ledger, shelf: str, names: Names, *, remembers_at_once: bool = False
@@ -264,15 +278,12 @@ class Session:
     async def _introduce(self) -> None:
         """Finds out whether Valkey takes everything from this run, and shows that it lives."""
         try:
-            await self._ledger.open()
-            # Before the rest, which takes its time: others may wait to see whether this run lives.
-            await self._heartbeat.beat(self._ledger)
-            await asyncio.gather(
-                self._ledger.try_partitions(),
-                *(shelf.try_partitions() for shelf in self._shelves),
-                # A user may be allowed the keys of posts and not those of pages: docs/security.md.
-                *(shelf.rehearse() for shelf in self._shelves if not self._welcome),
-            )
+            try:
+                await self._come_in()
+            except UnknownReplyError as error:
+                if self._welcome or not await self._ledger.answers():
+                    raise
+                raise LedgerRefusedError(f"{error}. {_UNKNOWN_RULE}") from error
         except LedgerRefusedError as error:
             if self._outage and not self._welcome:
                 logger.error("%s. The spider is closed.", error)  # noqa: TRY400 (it says all)
@@ -281,11 +292,44 @@ class Session:
             raise
         self._welcome = True
 
+    async def _come_in(self) -> None:
+        """The first time, and after a refusal, all is tried; else what an outage may have changed.
+
+        A fleet that starts at once, or waits for the same server, asks for little.
+        """
+        is_known = self._welcome and not self._outage.is_refusal
+        await self._ledger.open(again=is_known)
+        # Before the rest, which takes its time: others may wait to see whether this run lives.
+        await self._heartbeat.beat(self._ledger)
+        await asyncio.gather(
+            self._ledger.try_partitions(rehearsed=not is_known),
+            *(shelf.try_partitions(everywhere=False) for shelf in self._shelves),
+            # A user may be allowed the keys of posts and not those of pages: docs/security.md.
+            *(shelf.try_keys() for shelf in self._shelves if not is_known),
+        )
+
+    def _throttled(self, commands: int, words: str) -> None:
+        """Valkey has turned commands away, as they are too many."""
+        if not self._stats.number(Stats.THROTTLED):
+            logger.warning(
+                "Valkey turns questions away (%s): this run asks more slowly, and waits. Raise its "
+                "limit (ElastiCache Serverless: ECPUs a second), or run fewer spiders at once. %s "
+                "counts them.",
+                words,
+                Stats.THROTTLED,
+            )
+        self._stats.count(Stats.THROTTLED, commands)
+
     async def _deliver_spools(self) -> None:
         for claims in self._claims:
             await claims.deliver_spool(self._ledger.identity)
 
     # -- outages ---------------------------------------------------------------------------------
+
+    @property
+    def outage(self) -> Outage:
+        """Whether Valkey answers: who asks it in a way of their own reports there."""
+        return self._outage
 
     async def resumed(self) -> None:
         """Returns when nothing has to wait for Valkey: see ``VALKEY_DEDUP_ON_OUTAGE``."""
@@ -374,6 +418,11 @@ class Session:
             for claims in self._claims:
                 await claims.renew()
 
+    def item_ended(self, response: Any, ending: Ending, passage: Passage) -> None:
+        """An item's way through the pipelines has ended; it came from this response, if any."""
+        for tell in self.item_watchers:
+            tell(response, ending, passage)
+
     def engine_started(self) -> None:
         """All components have started: ``engine_stopped`` will come."""
         self._engine_started = True
@@ -405,8 +454,8 @@ class Session:
             if self._outage and self._delivered == before:
                 break
             await asyncio.gather(*(claims.flush(patience) for claims in self._claims))
-        if self.timelines is not None:
-            await self.timelines.flush(patience)
+        for flush in self.flushers:
+            await flush(patience)
 
     @property
     def _delivered(self) -> int:
@@ -481,8 +530,9 @@ class Session:
         for claim in unsettled:
             claim.release()
         # Their pages went with them. Left are those whose retry or redirect was not sent any more.
-        for claim in self.pages.open if self.pages is not None else ():
-            claim.release()
+        for claims in self._claims:
+            for claim in claims.open:
+                claim.release()
 
     async def _disconnect(self) -> None:
         if self._server is not None:

@@ -13,6 +13,7 @@ from typing import Any
 from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
 
+from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS, option_faults
 from scrapy_valkey_dedup.credentials import Provider, conflicts, provider
 from scrapy_valkey_dedup.links import tracking
 from scrapy_valkey_dedup.model import CLAIM_LIFETIME, SettingsError
@@ -54,6 +55,9 @@ def _options(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("write a dict of keyword arguments for valkey-py")  # noqa: TRY004
     refuse_reserved(value)
+    if faults := list(option_faults(value)):
+        raise ValueError("; ".join(faults))
+    refuse_reserved(value.get(SENTINEL_KWARGS) or {})
     return MappingProxyType(dict(value))
 
 

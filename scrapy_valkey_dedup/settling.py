@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.keyset import RecentKeys
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import KEY_BYTES, Claim, DedupError, Given, Key
 from scrapy_valkey_dedup.outage import Outage
-from scrapy_valkey_dedup.spool import Spool
+from scrapy_valkey_dedup.spool import MOST, Spool
 from scrapy_valkey_dedup.stats import Names, Stats
 
 logger = logging.getLogger(__name__)
@@ -84,13 +84,16 @@ class Settling:
         self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), False))
 
     async def flush(self, patience: float) -> None:
-        """Returns when all is delivered or kept, or when nothing was for ``patience`` seconds."""
+        """Returns when all is delivered or kept, or when nothing was for ``patience`` seconds.
+
+        A part counts: of what Valkey turns away, as it may not do more at once, parts come through.
+        """
         while True:
-            before = self.delivered
+            before = self._ledger.answered
             try:
                 return await asyncio.wait_for(self._batcher.drain(), patience)
             except asyncio.TimeoutError:
-                if self.delivered == before:
+                if self._ledger.answered == before:
                     return None
 
     async def close(self) -> None:
@@ -211,14 +214,24 @@ class Settling:
         self._saving += 1
         self._unlisted = True
         try:
-            path = await asyncio.to_thread(self._spool.write, keys)
+            written, left = await asyncio.to_thread(self._spill, keys)
         finally:
             self._saving -= 1
-        self._disk_fails = path is None
-        if path is None:
-            self._stored += keys
-        else:
-            self._spilled[path] = len(keys) // KEY_BYTES
+        self._spilled |= written
+        self._disk_fails = bool(left)
+        self._stored += left
+
+    def _spill(self, keys: bytes) -> tuple[dict[Path, int], bytes]:
+        """Writes keys to files; returns these, and what could not be written. Runs in a thread."""
+        written: dict[Path, int] = {}
+        size = MOST * KEY_BYTES
+        for at in range(0, len(keys), size):
+            some = keys[at : at + size]
+            path = self._spool.write(some)
+            if path is None:
+                return written, keys[at:]
+            written[path] = len(some) // KEY_BYTES
+        return written, b""
 
     async def deliver_spool(self, ledger: str) -> None:
         """Delivers what earlier runs, or this one, could not. ``ledger``: its identity.
@@ -229,6 +242,7 @@ class Settling:
         """
         await asyncio.to_thread(self._spool.learn, ledger)
         self._unlisted = self._saving > 0  # what is being written is not among the files yet
+        spilled = list(self._spilled)  # what is written meanwhile may be missing in the list
         paths = await asyncio.to_thread(self._spool.files)
         for path in paths:
             keys = bytearray(await asyncio.to_thread(self._spool.read, path))
@@ -242,7 +256,7 @@ class Settling:
                 if path not in self._spilled:
                     self._stats.count(self._names.recovered, count)
                 self._is_delivered(path)
-        for path in [path for path in self._spilled if path not in paths]:
+        for path in [path for path in spilled if path not in paths]:
             self._is_delivered(path)  # by another run
         self._disk_fails = False
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
 
 from scrapy_valkey_dedup.model import KEY_BYTES
+from scrapy_valkey_dedup.private import folder_fault, is_own, read_own
 
 logger = logging.getLogger(__name__)
 
+MOST = 250_000
+"""Keys in one file: it is read as a whole, 4 MB. What has more was not written here."""
 _HEAD = b"scrapy-valkey-dedup spool 1\n"
 _SUM_BYTES = 16
+_LONGEST_NAME = 64  # characters of a ledger's identity
+_LARGEST = len(_HEAD) + _LONGEST_NAME + 1 + MOST * KEY_BYTES + _SUM_BYTES
 _KEYS, _NEW, _DAMAGED, _LEDGER = ".keys", ".new", ".damaged", ".ledger"
 
 
@@ -26,7 +32,8 @@ class Spool:
 
     Delivered to another ledger it would lose posts, so it says which one it is for: by the identity
     that the ledger itself has. A URL says less: a tunnel leads elsewhere tomorrow, and a ledger is
-    emptied together with its storage.
+    emptied together with its storage. For the same reason the directory must be this user's own: a
+    file that another one wrote, or gave another name, could have posts taken for stored.
     """
 
     def __init__(self, directory: Path, place: str, shelf: str) -> None:
@@ -36,14 +43,16 @@ class Spool:
         self._memory = directory / f"{_digest(place)}{_LEDGER}"
         self._ledger = ""
         self._fails = False
+        self._told = False
 
     def learn(self, ledger: str) -> None:
         """The ledger was reached. Noted for runs that start while it is away."""
+        ledger = ledger if _is_plain(ledger) else _digest(ledger)
         if ledger == self._ledger:
             return
         self._ledger = ledger
         with suppress(OSError):
-            if self._memory.read_text("ascii") == ledger:
+            if self._remembered() == ledger:
                 return
         try:
             self._write(self._memory, ledger.encode())
@@ -51,7 +60,10 @@ class Spool:
             logger.debug("Cannot note which ledger it is: %s", error)
 
     def write(self, keys: bytes) -> Path | None:
-        """Writes keys, one behind the other, to a new file. None if it cannot: once, logs why."""
+        """Writes keys, one behind the other, to a new file. None if it cannot: once, logs why.
+
+        They are ``MOST`` at most.
+        """
         path = self._directory / f"{self._prefix}-{token_hex(6)}{_KEYS}"
         try:
             ledger = self._ledger or self._remembered()
@@ -76,15 +88,34 @@ class Spool:
 
     def _remembered(self) -> str:
         """The ledger that an earlier run reached; "" if none did: then nobody knows which it is."""
-        with suppress(FileNotFoundError):
-            return self._memory.read_text("ascii")
-        return ""
+        if self._fault() is not None:
+            return ""
+        try:
+            found = read_own(self._memory, _LONGEST_NAME).decode("ascii", "replace")
+        except FileNotFoundError:
+            return ""
+        except ValueError as error:
+            self._put_aside(self._memory, f"damaged ({error})", _UNKNOWN)
+            return ""
+        if not _is_plain(found):
+            self._put_aside(self._memory, "damaged", _UNKNOWN)
+            return ""
+        return found
+
+    def _fault(self) -> tuple[str, str] | None:
+        """Why the folder is not to be used, if it is there at all, and the cure."""
+        try:
+            return folder_fault(self._directory.stat())
+        except OSError:
+            return None
 
     def _write(self, path: Path, content: bytes) -> None:
         # Each for itself: the mode is that of the last folder only, and the embedded server
         # does not live in one that others may write to.
         self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory.mkdir(mode=0o700, exist_ok=True)
+        if fault := self._fault():
+            raise PermissionError(f"{self._directory} {fault[0]}")
         new = path.with_name(f"{path.name}-{token_hex(4)}{_NEW}")
         with open(new, "xb", opener=_private) as file:
             file.write(content)
@@ -94,38 +125,54 @@ class Spool:
 
     def files(self) -> list[Path]:
         """The files that there are, the oldest first."""
+        if fault := self._fault():
+            if not self._told:
+                self._told = True
+                logger.error(
+                    "What earlier runs may have noted is not delivered, and nothing is noted: "
+                    "VALKEY_DEDUP_DATA_DIR=%s: %s %s. %s",
+                    self._directory.parent,
+                    self._directory,
+                    *fault,
+                )
+            return []
         found = []
         with suppress(OSError):  # there is no such directory
             for entry in os.scandir(self._directory):
                 if not (entry.name.startswith(self._prefix) and entry.name.endswith(_KEYS)):
                     continue
                 with suppress(OSError):  # another run has delivered it
-                    if entry.is_file(follow_symlinks=False) and _is_own(entry.stat()):
+                    if entry.is_file(follow_symlinks=False) and is_own(entry.stat()):
                         found.append((entry.stat().st_mtime_ns, Path(entry.path)))
         return [path for _, path in sorted(found)]
 
     def read(self, path: Path) -> bytes:
         """The keys of a file, one behind the other; b"" if it is none for this ledger."""
         try:
-            whole = path.read_bytes()
+            whole = memoryview(read_own(path, _LARGEST))
         except FileNotFoundError:  # another run has delivered it
+            return b""
+        except ValueError as error:
+            self._put_aside(path, f"damaged ({error})", _LOST)
             return b""
         except OSError as error:
             logger.error("The spool file %s cannot be read: %s.", path, error)  # noqa: TRY400
             return b""
         content, found = whole[:-_SUM_BYTES], whole[-_SUM_BYTES:]
-        if content.startswith(_HEAD) and found == _sum(content):
-            ledger, _, keys = content.removeprefix(_HEAD).partition(b"\n")
-            return keys if ledger == self._ledger.encode() else b""
-        logger.error(
-            "The spool file %s is damaged, and put aside; the posts in it will be stored again.",
-            path,
-        )
+        head, end = bytes(content[: len(_HEAD)]), len(_HEAD) + _LONGEST_NAME + 1
+        ledger, newline, _ = bytes(content[len(_HEAD) : end]).partition(b"\n")
+        keys = content[len(_HEAD) + len(ledger) + 1 :]
+        if head == _HEAD and found == _sum(content) and newline and not len(keys) % KEY_BYTES:
+            return bytes(keys) if ledger == self._ledger.encode() else b""
+        self._put_aside(path, "damaged", _LOST)
+        return b""
+
+    def _put_aside(self, path: Path, why: str, what_follows: str) -> None:
+        logger.error("The spool file %s is %s, and put aside; %s.", path, why, what_follows)
         try:
             path.replace(path.with_suffix(_DAMAGED))
         except OSError as error:
             logger.error("It cannot be put aside: %s.", error)  # noqa: TRY400
-        return b""
 
     def remove(self, path: Path) -> None:
         """The file is delivered."""
@@ -135,17 +182,21 @@ class Spool:
             logger.error("The spool file %s cannot be removed: %s.", path, error)  # noqa: TRY400
 
 
+_LOST = "the posts in it will be stored again"
+_UNKNOWN = "it is written anew when the ledger is reached"
+
+
+def _is_plain(ledger: str) -> bool:
+    return re.fullmatch(rf"[!-~]{{1,{_LONGEST_NAME}}}", ledger) is not None
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _is_own(status: os.stat_result) -> bool:
-    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def _digest(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def _sum(content: bytes) -> bytes:
+def _sum(content: bytes | memoryview) -> bytes:
     return blake2b(content, digest_size=_SUM_BYTES).digest()

@@ -59,13 +59,14 @@ REQUESTS = Names("requests")
 class Stats:
     """Counts into Scrapy's stats under the names of this package.
 
-    Valkey: ``batches`` (round trips), ``keys``, ``outages``, ``outage_seconds``.
+    Valkey: ``batches`` (round trips), ``keys``, ``outages``, ``outage_seconds``, ``throttled``.
     """
 
     BATCHES = "dedup/valkey/batches"
     KEYS = "dedup/valkey/keys"
     OUTAGES = "dedup/valkey/outages"
     OUTAGE_SECONDS = "dedup/valkey/outage_seconds"
+    THROTTLED = "dedup/valkey/throttled"
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector

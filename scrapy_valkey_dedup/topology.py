@@ -22,7 +22,8 @@ from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from scrapy_valkey_dedup.asking import Shared, agreed, unless_replaced
-from scrapy_valkey_dedup.connections import Connections, Outcome
+from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS, option_faults
+from scrapy_valkey_dedup.connections import Connections, Outcome, refuse_options
 from scrapy_valkey_dedup.credentials import with_provider
 from scrapy_valkey_dedup.faults import NotHereError, error_in, leads_elsewhere, redirection
 from scrapy_valkey_dedup.model import LedgerRefusedError
@@ -34,9 +35,8 @@ Map: TypeAlias = tuple[Address | None, ...]
 """The primary of each slot; None where there is none."""
 _Found = TypeVar("_Found")
 
-_SLOTS = 16384
+SLOTS = 16384
 _OF_USERS = ("username", "password", "credential_provider", "valkey_connect_func")
-_OF_SENTINELS = "sentinel_kwargs"  # as valkey-py calls it
 
 
 class Route(Protocol):
@@ -62,8 +62,9 @@ def route_to(url: ServerURL, options: Mapping[str, Any], attempt: float) -> Rout
 
     """
     place = redacted(url.text)
+    refuse_options(place, "; ".join(option_faults(options)))
     common = {"socket_timeout": attempt, "socket_connect_timeout": attempt, **options}
-    of_sentinels = common.pop(_OF_SENTINELS, {})
+    of_sentinels = common.pop(SENTINEL_KWARGS, None) or {}
 
     def connections(address: Address) -> Connections:
         return Connections(url.at(*address), place, common)
@@ -175,7 +176,7 @@ class Cluster:
         self._seeds = seeds
         self._connect = connect
         self._nodes = {address: connect(address) for address in seeds}
-        self._owners: list[Address | None] = [None] * _SLOTS
+        self._owners: list[Address | None] = [None] * SLOTS
         self._stale = True
         self._lesson = Shared(self._learn)
 
@@ -283,7 +284,7 @@ def _owners(asked: str, ranges: Any) -> Map:
     """
     if not ranges:
         raise NotHereError("the cluster serves no slots: look at its nodes")
-    owners: list[Address | None] = [None] * _SLOTS
+    owners: list[Address | None] = [None] * SLOTS
     for first, last, primary, *_ in ranges:
         host = primary[0].decode() if primary[0] else asked
         if host != "?":
@@ -296,4 +297,4 @@ def slot_of(key: str) -> int:
     """The slot of a key: that of what stands in its first braces, if anything does."""
     _, brace, rest = key.partition("{")
     tag, end, _ = rest.partition("}")
-    return crc_hqx((tag if brace and end and tag else key).encode(), 0) % _SLOTS
+    return crc_hqx((tag if brace and end and tag else key).encode(), 0) % SLOTS

@@ -1,8 +1,8 @@
 """Ends the embedded server when nobody uses it any more, however its users left.
 
 A program of its own, which `embedded.py` starts beside the server: users may be killed, or leave
-through ``os._exit``, and `scrapy shell` never says goodbye. It imports nothing but a few modules of
-the standard library, so that it stays small.
+through ``os._exit``. It imports nothing but a few modules of the standard library, so that it stays
+small.
 
 It inherits descriptors of the lock files, and keeps a connection to the server: so it needs no
 path, and ends the server of a folder that has been deleted, too. It decides everything while it

@@ -50,8 +50,11 @@ def watched(data_dir: Path, deadline: float) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
-    """For reading: a disk can be made read-only, or ejected, though the watcher is still there."""
-    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    """For reading: a disk can be made read-only, or ejected, though the watcher is still there.
+
+    A pipe of that name is not waited for.
+    """
+    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, 0o600)
 
 
 def _locked(descriptor: int) -> bool:

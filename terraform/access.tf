@@ -7,16 +7,34 @@ locals {
   # crawls under it. It has no password: IAM authenticates.
   access_string = join(" ", [
     "on", "~vd1:*", "-@all",
-    "+evalsha", "+script|load", "+get", "+set", "+mget", "+del",
+    "+evalsha", "+eval", "+get", "+set", "+mget", "+del",
     "+sismember", "+scard", "+sadd", "+srem", "+pexpireat", "+pexpiretime", "+pttl",
   ])
 
-  # For IAM the user's id and name must be the same.
-  user_name = "${var.name}-spider"
+  # One user for all, or one for each namespace. For IAM a user's id and name must be the same.
+  users = !var.create ? {} : length(var.namespaces) == 0 ? {
+    spider = { namespace = null, roles = var.spider_role_names, access_string = local.access_string }
+    } : {
+    for name, given in var.namespaces : name => {
+      namespace = coalesce(given.namespace, name)
+      roles     = given.role_names
+      # The keys of this namespace, and of no other: docs/security.md, Namespaces.
+      access_string = replace(local.access_string, "~vd1:*", join(" ", [
+        for end in ["}*", ":*", "+*"] : "~vd1:{${coalesce(given.namespace, name)}${end}"
+      ]))
+    }
+  }
+  user_names = { for name, user in local.users : name => "${var.name}-${name}" }
+
+  attachments = merge([
+    for name, user in local.users : { for role in user.roles : "${name}/${role}" => { user = name, role = role } }
+  ]...)
 }
 
 # Without egress rules: the cache answers, and calls nobody.
 resource "aws_security_group" "cache" {
+  count = var.create ? 1 : 0
+
   name        = "${var.name}-cache"
   description = "${var.name}: lets in the spiders, and nobody else"
   vpc_id      = var.vpc_id
@@ -25,9 +43,9 @@ resource "aws_security_group" "cache" {
 
 # Only 6379. Reads on 6380 come from replicas and lag behind: a post could be stored twice.
 resource "aws_vpc_security_group_ingress_rule" "spiders" {
-  for_each = var.spider_security_group_ids
+  for_each = var.create ? var.spider_security_group_ids : {}
 
-  security_group_id            = aws_security_group.cache.id
+  security_group_id            = aws_security_group.cache[0].id
   referenced_security_group_id = each.value
   description                  = "Valkey for ${each.key}"
   ip_protocol                  = "tcp"
@@ -36,11 +54,25 @@ resource "aws_vpc_security_group_ingress_rule" "spiders" {
   tags                         = local.tags
 }
 
+resource "aws_vpc_security_group_ingress_rule" "networks" {
+  for_each = var.create ? var.spider_cidrs : {}
+
+  security_group_id = aws_security_group.cache[0].id
+  cidr_ipv4         = each.value
+  description       = "Valkey for ${each.key}"
+  ip_protocol       = "tcp"
+  from_port         = local.port
+  to_port           = local.port
+  tags              = local.tags
+}
+
 resource "aws_elasticache_user" "spider" {
-  user_id       = local.user_name
-  user_name     = local.user_name
+  for_each = local.users
+
+  user_id       = local.user_names[each.key]
+  user_name     = local.user_names[each.key]
   engine        = "valkey"
-  access_string = local.access_string
+  access_string = each.value.access_string
   tags          = local.tags
 
   authentication_mode {
@@ -49,39 +81,46 @@ resource "aws_elasticache_user" "spider" {
 }
 
 # A cache without a user group lets in whoever reaches it. A group of Valkey's needs no user "default", so there is none.
+# Users with passwords are made elsewhere, and only named here: whatever Terraform makes, its state shows.
 resource "aws_elasticache_user_group" "spiders" {
+  count = var.create ? 1 : 0
+
   user_group_id = var.name
   engine        = "valkey"
-  user_ids      = [aws_elasticache_user.spider.user_id]
+  user_ids      = concat(values(aws_elasticache_user.spider)[*].user_id, tolist(var.password_user_ids))
   tags          = local.tags
 }
 
 resource "aws_iam_policy" "connect" {
-  name        = "${var.name}-connect"
-  description = "Connect to ${var.name} as ${local.user_name}"
-  policy      = local.connect_policy
+  for_each = local.users
+
+  name        = "${local.user_names[each.key]}-connect"
+  description = "Connect to ${var.name} as ${local.user_names[each.key]}"
+  policy      = local.connect_policies[each.key]
   tags        = local.tags
 }
 
 resource "aws_iam_role_policy_attachment" "connect" {
-  for_each = var.spider_role_names
+  for_each = local.attachments
 
-  role       = each.value
-  policy_arn = aws_iam_policy.connect.arn
+  role       = each.value.role
+  policy_arn = aws_iam_policy.connect[each.value.user].arn
 }
 
 locals {
   # IAM wants both: the cache, and the user one connects as.
-  connect_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid    = "ConnectAsSpider"
-      Effect = "Allow"
-      Action = ["elasticache:Connect"]
-      Resource = [
-        aws_elasticache_serverless_cache.this.arn,
-        aws_elasticache_user.spider.arn,
-      ]
-    }]
-  })
+  connect_policies = {
+    for name, user in aws_elasticache_user.spider : name => jsonencode({
+      Version = "2012-10-17"
+      Statement = [{
+        Sid    = "ConnectAsSpider"
+        Effect = "Allow"
+        Action = ["elasticache:Connect"]
+        Resource = [
+          aws_elasticache_serverless_cache.this[0].arn,
+          user.arn,
+        ]
+      }]
+    })
+  }
 }

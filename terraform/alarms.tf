@@ -2,7 +2,7 @@
 
 locals {
   # Serverless caches have this dimension, and neither CacheClusterId nor ServerlessCacheName.
-  dimensions = { clusterId = aws_elasticache_serverless_cache.this.name }
+  dimensions = { clusterId = one(aws_elasticache_serverless_cache.this[*].name) }
 
   # AWS does not say whether its GB are 10^9 or 2^30 bytes: by the smaller the alarm comes early, never late.
   storage_maximum_bytes = var.storage_maximum_gb * 1000 * 1000 * 1000
@@ -74,7 +74,7 @@ locals {
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
-  for_each = local.alarms
+  for_each = { for name, alarm in local.alarms : name => alarm if var.create }
 
   alarm_name          = "${var.name}-${replace(each.key, "_", "-")}"
   alarm_description   = each.value.description
@@ -93,10 +93,51 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   tags               = local.tags
 }
 
+# AWS publishes no latency of scripts, and does not say whether EVALSHA, most of what the plugin sends, counts as a
+# read or as a write. It publishes what scripts take of the processor: in ECPU, of which one is about 3 microseconds.
+resource "aws_cloudwatch_metric_alarm" "script_time" {
+  count = var.create ? 1 : 0
+
+  alarm_name          = "${var.name}-script-time"
+  alarm_description   = "A script call takes the server more than ${var.alarm_script_ms} ms on average, as ECPU tell."
+  evaluation_periods  = local.too_slow.evaluations
+  comparison_operator = local.too_slow.comparison
+  threshold           = var.alarm_script_ms * 1000
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topic_arn[*]
+  ok_actions          = var.alarm_topic_arn[*]
+  tags                = local.tags
+
+  metric_query {
+    id          = "microseconds"
+    label       = "Microseconds a script call"
+    expression  = "3 * ecpu / calls"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { ecpu = "EvalBasedCmdsECPUs", calls = "EvalBasedCmds" }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/ElastiCache"
+        metric_name = metric_query.value
+        dimensions  = local.dimensions
+        stat        = "Sum"
+        period      = local.too_slow.period
+      }
+    }
+  }
+}
+
 locals {
   charts = [
     { title = "Bytes of posts", metrics = ["BytesUsedForCache"], stat = "Maximum", limit = local.storage_maximum_bytes },
     { title = "ECPU a minute", metrics = ["ElastiCacheProcessingUnits"], stat = "Sum", limit = local.ecpu_maximum_per_minute },
+    { title = "Script calls a minute", metrics = ["EvalBasedCmds"], stat = "Sum", limit = null },
+    { title = "ECPU of scripts a minute", metrics = ["EvalBasedCmdsECPUs"], stat = "Sum", limit = local.ecpu_maximum_per_minute },
     { title = "Latency, microseconds", metrics = ["SuccessfulReadRequestLatency", "SuccessfulWriteRequestLatency"], stat = "Average", limit = null },
     { title = "Must stay 0: forgotten and throttled", metrics = ["Evictions", "ThrottledCmds"], stat = "Sum", limit = null },
     { title = "Must stay 0: refused", metrics = ["AuthenticationFailures", "IamAuthenticationThrottling", "CommandAuthorizationFailures", "KeyAuthorizationFailures"], stat = "Sum", limit = null },
@@ -105,6 +146,8 @@ locals {
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
+  count = var.create ? 1 : 0
+
   dashboard_name = var.name
   dashboard_body = jsonencode({
     widgets = [for number, chart in local.charts : {
@@ -129,7 +172,7 @@ resource "aws_cloudwatch_dashboard" "this" {
 # Of all ElastiCache in the account: a filter by tag counts nothing until the tag is activated for billing, and a
 # budget that counts nothing never warns.
 resource "aws_budgets_budget" "this" {
-  count = var.monthly_budget_usd == null ? 0 : 1
+  count = var.create && var.monthly_budget_usd != null ? 1 : 0
 
   name         = "${var.name}-elasticache"
   budget_type  = "COST"

@@ -7,33 +7,21 @@ data "aws_region" "current" {}
 locals {
   region = data.aws_region.current.id
   # Read off a resource: aws_caller_identity would ask AWS, and a plan would need credentials.
-  account_id = aws_security_group.cache.owner_id
+  account_id = join("", aws_security_group.cache[*].owner_id)
   root_arn   = "arn:${data.aws_partition.current.partition}:iam::${local.account_id}:root"
 
+  # The key that encrypts: the module's own, yours, or AWS's (null).
+  key_arn = var.create_key ? one(aws_kms_key.cache[*].arn) : var.kms_key_arn
+
   tags = merge({ Name = var.name }, var.tags)
-}
-
-data "aws_subnet" "given" {
-  count = var.check_subnets ? length(var.subnet_ids) : 0
-
-  id = var.subnet_ids[count.index]
-
-  lifecycle {
-    postcondition {
-      condition     = self.vpc_id == var.vpc_id
-      error_message = "subnet_ids: ${self.id} is not in ${var.vpc_id}."
-    }
-    postcondition {
-      condition     = !self.map_public_ip_on_launch
-      error_message = "subnet_ids: ${self.id} gives out public addresses; a private subnet does not."
-    }
-  }
 }
 
 # What makes Terraform replace the cache, which forgets every post: another name, engine, major_engine_version,
 # kms_key_id or other subnet_ids. prevent_destroy refuses such a plan, and `terraform destroy` too. Limits, snapshots,
 # description, security groups, user group and tags change in place. README.md tells how to destroy on purpose.
 resource "aws_elasticache_serverless_cache" "this" {
+  count = var.create ? 1 : 0
+
   name        = var.name
   description = var.description
 
@@ -56,12 +44,18 @@ resource "aws_elasticache_serverless_cache" "this" {
   snapshot_retention_limit = var.snapshot_retention_days
   snapshot_arns_to_restore = length(var.restore_from_snapshot_arns) > 0 ? var.restore_from_snapshot_arns : null
 
-  kms_key_id         = aws_kms_key.cache.arn
+  kms_key_id         = local.key_arn
   subnet_ids         = var.subnet_ids
-  security_group_ids = [aws_security_group.cache.id]
-  user_group_id      = aws_elasticache_user_group.spiders.user_group_id
+  security_group_ids = [aws_security_group.cache[0].id]
+  user_group_id      = aws_elasticache_user_group.spiders[0].user_group_id
 
   tags = local.tags
+
+  timeouts {
+    create = var.timeouts.create
+    update = var.timeouts.update
+    delete = var.timeouts.delete
+  }
 
   lifecycle {
     prevent_destroy = true
@@ -69,13 +63,15 @@ resource "aws_elasticache_serverless_cache" "this" {
     ignore_changes = [snapshot_arns_to_restore]
 
     precondition {
-      condition     = !var.check_subnets || length(distinct(data.aws_subnet.given[*].availability_zone)) == length(var.subnet_ids)
+      condition     = !var.check_subnets || length(distinct(data.aws_subnet.given[*].availability_zone)) == length(data.aws_subnet.given)
       error_message = "subnet_ids: two of them share an availability zone."
     }
   }
 }
 
 resource "aws_kms_key" "cache" {
+  count = var.create && var.create_key ? 1 : 0
+
   description             = "Encrypts ${var.name} (${var.description}) and its snapshots"
   enable_key_rotation     = true
   deletion_window_in_days = var.key_deletion_days
@@ -89,8 +85,10 @@ resource "aws_kms_key" "cache" {
 }
 
 resource "aws_kms_alias" "cache" {
+  count = var.create && var.create_key ? 1 : 0
+
   name          = "alias/${var.name}"
-  target_key_id = aws_kms_key.cache.key_id
+  target_key_id = aws_kms_key.cache[0].key_id
 }
 
 locals {
@@ -161,6 +159,10 @@ locals {
 
   through_elasticache = {
     "kms:CallerAccount" = local.account_id
-    "kms:ViaService"    = "elasticache.${local.region}.amazonaws.com"
+    # AWS's pages name the service in this way for every partition, and its names in China end otherwise: both.
+    "kms:ViaService" = distinct([
+      "elasticache.${local.region}.amazonaws.com",
+      "elasticache.${local.region}.${data.aws_partition.current.dns_suffix}",
+    ])
   }
 }

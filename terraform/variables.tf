@@ -1,3 +1,13 @@
+variable "create" {
+  description = <<-EOT
+    Whether anything is made at all, for callers that switch the cache off with a variable of their own. Off, vpc_id and
+    subnet_ids may be null. A cache that is there is not removed by it: that plan is refused.
+  EOT
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 # ---- Names
 
 variable "name" {
@@ -10,7 +20,7 @@ variable "name" {
   nullable    = false
 
   validation {
-    # 40 characters are allowed, and the user's name is this one and "-spider".
+    # 40 characters are allowed, and the user's name is this one and "-spider"; namespaces has its own check.
     condition     = can(regex("^[a-z][a-z0-9-]{0,32}$", var.name)) && !can(regex("--|-$", var.name))
     error_message = "name: 1 to 33 lower-case letters, digits and hyphens; a letter first, no hyphen last, no two in a row."
   }
@@ -40,10 +50,9 @@ variable "tags" {
 variable "vpc_id" {
   description = "The VPC of the spiders."
   type        = string
-  nullable    = false
 
   validation {
-    condition     = startswith(var.vpc_id, "vpc-")
+    condition     = !var.create || can(regex("^vpc-", var.vpc_id))
     error_message = "vpc_id: the id of a VPC, which begins with vpc-."
   }
 }
@@ -54,23 +63,23 @@ variable "subnet_ids" {
     so a later change is refused.
   EOT
   type        = list(string)
-  nullable    = false
 
   validation {
-    condition     = length(var.subnet_ids) >= 2 && length(var.subnet_ids) <= 3
+    condition     = !var.create || try(length(var.subnet_ids) >= 2 && length(var.subnet_ids) <= 3, false)
     error_message = "subnet_ids: two or three subnets, each in an availability zone of its own."
   }
 
   validation {
-    condition     = alltrue([for id in var.subnet_ids : startswith(id, "subnet-")])
+    condition     = !var.create || alltrue([for id in coalesce(var.subnet_ids, []) : can(regex("^subnet-", id))])
     error_message = "subnet_ids: ids of subnets, which begin with subnet-."
   }
 }
 
 variable "check_subnets" {
   description = <<-EOT
-    Ask AWS about the subnets, and refuse any that gives out public addresses, lies in another VPC or shares its
-    availability zone with another one. Off only for a plan without credentials.
+    Ask AWS about the subnets, and refuse any that is not private (its route table leads to an internet gateway), lies
+    in another VPC or shares its availability zone with another one. Off for a plan without credentials, and where the
+    VPC is another account's: only its owner may read route tables.
   EOT
   type        = bool
   default     = true
@@ -83,11 +92,12 @@ variable "spider_security_group_ids" {
     may be unknown until apply: { spiders = aws_security_group.spiders.id }.
   EOT
   type        = map(string)
+  default     = {}
   nullable    = false
 
   validation {
-    condition     = length(var.spider_security_group_ids) > 0
-    error_message = "spider_security_group_ids: at least one group, or no spider can reach the cache."
+    condition     = !var.create || length(var.spider_security_group_ids) + length(var.spider_cidrs) > 0
+    error_message = "spider_security_group_ids: at least one group here or one network in spider_cidrs, or no spider can reach the cache."
   }
 
   validation {
@@ -96,8 +106,34 @@ variable "spider_security_group_ids" {
   }
 }
 
+variable "spider_cidrs" {
+  description = <<-EOT
+    Networks of spiders that have no security group in this VPC, by names of your choice, as IPv4 CIDR: those behind a
+    VPN, a peering or a transit gateway. { office = "10.8.0.0/24" }.
+  EOT
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    # The first address, as AWS keeps it: otherwise every plan shows a change.
+    condition     = alltrue([for cidr in values(var.spider_cidrs) : can(regex("^[0-9.]+/[0-9]+$", cidr)) && try(cidrsubnet(cidr, 0, 0) == cidr, false)])
+    error_message = "spider_cidrs: networks such as 10.8.0.0/24, each by its first address."
+  }
+
+  validation {
+    condition     = alltrue([for cidr in values(var.spider_cidrs) : try(tonumber(split("/", cidr)[1]) >= 8, false)])
+    error_message = "spider_cidrs: /8 or smaller; nothing that lets in the world."
+  }
+}
+
+# ---- Who connects
+
 variable "spider_role_names" {
-  description = "IAM roles of the spiders, which get the policy that lets them connect. None: attach the output iam_policy_arn yourself."
+  description = <<-EOT
+    IAM roles of the spiders, which get the policy that lets them connect. None: attach the policy in the output users
+    yourself. With namespaces the roles are named there.
+  EOT
   type        = set(string)
   default     = []
   nullable    = false
@@ -105,6 +141,57 @@ variable "spider_role_names" {
   validation {
     condition     = alltrue([for name in var.spider_role_names : can(regex("^[A-Za-z0-9+=,.@_-]{1,64}$", name))])
     error_message = "spider_role_names: names of roles, not ARNs."
+  }
+}
+
+variable "namespaces" {
+  description = <<-EOT
+    A user for each namespace, who can touch no other, instead of one for all: by the ends of their names,
+    { news = { role_names = ["news-spiders"] }, eu = { namespace = "Reviews_EU" } }. namespace is VALKEY_DEDUP_NAMESPACE
+    as the plugin sees it, with {bot} and {spider} filled in; none: the key. role_names are the IAM roles that may
+    connect as this user.
+  EOT
+  type = map(object({
+    namespace  = optional(string)
+    role_names = optional(set(string), [])
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.namespaces) : can(regex("^[a-z0-9]+(-[a-z0-9]+)*$", name)) && length("${var.name}-${name}") <= 40])
+    error_message = "namespaces: keys of lower-case letters, digits and single hyphens; with name and a hyphen before it, at most 40 characters."
+  }
+
+  validation {
+    # Others stand in the keys as a digest, which no pattern can name.
+    condition     = alltrue([for name, given in var.namespaces : can(regex("^[A-Za-z0-9._-]{1,64}$", coalesce(given.namespace, name)))])
+    error_message = "namespaces: a namespace of 1 to 64 letters, digits, dots, hyphens and underscores."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for given in values(var.namespaces) : [for name in given.role_names : can(regex("^[A-Za-z0-9+=,.@_-]{1,64}$", name))]]))
+    error_message = "namespaces: names of roles, not ARNs."
+  }
+
+  validation {
+    condition     = length(var.spider_role_names) == 0 || length(var.namespaces) == 0
+    error_message = "namespaces: with them there is no user for all, so name the roles here and none in spider_role_names."
+  }
+}
+
+variable "password_user_ids" {
+  description = <<-EOT
+    Ids of ElastiCache users with passwords, for spiders that have no role; they join the user group. Made outside this
+    module, so that no password is in its state: README.md, Spiders outside AWS.
+  EOT
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for id in var.password_user_ids : can(regex("^[a-zA-Z]([a-zA-Z0-9-]*[a-zA-Z0-9])?$", id)) && id != "default"])
+    error_message = "password_user_ids: ids of users, not ARNs; and not default, who may do anything."
   }
 }
 
@@ -176,6 +263,25 @@ variable "ecpu_minimum_per_second" {
   }
 }
 
+variable "timeouts" {
+  description = <<-EOT
+    How long Terraform waits for the cache: { create = "40m", update = "80m", delete = "40m" }. None: the times of the
+    provider, which are these.
+  EOT
+  type = object({
+    create = optional(string)
+    update = optional(string)
+    delete = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for time in values(var.timeouts) : time == null ? true : can(regex("^([0-9]+[hms])+$", time))])
+    error_message = "timeouts: durations such as 40m or 1h30m."
+  }
+}
+
 variable "snapshot_time" {
   description = "When the daily snapshot begins, HH:MM in UTC."
   type        = string
@@ -214,6 +320,36 @@ variable "restore_from_snapshot_arns" {
 }
 
 # ---- The key
+
+variable "create_key" {
+  description = <<-EOT
+    Whether the module makes the KMS key of cache and snapshots. If not, the key is the one in kms_key_arn. Another key
+    is another cache, so a later change is refused.
+  EOT
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "kms_key_arn" {
+  description = <<-EOT
+    With create_key = false: the ARN of a KMS key of your own, whose policy lets ElastiCache use it as the module's own
+    key does. None: the key is owned by AWS, costs nothing, and shows in no account.
+  EOT
+  type        = string
+  default     = null
+
+  validation {
+    # An alias's ARN would be read back as the key's: another key, and so another cache.
+    condition     = var.kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", var.kms_key_arn))
+    error_message = "kms_key_arn: the ARN of a key (arn:...:key/...), not of an alias; or null."
+  }
+
+  validation {
+    condition     = var.kms_key_arn == null || !var.create_key
+    error_message = "kms_key_arn: set create_key = false with it, or the module makes a key of its own."
+  }
+}
 
 variable "key_administrator_arns" {
   description = <<-EOT
@@ -277,6 +413,18 @@ variable "alarm_latency_ms" {
     # A question of the plugin has 5 seconds, all attempts included.
     condition     = var.alarm_latency_ms >= 1 && var.alarm_latency_ms <= 2000
     error_message = "alarm_latency_ms: from 1 to 2000."
+  }
+}
+
+variable "alarm_script_ms" {
+  description = "Average time of a script call at the server, as its ECPU tell, at which the alarm goes off, in milliseconds."
+  type        = number
+  default     = 2
+  nullable    = false
+
+  validation {
+    condition     = var.alarm_script_ms > 0 && var.alarm_script_ms <= 2000
+    error_message = "alarm_script_ms: more than 0, and at most 2000."
   }
 }
 

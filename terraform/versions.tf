@@ -5,8 +5,8 @@ terraform {
   required_providers {
     aws = {
       source = "hashicorp/aws"
-      # Tested with 5.100. Version 6 may force a replacement where 5 does not; try it on a copy first.
-      version = "~> 5.100"
+      # Tested with 5.100.0; 6 was checked against its schema and its changelog: README.md, Versions.
+      version = ">= 5.100, < 7"
     }
   }
 }

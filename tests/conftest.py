@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections import Counter
@@ -16,25 +15,51 @@ from typing import Any
 import pytest
 from scrapy import version_info
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import Ledger
+from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
+from tests.patience import PATIENCE
+from tests.standin import a_server
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
 
 
+ONCE = {
+    "the repository itself": "compose docs house layers processes wheel terraform_access"
+    " terraform_check terraform_docs",
+    "pure Python, explored or by examples without end": "admission batching keyset namespaces"
+    " normalise protocol_model soak",
+    "equipment": "topologies",
+    # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on
+    # each server: ledger, ledger_model, protocol_server.
+    "faults by policies, and chance": "crash crash_feeds faults protocol_traces race",
+    # The spiders of README and requests.md run on every stack, in readme.
+    "the example project": "example_project",
+}
+"""By reason: files of tests that prove the same on every stack; the newest one runs them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is in ``ONCE``."""
+    files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
+    for item in items:
+        if item.path.name in files:
+            item.add_marker("once")
+
+
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test that awaits in an event loop of its own."""
+    """Runs a test that awaits in an event loop of its own, which is patient."""
 
     @functools.wraps(test)
     def run(*arguments: object, **fixtures: object) -> None:
         async def main() -> None:
             await test(*arguments, **fixtures)
 
-        asyncio.run(main())
+        patience.run(main)
 
     return run
 
@@ -42,7 +67,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
     """The session's server. Tests that hurt a server start one of their own."""
-    with ValkeyServer(port=free_port()) as server:
+    with a_server() as server:
         yield server
 
 
@@ -58,7 +83,7 @@ def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
 
     @asynccontextmanager
     async def opened(run: str = "run-a", **options: object) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=5)
+        server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
         try:
             yield Ledger(server, namespace, run, **{"retention": 3600.0, **options})
         finally:

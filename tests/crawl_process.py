@@ -38,6 +38,7 @@ from scrapy_valkey_dedup import (
     processor,
     session,
 )
+from tests.patience import LOOP
 
 HERE = "tests.crawl_process"
 
@@ -575,6 +576,7 @@ def settings_of(job: Job) -> Settings:
     return Settings(
         {
             "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
+            "ASYNCIO_EVENT_LOOP": LOOP,
             "BOT_NAME": "tests",
             "ITEM_PIPELINES": {f"{HERE}.Store": 300},
             "LOG_FILE": str(Path(job.directory) / "log"),

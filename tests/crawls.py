@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -24,12 +23,9 @@ from scrapy_valkey_dedup.ledger import Ledger, tag
 from scrapy_valkey_dedup.resp import command
 from tests import crawl_process
 from tests.crawl_process import Job
-
-PATIENCE = 60  # seconds: a deadline for what takes one
-
-# Forked from a process that has imported Scrapy: a crawl starts in a tenth of a second.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([crawl_process.__name__])
+from tests.patience import PATIENCE
+from tests.processes import processes
+from tests.standin import as_admin
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -147,7 +143,7 @@ class Crawl:
 def start(job: Job) -> Crawl:
     """Starts a crawl."""
     Path(job.directory).mkdir(parents=True, exist_ok=True)
-    process = _processes.Process(target=crawl_process.crawl, args=(job,))
+    process = processes.Process(target=crawl_process.crawl, args=(job,))
     process.start()
     return Crawl(job, process)
 
@@ -163,7 +159,7 @@ def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], An
     """Puts a question to the ledger from outside any crawl."""
 
     async def ask() -> Any:
-        server = Server(url, url, {}, 10)
+        server = Server(as_admin(url), url, {}, 10)
         try:
             ledger = Ledger(server, namespace, "outsider", retention=1)
             return await question(ledger, server)
@@ -198,13 +194,7 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
     async def look(_: Ledger, server: Server) -> dict[bytes, bytes]:
         keys = []
         for pattern in patterns:
-            cursor = b"0"
-            while True:
-                scan = command("SCAN", cursor, "MATCH", pattern, "COUNT", 10000)
-                ((cursor, found),) = await server.ask(scan)
-                keys += found
-                if cursor == b"0":
-                    break
+            keys += await _names(server, pattern)
         values = await server.ask(*(command("GET", key) for key in keys)) if keys else []
         found = zip(keys, values, strict=True)
         return {key: value for key, value in found if value is not None and is_held(value)}
@@ -212,12 +202,22 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
     return dict(ask_ledger(url, namespace, look))
 
 
+async def _names(server: Server, pattern: str) -> list[bytes]:
+    """The keys whose names are like the pattern."""
+    names, cursor = [], b"0"
+    while True:
+        scan = command("SCAN", cursor, "MATCH", pattern, "COUNT", 10000)
+        ((cursor, found),) = await server.ask(scan)
+        names += found
+        if cursor == b"0":
+            return names
+
+
 def heartbeats(url: str, namespace: str) -> int:
     """How many runs are alive."""
     pattern = f"vd1:{{{tag(namespace)}}}:run:*"
 
     async def look(_: Ledger, server: Server) -> int:
-        ((_, found),) = await server.ask(command("SCAN", 0, "MATCH", pattern, "COUNT", 1000000))
-        return len(found)
+        return len(await _names(server, pattern))
 
     return int(ask_ledger(url, namespace, look))

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 import time_machine
 import valkey as valkey_py
@@ -84,15 +84,25 @@ class _Quiet(ThreadingHTTPServer):
         """Who has lost patience leaves a broken connection, which is no news here."""
 
 
+class Asked(NamedTuple):
+    """What a service was asked."""
+
+    authorization: str
+    body: str
+
+
 class Service:
     """An HTTP service of AWS on loopback; ``answer`` returns status and body of the next reply."""
 
     def __init__(self, answer: Callable[[], tuple[int, bytes]]) -> None:
         self.calls = 0
+        self.requests: list[Asked] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:  # noqa: N805 (self is the service)
-                handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+                asked = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+                signed_by = handler.headers.get("Authorization", "")
+                self.requests.append(Asked(signed_by, asked.decode()))
                 self.calls += 1
                 status, body = answer()
                 handler.send_response(status)

@@ -16,10 +16,11 @@ from valkey.exceptions import ValkeyError
 from bench.servers import ValkeyServer
 from tests.conftest import World
 from tests.crawls import Crawl, Site, stored, wait_until
+from tests.patience import PATIENCE
 
 logger = logging.getLogger(__name__)
 
-BOUND = 90  # seconds in which a crawl of three to ten must end, on a machine that others use too
+
 BEGIN = {
     "pass": "Until it answers again, posts are stored unchecked.",
     "pause": "Until it answers again, posts and requests wait.",
@@ -68,7 +69,7 @@ def site_is_read(crawl: Crawl) -> bool:
     return "Spider opened" in crawl.log
 
 
-def account_of(crawl: Crawl, policy: str, seconds: float = BOUND) -> dict[str, Any]:
+def account_of(crawl: Crawl, policy: str, seconds: float = PATIENCE) -> dict[str, Any]:
     """Waits for the end of a crawl; returns its stats, and sees that its log says the same.
 
     Each outage has a line when it begins and one when it ends, which counts what was unchecked.

@@ -16,6 +16,8 @@ import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import DropItem
 
+from tests.patience import LOOP
+
 HERE = "tests.passage_process"
 
 
@@ -117,6 +119,7 @@ def crawl(name: str, job: dict[str, Any], settings: dict[str, Any]) -> None:
     process = AsyncCrawlerProcess(
         {
             "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
+            "ASYNCIO_EVENT_LOOP": LOOP,
             "BOT_NAME": "tests",
             "LOG_FILE": "log",
             "LOG_LEVEL": "INFO",

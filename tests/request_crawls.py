@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tests import request_process
-from tests.crawls import PATIENCE, _processes, claims, heartbeats
+from tests.crawls import claims, heartbeats
+from tests.patience import LOOP, PATIENCE
+from tests.processes import processes
 from tests.request_process import Job, Reader
 from tests.web import Web
 
@@ -114,6 +116,7 @@ class Runs:
         if mode != PLAIN:
             settings = {
                 "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
+                "ASYNCIO_EVENT_LOOP": LOOP,
                 "VALKEY_DEDUP_URL": self._url,
                 "VALKEY_DEDUP_NAMESPACE": namespace,
                 "VALKEY_DEDUP_FIELDS": {"*": {"fields": ["post_id"], "kind": "Post"}},
@@ -125,7 +128,7 @@ class Runs:
         directory.mkdir(parents=True)
         name = f"{spider.__module__}.{spider.__qualname__}"
         job = Job(name, web.url, str(directory), settings, options)
-        process = _processes.Process(target=request_process.crawl, args=(job,))
+        process = processes.Process(target=request_process.crawl, args=(job,))
         self._runs.append(Run(job, web, namespace, process, web.served.copy()))
         process.start()
         return self._runs[-1]

@@ -16,9 +16,9 @@ from scrapy.utils.test import get_crawler
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
+from tests.patience import PATIENCE
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
-PATIENCE = 30  # seconds
 
 
 class Runs:
@@ -31,8 +31,10 @@ class Runs:
         self.raw = valkey_py.Valkey.from_url(url)
 
     @asynccontextmanager
-    async def open(self, **changes: Any) -> AsyncIterator[Session]:
-        """A run with these settings, in lower case."""
+    async def open(
+        self, make_shelves: Callable[[Session], None] = lambda _: None, **changes: Any
+    ) -> AsyncIterator[Session]:
+        """A run with these settings, in lower case, and with the shelves that components make."""
         values = {"url": self.url, "namespace": self.namespace, "data_dir": str(self.directory)}
         settings = {
             f"VALKEY_DEDUP_{name.upper()}": value for name, value in (values | changes).items()
@@ -43,6 +45,7 @@ class Runs:
             close_spider=print,
             is_closing=lambda: False,
         )
+        session.when_ledger_opens(lambda: make_shelves(session))
         await session.open()
         try:
             yield session

@@ -7,7 +7,7 @@ import inspect
 import re
 import traceback
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -27,9 +27,10 @@ from scrapy_valkey_dedup.model import Given, LedgerRefusedError
 from scrapy_valkey_dedup.permissions import IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
+from tests.patience import PATIENCE
 from tests.readings import Readings, names, opened, timeline
 from tests.timeline_process import Timelines
 
@@ -126,9 +127,12 @@ async def use_all_of(ledger: Ledger) -> None:
         left.discard(name)
         await getattr(ledger, name)(*arguments, **options)
 
+    await call("look_at")
     await call("open")
     await call("rehearse")
     await call("try_partitions")
+    await call("try_keys")
+    await call("answers")
     await call("beat", 1, 30, idle=True)
     await call("beats", ["a-run", "another"])
     for _ in range(2):
@@ -138,6 +142,7 @@ async def use_all_of(ledger: Ledger) -> None:
         await call("confirm_many", KEYS[80:90])
         await call("release_many", KEYS)
         await call("seen_many", KEYS)
+        await call("inspect_many", KEYS)
     await call("forget_many", KEYS)
     await call("leave")
     assert not left, "a method that this test does not know"
@@ -167,12 +172,19 @@ def session_at(url: str, namespace: str, directory: Path) -> Session:
         "VALKEY_DEDUP_JOB": "a-job",
         "VALKEY_DEDUP_DATA_DIR": str(directory),
     }
-    return Session(
+    session = Session(
         DedupSettings.parse(Settings(settings), "spider"),
         Stats(MemoryStatsCollector(get_crawler())),
         close_spider=print,
         is_closing=lambda: False,
     )
+
+    def make_shelves() -> None:  # as the request middleware does
+        session.shelf_claims("pages", REQUESTS, retention=3600)
+        session.shelf("timelines", retention=3600)
+
+    session.when_ledger_opens(make_shelves)
+    return session
 
 
 @in_loop
@@ -230,6 +242,28 @@ async def test_every_word_is_needed(guarded: ValkeyServer, namespace: str, word:
     log_of(guarded)
 
 
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("retention", [60.0, None])
+@in_loop
+async def test_a_refused_start_leaves_nothing(
+    guarded: ValkeyServer, namespace: str, retention: float | None, word: str
+) -> None:
+    """No key but layout and identity stays, however far the start came."""
+    less = user_of(guarded, [rule for rule in RULES if rule != word])
+    async with ledger_at(less, namespace, retention=retention) as ledger:
+        with suppress(LedgerRefusedError):
+            await ledger.open()
+    names = guarded.ask("KEYS", f"vd1:{{{namespace}*")
+    stays = {name for name in names if guarded.ask("PTTL", name) == -1}
+    root = f"vd1:{{{namespace}}}"
+    allowed = {f"{root}:layout", f"{root}:id"}
+    if word == "+del":  # nothing can be taken away then
+        assert len(stays - allowed) <= 1
+    else:
+        assert stays <= allowed
+    log_of(guarded)
+
+
 def test_a_crawl_does_not_start_without_one(guarded: ValkeyServer, tmp_path: Path) -> None:
     """Not even under a policy that would go on without Valkey, or wait for it."""
     url = user_of(guarded, [*RULES, "-mget"])
@@ -237,7 +271,7 @@ def test_a_crawl_does_not_start_without_one(guarded: ValkeyServer, tmp_path: Pat
         world = World(url, "refused", tmp_path / policy)
         try:
             crawl = world.start(world.site(pages_of(range(20))), VALKEY_DEDUP_ON_OUTAGE=policy)
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "docs/security.md" in crawl.log
             assert world.stored == {}
             assert SECRET not in crawl.log

@@ -16,6 +16,7 @@ import pytest
 from bench.servers import binary, free_port
 from tests.conftest import World
 from tests.crawls import pages_of, wait_until
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -50,7 +51,7 @@ def running(directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()  # as Docker does: the server is process 1, and writes its file
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 def ping(port: int) -> bytes:
@@ -100,7 +101,7 @@ def test_nobody_else_gets_in(tmp_path: Path, make_world: Callable[[int], World])
         world = make_world(port)
         world.url = f"valkey://127.0.0.1:{port}"
         crawl = world.start(world.site(pages_of(range(20))))
-        crawl.process.join(30)
+        crawl.process.join(PATIENCE)
         assert "refuses" in crawl.log
         assert world.stored == {}
 
@@ -122,3 +123,24 @@ def test_what_the_file_asks_for() -> None:
     assert "--appendonly yes" in script()
     assert "noeviction" in script()
     assert "ledger:/data" in COMPOSE
+
+
+def test_the_container_cannot_take_the_whole_machine() -> None:
+    """Its memory has room for twice maxmemory, no swap, and its processes are counted."""
+    pattern = r"^ {4}(mem_limit|memswap_limit|pids_limit): (.*)$"
+    limits = dict(re.findall(pattern, COMPOSE, re.MULTILINE))
+    assert limits["mem_limit"] == limits["memswap_limit"]
+    (container,) = re.findall(r":-(\d+)mb\}", limits["mem_limit"])
+    (server,) = re.findall(r"VALKEY_MAXMEMORY:-(\d+)mb", COMPOSE)
+    assert int(container) >= 2 * int(server) + 256
+    assert int(limits["pids_limit"]) == 100
+
+
+def test_the_server_needs_few_processes(tmp_path: Path) -> None:
+    """While it rewrites its append-only file, too, it stays far below the limit."""
+    port = free_port()
+    with running(tmp_path, port) as process:
+        tasks = Path(f"/proc/{process.pid}/task")
+        if not tasks.exists():
+            pytest.skip("this system has no /proc")
+        assert len(list(tasks.iterdir())) < 30

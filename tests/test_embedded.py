@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import multiprocessing
 import os
 import random
 import shutil
@@ -22,12 +21,8 @@ import valkey
 from scrapy_valkey_dedup import embedded
 from scrapy_valkey_dedup.embedded import EmbeddedServer, find_binary
 from scrapy_valkey_dedup.model import EmbeddedServerError
-
-PATIENCE = 20  # seconds; what has not happened by then never will
-
-# Real processes that share nothing, started in milliseconds: what is slow to import is preloaded.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["pytest", "valkey", "scrapy_valkey_dedup.embedded"])
+from tests.patience import PATIENCE
+from tests.processes import processes
 
 
 def until(condition, what):
@@ -563,6 +558,16 @@ def test_garbage_is_replaced(data_dir):
     data_dir.mkdir(mode=0o700)
     for name in ("valkey.sock", "valkey.log", "valkey.pid", "start.lock", "users.lock"):
         (data_dir / name).write_text("1\nnonsense")
+    server = EmbeddedServer(data_dir)
+    assert server_pid(server.acquire())
+    server.release()
+
+
+def test_pipes_are_not_waited_for(data_dir):
+    """A pipe under the name of a lock file holds nobody up."""
+    data_dir.mkdir(mode=0o700)
+    for name in ("watcher.lock", "start.lock", "users.lock", "server.lock"):
+        os.mkfifo(data_dir / name)
     server = EmbeddedServer(data_dir)
     assert server_pid(server.acquire())
     server.release()

@@ -28,6 +28,9 @@ from posts.middlewares import seconds_to_wait
 from posts.spiders.mastodon import MastodonSpider, next_page, read_post, read_text
 from verdict import Verdict, judge
 
+from tests.forked import scrapy
+from tests.patience import PATIENCE
+
 PROJECT = Path(__file__).resolve().parent.parent / "example_project"
 TIMELINE = "/api/v1/timelines/public"
 # https://docs.joinmastodon.org/entities/Status/, what is neither optional nor bound to a token.
@@ -96,18 +99,11 @@ class Crawl:
             "HTTPPROXY_ENABLED": "False",
             **settings,
         }
-        command = [sys.executable, "-m", "scrapy", "crawl", "mastodon"]
+        command = ["crawl", "mastodon"]
         command += [f"-ainstance={instance.url}", *(f"-a{argument}" for argument in arguments)]
         command += [f"-s{name}={value}" for name, value in settings.items()]
-        done = subprocess.run(
-            command,
-            cwd=PROJECT,
-            env={**os.environ, "PYTHONPATH": str(directory)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = {**os.environ, "PYTHONPATH": str(directory)}
+        done = scrapy(*command, folder=PROJECT, environment=environment, place=directory)
         self.exit_status, self.log = done.returncode, done.stderr
         self.stats = json.loads(stats.read_text()) if stats.exists() else {}
         lines = feed.read_text(encoding="utf-8").splitlines() if feed.exists() else []
@@ -612,7 +608,7 @@ def demo(cwd: Path, *arguments: str):
     """Run the demo; return its exit status and the numbers of its last line."""
     command = [sys.executable, str(PROJECT / "demo.py"), *arguments]
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     last = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert last, done.stdout + done.stderr

@@ -18,7 +18,8 @@ import scrapy
 from bench.servers import ValkeyServer, free_port
 from tests.conftest import World
 from tests.crawls import Site, pages_of, wait_until
-from tests.test_embedded import is_free, watchers
+from tests.forked import Command
+from tests.patience import PATIENCE
 
 SECRET = "hunter2"
 FAILED = int(scrapy.version_info >= (2, 15))  # 2.14 ends with 0 whatever cannot start
@@ -102,25 +103,34 @@ class Project:
     def scrapy(self, *arguments: str, **settings: Any) -> Ran:
         """Runs `scrapy ...` to its end."""
         given = [part for name in settings for part in ("-s", f"{name}={settings[name]}")]
-        return self.run("-m", "scrapy", *arguments, *given)
+        said = self.directory / "said.txt"
+        said.unlink(missing_ok=True)
+        command = Command(
+            *arguments, *given, folder=self.directory, environment=self._environment, out=said
+        )
+        status = command.wait()
+        text = said.read_text()
+        assert SECRET not in text
+        return Ran(status, text)
 
     def run(self, *arguments: str) -> Ran:
         """Runs `python ...` in the project's folder, to its end."""
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("SCRAPY")
-        }
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.directory,
-            env=environment,
+            env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert SECRET not in done.stdout
         return Ran(done.returncode, done.stdout)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("SCRAPY")}
 
     def crawl(self, **settings: Any) -> Ran:
         """Runs `scrapy crawl posts`."""
@@ -302,14 +312,29 @@ def test_scrapy_fetch(project: Project, page: str) -> None:
     assert not project.data_dir.exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_scrapy_shell_leaves_nothing(project: Project, page: str) -> None:
-    """No valkey-server is left behind by `scrapy shell`, which does not say goodbye."""
-    ran = project.scrapy("shell", page, "-c", "response.status")
+@pytest.mark.parametrize("spider", [(), ("--spider=posts",)], ids=["no spider", "a spider"])
+def test_scrapy_shell(project: Project, page: str, spider: tuple[str, ...]) -> None:
+    """`scrapy shell` shows its page; it starts no server, claims no page and says nothing."""
+    code = "print(response.status, sorted(crawler.settings.getdict('ITEM_PIPELINES')))"
+    settings = {"VALKEY_DEDUP_JOB": "one", "ITEM_PIPELINES": "{}"}
+    ran = project.scrapy("shell", page, *spider, "-c", code, **settings)
+    assert "200 []" in ran.log
+    assert ran.trouble == []
+    assert not project.data_dir.exists()
+
+
+@pytest.mark.parametrize("hand", ["LOGSTATS_INTERVAL", "DUPEFILTER_CLASS"])
+def test_scrapy_shell_by_hand(project: Project, page: str, hand: str) -> None:
+    """Nor with a pipeline that was placed by hand, and one of the shell's own settings changed."""
+    value = {"LOGSTATS_INTERVAL": "5", "DUPEFILTER_CLASS": "scrapy_valkey_dedup.DupeFilter"}
+    pipelines = json.dumps({"scrapy_valkey_dedup.DedupPipeline": 100})
+    ran = project.scrapy(
+        "shell", page, "-c", "print(response.status)",
+        **{"ADDONS": "{}", "ITEM_PIPELINES": pipelines, hand: value[hand]},
+    )  # fmt: skip
     assert "\n200\n" in ran.log
-    assert (project.data_dir / "valkey.log").exists()
-    wait_until(lambda: is_free(project.data_dir / "server.lock"))
-    wait_until(lambda: not watchers(project.data_dir))
+    assert ran.trouble == []
+    assert not project.data_dir.exists()
 
 
 @pytest.mark.parametrize(("job", "what"), [(None, "8 posts"), ("today", "4 pages")])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import valkey as valkey_py
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger import tag
@@ -204,7 +203,7 @@ def test_pages_are_forgotten_after_their_retention(
     """After REQUEST_RETENTION pages are fetched once more; their posts are known for longer."""
     site.show(archive())
     crawl(site, VALKEY_DEDUP_REQUEST_RETENTION=1)
-    with valkey_py.Valkey.from_url(valkey.url) as raw:
+    with valkey.client() as raw:
         pattern = f"vd1:{{{tag(namespace)}+pages:*"
         assert list(raw.scan_iter(pattern))
         wait_until(lambda: not list(raw.scan_iter(pattern, count=100_000)))
@@ -217,7 +216,7 @@ def test_pages_may_be_kept_for_ever(site: Readings, valkey: ValkeyServer, namesp
     """With REQUEST_RETENTION = None no page has an end."""
     site.show(archive())
     crawl(site, VALKEY_DEDUP_REQUEST_RETENTION=None, VALKEY_DEDUP_RETENTION="1h")
-    with valkey_py.Valkey.from_url(valkey.url) as raw:
+    with valkey.client() as raw:
         pages = list(raw.scan_iter(f"vd1:{{{tag(namespace)}+pages:*", count=100_000))
         held = list(raw.scan_iter(f"vd1:{{{tag(namespace)}:??}}*", count=100_000))
         assert {raw.ttl(key) for key in pages} == {-1}

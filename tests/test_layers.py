@@ -10,17 +10,23 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "scrapy_valkey_dedup"
 ROWS = [
     {"model"},
-    {"stats", "values", "resp", "keyset", "spool", "asking", "watcher", "snapshot",
-     "variety", "permissions"},
-    {"characters", "foreign", "blanks", "item_classes", "links"},
+    {"stats", "values", "resp", "keyset", "private", "client_options", "asking", "watcher",
+     "snapshot", "variety", "permissions", "replies", "pace", "outcomes"},
+    {"characters", "spool", "foreign", "blanks", "item_classes", "links"},
     {"normalise", "watching", "refusals"},
     {"rules", "urls", "encoding", "faults"},
     {"credentials", "waiting"},
     {"settings", "connections", "storages", "feed_files"},
     {"resolution", "aws", "embedded", "feeds", "outage", "book", "admission", "lookahead", "marks",
      "topology", "advice"},
-    {"identity", "client"},
-    {"ledger"},
+    {"identity", "attempts"},
+    {"client"},
+    {"ledger", "selftest.findings"},
+    {"selftest.place"},
+    {"selftest.commands", "selftest.surroundings"},
+    {"selftest.ledgers"},
+    {"selftest.examination"},
+    {"selftest", "selftest.__main__"},
     {"batching"},
     {"settling", "timelines", "heartbeat"},
     {"pages", "held"},
@@ -31,16 +37,33 @@ ROWS = [
     {"pipeline", "requests"},
     {"dupefilter"},
     {"addon"},
+    {"commands.shared", "commands.shared.explain", "commands.shared.place",
+     "commands.shared.screen", "commands.shared.usage"},
+    {"commands.shared.contents", "commands.shared.feeds", "commands.shared.items",
+     "commands.shared.project", "commands.shared.sources", "commands.shared.tables"},
+    {"commands", "commands.shared.keyed"},
+    {"commands.check"},
+    {"commands.forget"},
 ]  # fmt: skip
 SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py"
+)
+
+
+def file_of(module: str) -> Path:
+    """Where a module is; a folder of modules has its own in ``__init__.py``."""
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def imports_of(module: str) -> set[str]:
     """Every module that it imports, wherever in the file."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse(file_of(module).read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -34,6 +34,7 @@ from scrapy_valkey_dedup.model import Answer, Given, Key, LedgerRefusedError, Ve
 from scrapy_valkey_dedup.resp import Question
 from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
+from tests.patience import PATIENCE
 
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 
@@ -94,7 +95,7 @@ class Inside:
 
     def generations(self, partition: str) -> list[int]:
         """When the generations that are listed end."""
-        found = self.raw.get(partition)
+        found = self.raw.get(partition) or b""
         return [int(found[at : at + 13]) for at in range(0, len(found), 14)]
 
     def fingerprint(self) -> dict[str, tuple[bytes, int]]:
@@ -109,7 +110,7 @@ class Inside:
 @pytest.fixture
 def inside(valkey: ValkeyServer, namespace: str) -> Iterator[Inside]:
     """Looks at the keys of the test's ledger, and takes them away."""
-    with valkey_py.Valkey.from_url(valkey.url) as raw:
+    with valkey.client() as raw:
         yield Inside(raw, namespace)
 
 
@@ -209,7 +210,7 @@ async def test_a_claim_ends_by_itself(open_ledger: OpenLedger) -> None:
     """A claim that nobody settles and nobody asks about is free after its lifetime."""
     async with open_ledger("run-a", claim_lifetime=0.05) as one, open_ledger("run-b") as other:
         await one.claim_many(keys(1))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while await other.claim_many(keys(1)) != [NEW]:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)
@@ -361,7 +362,6 @@ async def test_looking_changes_nothing(open_ledger: OpenLedger, inside: Inside) 
 FILLS = {"with room": 300, "full": CAPACITY, "two levels": 800, "four levels": 4 * CAPACITY - 1}
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("posts", FILLS.values(), ids=FILLS.keys())
 @pytest.mark.parametrize("generations", [1, 3])
 @in_loop
@@ -620,9 +620,10 @@ async def test_a_post_is_kept_for_the_retention_and_little_longer(
     retention = 0.6
     async with open_ledger(retention=retention) as ledger:
         stored: dict[Key, tuple[float, float]] = {}
-        gone: dict[Key, tuple[float, float]] = {}
+        gone: dict[Key, float] = {}
+        last_seen: dict[Key, float] = {}
         begin = time.monotonic()
-        while len(gone) < 8 and time.monotonic() < begin + 10:
+        while len(gone) < 8 and time.monotonic() < begin + PATIENCE:
             before = time.monotonic()
             if len(stored) < 8 and before > begin + len(stored) * 0.1:
                 (post,) = keys(1, start=len(stored))
@@ -632,14 +633,16 @@ async def test_a_post_is_kept_for_the_retention_and_little_longer(
             answers = await ledger.seen_many(list(stored))
             after = time.monotonic()
             for post, seen in zip(list(stored), answers, strict=True):
-                if not seen:
-                    gone.setdefault(post, (before, after))
+                if seen:
+                    last_seen[post] = before
+                else:
+                    gone.setdefault(post, after)
             await asyncio.sleep(0.002)
         for post, (before, after) in stored.items():
-            assert gone[post][1] - before >= retention - 0.002  # the server counts in ms
-            assert gone[post][0] - after <= 1.5 * retention + 0.25
+            assert gone[post] - before >= retention - 0.002  # the server counts in ms
+            assert last_seen.get(post, after) - after <= 1.5 * retention + 0.01
         while inside.names():
-            assert time.monotonic() < begin + 10
+            assert time.monotonic() < begin + PATIENCE
             await asyncio.sleep(0.01)
 
 
@@ -739,15 +742,20 @@ async def test_generations_turn_on_the_servers_clock(
     open_ledger: OpenLedger, inside: Inside
 ) -> None:
     """A post that is met all the time outlives many generations, and leaves nothing behind."""
-    async with open_ledger(retention=0.2) as ledger:
+    retention = 0.2
+    async with open_ledger(retention=retention) as ledger:
         await ledger.confirm_many(keys(1))
         ends: set[int] = set()
-        deadline = time.monotonic() + 10
-        while len(ends) < 12 and time.monotonic() < deadline:
-            assert await ledger.claim_many(keys(1)) == [SEEN]
-            (generations,) = (name for name in inside.names() if name.endswith("}"))
-            ends |= (entries := set(inside.generations(generations)))
-            assert len(entries) <= 5
+        began = met = time.monotonic()
+        while len(ends) < 12 and time.monotonic() < began + PATIENCE:
+            asked = time.monotonic()
+            if await ledger.claim_many(keys(1)) != [SEEN]:
+                assert time.monotonic() - met > retention, "forgotten too early"
+                await ledger.confirm_many(keys(1))
+            met = asked
+            for generations in (name for name in inside.names() if name.endswith("}")):
+                ends |= (entries := set(inside.generations(generations)))
+                assert len(entries) <= 5
             assert len(inside.buckets()) <= 4
             await asyncio.sleep(0.005)
         assert len(ends) >= 12
@@ -782,7 +790,7 @@ async def test_a_heartbeat_lasts_for_a_lease(open_ledger: OpenLedger, inside: In
         assert await other.beats(["run-a", "run-b", "run-c", "run-a"]) == [b"1", b"7", None, b"1"]
         await one.beat(2, 30)
         assert 29_000 < inside.raw.pttl(f"vd1:{{{inside.namespace}}}:run:run-a") <= 30_000
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while await one.beats(["run-b"]) != [None]:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)
@@ -806,7 +814,7 @@ async def test_a_heartbeat_tells_who_is_idle(open_ledger: OpenLedger) -> None:
         assert await one.beats(["run-b"]) == [None]
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 @in_loop
 async def test_a_million_posts_take_ten_bytes_each(capsys: pytest.CaptureFixture[str]) -> None:
     """The benchmark's limits hold: ten bytes a post and 30,000 posts a second."""

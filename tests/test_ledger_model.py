@@ -360,7 +360,7 @@ def machines(valkey: ValkeyServer) -> Iterator[None]:
     """One connection and one event loop for all runs of the machines."""
     LedgerMachine.loop = asyncio.new_event_loop()
     LedgerMachine.server = Server(valkey.url, valkey.url, {}, timeout=5)
-    with valkey_py.Valkey.from_url(valkey.url) as LedgerMachine.raw:
+    with valkey.client() as LedgerMachine.raw:
         yield
     LedgerMachine.loop.run_until_complete(LedgerMachine.server.close())
     LedgerMachine.loop.close()

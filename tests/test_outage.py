@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -21,6 +20,8 @@ from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
+from tests.patience import PATIENCE
+from tests.standin import a_server, not_on_serverless
 
 POSTS = range(2000)
 EVERY_POST = {str(post) for post in POSTS}
@@ -32,7 +33,7 @@ BEGIN, END = "posts are stored unchecked", "Valkey answers again"
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[World]:
     """Crawls with a server that the test may hurt."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
+    with a_server(persistent=True) as server:
         made = World(server.url, "fragile", tmp_path)
         made.server = server
         yield made
@@ -43,13 +44,13 @@ def test_a_stopped_server_costs_no_post(fragile: World) -> None:
     """The server stops breathing in the middle (SIGSTOP): every post is stored, some unchecked."""
     crawl = fragile.start(fragile.site(pages_of(POSTS)), **QUICK)
     wait_until(lambda: len(fragile.stored) > 200)
-    os.kill(fragile.server.pid, signal.SIGSTOP)
+    fragile.server.freeze()
     try:
         crawl.wait_for(BEGIN)
         known = len(fragile.stored)
         wait_until(lambda: len(fragile.stored) > known + 100)
     finally:
-        os.kill(fragile.server.pid, signal.SIGCONT)
+        fragile.server.thaw()
     stats = crawl.wait()
     assert fragile.stored == dict.fromkeys(EVERY_POST, 1)
     assert stats["dedup/items/unchecked"] > 0
@@ -64,7 +65,7 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
     assert fragile.server.port
     posts = range(6000)  # some seconds' work: the outage is over long before
     with FaultyProxy(fragile.server.port) as line:
-        fragile.url = f"valkey://127.0.0.1:{line.port}"
+        fragile.url = fragile.server.url_through(line.port)
         crawl = fragile.start(
             fragile.site(pages_of(posts)), **{**SLOW, "VALKEY_DEDUP_TIMEOUT": 0.5, "delay": 0.1}
         )
@@ -84,6 +85,7 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
     fragile.assert_settled()
 
 
+@not_on_serverless("its backends take nothing in the first two seconds after a start")
 def test_a_restarted_server_is_found_again(fragile: World) -> None:
     """The server is killed and restarted within a question's time: nobody notices."""
     crawl = fragile.start(fragile.site(pages_of(POSTS)), **SLOW)
@@ -125,7 +127,7 @@ def test_a_wrong_password_stops_the_crawl(tmp_path: Path) -> None:
         world = World(server.url.replace("://", "://:wrong-secret@"), "denied", tmp_path)
         try:
             crawl = world.start(world.site(pages_of(range(20))))
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "refuses" in crawl.log
             assert "VALKEY_DEDUP_URL" in crawl.log
             assert "wrong-secret" not in crawl.log
@@ -180,12 +182,12 @@ def test_a_release_during_an_outage_is_made_up_for(fragile: World) -> None:
     )
     wait_until(lambda: fragile.claims)
     directory = Path(crawl.job.directory)
-    os.kill(fragile.server.pid, signal.SIGSTOP)
+    fragile.server.freeze()
     try:
         (directory / "drop").touch()
         crawl.wait_for(BEGIN)
     finally:
-        os.kill(fragile.server.pid, signal.SIGCONT)
+        fragile.server.thaw()
     wait_until(lambda: not fragile.claims)
     (directory / "go").touch()
     assert crawl.wait()["dedup/items/released"] == 1
@@ -199,7 +201,7 @@ def test_a_missing_permission_stops_the_crawl(tmp_path: Path) -> None:
         world = World(server.url.replace("://", "://spider:any@"), "denied", tmp_path)
         try:
             crawl = world.start(world.site(pages_of(range(20))))
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "refuses" in crawl.log
             assert "permissions" in crawl.log
             assert world.stored == {}

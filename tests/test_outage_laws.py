@@ -18,7 +18,7 @@ import valkey as valkey_py
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.asking import agreed
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
@@ -33,6 +33,8 @@ from scrapy_valkey_dedup.urls import database, parsed
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
 from tests.crawls import pages_of, wait_until
+from tests.patience import PATIENCE
+from tests.standin import a_server, not_on_serverless
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -230,7 +232,7 @@ class LateReplies(Server):
 
     async def _exchange(self, questions: Any) -> Any:
         outcomes = await super()._exchange(questions)
-        if not self.lost and any(question.script for question in questions):
+        if not self.lost and any(question.call for question in questions):
             self.lost = True
             await asyncio.sleep(0.3)
             return [ConnectionError("lost")] * len(questions)
@@ -309,7 +311,7 @@ SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[World]:
     """Crawls with a server that the test may hurt."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
+    with a_server(persistent=True) as server:
         made = World(server.url, "fragile", tmp_path)
         made.server = server
         yield made
@@ -331,13 +333,14 @@ def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     crawl.signal(signal.SIGINT)
     wait_until(lambda: set(data.rglob("*.keys")) - before)
     crawl.signal(signal.SIGINT)
-    crawl.process.join(30)
+    crawl.process.join(PATIENCE)
     fragile.server.start()
     stats = fragile.crawl(site, **settings)
     assert fragile.stored == dict.fromkeys(map(str, range(1000)), 1)
     assert stats["dedup/items/recovered"] > 100
 
 
+@not_on_serverless("it has one database")
 def test_a_spool_is_for_one_ledger(fragile: World) -> None:
     """What a run could not confirm in one database is not remembered in another."""
     settings = {"VALKEY_DEDUP_DATA_DIR": str(fragile.directory / "data"), **SLOW}
@@ -372,7 +375,7 @@ def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
         VALKEY_DEDUP_PAUSE_LIMIT=2,
         VALKEY_DEDUP_TIMEOUT=0.5,
         VALKEY_DEDUP_JOB="a-job",
-    ).wait(40)
+    ).wait()
     assert stats["finish_reason"] == CLOSED
     assert stats["dedup/valkey/outages"] == 1
     assert fragile.log.count(BEGIN) == 1

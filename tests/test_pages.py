@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-import valkey as valkey_py
 from hypothesis import given
 from hypothesis import strategies as st
 from scrapy import Request
@@ -19,7 +18,8 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import PARTITION_NAMES, PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Claim, Key, Verdict
 from scrapy_valkey_dedup.outage import PASS, Outage
-from scrapy_valkey_dedup.pages import Ending, Page, Passage, Visit, Visits
+from scrapy_valkey_dedup.outcomes import Ending, Passage
+from scrapy_valkey_dedup.pages import Page, Visit, Visits
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.timelines import Reading, Timelines
 from tests.clocked import Clock, clocked
@@ -367,7 +367,7 @@ async def test_names_have_nothing_in_common(valkey: ValkeyServer, namespace: str
 @in_loop
 async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace: str) -> None:
     """What each reading meets again is kept for the retention from then on."""
-    with valkey_py.Valkey.from_url(valkey.url) as raw:
+    with valkey.client() as raw:
         async with opened(valkey.url, namespace, retention=10 * DAY) as (timelines, ledger):
             clocked(ledger)
             clock = Clock(raw, namespace, range(PARTITIONS))

@@ -84,7 +84,7 @@ def test_pause_has_a_limit(fragile: World) -> None:
     """A pause that lasts too long closes the spider; what waited is stored unchecked."""
     crawl = begin(fragile, "pause", VALKEY_DEDUP_PAUSE_LIMIT=1)
     fragile.server.kill()
-    stats = crawl.wait(15)
+    stats = crawl.wait()
     assert stats["finish_reason"] == "valkey_unavailable"
     assert "VALKEY_DEDUP_PAUSE_LIMIT" in crawl.log
     assert stats["dedup/items/unchecked"] > 0
@@ -98,7 +98,7 @@ def test_a_paused_crawl_can_be_stopped(fragile: World) -> None:
     fragile.server.kill()
     crawl.wait_for("posts and requests wait")
     crawl.signal(signal.SIGTERM)
-    stats = crawl.wait(15)
+    stats = crawl.wait()
     assert stats["finish_reason"] == "shutdown"
     assert stats["item_scraped_count"] == len(fragile.stored)
     again(fragile)
@@ -108,7 +108,7 @@ def test_close_ends_the_spider(fragile: World) -> None:
     """The spider is closed for the stated reason; what it had scraped is stored, none is lost."""
     crawl = begin(fragile, "close")
     fragile.server.kill()
-    stats = crawl.wait(15)
+    stats = crawl.wait()
     assert stats["finish_reason"] == "valkey_unavailable"
     assert stats["item_scraped_count"] == len(fragile.stored) < len(POSTS)
     assert crawl.log.count("The spider is closed (VALKEY_DEDUP_ON_OUTAGE = 'close')") == 1
@@ -130,7 +130,7 @@ def test_a_server_that_is_away_at_the_start(fragile: World, policy: str) -> None
         assert crawl.wait()["finish_reason"] == "finished"
         assert fragile.stored == EVERY_POST
     else:
-        assert crawl.wait(15)["finish_reason"] == "valkey_unavailable"
+        assert crawl.wait()["finish_reason"] == "valkey_unavailable"
 
 
 def test_an_outage_knows_the_runs_own_posts(fragile: World) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
-import pytest
-
 from tests.conftest import World
 from tests.crawls import pages_of, stored, wait_until
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "10"))
 
 
-@pytest.mark.alone
 def test_eight_processes_store_each_post_once(world: World) -> None:
     """Eight processes scrape the same 2,000 posts in different orders: each is stored once."""
     posts = range(2000)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.conftest import SCRAPY_VERSION, World
 from tests.crawls import pages_of
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +31,7 @@ def test_a_reactor_without_asyncio_is_refused(world: World) -> None:
     }
     command = [sys.executable, "-m", "tests.refused_process", json.dumps(job)]
     ended = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=60, env=dict(os.environ)
+        command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, env=dict(os.environ)
     )
     # Scrapy 2.14 ends with 0 whatever component cannot be built.
     assert ended.returncode == (1 if SCRAPY_VERSION >= (2, 15) else 0), ended.stderr

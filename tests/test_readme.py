@@ -17,6 +17,7 @@ from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY, Addon
 from scrapy_valkey_dedup.identity import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS
+from tests.forked import Command
 from tests.web import Reply, Web
 
 ROOT = Path(__file__).parent.parent
@@ -25,10 +26,28 @@ GUIDE = (ROOT / "docs" / "requests.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_four_lines_of_settings_are_valid() -> None:
-    """The settings on the first screen are accepted as they stand."""
+def test_the_first_try_works(tmp_path: Path) -> None:
+    """The first screen, typed as it stands, with nothing else: what it says is what it prints."""
+    (tmp_path / "posts.py").write_text(BLOCKS[0])
+    first_screen = README[: README.index("## Share it")]
+    commands = re.findall(r"^ {4}scrapy (runspider .*)$", first_screen, re.MULTILINE)
+    printed = re.findall(r"^ {4}(Deduplication of .*)$", first_screen, re.MULTILINE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for command, line in zip(commands, printed, strict=True):
+        scrapy = [sys.executable, "-m", "scrapy", *command.split()]
+        ended = subprocess.run(
+            scrapy, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr.rstrip().endswith(line), ended.stderr
+    assert "has three lines" in first_screen
+    assert len((tmp_path / "posts.jl").read_text().splitlines()) == 3
+
+
+def test_the_settings_of_a_fleet_are_valid() -> None:
+    """The settings that a fleet shares are accepted as they stand."""
     settings: dict[str, object] = {}
-    exec(BLOCKS[0], settings)
+    exec(BLOCKS[1], settings)
     del settings["__builtins__"]
     assert len(settings) == 4
     parsed = DedupSettings.parse(Settings(settings), "spider")
@@ -38,10 +57,10 @@ def test_the_four_lines_of_settings_are_valid() -> None:
 def test_the_example_of_an_identity_holds() -> None:
     """The README's posts are told apart as it says."""
     scope: dict[str, object] = {}
-    exec(BLOCKS[1], scope)
+    exec(BLOCKS[2], scope)
     fields = {"VALKEY_DEDUP_FIELDS": scope["VALKEY_DEDUP_FIELDS"]}
     DedupSettings.parse(Settings(fields), "spider")
-    exec(BLOCKS[2], scope)
+    exec(BLOCKS[3], scope)
     identifier = Identifier(DedupSettings.parse(Settings(), "spider"))
     one, same, other = (identifier.key(scope[name], None) for name in ("one", "same", "other"))
     assert one == same
@@ -59,10 +78,12 @@ def test_every_link_leads_somewhere() -> None:
     """Links to files of the repository, and to headings in them, are not broken."""
     for link in re.findall(r"\]\(([^):]+)\)", README):
         path, _, anchor = link.partition("#")
+        path = path or "README.md"
         assert (ROOT / path).exists(), link
         if anchor:
             headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
-            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
+            anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+            assert anchor in anchors, link
 
 
 def test_the_figures_are_those_of_the_code() -> None:
@@ -147,18 +168,18 @@ class Guide:
         before = self._web.served.copy()
         feeds = [self._directory / f"{spider}-{worker}.jsonl" for worker in range(workers)]
         kept_before = sum(len(feed.read_text().splitlines()) for feed in feeds if feed.exists())
-        processes = []
+        commands = []
         for feed in feeds:
-            command = [sys.executable, "-m", "scrapy", "runspider", f"{spider}.py", "-o", str(feed)]
-            for name, value in {**self._settings, **settings}.items():
-                command += ["-s", f"{name}={value}"]
-            with feed.with_suffix(".log").open("w") as log:
-                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-                processes.append(
-                    subprocess.Popen(command, cwd=self._directory, env=environment, stderr=log)
-                )
-        for process in processes:
-            assert process.wait(60) == 0
+            given = [f"-s{name}={value}" for name, value in {**self._settings, **settings}.items()]
+            log = feed.with_suffix(".log")
+            log.unlink(missing_ok=True)
+            command = "runspider", f"{spider}.py", "-o", str(feed), *given
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            commands.append(
+                Command(*command, folder=self._directory, environment=environment, out=log)
+            )
+        for command in commands:
+            assert command.wait() == 0
         logs = [feed.with_suffix(".log").read_text() for feed in feeds]
         assert not any("ERROR" in log or "Traceback" in log for log in logs), logs
         kept = sum(len(feed.read_text().splitlines()) for feed in feeds)

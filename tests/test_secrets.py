@@ -25,6 +25,7 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
+from tests.patience import PATIENCE
 
 SECRET = "hunter2-with@specials/and%"
 WRITTEN = "hunter2-with%40specials%2Fand%25"
@@ -105,7 +106,7 @@ def test_a_refused_crawl_tells_no_secret(tmp_path: Path, way: str) -> None:
             crawl = world.start(
                 world.site(pages_of(range(20))), **ways(server.port)[way], LOG_LEVEL="DEBUG"
             )
-            crawl.process.join(30)
+            crawl.process.join(PATIENCE)
             assert "refuses" in crawl.log
             assert world.stored == {}
             assert_hidden(crawl.log)

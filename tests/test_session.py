@@ -7,21 +7,23 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
-import valkey as valkey_py
 from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup import DedupPipeline
+from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.encoding import digest
 from scrapy_valkey_dedup.model import Claim, Verdict
+from scrapy_valkey_dedup.outcomes import Ending, Passage
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from tests.conftest import SCRAPY_VERSION, World
 from tests.crawl_process import HERE
 from tests.crawls import claims, heartbeats, pages_of
@@ -35,7 +37,9 @@ def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
     """Opens sessions of the test's namespace: each is a run."""
 
     @asynccontextmanager
-    async def opened(**changes: Any) -> AsyncIterator[Session]:
+    async def opened(
+        prepare: Callable[[Session], None] = lambda _: None, **changes: Any
+    ) -> AsyncIterator[Session]:
         settings = {
             "VALKEY_DEDUP_URL": valkey.url,
             "VALKEY_DEDUP_NAMESPACE": namespace,
@@ -48,6 +52,7 @@ def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
             close_spider=print,
             is_closing=lambda: False,
         )
+        prepare(session)
         await session.open()
         try:
             yield session
@@ -102,6 +107,51 @@ def test_a_twin_right_behind_a_release_gets_its_own_claim(
     assert heartbeats(valkey.url, namespace) == 0
 
 
+def test_a_shelf_opens_and_ends_with_the_session(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """Whenever a component makes one, it knows none of the posts, and no claim on it is left."""
+    early: list[Claims] = []
+    late: list[Claims] = []
+
+    def comes_early(session: Session) -> None:
+        session.when_ledger_opens(
+            lambda: early.append(session.shelf_claims("pages", REQUESTS, retention=60))
+        )
+
+    async def check() -> None:
+        async with open_session(comes_early) as session:
+            session.when_ledger_opens(
+                lambda: late.append(session.shelf_claims("others", REQUESTS, retention=60))
+            )
+            (await session.claim(KEYS[0])).confirm()
+            for claims_of in (*early, *late):
+                assert isinstance(await claims_of.claim(KEYS[0]), Claim)
+                (await claims_of.claim(KEYS[1])).confirm()
+                assert await claims_of.claim(KEYS[1]) is Verdict.SEEN
+
+    asyncio.run(check())
+    assert len(early) == len(late) == 1
+    assert valkey.ask("KEYS", f"vd1:{{{namespace}+others:*") != []
+    assert valkey.ask("KEYS", f"vd1:{{{namespace}*:c:*") == []
+    assert heartbeats(valkey.url, namespace) == 0
+
+
+def test_everyone_who_asks_is_told_of_an_item_s_end(open_session: OpenSession) -> None:
+    """With its response, and once each."""
+    told: list[tuple[int, Any, Ending, Passage]] = []
+
+    async def check() -> None:
+        async with open_session() as session:
+            for number in (1, 2):
+                session.item_watchers.append(partial(lambda *end: told.append(end), number))
+            session.item_ended("response", Ending.DROPPED, passage)
+
+    passage = Passage()
+    asyncio.run(check())
+    assert told == [(number, "response", Ending.DROPPED, passage) for number in (1, 2)]
+
+
 def test_a_claim_settles_once(open_session: OpenSession) -> None:
     """What comes after the first settlement is ignored."""
 
@@ -149,7 +199,7 @@ def test_long_claims_are_renewed(
             session._posts._ledger._renew = (*session._posts._ledger._renew[:1], 60_000)
             session._ledger.claim_lifetime = 0.4
             claim = await session.claim(KEYS[0])
-            with valkey_py.Valkey.from_url(valkey.url) as raw:
+            with valkey.client() as raw:
                 (name,) = raw.keys(f"vd1:{{{namespace}:*}}:c:*")
                 raw.pexpire(name, 30_000)
                 await until(lambda: asyncio.to_thread(lambda: raw.pttl(name) > 30_000))

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.rules import field_rule
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.urls import redacted
+from tests.forked import scrapy as scrapy_in
 
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}
@@ -148,6 +148,11 @@ def test_defaults() -> None:
         ("CLIENT_OPTIONS", {"ssl_ca_certs": "ca.pem"}, {"ssl_ca_certs": "ca.pem"}),
         ("CLIENT_OPTIONS", '{"socket_keepalive": true}', {"socket_keepalive": True}),
         ("CLIENT_OPTIONS", "{'socket_keepalive': True}", {"socket_keepalive": True}),
+        (
+            "CLIENT_OPTIONS",
+            {"db": "2", "sentinel_kwargs": None},
+            {"db": "2", "sentinel_kwargs": None},
+        ),
         ("CLIENT_OPTIONS", None, {}),
         ("CLIENT_OPTIONS", "", {}),
         ("CREDENTIALS", None, None),
@@ -254,6 +259,14 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("CLIENT_OPTIONS", [1], "write a dict"),
         ("CLIENT_OPTIONS", "{", "not valid JSON"),
         ("CLIENT_OPTIONS", {"retry": 3, "protocol": 3}, "sets protocol, retry itself"),
+        ("CLIENT_OPTIONS", {"sentinel_kwargs": "x"}, "sentinel_kwargs: write a dict"),
+        ("CLIENT_OPTIONS", {"sentinel_kwargs": {"retry": 3}}, "sets retry itself"),
+        ("CLIENT_OPTIONS", {"sentinel_kwargs": {"db": "x"}}, "sentinel_kwargs: db: write the nu"),
+        ("CLIENT_OPTIONS", {"socket_timeout": "5"}, "socket_timeout: write seconds, above 0"),
+        ("CLIENT_OPTIONS", {"socket_timeout": 0}, "socket_timeout: write seconds, above 0"),
+        ("CLIENT_OPTIONS", {"ssl_check_hostname": "no"}, "ssl_check_hostname: write True or False"),
+        ("CLIENT_OPTIONS", {"db": -1, "username": 5}, "db: write the number of a database; userna"),
+        ("CLIENT_OPTIONS", {5: 5}, "the names of options are texts"),
         ("NAMESPACE", "", "write a text that is not empty"),
         ("NAMESPACE", None, "write a text that is not empty"),
         ("NAMESPACE", "{job}", "{job} is not known; it may use {bot} and {spider}"),
@@ -816,14 +829,10 @@ def scrapy_command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[
             (folder / "__init__.py").touch()
         (package / "settings.py").write_text("SPIDER_MODULES = ['project_of_test.spiders']\n")
         (package / "spiders" / "posts.py").write_text(SPIDER.format(settings=settings))
-        command = [sys.executable, "-m", "scrapy", *arguments]
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("SCRAPY")
         }
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
-            check=False,
-        )  # fmt: skip
+        return scrapy_in(*arguments, folder=tmp_path, environment=environment, place=tmp_path)
 
     return run
 

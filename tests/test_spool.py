@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scrapy_valkey_dedup.spool import Spool
+from scrapy_valkey_dedup import settling
+from scrapy_valkey_dedup.spool import MOST, Spool
 
 KEYS = bytes(range(256)) * 4  # 64 keys
 
@@ -139,3 +143,166 @@ def test_links_and_other_files_are_left_alone(directory: Path, tmp_path: Path) -
     path.symlink_to(tmp_path / "target")
     (directory / "notes.keys").write_bytes(KEYS)
     assert spool(directory).files() == []
+
+
+# -- what another user, or chance, has put there ---------------------------------------------------
+
+STRANGER = 12345
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def note_of(directory: Path) -> Path:
+    """The file that says which ledger was reached from here."""
+    (found,) = directory.glob("*.ledger")
+    return found
+
+
+def replaced(path: Path, make: Callable[[Path], object]) -> None:
+    """Something else stands where a file was."""
+    path.unlink()
+    make(path)
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00 no text"),
+    "nothing": lambda path: path.write_bytes(b""),
+    "two lines": lambda path: path.write_bytes(b"a-ledger\nand more"),
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link": lambda path: path.symlink_to("/dev/zero"),
+    "6 GB": lambda path: (path.touch(), os.truncate(path, 6 << 30)),
+}
+
+
+@pytest.mark.parametrize("damage", ODD.values(), ids=ODD)
+def test_a_damaged_note_of_the_ledger_is_put_aside(
+    directory: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told of once, never raised or waited for; the next start that reaches the ledger mends it."""
+    spool(directory)
+    note = note_of(directory)
+    replaced(note, damage)
+    assert Spool(directory, "here", "").write(KEYS) is None
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "put aside" in caplog.text
+    assert os.path.lexists(note.with_suffix(".damaged"))
+    spool(directory)
+    assert note.read_text() == "a-ledger"
+    assert len(caplog.records) == 1
+
+
+def test_a_note_is_what_can_be_read_again(directory: Path) -> None:
+    """Whatever stands on the server as the ledger's identity, files for it are found again."""
+    strange = "\ufffd two\nlines" * 99
+    path = spool(directory, strange).write(KEYS)
+    assert path is not None
+    assert spool(directory, strange).read(path) == KEYS
+    assert spool(directory, strange + "!").read(path) == b""
+    assert Spool(directory, "here", "").write(KEYS) is not None
+
+
+@pytest.mark.parametrize("damage", ["a pipe", "a folder", "a link", "6 GB"])
+def test_what_is_no_spool_file_is_not_read(directory: Path, damage: str) -> None:
+    """Nor waited for, nor taken into memory, though it stands under the name of one."""
+    path = spool(directory).write(KEYS)
+    assert path is not None
+    replaced(path, ODD[damage])
+    later = spool(directory)
+    tracemalloc.start()
+    try:
+        assert later.read(path) == b""
+        assert tracemalloc.get_traced_memory()[1] < 16e6
+    finally:
+        tracemalloc.stop()
+    assert later.files() == []
+
+
+def test_the_largest_file_is_read(directory: Path) -> None:
+    """What is written is never taken for nonsense."""
+    keys = os.urandom(16) * MOST
+    path = spool(directory, "x" * 64).write(keys)
+    assert path is not None
+    assert spool(directory, "x" * 64).read(path) == keys
+
+
+def test_many_keys_go_into_several_files(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a size that is read; what the disk did not take is told."""
+    monkeypatch.setattr(settling, "MOST", 10)
+    nobody: Any = None
+    made = settling.Settling(
+        ledger=nobody,
+        book=nobody,
+        known=nobody,
+        stats=nobody,
+        names=nobody,
+        outage=nobody,
+        spool=spool(directory),
+    )
+    written, left = made._spill(KEYS)
+    assert (sum(written.values()), len(written), left) == (64, 7, b"")
+    later = spool(directory)
+    assert sorted(later.files()) == sorted(written)
+    assert b"".join(later.read(path) for path in written) == KEYS
+    shutil.rmtree(directory)
+    directory.touch()
+    assert made._spill(KEYS) == ({}, KEYS)
+
+
+def test_half_a_key_is_damage(directory: Path) -> None:
+    """Whoever made the sum: keys have 16 bytes."""
+    path = spool(directory).write(KEYS[:-1])
+    assert path is not None
+    assert spool(directory).read(path) == b""
+    assert path.with_suffix(".damaged").exists()
+
+
+def assert_not_used(directory: Path, caplog: pytest.LogCaptureFixture, why: str) -> None:
+    """Nothing is read or written there, and one ERROR each says so, with setting and folder."""
+    before = sorted(entry.name for entry in directory.iterdir())
+    caplog.clear()
+    later = spool(directory)
+    assert [later.files() for _ in range(2)] == [[], []]
+    assert later.write(KEYS) is None
+    assert Spool(directory, "here", "").write(KEYS) is None
+    assert sorted(entry.name for entry in directory.iterdir()) == before
+    errors = [record for record in caplog.messages if "VALKEY_DEDUP_DATA_DIR" in record]
+    assert len(errors) == len(caplog.messages) == 2
+    for error in errors:
+        assert f"{directory} {why}" in error
+
+
+@needs_root
+def test_a_folder_of_another_user_is_not_used(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They could put files there that have posts taken for stored."""
+    spool(directory).write(KEYS)
+    os.chown(directory, STRANGER, -1)
+    assert_not_used(directory, caplog, f"belongs to user {STRANGER}, this is user 0")
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_a_folder_that_others_may_write_to_is_not_used(
+    directory: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the embedded server does not live in one."""
+    spool(directory).write(KEYS)
+    directory.chmod(mode)
+    assert_not_used(directory, caplog, "can be written to by other users")
+
+
+@needs_root
+def test_files_of_another_user_are_ignored(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if they were not there: neither keys nor the name of a ledger are taken from them."""
+    path = spool(directory).write(KEYS)
+    assert path is not None
+    for each in (path, note_of(directory)):
+        os.chown(each, STRANGER, -1)
+    assert Spool(directory, "here", "").write(KEYS) is None
+    later = spool(directory)
+    assert later.files() == []
+    assert later.read(path) == b""
+    assert note_of(directory).stat().st_uid == 0
+    assert caplog.messages == []

@@ -12,8 +12,9 @@ import pytest
 from scrapy.settings import Settings
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.client import Server, command
+from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.permissions import RULES
+from scrapy_valkey_dedup.resp import command
 from scrapy_valkey_dedup.settings import DedupSettings
 from tests.conftest import World
 from tests.crawls import pages_of
@@ -37,6 +38,15 @@ def test_the_access_string_is_the_documented_line() -> None:
     assert of_the_module() == NEEDED
     # `terraform test` compares this file with the user that is planned.
     assert (GOLDEN / "access_string.txt").read_text().split() == NEEDED
+
+
+def test_a_namespace_s_user_has_the_documented_patterns() -> None:
+    """The user of a namespace may touch what docs/security.md says, and tests/test_acl.py tries."""
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    (line,) = re.findall(r"^(~vd1:\{posts\}.*)$", page, re.MULTILINE)
+    text = (ROOT / "terraform" / "access.tf").read_text("utf-8")
+    (ends,) = re.findall(r"for end in \[(.*?)\] : \"~vd1:\{\$\{.*\}\$\{end\}\"", text)
+    assert [f"~vd1:{{posts{end}" for end in re.findall(r'"([^"]+)"', ends)] == line.split()
 
 
 def test_the_compose_file_has_the_documented_line() -> None:
@@ -109,7 +119,8 @@ def test_the_user_may_do_nothing_else(restricted: World) -> None:
 
     for words in (
         ("GET", "others"), ("SET", "vd2:x", "1"), ("FLUSHALL",), ("KEYS", "*"), ("SCAN", "0"),
-        ("CONFIG", "GET", "*"), ("ACL", "LIST"), ("EVAL", "return 1", "0"), ("SCRIPT", "FLUSH"),
+        ("CONFIG", "GET", "*"), ("ACL", "LIST"), ("SCRIPT", "FLUSH"),
+        ("SCRIPT", "LOAD", "return 1"),
     ):  # fmt: skip
         with pytest.raises(Exception, match="permissions"):
             asyncio.run(ask(*words))

@@ -78,7 +78,8 @@ def test_without_terraform_it_fails(
         ("5.100.0", None, True),
         ("5.101.2", None, True),
         ("5.99.0", None, False),
-        ("6.0.0", None, False),
+        ("6.62.0", None, True),
+        ("7.0.0", None, False),
         ("5.100.0", "plan9_mips", False),
     ],
 )

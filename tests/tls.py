@@ -5,21 +5,37 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bench.servers import ValkeyServer
+from bench import servers
+from bench.servers import ValkeyServer, knows_tls
 
 LOCALHOST = x509.DNSName("localhost")
 LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 ELSEWHERE = x509.DNSName("elsewhere.example")
+
+
+def speaker() -> str | None:
+    """A server that knows TLS: the one that is used here, or the distribution's."""
+    candidates = (servers.binary(), *map(shutil.which, ("valkey-server", "redis-server")))
+    return next((found for found in candidates if found and knows_tls(found)), None)
+
+
+SPEAKER = speaker()
+needs_tls = pytest.mark.skipif(
+    SPEAKER is None,
+    reason="no server here was built with TLS: apt install redis-server",
+)
 
 
 class Authority:

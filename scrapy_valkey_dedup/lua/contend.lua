@@ -21,7 +21,7 @@ end
 if not record then
   local taken = {}
   for i = FIRST_POST, #ARGV do
-    local found = contested[i]
+    local found = contested[i] and tokens_in(contested[i])
     if found then
       local post, reply = ARGV[i], contend(found)
       if taken[post] then

@@ -25,7 +25,8 @@ for i = FIRST_POST, #ARGV, 2 do
   if contested[i] then
     -- A post may stand twice in a call: what was done to it stands in its claim now.
     local claim = base .. ':c:' .. ARGV[i]
-    if give_back(claim, call('GET', claim) or NOBODY, ARGV[i + 1]) then released = released + 1 end
+    local found = tokens_in(call('GET', claim) or NOBODY)
+    if give_back(claim, found, ARGV[i + 1]) then released = released + 1 end
   end
 end
 return released

@@ -18,7 +18,7 @@ for i = FIRST_POST, #ARGV do
   elseif not met[post] then
     local claim = base .. ':c:' .. post
     local found = call('GET', claim)
-    reply = found and contend(found) or NEW
+    reply = found and contend(tokens_in(found)) or NEW
     if reply == NEW or reply == TAKEN_OVER then
       if found then call('DEL', claim) end
       remember(post)

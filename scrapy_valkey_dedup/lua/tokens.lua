@@ -24,3 +24,8 @@ local function given_back(claim, run)
   end
   return nil, claim:sub(TOKEN + 1)
 end
+
+-- What stands in a claim, if it is tokens. Else somebody else has written it, and nobody holds the post.
+local function tokens_in(claim)
+  return #claim > 0 and #claim % TOKEN == 0 and claim or NOBODY
+end

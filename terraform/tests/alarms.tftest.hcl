@@ -34,7 +34,7 @@ run "what_is_watched" {
     error_message = "Metric, statistic, comparison, threshold, period and number of periods of each alarm."
   }
   assert {
-    # A serverless cache publishes under no other dimension: an alarm on CacheClusterId sleeps for ever.
+    # A serverless cache publishes under no other dimension: an alarm on CacheClusterId sleeps forever.
     condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.namespace == "AWS/ElastiCache" && alarm.dimensions == tomap({ clusterId = "post-dedup" })])
     error_message = "The metrics are those of this cache."
   }
@@ -51,6 +51,24 @@ run "what_is_watched" {
     error_message = "Without a topic nobody is told."
   }
   assert {
+    condition = { for query in aws_cloudwatch_metric_alarm.script_time[0].metric_query : query.id => try([one(query.metric).namespace, one(query.metric).metric_name, one(query.metric).stat, tostring(one(query.metric).period), one(query.metric).dimensions["clusterId"]], [query.expression, tostring(query.return_data)]) } == {
+      # 1 ECPU is about 3 microseconds of a script.
+      microseconds = ["3 * ecpu / calls", "true"]
+      ecpu         = ["AWS/ElastiCache", "EvalBasedCmdsECPUs", "Sum", "300", "post-dedup"]
+      calls        = ["AWS/ElastiCache", "EvalBasedCmds", "Sum", "300", "post-dedup"]
+    }
+    error_message = "What the plugin sends are scripts: their time is reckoned from their ECPU."
+  }
+  assert {
+    # 2 ms in microseconds.
+    condition     = aws_cloudwatch_metric_alarm.script_time[0].threshold == 2000 && aws_cloudwatch_metric_alarm.script_time[0].comparison_operator == "GreaterThanThreshold" && aws_cloudwatch_metric_alarm.script_time[0].evaluation_periods == 3 && aws_cloudwatch_metric_alarm.script_time[0].treat_missing_data == "notBreaching"
+    error_message = "Scripts of more than 2 ms for a quarter of an hour."
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.script_time[0].alarm_actions) == 0
+    error_message = "Without a topic nobody is told."
+  }
+  assert {
     condition     = length(aws_budgets_budget.this) == 0
     error_message = "A budget is for those who ask for one."
   }
@@ -64,6 +82,7 @@ run "the_thresholds_follow_the_limits" {
     ecpu_maximum_per_second = 20000
     alarm_percent           = 50
     alarm_latency_ms        = 25
+    alarm_script_ms         = 0.5
   }
 
   assert {
@@ -77,6 +96,10 @@ run "the_thresholds_follow_the_limits" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.this["read_latency"].threshold == 25000 && aws_cloudwatch_metric_alarm.this["write_latency"].threshold == 25000
     error_message = "25 ms in microseconds."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.script_time[0].threshold == 500
+    error_message = "Half a millisecond in microseconds."
   }
 }
 
@@ -95,6 +118,10 @@ run "somebody_is_told" {
     condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.ok_actions == toset(["arn:aws:sns:eu-central-1:123456789012:on-call"])])
     error_message = "The end of every alarm, too."
   }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.script_time[0].alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:on-call"]) && aws_cloudwatch_metric_alarm.script_time[0].ok_actions == toset(["arn:aws:sns:eu-central-1:123456789012:on-call"])
+    error_message = "The alarm on scripts, too."
+  }
 }
 
 run "the_dashboard_shows_what_is_watched" {
@@ -103,26 +130,45 @@ run "the_dashboard_shows_what_is_watched" {
   assert {
     condition = length(setsubtract(
       [for alarm in aws_cloudwatch_metric_alarm.this : alarm.metric_name],
-      flatten([for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : [for metric in widget.properties.metrics : metric[1]]]),
+      flatten([for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : [for metric in widget.properties.metrics : metric[1]]]),
     )) == 0
     error_message = "Every metric with an alarm has a chart."
   }
   assert {
     condition = alltrue(flatten([
-      for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : [
+      for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : [
         for metric in widget.properties.metrics : metric[0] == "AWS/ElastiCache" && metric[2] == "clusterId" && metric[3] == "post-dedup"
       ]
     ]))
     error_message = "The charts are those of this cache."
   }
   assert {
-    condition = flatten([
-      for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : widget.properties.annotations.horizontal[*].value
-    ]) == [10000000000, 300000]
+    condition = { for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : join(" ", [for metric in widget.properties.metrics : metric[1]]) => widget.properties.stat } == {
+      "BytesUsedForCache"                                                                                        = "Maximum"
+      "ElastiCacheProcessingUnits"                                                                               = "Sum"
+      "EvalBasedCmds"                                                                                            = "Sum"
+      "EvalBasedCmdsECPUs"                                                                                       = "Sum"
+      "SuccessfulReadRequestLatency SuccessfulWriteRequestLatency"                                               = "Average"
+      "Evictions ThrottledCmds"                                                                                  = "Sum"
+      "AuthenticationFailures IamAuthenticationThrottling CommandAuthorizationFailures KeyAuthorizationFailures" = "Sum"
+      "CurrConnections"                                                                                          = "Maximum"
+    }
+    error_message = "Every chart adds up what is counted, and shows the height of what is measured."
+  }
+  assert {
+    condition     = alltrue([for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : widget.properties.period == 60])
+    error_message = "By the minute, as the limits are drawn."
+  }
+  assert {
+    condition = { for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : widget.properties.metrics[0][1] => widget.properties.annotations.horizontal[0].value if length(widget.properties.annotations.horizontal) > 0 } == {
+      BytesUsedForCache          = 10000000000
+      ElastiCacheProcessingUnits = 300000
+      EvalBasedCmdsECPUs         = 300000
+    }
     error_message = "The limits are drawn."
   }
   assert {
-    condition     = alltrue([for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : widget.properties.region == "eu-central-1"])
+    condition     = alltrue([for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets : widget.properties.region == "eu-central-1"])
     error_message = "The charts are those of the region."
   }
 }

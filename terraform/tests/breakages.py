@@ -1,7 +1,7 @@
 """Deliberate faults of the module, each of which a test must notice.
 
 A breakage replaces text in one file of a copy and runs the tests that are to fail: a file of
-``terraform test``, or a check of ``protection.py``.
+``terraform test``, or a check of ``protection.py``, ``examples.py`` or ``providers.py``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import Failure, attempt, run
+from commands import CommandFailure, Failure, attempt
+from examples import LOOKS
 from protection import changes_in_place, destruction_is_refused, replacement_is_refused
+from providers import bounds
 
 PLANS: dict[str, Callable[[Path], None]] = {
+    **LOOKS,
+    "bounds": bounds,
     "in place": changes_in_place,
     "replacement": replacement_is_refused,
     "destruction": destruction_is_refused,
@@ -34,9 +38,22 @@ class Breakage:
 BREAKAGES = [
     # The cache and its key
     Breakage("anybody in the VPC may log in", "main.tf",
-             "aws_elasticache_user_group.spiders.user_group_id", "null", "cache"),
+             "aws_elasticache_user_group.spiders[0].user_group_id", "null", "cache"),
     Breakage("AWS's key instead of the customer's", "main.tf",
-             "kms_key_id         = aws_kms_key.cache.arn", "kms_key_id         = null", "cache"),
+             "kms_key_id         = local.key_arn", "kms_key_id         = null", "cache"),
+    Breakage("a key of your own that is not used", "main.tf",
+             "one(aws_kms_key.cache[*].arn) : var.kms_key_arn",
+             "one(aws_kms_key.cache[*].arn) : null", "key"),
+    Breakage("a key that nobody asked for", "main.tf",
+             """resource "aws_kms_key" "cache" {
+  count = var.create && var.create_key ? 1 : 0""",
+             """resource "aws_kms_key" "cache" {
+  count = var.create ? 1 : 0""", "key"),
+    Breakage("a switch that leaves the budget on", "alarms.tf",
+             "var.create && var.monthly_budget_usd != null", "var.monthly_budget_usd != null",
+             "outputs"),
+    Breakage("a timeout that is not heard", "main.tf",
+             "create = var.timeouts.create", "create = null", "outputs"),
     Breakage("another engine", "main.tf", '"valkey"', '"redis"', "cache"),
     Breakage("ten times the storage", "main.tf",
              "= var.storage_maximum_gb", "= var.storage_maximum_gb * 10", "cache"),
@@ -48,20 +65,50 @@ BREAKAGES = [
              "sort(var.key_administrator_arns) : [local.root_arn]", '["*"] : ["*"]', "key"),
     Breakage("the key decrypts for other services, too", "main.tf",
              "        Condition = { StringEquals = local.through_elasticache }", "", "key"),
-    Breakage("subnets that give out public addresses", "main.tf",
-             "!self.map_public_ip_on_launch", "self.id != null", "subnets"),
+    Breakage("a key that gives ElastiCache no grants", "main.tf",
+             'Action    = ["kms:CreateGrant"]', 'Action    = ["kms:DescribeKey"]', "key"),
+    Breakage("a key that decrypts nothing", "main.tf", '          "kms:Decrypt",\n', "", "key"),
+    Breakage("a key without keys for data", "main.tf",
+             '          "kms:GenerateDataKey",\n', "", "key"),
+    Breakage("administrators who may re-encrypt", "main.tf",
+             '"kms:RevokeGrant",', '"kms:RevokeGrant", "kms:ReEncryptFrom",', "key"),
+    Breakage("administrators who cannot describe the key", "main.tf",
+             '"kms:DescribeKey",\n          "kms:DisableKey",', '"kms:DisableKey",', "key"),
+    Breakage("a partition that is written down", "main.tf",
+             "arn:${data.aws_partition.current.partition}:", "arn:aws:", "key"),
+    Breakage("ElastiCache by one name only in China", "main.tf",
+             "elasticache.${local.region}.${data.aws_partition.current.dns_suffix}",
+             "elasticache.${local.region}.amazonaws.com", "key"),
+    Breakage("subnets with a way to the internet", "subnets.tf",
+             "!anytrue([", "self.id != null || !anytrue([", "subnets"),
+    Breakage("every subnet taken for one on the main route table", "subnets.tf",
+             '? "association.subnet-id" : "association.main"',
+             '? "association.main" : "association.main"', "subnets"),
     # Access
     Breakage("a rule that is open to the world", "access.tf",
              "referenced_security_group_id = each.value", 'cidr_ipv4 = "0.0.0.0/0"', "access"),
+    Breakage("a network that is wider than given", "access.tf",
+             "cidr_ipv4         = each.value", 'cidr_ipv4 = "10.0.0.0/8"', "access"),
     Breakage("stale reads on 6380", "access.tf",
              "to_port                      = local.port", "to_port = 6380", "access"),
+    Breakage("stale reads for networks", "access.tf",
+             "to_port           = local.port", "to_port = 6380", "access"),
+    Breakage("a user of one namespace who reads all", "access.tf",
+             '"~vd1:*", join', '"~none", join', "access"),
+    Breakage("posts of other namespaces that begin alike", "access.tf",
+             '["}*", ":*", "+*"]', '["*"]', "access"),
+    Breakage("users with passwords who stay outside", "access.tf",
+             ", tolist(var.password_user_ids))", ")", "access"),
+    Breakage("a role with the policy of another namespace", "access.tf",
+             "aws_iam_policy.connect[each.value.user].arn",
+             "values(aws_iam_policy.connect)[0].arn", "access"),
     Breakage("a user who may do anything", "access.tf", '"-@all"', '"+@all"', "access"),
     Breakage("a user without a password", "access.tf",
              '"iam"', '"no-password-required"', "access"),
     Breakage("a policy that allows all of ElastiCache", "access.tf",
              '["elasticache:Connect"]', '["elasticache:*"]', "access"),
     Breakage("a policy that forgets the user", "access.tf",
-             "        aws_elasticache_user.spider.arn,\n", "", "access"),
+             "          user.arn,\n", "", "access"),
     # Alarms
     Breakage("a dimension that serverless caches lack", "alarms.tf",
              "{ clusterId =", "{ CacheClusterId =", "alarms"),
@@ -73,15 +120,33 @@ BREAKAGES = [
              "var.alarm_latency_ms * 1000", "var.alarm_latency_ms", "alarms"),
     Breakage("alarms that tell nobody", "alarms.tf",
              "alarm_actions      = var.alarm_topic_arn[*]", "alarm_actions = []", "alarms"),
+    Breakage("slow scripts that nobody is told of", "alarms.tf",
+             "alarm_actions       = var.alarm_topic_arn[*]", "alarm_actions = []", "alarms"),
+    Breakage("ECPU taken for microseconds", "alarms.tf",
+             '"3 * ecpu / calls"', '"ecpu / calls"', "alarms"),
+    Breakage("a dashboard that averages what is counted", "alarms.tf",
+             '["Evictions", "ThrottledCmds"], stat = "Sum"',
+             '["Evictions", "ThrottledCmds"], stat = "Average"', "alarms"),
+    Breakage("a dashboard that adds up latencies", "alarms.tf",
+             'stat = "Average"', 'stat = "Sum"', "alarms"),
+    Breakage("a dashboard by other minutes than its limits", "alarms.tf",
+             "period      = local.minute\n        stat", "period      = 300\n        stat",
+             "alarms"),
+    Breakage("scripts that the dashboard does not show", "alarms.tf",
+             'metrics = ["EvalBasedCmdsECPUs"]', 'metrics = ["SetTypeCmdsECPUs"]', "alarms"),
     # Validations and outputs
     Breakage("a snapshot at 24:00", "variables.tf",
              "([01][0-9]|2[0-3]):", "[0-9]{2}:", "validation"),
     Breakage("a validation that lets the world in", "variables.tf",
              'startswith(id, "sg-")', 'id != ""', "validation"),
+    Breakage("a network that is the world", "variables.tf",
+             'split("/", cidr)[1]) >= 8', 'split("/", cidr)[1]) >= 0', "validation"),
+    Breakage("a key by its alias", "variables.tf", ":key/.+$", ":.+$", "validation"),
     Breakage("the reader's endpoint", "outputs.tf",
-             "one(aws_elasticache_serverless_cache.this.endpoint)",
-             "one(aws_elasticache_serverless_cache.this.reader_endpoint)", "outputs"),
-    Breakage("settings without TLS", "outputs.tf", "valkeys://", "valkey://", "outputs"),
+             "this[*].endpoint))", "this[*].reader_endpoint))", "outputs"),
+    Breakage("settings without TLS", "settings.py.tftpl", "valkeys://", "valkey://", "outputs"),
+    Breakage("settings of a namespace that do not name it", "settings.py.tftpl",
+             'VALKEY_DEDUP_NAMESPACE = "${namespace}"', "", "access"),
     # What a cache full of posts is protected from
     Breakage("a cache that may be replaced", "main.tf",
              "prevent_destroy = true\n    # A cache", "# A cache", "replacement"),
@@ -89,6 +154,36 @@ BREAKAGES = [
              "be read.\n    prevent_destroy = true", "be read.", "destruction"),
     Breakage("a restored cache that is replaced later", "main.tf",
              "ignore_changes = [snapshot_arns_to_restore]", "", "in place"),
+    Breakage("limits that never change", "main.tf",
+             "[snapshot_arns_to_restore]", "[snapshot_arns_to_restore, cache_usage_limits]",
+             "in place"),
+    Breakage("a user group that is lost for good", "main.tf",
+             "[snapshot_arns_to_restore]", "[snapshot_arns_to_restore, user_group_id]",
+             "in place"),
+    # Versions and examples
+    Breakage("a provider without an upper end", "versions.tf",
+             '">= 5.100, < 7"', '">= 5.100"', "bounds"),
+    Breakage("an example that accepts another provider", "examples/existing-vpc/main.tf",
+             '">= 5.100, < 7"', '"~> 5.100"', "bounds"),
+    Breakage("an example without alarms", "examples/existing-vpc/main.tf",
+             "  alarm_topic_arn           = var.alarm_topic_arn\n", "", "existing-vpc"),
+    Breakage("spiders that may not call the cache", "examples/everything-new/main.tf",
+             "  from_port                    = 6379\n  to_port                      = 6379",
+             "  from_port = 6380\n  to_port = 6380", "everything-new"),
+    Breakage("spiders that may not call the web", "examples/everything-new/main.tf",
+             "{ http = 80, https = 443 }", "{ https = 443 }", "everything-new"),
+    Breakage("a network without DNS", "examples/everything-new/main.tf",
+             "enable_dns_hostnames = true", "enable_dns_hostnames = false", "everything-new"),
+    Breakage("a route to nowhere", "examples/everything-new/main.tf",
+             'destination_cidr_block = "0.0.0.0/0"', 'destination_cidr_block = "192.0.2.0/24"',
+             "everything-new"),
+    Breakage("a way to the internet for the cache", "examples/everything-new/main.tf",
+             "subnet_id      = aws_subnet.spiders.id", "subnet_id      = aws_subnet.cache[0].id",
+             "everything-new"),
+    Breakage("alarms without a topic", "examples/everything-new/main.tf",
+             "  alarm_topic_arn           = aws_sns_topic.alarms.arn\n", "", "everything-new"),
+    Breakage("an e-mail that is never subscribed", "examples/everything-new/main.tf",
+             "count = var.alarm_email == null ? 0 : 1", "count = 0", "everything-new"),
 ]  # fmt: skip
 
 
@@ -99,12 +194,17 @@ def must_be_noticed(breakage: Breakage, module: Path) -> None:
     if whole.count(breakage.right) != 1:
         raise Failure(f"breakages.py: {breakage.file} does not say once: {breakage.right!r}")
     path.write_text(whole.replace(breakage.right, breakage.wrong))
-    notices = _plans_notice if breakage.tests in PLANS else _tests_notice
     try:
-        if not notices(breakage.tests, module):
+        if not _is_noticed(breakage, module):
             raise Failure(f"no test noticed a breakage: {breakage.what} ({breakage.file})")
     finally:
         path.write_text(whole)
+
+
+def _is_noticed(breakage: Breakage, module: Path) -> bool:
+    if breakage.tests in PLANS:
+        return _plans_notice(breakage.tests, module)
+    return _tests_notice(breakage.tests, module)
 
 
 def _tests_notice(tests: str, module: Path) -> bool:
@@ -119,9 +219,10 @@ def _tests_notice(tests: str, module: Path) -> bool:
 
 
 def _plans_notice(plans: str, module: Path) -> bool:
-    run("terraform", "validate", "-no-color", place=module)  # here, too, a syntax error is no fault
     try:
         PLANS[plans](module)
+    except CommandFailure as failure:  # here, too, a syntax error is no fault
+        raise Failure(f"broken otherwise than meant:\n{failure}") from None
     except Failure:
         return True
     return False

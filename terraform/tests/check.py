@@ -12,17 +12,19 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import applied
 import examples
 import protection
 import scan
-from breakages import BREAKAGES, Breakage, must_be_noticed
+from breakages import BREAKAGES, must_be_noticed
 from commands import MODULE, Failure, copied, init, run
-from providers import provider_folder
+from providers import bounds, provider_folder
 
 WORKERS = min(2, os.cpu_count() or 1)
 
@@ -40,50 +42,63 @@ def check(place: Path) -> None:
     """Every step; raises Failure at the first that fails."""
     with step("fmt"):
         run("terraform", "fmt", "-check", "-recursive", "-no-color", place=MODULE)
+    bounds(MODULE)
     providers = provider_folder()
     module = copied(place / "module")
     with step("init, validate"):
-        init(module, providers)
+        for folder in (module, *(module / "examples" / name for name in examples.LOOKS)):
+            init(folder, providers)
         run("terraform", "validate", "-no-color", place=module)
-    with step("tests"):
-        tests = run("terraform", "test", "-no-color", place=module)
-    print(tests.splitlines()[-1])
-    with step("plans over an applied state"):
-        protection.check(module)
-    with step(f"{len(BREAKAGES)} breakages"):
-        break_all(
-            [
-                module,
-                *(copied_with_providers(module, place / f"module-{i}") for i in range(1, WORKERS)),
-            ]
-        )
-    with step("plans of both examples"):
-        examples.check(module, providers)
-    with step("checkov"):
-        summary = scan.check(place / "scanned")
-    print(summary)
+    # One `init` for all: a copy needs none.
+    modules = [copy_of(module, place / f"module-{number}") for number in range(WORKERS)]
+    # Mostly waits, as the provider does before it asks AWS whether a cache is ready.
+    with ThreadPoolExecutor(1) as aside:
+        applying = aside.submit(applied.check, copy_of(module, place / "applied"))
+        with step("tests, plans over an applied state"):
+            together([protection.check, tests], modules)
+        with step(f"{len(BREAKAGES)} breakages, plans of both examples, checkov"):
+            together(
+                [
+                    examples.check,
+                    lambda _: scan.check(place / "scanned"),
+                    *(partial(must_be_noticed, breakage) for breakage in BREAKAGES),
+                ],
+                modules,
+            )
+        with step("apply, plan again and destroy, against a stand-in for AWS; waited for"):
+            applying.result()
 
 
-def copied_with_providers(module: Path, place: Path) -> Path:
-    """Another copy that needs no ``init``."""
+def tests(module: Path) -> None:
+    """``terraform test``, which tells how many passed."""
+    print(run("terraform", "test", "-no-color", place=module).splitlines()[-1], end=" ", flush=True)
+
+
+def copy_of(module: Path, place: Path) -> Path:
+    """Another copy of the module, initialised like the first."""
     return Path(shutil.copytree(module, place, symlinks=True))
 
 
-def break_all(modules: list[Path]) -> None:
-    """Each breakage, in whichever copy of the module is free."""
+def together(jobs: list[Callable[[Path], object]], modules: list[Path]) -> None:
+    """Each job, with whichever copy of the module is free. Fails with all that failed."""
     free: queue.Queue[Path] = queue.Queue()
     for module in modules:
         free.put(module)
 
-    def one(breakage: Breakage) -> None:
+    def failure(job: Callable[[Path], object]) -> str:
         module = free.get()
         try:
-            must_be_noticed(breakage, module)
+            job(module)
+        except Failure as failed:
+            return str(failed)
         finally:
             free.put(module)
+        return ""
 
     with ThreadPoolExecutor(len(modules)) as pool:
-        list(pool.map(one, BREAKAGES))
+        failed = [text for text in pool.map(failure, jobs) if text]
+    if failed:
+        raise Failure("\n\n".join(failed))
 
 
 def main() -> int:

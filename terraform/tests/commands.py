@@ -15,6 +15,10 @@ class Failure(Exception):  # noqa: N818 (the end of a check, not a fault of the 
     """Something that must hold does not; its text is for the reader."""
 
 
+class CommandFailure(Failure):
+    """A command failed, whatever it was to show."""
+
+
 def environment() -> dict[str, str]:
     """The caller's, without what would make a result depend on whose machine it is."""
     found = {
@@ -44,7 +48,7 @@ def run(*command: str, place: Path) -> str:
         raise Failure(f"{command[0]} is not installed, so nothing of terraform/ was tested.")
     ended = attempt(*command, place=place)
     if ended.returncode:
-        raise Failure(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}")
+        raise CommandFailure(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}")
     return ended.stdout
 
 

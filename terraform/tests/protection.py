@@ -12,11 +12,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from commands import Failure, attempt
+from commands import CommandFailure, Failure, attempt, run
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd"
+AWS = "registry.terraform.io/hashicorp/aws"
 PROVIDER = """\
 provider "aws" {
   region                      = "eu-central-1"
@@ -34,8 +35,8 @@ GIVEN = {
     "check_subnets": False,
     "spider_security_group_ids": {"spiders": "sg-spiders"},
 }
-CACHE = "aws_elasticache_serverless_cache.this"
-KMS_KEY = "aws_kms_key.cache"
+CACHE = "aws_elasticache_serverless_cache.this[0]"
+KMS_KEY = "aws_kms_key.cache[0]"
 
 IN_PLACE: dict[str, Any] = {
     "storage_maximum_gb": 20,
@@ -48,11 +49,37 @@ IN_PLACE: dict[str, Any] = {
         f"arn:aws:elasticache:{REGION}:{ACCOUNT}:serverlesscachesnapshot:before"
     ],
 }
-REFUSED: list[dict[str, Any]] = [
-    {"name": "news"},
-    {"major_engine_version": "9"},
-    {"subnet_ids": ["subnet-1", "subnet-3"]},
+# What a plan with IN_PLACE makes of the cache.
+CHANGED: dict[str, Any] = {
+    "cache_usage_limits": [
+        {
+            "data_storage": [{"minimum": None, "maximum": 20, "unit": "GB"}],
+            "ecpu_per_second": [{"minimum": None, "maximum": 9000}],
+        }
+    ],
+    "daily_snapshot_time": "10:00",
+    "snapshot_retention_limit": 7,
+    "description": "posts",
+    "tags": {"Name": "post-dedup", "team": "spiders"},
+    # Somebody took the cache out of its user group, and put another security group on it.
+    "user_group_id": "post-dedup",
+    "security_group_ids": ["sg-cache"],
+}
+ANOTHER_KEY = {"create_key": False, "kms_key_arn": KEY.replace("1234abcd", "another")}
+# What is planned, what was taken out of the state before, and what is refused for that.
+REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
+    ({"name": "news"}, (), CACHE),
+    ({"subnet_ids": ["subnet-1", "subnet-3"]}, (), CACHE),
+    (ANOTHER_KEY, (KMS_KEY,), CACHE),
+    ({"create_key": False}, (), KMS_KEY),
+    ({"create": False}, (KMS_KEY,), CACHE),
 ]
+MAJOR_VERSION: tuple[dict[str, Any], tuple[str, ...], str] = (
+    {"major_engine_version": "9"},
+    (),
+    CACHE,
+)
+MAJOR_VERSION_IN_PLACE = (6, 31)  # since this version of the provider
 
 
 def check(module: Path) -> None:
@@ -67,18 +94,36 @@ def check(module: Path) -> None:
 
 
 def changes_in_place(module: Path) -> None:
-    """Limits, snapshots and the like never replace the cache."""
-    plan = _plan(module, IN_PLACE)
-    if f"{CACHE} will be updated in-place" not in plan or re.search(
-        "must be replaced|Error:", plan
-    ):
-        raise Failure(f"{IN_PLACE} should change the cache in place:\n{plan}")
+    """Limits, snapshots and the like never replace the cache, and each of them arrives."""
+    state = applied()
+    (cache,) = (
+        one for one in state["resources"] if one["type"] == "aws_elasticache_serverless_cache"
+    )
+    cache["instances"][0]["attributes"] |= {
+        "user_group_id": None,
+        "security_group_ids": ["sg-else"],
+    }
+    printed = _plan(module, IN_PLACE, "-out=plan", state=state)
+    if "Instance cannot be destroyed" in printed:
+        raise Failure(f"{IN_PLACE} should not replace the cache:\n{printed}")
+    plan = json.loads(run("terraform", "show", "-json", "plan", place=module))
+    (found,) = (one["change"] for one in plan["resource_changes"] if one["address"] == CACHE)
+    after = {name: found["after"].get(name) for name in CHANGED}
+    if found["actions"] != ["update"] or after != CHANGED:
+        raise Failure(f"{IN_PLACE} should change the cache in place into {CHANGED}, not {found}")
 
 
 def replacement_is_refused(module: Path) -> None:
     """What only a new cache can have is refused."""
-    for change in REFUSED:
-        _must_be_refused(_plan(module, change), [CACHE], str(change))
+    refused = REFUSED if _version(module) >= MAJOR_VERSION_IN_PLACE else [*REFUSED, MAJOR_VERSION]
+    for change, without, resource in refused:
+        _must_be_refused(_plan(module, change, without=without), [resource], str(change))
+
+
+def _version(module: Path) -> tuple[int, ...]:
+    """Of the AWS provider that the folder was initialised with."""
+    printed = run("terraform", "version", "-json", place=module)
+    return tuple(map(int, json.loads(printed)["provider_selections"][AWS].split(".")[:2]))
 
 
 def destruction_is_refused(module: Path) -> None:
@@ -95,27 +140,34 @@ def the_rest_can_be_destroyed(module: Path) -> None:
 
 
 def _plan(
-    module: Path, change: dict[str, Any], *options: str, without: tuple[str, ...] = ()
+    module: Path,
+    change: dict[str, Any],
+    *options: str,
+    without: tuple[str, ...] = (),
+    state: dict[str, Any] | None = None,
 ) -> str:
     variables = [
         f"-var={name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in (GIVEN | change).items()
     ]
-    state = applied()
+    state = state or applied()
     state["resources"] = [
-        one for one in state["resources"] if f"{one['type']}.{one['name']}" not in without
+        one for one in state["resources"] if f"{one['type']}.{one['name']}[0]" not in without
     ]
     files = {module / "offline.tf": PROVIDER, module / "terraform.tfstate": json.dumps(state)}
     for path, content in files.items():
         path.write_text(content)
     try:
-        return attempt(
+        printed = attempt(
             "terraform", "plan", "-no-color", "-input=false", "-lock=false", "-refresh=false",
             *options, *variables, place=module,
         ).stdout  # fmt: skip
     finally:
         for path in files:
             path.unlink()
+    if set(re.findall(r"^Error: (.*)$", printed, re.MULTILINE)) - {"Instance cannot be destroyed"}:
+        raise CommandFailure(f"{change} should be planned:\n{printed}")
+    return printed
 
 
 def _must_be_refused(plan: str, resources: list[str], what: str) -> None:
@@ -175,6 +227,6 @@ def _resource(kind: str, name: str, attributes: dict[str, Any], version: int = 0
         "mode": "managed",
         "type": kind,
         "name": name,
-        "provider": 'provider["registry.terraform.io/hashicorp/aws"]',
-        "instances": [{"schema_version": version, "attributes": attributes}],
+        "provider": f'provider["{AWS}"]',
+        "instances": [{"index_key": 0, "schema_version": version, "attributes": attributes}],
     }

@@ -21,11 +21,12 @@ from commands import MODULE, Failure, run
 KEPT = MODULE.parent / ".terraform-providers"
 REGISTRY = "registry.terraform.io"
 DEPTH = 5  # folders below /opt, /usr and the home folder
-OLDEST = (5, 100)  # versions.tf: ~> 5.100
+CONSTRAINT = ">= 5.100, < 7"  # of versions.tf, and of the examples
+OLDEST, BEYOND = (5, 100), (7,)
 ADVICE = f"""\
 There is no AWS provider, so nothing of terraform/ was tested.
 
-Neither did a folder of this machine hold {REGISTRY}/hashicorp/aws 5.100 or a later 5,
+Neither did a folder of this machine hold {REGISTRY}/hashicorp/aws {CONSTRAINT},
 nor did the registry give one: see above. Either let this machine reach {REGISTRY}, or name a
 folder that holds the provider:
 
@@ -62,6 +63,16 @@ def candidates() -> Iterator[Path]:
                 inside.clear()
 
 
+def bounds(module: Path) -> None:
+    """Fails unless the module and each example accept the same providers, with an upper end."""
+    for path in (module / "versions.tf", *sorted(module.glob("examples/*/main.tf"))):
+        found = re.findall(r'aws = \{[^}]*?^ +version += "([^"]+)"', path.read_text(), re.MULTILINE)
+        if found != [CONSTRAINT]:
+            raise Failure(
+                f"{path.parent.name}/{path.name} should want aws {CONSTRAINT!r}, not {found}"
+            )
+
+
 def holds_provider(folder: Path) -> bool:
     """Whether it holds a version that the module accepts, for this machine."""
     return any(
@@ -92,7 +103,7 @@ def downloaded() -> Path:
 
 def _accepted(version: str) -> bool:
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
-    return numbers >= OLDEST and numbers[0] == OLDEST[0]
+    return OLDEST <= numbers < BEYOND
 
 
 def _platform() -> str:

@@ -16,7 +16,7 @@ OPTIONS += ("--external-checks-dir", str(MODULE / "checkov"))
 # What is taken out of the cache, as a pattern; without any of it our check must fail.
 TAKEN_OUT = {
     "user-group": r"\n +user_group_id += aws_.*",
-    "key": r"\n +kms_key_id += aws_.*",
+    "key": r"\n +kms_key_id += local\..*",
     "limit-of-storage": r"\n +maximum += var\.storage_maximum_gb",
     "limits": r"\n  cache_usage_limits \{\n(    .*\n)+  \}",
 }

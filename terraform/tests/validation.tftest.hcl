@@ -35,9 +35,18 @@ run "too_little" {
     alarm_latency_ms           = 0
     monthly_budget_usd         = 0
     budget_emails              = ["ops@example.com"]
+    timeouts                   = { create = "" }
+    alarm_script_ms            = 0
+    password_user_ids          = [""]
+    create_key                 = false
+    kms_key_arn                = ""
   }
 
   expect_failures = [
+    var.timeouts,
+    var.alarm_script_ms,
+    var.password_user_ids,
+    var.kms_key_arn,
     var.name,
     var.vpc_id,
     var.subnet_ids,
@@ -73,6 +82,10 @@ run "too_much" {
     key_deletion_days       = 31
     alarm_percent           = 100
     alarm_latency_ms        = 2001
+    alarm_script_ms         = 2001
+    spider_cidrs            = { world = "0.0.0.0/0" }
+    password_user_ids       = ["default"]
+    kms_key_arn             = "arn:aws:kms:eu-central-1:123456789012:key/yours"
     major_engine_version    = "10"
   }
 
@@ -88,6 +101,10 @@ run "too_much" {
     var.key_deletion_days,
     var.alarm_percent,
     var.alarm_latency_ms,
+    var.alarm_script_ms,
+    var.spider_cidrs,
+    var.password_user_ids,
+    var.kms_key_arn,
     var.major_engine_version,
   ]
 }
@@ -111,6 +128,10 @@ run "of_the_wrong_kind" {
     restore_from_snapshot_arns = ["before"]
     key_administrator_arns     = ["*"]
     alarm_topic_arn            = "on-call"
+    password_user_ids          = ["arn:aws:elasticache:eu-central-1:123456789012:user:outside"]
+    timeouts                   = { create = "40" }
+    create_key                 = false
+    kms_key_arn                = "arn:aws:kms:eu-central-1:123456789012:alias/yours"
   }
 
   expect_failures = [
@@ -128,6 +149,9 @@ run "of_the_wrong_kind" {
     var.restore_from_snapshot_arns,
     var.key_administrator_arns,
     var.alarm_topic_arn,
+    var.password_user_ids,
+    var.timeouts,
+    var.kms_key_arn,
   ]
 }
 
@@ -182,4 +206,62 @@ run "minimums_in_fractions" {
     var.storage_minimum_gb,
     var.ecpu_minimum_per_second,
   ]
+}
+
+# What is checked together with another variable, which must be right for that.
+
+run "roles_without_a_user_and_a_network_within_no_network" {
+  command = plan
+
+  variables {
+    spider_role_names = ["spiders"]
+    namespaces        = { posts = {} }
+    spider_cidrs      = { office = "10.8.0.1/24" }
+  }
+
+  expect_failures = [var.namespaces, var.spider_cidrs]
+}
+
+run "a_user_name_that_is_too_long_and_networks_too_wide" {
+  command = plan
+
+  variables {
+    name         = "a123456789-123456789-1234"
+    namespaces   = { posts-of-news-1 = {} }
+    spider_cidrs = { half = "0.0.0.0/1" }
+  }
+
+  expect_failures = [var.namespaces, var.spider_cidrs]
+}
+
+run "a_namespace_that_stands_in_the_keys_as_a_digest_and_ipv6" {
+  command = plan
+
+  variables {
+    namespaces   = { posts = { namespace = "posts of news" } }
+    spider_cidrs = { six = "fd00::/64" }
+  }
+
+  expect_failures = [var.namespaces, var.spider_cidrs]
+}
+
+run "a_role_by_its_arn" {
+  command = plan
+
+  variables {
+    namespaces = { posts = { role_names = ["arn:aws:iam::123456789012:role/spiders"] } }
+  }
+
+  expect_failures = [var.namespaces]
+}
+
+run "neither_vpc_nor_subnets" {
+  command = plan
+
+  variables {
+    vpc_id     = null
+    subnet_ids = null
+  }
+
+  expect_failures = [var.vpc_id, var.subnet_ids]
 }

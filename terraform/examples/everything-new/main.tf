@@ -11,7 +11,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 5.100"
+      version = ">= 5.100, < 7"
     }
   }
 }
@@ -22,6 +22,27 @@ provider "aws" {
   default_tags {
     tags = { project = var.name }
   }
+}
+
+# The region's own zones; local ones, which have to be opted in to, are not for caches.
+data "aws_availability_zones" "offered" {
+  count = var.zones == null ? 1 : 0
+
+  state = "available"
+
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
+}
+
+# EC2, as the partition calls it.
+data "aws_service_principal" "ec2" {
+  service_name = "ec2"
+}
+
+locals {
+  zones = var.zones == null ? slice(sort(one(data.aws_availability_zones.offered[*].names)), 0, 2) : var.zones
 }
 
 module "dedup" {
@@ -54,18 +75,18 @@ resource "aws_default_security_group" "this" {
 
 # Private: the VPC's main route table, which has no route to the internet.
 resource "aws_subnet" "cache" {
-  count = length(var.zones)
+  count = length(local.zones)
 
   vpc_id            = aws_vpc.this.id
-  availability_zone = "${var.region}${var.zones[count.index]}"
+  availability_zone = local.zones[count.index]
   cidr_block        = cidrsubnet(aws_vpc.this.cidr_block, 8, count.index)
-  tags              = { Name = "${var.name}-cache-${var.zones[count.index]}" }
+  tags              = { Name = "${var.name}-cache-${local.zones[count.index]}" }
 }
 
 # For spiders. Give an instance a public address, or put a NAT gateway (about 33 USD a month) in between.
 resource "aws_subnet" "spiders" {
   vpc_id            = aws_vpc.this.id
-  availability_zone = "${var.region}${var.zones[0]}"
+  availability_zone = local.zones[0]
   cidr_block        = cidrsubnet(aws_vpc.this.cidr_block, 8, 100)
   tags              = { Name = "${var.name}-spiders" }
 }
@@ -128,7 +149,7 @@ resource "aws_iam_role" "spiders" {
     Statement = [{
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
-      Principal = { Service = "ec2.amazonaws.com" }
+      Principal = { Service = data.aws_service_principal.ec2.name }
     }]
   })
 }

@@ -5,9 +5,9 @@ variable "region" {
 }
 
 variable "zones" {
-  description = "Two or three availability zones of the region, by their letters."
+  description = "Two or three availability zones of the region, by their names. None: the first two that it offers."
   type        = list(string)
-  default     = ["a", "b"]
+  default     = null
 }
 
 variable "name" {

@@ -2,7 +2,8 @@
 
 mock_data "aws_partition" {
   defaults = {
-    partition = "aws"
+    partition  = "aws"
+    dns_suffix = "amazonaws.com"
   }
 }
 
@@ -15,8 +16,21 @@ mock_data "aws_region" {
 
 mock_data "aws_subnet" {
   defaults = {
-    vpc_id                  = "vpc-1"
-    map_public_ip_on_launch = false
+    vpc_id = "vpc-1"
+  }
+}
+
+# No subnet names a route table of its own, and the main one leads nowhere.
+mock_data "aws_route_tables" {
+  defaults = {
+    ids = []
+  }
+}
+
+mock_data "aws_route_table" {
+  defaults = {
+    id     = "rtb-main"
+    routes = []
   }
 }
 

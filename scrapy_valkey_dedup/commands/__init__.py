@@ -1,0 +1,215 @@
+"""`scrapy dedup VERB`: ask, fill and mend the ledger. Every module here is one verb.
+
+A verb's module has ``SUMMARY`` and ``EXAMPLE`` (texts), ``add_options(parser)`` and the coroutine
+function ``run(job)``, which returns the exit code. What verbs share is in ``shared``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import pkgutil
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any, NoReturn, Protocol, cast
+
+from scrapy.commands import ScrapyCommand
+from scrapy.exceptions import UsageError
+from scrapy.settings import Settings
+from scrapy.utils.conf import arglist_to_dict
+from scrapy.utils.log import configure_logging
+
+from scrapy_valkey_dedup.commands.shared.project import Project, project_of
+from scrapy_valkey_dedup.commands.shared.screen import Screen
+from scrapy_valkey_dedup.commands.shared.usage import FAILED, CommandError, suggestion
+from scrapy_valkey_dedup.model import DedupError, SettingsError
+from scrapy_valkey_dedup.settings import PREFIX
+
+_INTERRUPTED = 130  # as shells have it for SIGINT
+
+
+@dataclass
+class Job:
+    """What a verb has to do, and with what."""
+
+    options: argparse.Namespace
+    settings: Settings
+    screen: Screen
+
+    @cached_property
+    def project(self) -> Project:
+        """The settings as a spider of the project has them."""
+        options = self.options
+        return project_of(self.settings, options.spider, options.spider_arguments)
+
+
+class Verb(Protocol):
+    """What a module of this folder has."""
+
+    SUMMARY: str
+    EXAMPLE: str
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the verb's own options."""
+
+    def run(self, job: Job) -> Coroutine[Any, Any, int]:
+        """Does it; returns the exit code."""
+
+
+def verbs() -> list[str]:
+    """All verbs."""
+    found = pkgutil.iter_modules(__path__)
+    return sorted(name.rstrip("_") for _, name, is_package in found if not is_package)
+
+
+def verb(name: str) -> Verb:
+    """The verb of that name.
+
+    Raises:
+        CommandError: there is none.
+
+    """
+    if name not in verbs():
+        raise CommandError(f"there is no verb {name!r}; {suggestion(name, verbs())}")
+    module = f"{name}_" if name == "import" else name  # a keyword names no module
+    return cast("Verb", import_module(f"{__name__}.{module}"))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message}; `{self.prog} --help` says what there is")
+
+
+class DedupCommand(ScrapyCommand):
+    """The command, as Scrapy knows it."""
+
+    requires_project = False
+    requires_crawler_process = False
+    _verb: Verb | None = None
+    _options = argparse.Namespace()
+
+    def syntax(self) -> str:
+        """How it is written."""
+        return "VERB [options]"
+
+    def short_desc(self) -> str:
+        """What it is for."""
+        return "Ask, fill and mend what scrapy-valkey-dedup remembers"
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Scrapy's own; the verb has the rest."""
+        super().add_options(parser)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        listed = [f"  {name:<8} {verb(name).SUMMARY}" for name in verbs()]
+        parser.description = "\n".join(
+            [f"{self.short_desc()}.", "", "verbs:", *listed, "", "`scrapy dedup VERB --help`"]
+        )
+        parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+    def process_options(self, args: list[str], opts: argparse.Namespace) -> None:
+        """Finds the verb, and reads its options into the settings."""
+        try:
+            self._verb = _first_verb(args, opts.words)
+            self._options = self._parsed(self._verb, opts)
+            self._read()
+        except CommandError as fault:
+            sys.exit(_failed(Screen(machine="--json" in opts.words), fault))
+
+    def _parsed(self, chosen: Verb, opts: argparse.Namespace) -> argparse.Namespace:
+        parser = _Parser(
+            f"scrapy dedup {opts.words[0]}",
+            description=chosen.SUMMARY + ".",
+            epilog=chosen.EXAMPLE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            conflict_handler="resolve",
+            allow_abbrev=False,
+        )
+        chosen.add_options(parser)
+        _add_common(parser)
+        super().add_options(parser)
+        found = parser.parse_args(opts.words[1:])
+        before = {name: value for name, value in vars(opts).items() if name in vars(found)}
+        found.set = [*before.pop("set"), *found.set]
+        for name, value in before.items():
+            if getattr(found, name) is None:
+                setattr(found, name, value)
+        return found
+
+    def _read(self) -> None:
+        options = self._options
+        try:
+            super().process_options([], options)
+            options.spider_arguments = arglist_to_dict(options.spider_arguments)
+        except (UsageError, ValueError):
+            raise CommandError("-s and -a take NAME=VALUE") from None
+        assert self.settings is not None  # noqa: S101 (Scrapy sets it)
+        for name in ("url", "namespace"):
+            if getattr(options, name) is not None:
+                self.settings.set(PREFIX + name.upper(), getattr(options, name), "cmdline")
+
+    def run(self, args: list[str], opts: argparse.Namespace) -> None:  # noqa: ARG002 (Scrapy's)
+        """Does what the verb does."""
+        assert self._verb is not None  # noqa: S101 (process_options has found it)
+        assert self.settings is not None  # noqa: S101 (Scrapy sets it)
+        self._log()
+        screen = Screen(machine=self._options.json)
+        self.exitcode = _carry_out(self._verb, Job(self._options, self.settings, screen))
+
+    def _log(self) -> None:
+        """Logs if that was asked for; else a verb says itself what there is to say."""
+        options = self._options
+        if options.loglevel or options.logfile:
+            configure_logging(self.settings)
+        else:
+            logging.getLogger("scrapy_valkey_dedup").addHandler(logging.NullHandler())
+
+
+def _first_verb(unknown: list[str], words: list[str]) -> Verb:
+    if unknown:
+        raise CommandError(f"{unknown[0]!r} stands before the verb: write it behind")
+    if not words:
+        raise CommandError(f"which verb? {suggestion('', verbs())}; `scrapy dedup --help`")
+    return verb(words[0])
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the ledger")
+    group.add_argument("--url", help="where Valkey is (default: VALKEY_DEDUP_URL)")
+    group.add_argument("--namespace", help="whose posts (default: VALKEY_DEDUP_NAMESPACE)")
+    group.add_argument("--spider", metavar="NAME", help="with the settings of this spider")
+    group.add_argument(
+        "-a",
+        dest="spider_arguments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="argument of the spider, where VALKEY_DEDUP_IDENTITY looks at it",
+    )
+    group.add_argument("--json", action="store_true", help="answer with one object of JSON")
+
+
+def _carry_out(chosen: Verb, job: Job) -> int:
+    try:
+        return asyncio.run(chosen.run(job))
+    except DedupError as error:
+        return _failed(job.screen, error)
+    except BrokenPipeError:  # `scrapy dedup check posts.jl | head`
+        sys.stdout = None  # or Python complains when it ends
+        return FAILED
+    except KeyboardInterrupt:
+        job.screen.note("interrupted")
+        return _INTERRUPTED
+
+
+def _failed(screen: Screen, error: DedupError) -> int:
+    text = str(error)
+    if isinstance(error, SettingsError) and len(error.faults) == 1:
+        (text,) = error.faults
+    screen.note(f"scrapy dedup: {text}")
+    found: dict[str, Any] = {"error": text}
+    screen.result(found)
+    return FAILED

@@ -1,0 +1,1 @@
+"""What the verbs of `scrapy dedup` share."""

@@ -1,0 +1,90 @@
+"""Why a post has the key that it has, rule by rule: by the code that spiders use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from scrapy_valkey_dedup.encoding import encode
+from scrapy_valkey_dedup.identity import Identifier, steps_of
+from scrapy_valkey_dedup.item_classes import class_path
+from scrapy_valkey_dedup.model import Key, UnkeyedError
+from scrapy_valkey_dedup.rules import FieldRule
+
+_LONGEST = 200  # characters of a value
+
+
+@dataclass(frozen=True)
+class FieldShown:
+    """A field of an identity."""
+
+    name: str
+    value: str
+    """As the item has it, in Python's own writing."""
+    normalisers: tuple[str, ...]
+    normalised: str
+    """After them; a word in brackets if there is nothing that identifies."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The identity of an item, and what it rests on."""
+
+    item_class: str
+    decided_by: str
+    kind: str
+    fields: tuple[FieldShown, ...]
+    key: Key | None
+    reason: str = ""
+    """Why it has no key."""
+    overruled: str | None = None
+
+
+def explain(identifier: Identifier, item: Any, spider: Any, scope: str) -> Explanation:
+    """The identity of an item as the pipeline finds it."""
+    cls = type(item)
+    rule, _ = identifier.rule_for(cls, spider)
+    key, reason = None, ""
+    try:
+        key = identifier.identify(item, spider)
+    except UnkeyedError as error:
+        reason = str(error)
+    if rule.kind is not None:
+        kind = repr(rule.kind)
+    else:
+        parts = [f"spider {spider.name!r}"] if scope == "spider" else []
+        parts.append(f"class {class_path(cls)}")
+        if rule.fields is not None:
+            parts.append(f"fields {', '.join(map(str, rule.fields))}")
+        kind = ", ".join(parts)
+    return Explanation(
+        class_path(cls),
+        rule.decided_by,
+        kind,
+        tuple(_shown(item, field) for field in rule.fields or ()),
+        key,
+        reason,
+        rule.overruled,
+    )
+
+
+def _shown(item: Any, field: FieldRule) -> FieldShown:
+    names = field.normalisers
+    try:
+        value, _ = steps_of(item, FieldRule(field.path))
+    except Exception as error:  # noqa: BLE001 (properties are the user's)
+        return FieldShown(str(field), f"({type(error).__name__} was raised)", names, "")
+    try:
+        _, normalised = steps_of(item, field)
+        encode(normalised)
+    except Exception as error:  # noqa: BLE001 (normalisers are the user's)
+        said = str(error) if isinstance(error, UnkeyedError) else f"{type(error).__name__} raised"
+        return FieldShown(str(field), _text(value), names, f"({said})")
+    return FieldShown(str(field), _text(value), names, _text(normalised))
+
+
+def _text(value: Any) -> str:
+    if value is None or value in ("", []):
+        return "(nothing)"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

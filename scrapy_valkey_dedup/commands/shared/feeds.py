@@ -1,0 +1,246 @@
+"""Feeds as Scrapy writes them: JSON Lines, JSON, CSV, XML; gzip, bz2, xz. In constant memory."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
+
+from lxml import etree
+
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
+
+_CHUNK = 1 << 19  # bytes
+_LONGEST = 1 << 26  # bytes of one record
+_LOOK = 8192  # bytes at which a file shows what it is
+_MAGIC: Mapping[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_DAMAGED = (EOFError, OSError, lzma.LZMAError)
+
+
+class Bad(NamedTuple):
+    """Stands for a record that cannot be read."""
+
+    reason: str
+
+
+Record: TypeAlias = tuple[int, Any]
+"""A line, or a number, and what was read there: a dict, or :class:`Bad`."""
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the file begins as a compressed one does."""
+    with path.open("rb") as file:
+        return _opener(file.read(_LOOK)) is not None
+
+
+def _opener(start: bytes) -> Any:
+    return next((opener for magic, opener in _MAGIC.items() if start.startswith(magic)), None)
+
+
+@contextmanager
+def opened(path: Path | None) -> Iterator[io.BufferedReader]:
+    """The content of a file, or of standard input, after decompression.
+
+    Raises:
+        CommandError: it is damaged.
+
+    """
+    raw = path.open("rb") if path is not None else cast("io.BufferedReader", sys.stdin.buffer)
+    name = str(path) if path is not None else "standard input"
+    try:
+        opener = _opener(raw.peek(_LOOK)[:_LOOK])
+        if opener is None:
+            yield raw
+        else:
+            with opener(raw) as file:
+                yield io.BufferedReader(file, _CHUNK)
+    except _DAMAGED as error:
+        raise CommandError(f"{name} cannot be read: {error}") from error
+    finally:
+        if path is not None:
+            raw.close()
+
+
+def skip(file: BinaryIO, size: int) -> None:
+    """Reads on, for so many bytes."""
+    if size and file.seekable():
+        file.seek(size)
+        return
+    while size > 0:
+        size -= len(file.read(min(size, _CHUNK))) or size
+
+
+def refuse_binary(name: str, file: io.BufferedReader) -> None:
+    """A text has no zero bytes.
+
+    Raises:
+        CommandError: the file has.
+
+    """
+    if b"\0" in file.peek(_LOOK)[:_LOOK]:
+        raise CommandError(f"{name} is a binary file; if its format is known, name it: --format")
+
+
+def whole_lines(name: str, file: BinaryIO) -> Iterator[bytes]:
+    """The content in chunks that end where a line ends."""
+    rest = b""
+    while chunk := file.read(_CHUNK):
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield rest + chunk[:end]
+            rest = chunk[end:]
+        else:
+            rest += chunk
+            _check_length(name, len(rest))
+    if rest:
+        yield rest
+
+
+def _check_length(name: str, size: int) -> None:
+    if size > _LONGEST:
+        raise CommandError(f"{name} has a record of more than {_LONGEST >> 20} MB: is it a feed?")
+
+
+def json_lines(number: int, content: bytes) -> Iterator[Record]:
+    """The records of some lines, the first of which has this number."""
+    loads = json.loads
+    for at, line in enumerate(content.split(b"\n"), number):
+        if not line or line.isspace():
+            continue
+        try:
+            yield at, loads(line.removeprefix(b"\xef\xbb\xbf") if at == 1 else line)
+        except (ValueError, RecursionError) as error:
+            yield at, Bad(_why(error))
+
+
+def _why(error: Exception) -> str:
+    """Without what stands there."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error.msg}, column {error.colno})"
+    return "it is not UTF-8" if isinstance(error, UnicodeError) else "it is no JSON"
+
+
+def json_array(name: str, file: BinaryIO) -> Iterator[Record]:
+    """A list of objects, each of which ends where its line ends, as Scrapy writes them."""
+    began, at, held, is_closed = 0, 0, b"", False
+    for at, line in enumerate(_lines(name, file), 1):
+        text = line.strip()
+        if not held:
+            # Scrapy begins another list when it appends.
+            text = text.removeprefix(b"\xef\xbb\xbf").removeprefix(b"][").removeprefix(b"[")
+            began, text = at, text.removeprefix(b",").strip()
+        held += text
+        _check_length(name, len(held))
+        if held in (b"", b"]"):
+            is_closed = held == b"]" or (line.strip() in (b"[]", b"") and is_closed)
+            held = b""
+            continue
+        if not text.endswith((b"}", b",", b"]")):
+            continue
+        is_closed, listed = _whole(held)
+        if listed is None and not (at == began and text.startswith(b"{")):
+            continue  # it goes on on the next line
+        for record in [Bad("it is no JSON")] if listed is None else listed:
+            yield began, record
+        held = b""
+    if held:
+        yield began, Bad("it is no JSON, or the file was cut off there")
+    elif at and not is_closed:
+        yield at, Bad("the list does not end: the crawl that wrote it was cut off")
+
+
+def _whole(text: bytes) -> tuple[bool, list[Any] | None]:
+    """Whether the list of records ends here, and the records; None if they are not whole."""
+    listed = _decoded(text.removesuffix(b","))
+    if listed is None and text.endswith(b"]"):
+        return True, _decoded(text[:-1].strip().removesuffix(b","))
+    return False, listed
+
+
+def _decoded(text: bytes) -> list[Any] | None:
+    """One record, or several on one line; None if it is not whole."""
+    try:
+        return list(json.loads(b"[%b]" % text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _lines(name: str, file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST + 1):
+        _check_length(name, len(line))
+        yield line
+
+
+def csv_rows(name: str, file: BinaryIO) -> Iterator[Record]:
+    """Rows under a line of names."""
+    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
+    csv.field_size_limit(_LONGEST)
+    reader = csv.reader(text)
+    try:
+        names = next(reader, [])
+        for row in reader:
+            if not row or row == names:  # a crawl that appends may write the names again
+                continue
+            if len(row) != len(names):
+                what = f"it has {len(row)} columns, the first line {len(names)}"
+                yield reader.line_num, Bad(what)
+            else:
+                yield (
+                    reader.line_num,
+                    dict(zip(names, row, strict=True)) if _is_text(row) else Bad("it is not UTF-8"),
+                )
+    except csv.Error as error:
+        raise CommandError(f"{name}, line {reader.line_num}: it is no CSV: {error}") from error
+    finally:
+        text.detach()
+
+
+def _is_text(row: list[str]) -> bool:
+    try:
+        "".join(row).encode()
+    except UnicodeError:
+        return False
+    return True
+
+
+def xml_items(name: str, file: BinaryIO) -> Iterator[Record]:
+    """The children of the root."""
+    events = etree.iterparse(file, events=("start", "end"), resolve_entities=False, no_network=True)
+    depth, number = 0, 0
+    try:
+        for event, element in events:
+            depth += 1 if event == "start" else -1
+            if event == "end" and depth == 1:
+                number += 1
+                yield number, {child.tag: _content(child) for child in element}
+                element.clear()
+                while element.getprevious() is not None:
+                    del element.getparent()[0]
+    except etree.XMLSyntaxError as error:
+        if not depth:
+            raise CommandError(f"{name} is no XML: {error.msg}") from error
+        yield number + 1, Bad(f"it is no XML, or the file was cut off there ({error.msg})")
+
+
+def _content(element: Any) -> Any:
+    if not len(element):
+        return element.text or ""
+    if all(child.tag == "value" for child in element):
+        return [_content(child) for child in element]
+    return {child.tag: _content(child) for child in element}
+
+
+READERS: Mapping[str, Callable[[str, BinaryIO], Iterator[Record]]] = {
+    "json": json_array,
+    "csv": csv_rows,
+    "xml": xml_items,
+}
+"""All but JSON Lines, by format."""

@@ -1,0 +1,159 @@
+"""From what is stored to the item that a spider would have sent: class, names, types."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from types import UnionType
+from typing import Any
+
+import scrapy
+from itemadapter import ItemAdapter
+from scrapy.utils.misc import load_object
+
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
+from scrapy_valkey_dedup.item_classes import declared
+from scrapy_valkey_dedup.model import DedupError
+
+Convert = Callable[[str], Any]
+_NOT = {"true": True, "1": True, "false": False, "0": False}
+
+
+class BadRecordError(DedupError, ValueError):
+    """A record is no item of the class. The message has names and types, no values."""
+
+
+def _flag(text: str) -> bool:
+    return _NOT[text.strip().lower()]
+
+
+# What a feed has as text, and a spider as something else that identifies otherwise.
+CONVERSIONS: Mapping[str, tuple[type, Convert]] = {
+    "bool": (bool, _flag),
+    "bytes": (bytes, str.encode),
+    "date": (date, date.fromisoformat),
+    "datetime": (datetime, datetime.fromisoformat),
+    "decimal": (Decimal, Decimal),
+    "float": (float, float),
+    "time": (time, time.fromisoformat),
+}
+
+
+def item_class(path: str | None) -> type:
+    """The class of an import path; plain dicts if there is none.
+
+    Raises:
+        CommandError: it is not a class of items.
+
+    """
+    if path is None or path == "dict":
+        return dict
+    try:
+        found = load_object(path)
+    except Exception as error:  # an import may run any code
+        raise CommandError(f"--item {path}: it cannot be imported: {error}") from error
+    if not isinstance(found, type) or not ItemAdapter.is_item_class(found):
+        raise CommandError(
+            f"--item {path}: it is no class of items (scrapy.Item, dataclass, attrs, pydantic)"
+        )
+    return found
+
+
+class Maker:
+    """Makes items of records. Can be sent to another process if its class can be imported."""
+
+    def __init__(
+        self,
+        cls: type,
+        renames: Mapping[str, str] | None = None,
+        types: Mapping[str, str] | None = None,
+    ) -> None:
+        """``renames``: from a name in the record to one of a field; ``types``: of fields.
+
+        Raises:
+            CommandError: there is no such type.
+
+        """
+        self.cls = cls
+        self._renames: dict[str, str] = dict(renames or {})
+        for name in (types or {}).values():
+            if name not in CONVERSIONS:
+                raise CommandError(f"--type: {name!r} is none; there are {', '.join(CONVERSIONS)}")
+        self._conversions = {**_annotated(cls), **dict(types or {})}
+        names = declared(cls)
+        self._declared = None if cls is dict else names
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether a record is the item."""
+        return self.cls is dict and not self._renames and not self._conversions
+
+    def make(self, record: Any) -> Any:
+        """The item.
+
+        Raises:
+            BadRecordError: says why there is none.
+
+        """
+        if type(record) is not dict:
+            raise BadRecordError(f"it is no object with fields, but a {type(record).__name__}")
+        if self.changes_nothing:
+            return record
+        values: dict[str, Any] = {
+            self._renames.get(str(name), str(name)): value for name, value in record.items()
+        }
+        for name, kind in self._conversions.items():
+            if type(values.get(name)) is str and values[name]:
+                values[name] = _converted(name, kind, values[name])
+        if self._declared is not None:
+            # A feed may be older than its class.
+            values = {name: value for name, value in values.items() if name in self._declared}
+        return values if self.cls is dict else self._built(values)
+
+    def _built(self, values: dict[str, Any]) -> Any:
+        try:
+            return self.cls(**values)
+        except Exception as error:
+            raise BadRecordError(f"it is no {self.cls.__qualname__}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Without the values that a message may have."""
+    listed = getattr(error, "errors", None)  # pydantic's
+    if callable(listed):
+        places = (".".join(map(str, fault["loc"])) for fault in listed())
+        return f"its fields {', '.join(places)} are missing or have another type"
+    # A constructor's complaint of its arguments has names only.
+    return str(error) if isinstance(error, TypeError) else f"{type(error).__name__} was raised"
+
+
+def _converted(name: str, kind: str, text: str) -> Any:
+    try:
+        return CONVERSIONS[kind][1](text)
+    except (KeyError, ValueError, ArithmeticError):
+        raise BadRecordError(f"its field {name!r} is no {kind}") from None
+
+
+def _annotated(cls: type) -> dict[str, str]:
+    """The fields whose declaration says that they are no text; pydantic sees to its own."""
+    if not (dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")):
+        return {}
+    try:
+        hints = typing.get_type_hints(cls)
+    except Exception:  # noqa: BLE001 (names that only a type checker knows)
+        return {}
+    found = {name: _kind(hint) for name, hint in hints.items()}
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def _kind(hint: Any) -> str | None:
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return _kind(members[0]) if len(members) == 1 else None
+    if not isinstance(hint, type) or issubclass(hint, (Enum, scrapy.Item)):
+        return None
+    return next((kind for kind, (cls, _) in CONVERSIONS.items() if hint is cls), None)

@@ -1,0 +1,153 @@
+"""From blocks of records to keys, and what was wrong with those that have none."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scrapy.utils.conf import arglist_to_dict
+
+from scrapy_valkey_dedup.commands.shared.feeds import Bad
+from scrapy_valkey_dedup.commands.shared.items import (
+    CONVERSIONS,
+    BadRecordError,
+    Maker,
+    item_class,
+)
+from scrapy_valkey_dedup.commands.shared.project import Project
+from scrapy_valkey_dedup.commands.shared.sources import FORMATS, Block, parsed
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
+from scrapy_valkey_dedup.model import Key, UnkeyedError
+
+_NAMED = 20
+"""Records that are named by line, of each kind of fault; the others are counted."""
+
+
+@dataclass
+class Faults:
+    """Records that were skipped: why, how many, and where the first of them stands."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, int] = field(default_factory=dict)
+    lines: list[int] = field(default_factory=list)
+    """Of the first ones."""
+
+    def add(self, line: int, reason: str) -> None:
+        """One more."""
+        self.counts[reason] += 1
+        self.first.setdefault(reason, line)
+        if len(self.lines) < _NAMED:
+            self.lines.append(line)
+
+    def join(self, later: Faults) -> None:
+        """Those of a later block."""
+        self.counts += later.counts
+        for reason, line in later.first.items():
+            self.first.setdefault(reason, line)
+        self.lines += later.lines[: _NAMED - len(self.lines)]
+
+    @property
+    def total(self) -> int:
+        """How many."""
+        return self.counts.total() if hasattr(self.counts, "total") else sum(self.counts.values())
+
+    def listed(self) -> dict[str, dict[str, int]]:
+        """For machines."""
+        return {
+            reason: {"count": count, "first_line": self.first[reason]}
+            for reason, count in self.counts.most_common()
+        }
+
+
+@dataclass
+class Keyed:
+    """What came of a block."""
+
+    keys: list[Key] = field(default_factory=list)
+    records: int = 0
+    bad: Faults = field(default_factory=Faults)
+    unkeyed: Faults = field(default_factory=Faults)
+    names: tuple[str, ...] = ()
+    """The names of the last record without identity."""
+
+    def refuse_none(self, name: str) -> None:
+        """Of the first block of a source: nothing in it is a post of this kind.
+
+        Raises:
+            CommandError: says what is missing.
+
+        """
+        if self.keys or not self.records or (self.bad.total and self.unkeyed.total):
+            return
+        found = self.bad if self.bad.total else self.unkeyed
+        ((reason, _),) = found.counts.most_common(1)
+        said = f"{name}: none of the first {self.records} records can be used: {reason}"
+        if self.names:
+            listed = ", ".join(self.names)
+            said += f"; they have {listed:.200}. --rename NAME=FIELD, --item and FIELDS may help"
+        raise CommandError(said)
+
+
+class Keyer:
+    """Computes keys as the spider's pipeline does."""
+
+    def __init__(self, project: Project, maker: Maker) -> None:
+        project.require_spider(maker.cls)
+        self.maker = maker
+        self._identifier = project.identifier
+        self._spider = project.spider
+
+    def keyed(self, block: Block) -> Keyed:
+        """The keys of a block, in order."""
+        made = Keyed()
+        make, identify, spider = self.maker.make, self._identifier.identify, self._spider
+        keys = made.keys
+        for line, record in parsed(block):
+            made.records += 1
+            if type(record) is Bad:
+                made.bad.add(line, record.reason)
+                continue
+            try:
+                keys.append(identify(make(record), spider))
+            except BadRecordError as error:
+                made.bad.add(line, str(error))
+            except UnkeyedError as error:
+                made.unkeyed.add(line, str(error))
+                made.names = tuple(map(str, record))
+        return made
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How posts are read: common to the verbs that take some."""
+    group = parser.add_argument_group("the posts")
+    group.add_argument("--item", metavar="CLASS", help="import path of their class (default: dict)")
+    group.add_argument("--format", metavar="FORMAT", help=f"of a file: {', '.join(FORMATS)}")
+    group.add_argument("--query", default="", metavar="SQL", help="of a database: what to read")
+    group.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="NAME=FIELD",
+        help="a column that has another name than the item's field",
+    )
+    group.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        metavar="FIELD=TYPE",
+        help="a field that is no text in the spider's items, where the class does not say so: "
+        + ", ".join(CONVERSIONS),
+    )
+
+
+def maker_of(options: argparse.Namespace) -> Maker:
+    """What makes items, as the options say."""
+    pairs: dict[str, Mapping[str, str]] = {}
+    for name in ("rename", "type"):
+        try:
+            pairs[name] = arglist_to_dict(getattr(options, name))
+        except ValueError:
+            raise CommandError(f"--{name} takes NAME=VALUE") from None
+    return Maker(item_class(options.item), pairs["rename"], pairs["type"])

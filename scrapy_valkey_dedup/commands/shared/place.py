@@ -1,0 +1,105 @@
+"""The ledger of a project, opened for a command: a server, or the embedded one."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from secrets import token_bytes
+from typing import TYPE_CHECKING
+
+from scrapy_valkey_dedup.client import Server
+from scrapy_valkey_dedup.ledger import RUN_BYTES, Ledger
+from scrapy_valkey_dedup.model import EmbeddedServerError
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.urls import database, redacted
+
+if TYPE_CHECKING:
+    from scrapy_valkey_dedup.embedded import EmbeddedServer
+
+SHELVES = {"posts": "", "pages": "pages", "timelines": "timelines"}
+"""What a namespace holds, and the shelf on which it stands."""
+
+
+class NoLedgerError(EmbeddedServerError):
+    """No crawl has run here yet, so there is nothing to look at."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the ledger is, and the way to it."""
+
+    server: Server
+    settings: DedupSettings
+    name: str
+    """As it may be shown."""
+    run: str
+
+    def ledger(self, what: str = "posts") -> Ledger:
+        """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``."""
+        settings = self.settings
+        pages = what == "pages"
+        return Ledger(
+            self.server,
+            settings.namespace,
+            self.run,
+            retention=settings.request_retention if pages else settings.retention,
+            refresh=settings.refresh and what == "posts",
+            shelf=SHELVES[what],
+        )
+
+
+@asynccontextmanager
+async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncIterator[Place]:
+    """Connects, and starts the embedded server as a crawl does, which ends with its last user.
+
+    ``create``: make a ledger where no crawl has run yet.
+
+    Raises:
+        NoLedgerError: there is none.
+        EmbeddedServerError: it cannot be started.
+
+    """
+    embedded: EmbeddedServer | None = None
+    name, url = "", settings.url
+    try:
+        if url is None:
+            embedded = _embedded(settings, create=create)
+            url, name = await asyncio.to_thread(embedded.acquire), str(embedded.data_dir)
+        else:
+            name = f"{redacted(url)} {database(url, settings.client_options)}".strip()
+        revive = embedded.acquire if embedded is not None else None
+        server = Server(
+            url,
+            redacted(url),
+            settings.client_options,
+            settings.timeout,
+            revive,
+            credentials=settings.credentials,
+        )
+        try:
+            run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
+            yield Place(server, settings, name, run)
+        finally:
+            await server.close()
+    finally:
+        if embedded is not None:
+            await asyncio.to_thread(embedded.release)
+
+
+def _embedded(settings: DedupSettings, *, create: bool) -> EmbeddedServer:
+    try:
+        # It needs fcntl: with a URL the command runs on Windows too.
+        from scrapy_valkey_dedup.embedded import EmbeddedServer  # noqa: PLC0415
+    except ImportError:
+        raise EmbeddedServerError(
+            "VALKEY_DEDUP_URL is not set, and the embedded server cannot run here: set it (--url)"
+        ) from None
+    if not create and not settings.data_dir.is_dir():
+        raise NoLedgerError(
+            f"there is no ledger yet: VALKEY_DEDUP_URL is not set (--url), and no crawl has made "
+            f"VALKEY_DEDUP_DATA_DIR = {settings.data_dir}"
+        )
+    return EmbeddedServer(settings.data_dir)

@@ -1,0 +1,185 @@
+"""Where posts are stored already: a file, by its format and compression, or a database."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from scrapy_valkey_dedup.commands.shared import feeds, tables
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
+
+FORMATS = {
+    "jsonlines": (".jl", ".jsonl", ".jsonlines", ".ndjson"),
+    "json": (".json",),
+    "csv": (".csv",),
+    "xml": (".xml",),
+    "sqlite": (".db", ".sqlite", ".sqlite3"),
+    "parquet": (".parquet",),
+}
+"""Formats, and how the names of such files end."""
+_COMPRESSED = (".gz", ".bz2", ".xz")
+_RECORDS = 2000
+"""Records in a block."""
+
+
+class Block(NamedTuple):
+    """Some records that follow each other."""
+
+    number: int
+    """The line, or the number, of the first."""
+    end: int
+    """Where the next block begins: see :meth:`Source.blocks`."""
+    size: int
+    """How far it advances: bytes, or records."""
+    content: bytes | list[feeds.Record]
+    """Lines of JSON, or records as they were read."""
+
+
+class Source(Protocol):
+    """Records, in blocks."""
+
+    name: str
+    total: int | None
+    """Of what the blocks' sizes count, if that is known."""
+    unit: str
+    can_resume: bool
+    """Whether the same position is always followed by the same records."""
+
+    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:
+        """The blocks from a position on, whose first record has this number."""
+
+
+@dataclass
+class Lines:
+    """JSON Lines, which other processes can read for themselves."""
+
+    name: str
+    path: Path | None
+    unit: str = "bytes"
+
+    def __post_init__(self) -> None:
+        self.total = None
+        if self.path is not None and not feeds.is_compressed(self.path):
+            self.total = self.path.stat().st_size
+        self.can_resume = self.path is not None
+
+    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:
+        """Positions are bytes, after decompression."""
+        with feeds.opened(self.path) as file:
+            feeds.skip(file, start)
+            feeds.refuse_binary(self.name, file)
+            for content in feeds.whole_lines(self.name, file):
+                start += len(content)
+                yield Block(number, start, len(content), content)
+                number += content.count(b"\n")
+
+
+@dataclass
+class Records:
+    """Any other format: records one after the other."""
+
+    name: str
+    format: str
+    path: Path | None = None
+    url: str = ""
+    query: str = ""
+    unit: str = "records"
+    total: int | None = None
+
+    def __post_init__(self) -> None:
+        # Without an ORDER BY a database may give its rows in another order next time.
+        self.can_resume = self.path is not None and self.format != "sqlite"
+
+    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:  # noqa: ARG002
+        """Positions are numbers of records, and tell the lines by themselves."""
+        block: list[feeds.Record] = []
+        end = 0
+        for record in self._records():
+            end += 1
+            if end <= start:
+                continue
+            block.append(record)
+            if len(block) >= _RECORDS:
+                yield Block(block[0][0], end, len(block), block)
+                block = []
+        if block:
+            yield Block(block[0][0], end, len(block), block)
+
+    def _records(self) -> Iterator[feeds.Record]:
+        if self.format == "sql":
+            return tables.sql(self.url, self.query)
+        assert self.path is not None or self.format != "sqlite"  # noqa: S101 (see source)
+        if self.format == "sqlite":
+            return tables.sqlite(self._file, self.query)
+        if self.format == "parquet":
+            return tables.parquet(self._file)
+        return self._feed()
+
+    @property
+    def _file(self) -> Path:
+        assert self.path is not None  # noqa: S101 (see source)
+        return self.path
+
+    def _feed(self) -> Iterator[feeds.Record]:
+        with feeds.opened(self.path) as file:
+            if self.format != "xml":
+                feeds.refuse_binary(self.name, file)
+            yield from feeds.READERS[self.format](self.name, file)
+
+
+def source(where: str, *, form: str | None = None, query: str = "") -> Source:
+    """What a name on the command line stands for: a file, ``-``, or the URL of a database.
+
+    Raises:
+        CommandError: there is no such file, or its format is not known.
+
+    """
+    if form is not None and form not in FORMATS:
+        raise CommandError(f"--format {form}: there are {', '.join(FORMATS)}")
+    if where == "-":
+        form = form or "jsonlines"
+        if form in ("sqlite", "parquet"):
+            raise CommandError(f"standard input cannot be read as {form}: give a file")
+        return Lines("standard input", None) if form == "jsonlines" else Records(where, form)
+    if "://" in where:
+        if not query:
+            raise CommandError(
+                "a database needs --query 'SELECT ...', with a column for each field"
+            )
+        return Records(where.partition("://")[0] + "://...", "sql", None, where, query)
+    path = Path(where)
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise CommandError(f"{where}: {error.strerror}") from None
+    form = form or _format_of(path)
+    if form == "sqlite" and not query:
+        raise CommandError(f"{where}: a database needs --query 'SELECT ...'")
+    return Lines(where, path) if form == "jsonlines" else Records(where, form, path, "", query)
+
+
+def _format_of(path: Path) -> str:
+    ends = [end.lower() for end in path.suffixes]
+    if ends and ends[-1] in _COMPRESSED:
+        ends.pop()
+    for name, known in FORMATS.items():
+        if ends and ends[-1] in known:
+            return name
+    listed = ", ".join(FORMATS)
+    raise CommandError(f"{path}: its name does not say its format; --format takes {listed}")
+
+
+def standard_input() -> BinaryIO:
+    """What is piped into the command."""
+    return sys.stdin.buffer
+
+
+def parsed(block: Block) -> Iterator[tuple[int, Any]]:
+    """The records of a block with their lines; a :class:`feeds.Bad` says why it is none."""
+    if isinstance(block.content, bytes):
+        return feeds.json_lines(block.number, block.content)
+    return iter(block.content)

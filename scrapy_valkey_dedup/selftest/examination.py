@@ -1,0 +1,143 @@
+"""Goes through all rules, one after the other, and takes away what it has written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+from scrapy_valkey_dedup.credentials import Provider
+from scrapy_valkey_dedup.faults import fault, words
+from scrapy_valkey_dedup.model import (
+    DedupError,
+    LedgerRefusedError,
+    LedgerReplyError,
+    LedgerUnavailableError,
+)
+from scrapy_valkey_dedup.replies import Cure
+from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES, reach
+from scrapy_valkey_dedup.selftest.findings import DiffersError, Finding, Report, Rule, Status
+from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
+from scrapy_valkey_dedup.selftest.place import Place
+from scrapy_valkey_dedup.selftest.surroundings import HELLO, SURROUNDING_RULES
+
+_LONGEST = 30.0  # seconds for one rule
+_LONGEST_CLEANING = 15.0
+_LONGEST_WORDS = 300
+
+_CONNECT = Rule("connect", reach)
+RULES = (*SURROUNDING_RULES, *COMMAND_RULES, *LEDGER_RULES)
+
+
+async def examine(  # noqa: PLR0913 (all but one are keywords)
+    url: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    credentials: Provider | None = None,
+    namespace: str | None = None,
+    timeout: float = 3.0,
+    tell: Callable[[Finding], None] = lambda _: None,
+    rules: Sequence[Rule] = RULES,
+) -> Report:
+    """Tries a server. Raises nothing but a cancellation, after which it has cleaned up as well.
+
+    ``options``, ``credentials``: as the settings have them, parsed. ``namespace`` None: a new one;
+    in a namespace that is used it keeps to a shelf of its own. ``timeout``: seconds for one
+    question. ``tell`` gets each finding as it comes. ``rules``: what is tried.
+
+    Raises:
+        LedgerRefusedError: URL or options cannot be used.
+
+    """
+    place = Place(
+        url,
+        options=options or {},
+        credentials=credentials,
+        namespace=namespace,
+        timeout=timeout,
+    )
+    report = Report(place.shown, place.namespace)
+    try:
+        await _go_through(place, report, tell, rules)
+    finally:
+        if report.has_written:
+            report.left = await _cleaned(place)
+        with suppress(Exception):  # a connection that does not take its leave
+            await place.close()
+    return report
+
+
+async def _go_through(
+    place: Place, report: Report, tell: Callable[[Finding], None], rules: Sequence[Rule]
+) -> None:
+    def note(finding: Finding) -> None:
+        report.findings.append(finding)
+        tell(finding)
+
+    first = await _tried(_CONNECT, place)
+    report.reached = first.status in (Status.OK, Status.REFUSED)
+    note(first)
+    if first.status is Status.REFUSED:
+        # Perhaps it is this command alone; HELLO needs no permission.
+        note(hello := await _tried(HELLO, place))
+        report.has_written = hello.status is not Status.REFUSED
+    else:
+        report.has_written = report.reached
+    for rule in rules if report.has_written else ():
+        note(found := await _tried(rule, place))
+        if found.status is Status.SILENT:
+            again = await _tried(_CONNECT, place)
+            if again.status is not first.status:  # it is gone: no need to wait for each of the rest
+                return note(again)
+    return None
+
+
+async def _tried(rule: Rule, place: Place) -> Finding:
+    began = perf_counter()
+    try:
+        said = await asyncio.wait_for(rule.check(place), _LONGEST)
+        status = Status.OK
+    except DiffersError as error:
+        status, said = Status.DIFFERS, str(error)
+    except asyncio.TimeoutError:
+        status, said = Status.SILENT, f"no answer within {_LONGEST:g} s"
+    except Exception as error:  # noqa: BLE001 (a finding, whatever it is)
+        status, said = _status_of(error), words(error)
+    said = said.removeprefix(f"Valkey at {place.shown} ")
+    line = place.without_secrets(" ".join(said.split()))
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    if len(line) > _LONGEST_WORDS:
+        line = line[: _LONGEST_WORDS - 3] + "..."
+    return Finding(rule.name, status, line, rule.needed, 1000 * (perf_counter() - began))
+
+
+def _status_of(error: Exception) -> Status:
+    """Silent is who may answer later; all others have said no."""
+    if isinstance(error, LedgerRefusedError | LedgerReplyError):
+        return Status.REFUSED
+    if isinstance(error, LedgerUnavailableError):
+        return Status.SILENT
+    if isinstance(error, DedupError):
+        return Status.REFUSED
+    if fault(error).cure is Cure.RETRY:
+        return Status.SILENT
+    return Status.REFUSED if _is_of_the_server(error) else Status.DIFFERS
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    """Whether the server, or TLS, has said it; else it is what came of an odd answer here."""
+    module = type(error).__module__.partition(".")[0]
+    return module in ("valkey", "ssl") or isinstance(error, OSError)
+
+
+async def _cleaned(place: Place) -> str:
+    """Takes all away; returns why that failed, if it did."""
+    try:
+        await asyncio.wait_for(place.clean(), _LONGEST_CLEANING)
+    except asyncio.TimeoutError:
+        return f"no answer within {_LONGEST_CLEANING:g} s"
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+        return place.without_secrets(words(error))
+    return ""

@@ -1,0 +1,211 @@
+"""Where a server is tried: ways to ask it, names of its own, and how they are taken away again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from base64 import urlsafe_b64encode
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha1
+from secrets import token_bytes, token_hex
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from scrapy_valkey_dedup.client import Server
+from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS
+from scrapy_valkey_dedup.credentials import Provider, with_provider
+from scrapy_valkey_dedup.faults import error_in, fault, lacks_script
+from scrapy_valkey_dedup.ledger import END, RUN_BYTES, Ledger, tag
+from scrapy_valkey_dedup.model import KEY_BYTES, Key
+from scrapy_valkey_dedup.replies import Cure
+from scrapy_valkey_dedup.resp import Question, Script, ScriptCall, command
+from scrapy_valkey_dedup.topology import route_to
+from scrapy_valkey_dedup.urls import NOT_SHOWN, parsed, redacted
+
+SHORT = 60.0
+"""Seconds for which what is remembered here lasts at least, and half as long again at most: so it
+goes by itself where it cannot be taken away."""
+_PAUSES = (0.05, 0.3)  # seconds between attempts
+_PATHS = range(2, 10)  # digits of a bucket's path: lua/layout.lua
+_AT_ONCE = 1000
+_POST = re.compile(rb"(\d{9})-?\d+")
+
+
+class _Noting(Server):
+    """Notes which partitions it was asked about, with which posts."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.posts: defaultdict[str, set[bytes]] = defaultdict(set)
+        self.replies: set[str] = set()
+
+    async def run(
+        self,
+        calls: Sequence[ScriptCall],
+        within: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """As the server does."""
+        for call in calls:
+            self.posts[call.key].update(filter(_POST.fullmatch, call.rest))
+            if call.script.name == "claim":
+                head = [
+                    part if isinstance(part, bytes) else str(part).encode() for part in call.head
+                ]
+                digest = sha1(b" ".join([*head, *call.rest]), usedforsecurity=False).hexdigest()
+                self.replies.add(f"{call.key}:r:{digest}")
+        return await super().run(calls, within, on_lost)
+
+
+class Place:
+    """One server, and a namespace of one's own there; in one that is used, a shelf of one's own."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        options: Mapping[str, Any],
+        credentials: Provider | None,
+        namespace: str | None,
+        timeout: float,
+    ) -> None:
+        """``timeout``: seconds for one question. Connects to nothing yet.
+
+        Raises:
+            LedgerRefusedError: URL or options cannot be used.
+
+        """
+        self.shown = redacted(url)
+        self.is_own = namespace is None
+        self._mark = f"selftest-{token_hex(6)}"
+        self.namespace = self._mark if namespace is None else namespace
+        self._shelf = "" if self.is_own else self._mark
+        self._root = f"vd1:{{{tag(self.namespace)}}}"
+        part = tag(self.namespace) + (f"+{self._shelf}" if self._shelf else "")
+        self._part = part
+        self.partition = self.partition_of("selftest")
+        """One that no ledger has."""
+        self.server = _Noting(url, self.shown, options, timeout, credentials=credentials)
+        attempt = timeout / 2
+        self._route = route_to(parsed(url), with_provider(options, credentials, attempt), attempt)
+        self._secrets = _passwords(url, options)
+        self._keys: dict[str, str] = {}
+        self._runs: list[str] = []
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    async def once(self, *arguments: str | bytes | int, key: str = "") -> Any:
+        """The reply to one command, sent once: an error as it came, as an exception."""
+        question = Question(key or self._root, (command(*arguments),))
+        (outcome,) = await self._route.exchange([question])
+        if (error := error_in(outcome)) is not None:
+            raise error
+        assert isinstance(outcome, list)  # noqa: S101 (else it is an error)
+        return outcome[0]
+
+    async def ask(self, *arguments: str | bytes | int, key: str = "") -> Any:
+        """The reply to one command. An error that time may cure counts if it comes again."""
+        for pause in _PAUSES:
+            try:
+                return await self.once(*arguments, key=key)
+            except Exception as error:
+                if fault(error).cure is Cure.REFUSE or lacks_script(error):
+                    raise
+            await asyncio.sleep(pause)
+        return await self.once(*arguments, key=key)
+
+    async def script(self, source: str, *arguments: bytes, partition: str = "") -> Any:
+        """The reply to a script, sent as the plugin sends its own: with its source if need be."""
+        key = partition or self.partition
+        try:
+            sha = Script("selftest", source).sha
+            return await self.ask("EVALSHA", sha, 1, key, *arguments, key=key)
+        except Exception as error:
+            if not lacks_script(error):
+                raise
+        return await self.ask("EVAL", source, 1, key, *arguments, key=key)
+
+    def partition_of(self, name: str) -> str:
+        """The name of a partition: each is in a slot of its own."""
+        return f"vd1:{{{self._part}:{name}}}"
+
+    def key_of_shelf(self, shelf: str) -> str:
+        """A key of one's own among those of a shelf of the namespace; "" is that of the posts."""
+        part = tag(self.namespace) + (f"+{shelf}" if shelf else "")
+        name = f"vd1:{{{part}:{self._mark}}}"
+        self._keys[name] = name
+        return name
+
+    def key(self, name: str) -> str:
+        """A key of one's own beside the namespace's heartbeats."""
+        self._keys[name] = f"{self._root}:selftest:{name}"
+        return self._keys[name]
+
+    def key_inside(self, name: str) -> str:
+        """A key that a script derives from the partition's."""
+        self._keys[f"inside {name}"] = f"{self.partition}:{name}"
+        return self._keys[f"inside {name}"]
+
+    def ledger(self, run: str = "", **options: Any) -> Ledger:
+        """The ledger as one more run sees it, or the same one again."""
+        run = run or urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
+        self._runs.append(run)
+        options = {"retention": SHORT, "claim_lifetime": SHORT, **options}
+        return Ledger(self.server, self.namespace, run, shelf=self._shelf, **options)
+
+    @staticmethod
+    def posts(count: int) -> list[Key]:
+        """Posts that nobody has met, in all partitions."""
+        return [token_bytes(KEY_BYTES) for _ in range(count)]
+
+    @staticmethod
+    def neighbours(count: int) -> list[Key]:
+        """Posts of one partition that share the first bucket, and the first below that."""
+        head = token_bytes(2)
+        return [head + bytes(6) + token_bytes(8) for _ in range(count)]
+
+    def without_secrets(self, words: str) -> str:
+        """Words of a server that may repeat what it was sent."""
+        for secret in self._secrets:
+            words = words.replace(secret, NOT_SHOWN)
+        return words
+
+    # -- leaving ---------------------------------------------------------------------------------
+
+    async def clean(self) -> None:
+        """Takes away all that was written. What it cannot take away ends by itself in a while."""
+        names = [*self._keys.values(), *(f"{self._root}:run:{run}" for run in self._runs)]
+        if self.is_own:
+            names += [f"{self._root}:layout", f"{self._root}:id"]
+        for name in names:
+            await self.ask("DEL", name, key=name)
+        for base, posts in self.server.posts.items():
+            await self._clean_partition(base, posts)
+        for name in self.server.replies:
+            await self.ask("DEL", name, key=name)
+
+    async def _clean_partition(self, base: str, posts: set[bytes]) -> None:
+        listed = (await self.ask("GET", base, key=base) or b"").decode()
+        ends = [listed[at : at + END] for at in range(0, len(listed), END + 1)]
+        paths = {post[:digits].decode() for post in posts for digits in _PATHS}
+        names = [base, f"{base}:t", *(f"{base}:c:{post.decode()}" for post in posts)]
+        names += [f"{base}:{end}:{path}" for end in ends for path in paths]
+        for start in range(0, len(names), _AT_ONCE):
+            await self.ask("DEL", *names[start : start + _AT_ONCE], key=base)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.server.close()
+        await self._route.close()
+
+
+def _passwords(url: str, options: Mapping[str, Any]) -> list[str]:
+    """The longest first: one may be a part of another."""
+    parts = urlsplit(url)
+    written = parts.netloc.rpartition("@")[0].partition(":")[2]
+    found = {written, unquote(written), *parse_qs(parts.query).get("password", ())}
+    for given in (options, options.get(SENTINEL_KWARGS) or {}):
+        password = given.get("password") or ""
+        found.add(password.decode(errors="replace") if isinstance(password, bytes) else password)
+    return sorted(found - {""}, key=len, reverse=True)

@@ -1,0 +1,107 @@
+"""What is good to know of a server: product, eviction, round trips, connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from scrapy_valkey_dedup.selftest.findings import DiffersError, Rule
+from scrapy_valkey_dedup.selftest.place import Place
+
+_ROUND_TRIPS = 200
+_LONGEST = 1.0  # seconds for all of them
+_AT_ONCE = 16
+
+
+def _texts(words: Any) -> dict[str, str]:
+    """A reply of names and values; {} if it is something else."""
+    if not isinstance(words, list):
+        return {}
+    texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else "" for word in words]
+    return dict(zip(texts[::2], texts[1::2], strict=False))
+
+
+async def _info(place: Place, section: str) -> dict[str, str]:
+    told = await place.ask("INFO", section)
+    lines = told.decode("utf-8", "replace").splitlines() if isinstance(told, bytes) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+async def _hello(place: Place) -> str:
+    facts = _texts(await place.ask("HELLO"))
+    if "version" not in facts:
+        raise DiffersError("HELLO names no version")
+    return f"HELLO says {facts.get('server')} {facts['version']}, mode {facts.get('mode')}"
+
+
+async def _product(place: Place) -> str:
+    facts = await _info(place, "server")
+    if "valkey_version" in facts:
+        return f"INFO says {facts.get('server_name', 'valkey')} {facts['valkey_version']}"
+    if "redis_version" in facts:
+        return f"INFO says redis {facts['redis_version']}"
+    raise DiffersError("INFO names no version")
+
+
+async def _evictions(place: Place) -> str:
+    policy = (await _info(place, "memory")).get("maxmemory_policy")
+    if policy is None:
+        policy = _texts(await place.ask("CONFIG", "GET", "maxmemory-policy")).get(
+            "maxmemory-policy"
+        )
+    if policy is None:
+        raise DiffersError("neither INFO nor CONFIG tells the maxmemory-policy")
+    if policy == "noeviction":
+        return "maxmemory-policy noeviction: when it is full, it refuses writes"
+    raise DiffersError(
+        f"maxmemory-policy {policy}: when it is full, posts may be forgotten in silence; watch "
+        "evicted_keys (ElastiCache: Evictions)"
+    )
+
+
+async def _round_trips(place: Place) -> str:
+    key = place.key("nothing")
+    return await _timed(lambda: place.once("GET", key, key=key), "GET")
+
+
+async def _script_round_trips(place: Place) -> str:
+    return await _timed(lambda: place.script("return 1"), "EVALSHA")
+
+
+async def _timed(ask: Callable[[], Awaitable[Any]], what: str) -> str:
+    await ask()
+    times: list[float] = []
+    end = perf_counter() + _LONGEST
+    while len(times) < _ROUND_TRIPS and perf_counter() < end:
+        began = perf_counter()
+        await ask()
+        times.append(1000 * (perf_counter() - began))
+    return (
+        f"{what}: median {_quantile(times, 0.5):.2f} ms, p99 {_quantile(times, 0.99):.2f} ms of "
+        f"{len(times)} round trips"
+    )
+
+
+def _quantile(times: Sequence[float], share: float) -> float:
+    return sorted(times)[min(int(share * len(times)), len(times) - 1)]
+
+
+async def _connections(place: Place) -> str:
+    key = place.key("nothing")
+    found = await asyncio.gather(*(place.ask("GET", key, key=key) for _ in range(_AT_ONCE)))
+    if any(reply is not None for reply in found):
+        raise DiffersError(f"replies are mixed up: {found!r:.80}")
+    return f"{_AT_ONCE} connections at once"
+
+
+HELLO = Rule("HELLO", _hello, needed=False)
+SURROUNDING_RULES = (
+    HELLO,
+    Rule("INFO", _product, needed=False),
+    Rule("evictions", _evictions, needed=False),
+    Rule("connections", _connections),
+    Rule("round trips", _round_trips, needed=False),
+    Rule("round trips of scripts", _script_round_trips, needed=False),
+)

@@ -1,0 +1,28 @@
+"""The processes of tests: what is imported before they are forked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.processes import processes
+
+
+def _look(file: Path) -> None:
+    file.write_text("\n".join(sys.modules))
+
+
+def test_processes_find_everything_imported(tmp_path: Path) -> None:
+    """All that a crawl imports, but for the reactor: each process installs one of its own."""
+    file = tmp_path / "modules"
+    process = processes.Process(target=_look, args=(file,))
+    process.start()
+    process.join()
+    modules = set(file.read_text().splitlines())
+    preloaded = (
+        "tests.preloaded",
+        "tests.timeline_process",
+        "scrapy.core.downloader.handlers.http11",
+    )
+    assert modules.issuperset(preloaded)
+    assert "twisted.internet.reactor" not in modules
