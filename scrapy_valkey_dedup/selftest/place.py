@@ -29,7 +29,7 @@ goes by itself where it cannot be taken away."""
 _PAUSES = (0.05, 0.3)  # seconds between attempts
 _PATHS = range(2, 10)  # digits of a bucket's path: lua/layout.lua
 _AT_ONCE = 1000
-_POST = re.compile(rb"(\d{9})-?\d+")
+_POST = re.compile(rb"[0-9a-f]{2}[0-7]{7}-?\d+")
 
 
 class _Noting(Server):
