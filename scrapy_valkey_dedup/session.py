@@ -50,7 +50,7 @@ REFUSED = "valkey_refused"
 _UNKNOWN_RULE = (
     "It answers other questions: this may be a rule of its own that the plugin does not know. Look "
     "these words up in its documentation, allow it there, or let VALKEY_DEDUP_URL name another "
-    "server"
+    "server; python -m scrapy_valkey_dedup.selftest shows what else it refuses"
 )
 
 

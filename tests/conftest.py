@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from scrapy import version_info
 
 from bench.servers import ValkeyServer
@@ -27,6 +28,9 @@ from tests.standin import a_server
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
 
+# No example fails for being slow: on a busy machine any may be.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 ONCE = {
     "the repository itself": "compose docs house layers processes wheel terraform_access"
@@ -34,6 +38,7 @@ ONCE = {
     "pure Python, explored or by examples without end": "admission batching keyset namespaces"
     " normalise protocol_model soak",
     "equipment": "topologies",
+    "a service that runs Valkey, not Redis": "serverless serverless_crawls",
     # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on
     # each server: ledger, ledger_model, protocol_server.
     "faults by policies, and chance": "crash crash_feeds faults protocol_traces race",
@@ -120,15 +125,15 @@ class World:
 
         Upper-case changes are settings, lower-case ones are options of spider and pipelines.
         """
-        settings = {"VALKEY_DEDUP_URL": self.url, "VALKEY_DEDUP_NAMESPACE": self.namespace}
+        given = {"VALKEY_DEDUP_URL": self.url, "VALKEY_DEDUP_NAMESPACE": self.namespace}
         if not self.reactor:
-            settings["TWISTED_REACTOR_ENABLED"] = False
-        settings |= {name: value for name, value in changes.items() if name.isupper()}
+            given["TWISTED_REACTOR_ENABLED"] = False
+        given |= {name: value for name, value in changes.items() if name.isupper()}
         options = {"database": str(self.directory / "posts.db")}
         options |= {name: value for name, value in changes.items() if not name.isupper()}
         directory = self.directory / f"crawl-{len(self.crawls)}"
         numbers = sorted(site.pages if pages is None else pages)
-        job = Job(site.url, numbers, str(directory), settings, options, seed)
+        job = Job(site.url, numbers, str(directory), given, options, seed)
         self.crawls.append(start(job))
         return self.crawls[-1]
 

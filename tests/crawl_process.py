@@ -578,6 +578,7 @@ def settings_of(job: Job) -> Settings:
             "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
             "ASYNCIO_EVENT_LOOP": LOOP,
             "BOT_NAME": "tests",
+            "FEED_TEMPDIR": job.directory,  # a crawl that is killed leaves there what it uploads
             "ITEM_PIPELINES": {f"{HERE}.Store": 300},
             "LOG_FILE": str(Path(job.directory) / "log"),
             "LOG_LEVEL": "INFO",

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import scrapy
 from scrapy import signals
+from scrapy.core.engine import ExecutionEngine
 from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import DropItem
 from scrapy.settings import Settings
@@ -160,6 +161,9 @@ def settings_of(job: Job) -> Settings:
 def crawl(job: Job) -> None:
     """Runs the crawl in this process and leaves ``result.json``."""
     os.chdir(job.directory)
+    if not job.options.get("looks", True):
+        # Who relies on Scrapy's look whether an idle spider may close, every five seconds, hangs.
+        ExecutionEngine._SLOT_HEARTBEAT_INTERVAL = 3600.0
     module, _, name = job.spider.rpartition(".")
     process = AsyncCrawlerProcess(settings_of(job))
     crawler = process.create_crawler(getattr(importlib.import_module(module), name))

@@ -68,7 +68,7 @@ async def ledger_at(
     url: str, namespace: str = "posts", options: dict[str, Any] | None = None, **more: Any
 ) -> AsyncIterator[Ledger]:
     """A ledger as a run sees it that nobody has been before."""
-    server = Server(url, "valkey://place", options or {}, timeout=10)
+    server = Server(url, "valkey://place", options or {}, timeout=PATIENCE)
     try:
         yield Ledger(server, namespace, f"run-{next(_users)}", **{"retention": 60.0, **more})
     finally:

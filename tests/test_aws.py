@@ -448,7 +448,7 @@ def test_a_role_that_is_named_is_assumed(
     secrets = ["the-secret-of-the-morning", "the-secret-of-the-evening"]
 
     def answer() -> tuple[int, bytes]:
-        return 200, role_keys(secrets.pop(0), now() + dt.timedelta(hours=1))
+        return 200, role_keys(secrets.pop(0), today() + dt.timedelta(hours=1))
 
     with Service(answer) as service:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
@@ -497,12 +497,12 @@ async def test_each_connection_has_a_token_of_the_role(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A provider with a role opens the door, connection by connection, and asks for it once."""
-    keys = role_keys("the-secret-of-the-role", now() + dt.timedelta(hours=1))
+    keys = role_keys("the-secret-of-the-role", today() + dt.timedelta(hours=1))
     with Service(lambda: (200, keys)) as service:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
         given = ElastiCacheIAM(**WHO, role_arn=ROLE)
         for _ in range(2):
-            with time_machine.travel(now(), tick=False):
+            with time_machine.travel(today(), tick=False):
                 let_in(door.valkey, given.get_credentials()[1])
                 async with door.opened(given) as server:
                     assert await who(server) == "bot"

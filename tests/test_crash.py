@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import random
+
+import pytest
 
 from tests.conftest import World
 from tests.crawl_process import HERE
 from tests.crawls import heartbeats, pages_of, wait_until
 
-KILLS = int(os.environ.get("CRASH_KILLS", "25"))
-POSTS = range(120 * KILLS)
-EVERY_POST = {str(post) for post in POSTS}
 SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
 
 
-def kill_again_and_again(world: World, **changes: object) -> int:
-    """Kills crawls at random moments of their storing; returns the posts in flight then."""
-    site = world.site(pages_of(POSTS, size=60))
+each_number = pytest.mark.parametrize("kills", [10, pytest.param(25, marks=pytest.mark.slow)])
+
+
+def kill_again_and_again(world: World, kills: int, **changes: object) -> tuple[int, set[str]]:
+    """Kills crawls at random moments of their storing.
+
+    Returns how many posts were in flight then, and all posts of the site.
+    """
+    posts = range(120 * kills)
+    site = world.site(pages_of(posts, size=60))
     chance = random.Random(20261122)
     in_flight, known = 0, set()
-    for number in range(KILLS):
+    for number in range(kills):
         before = sum(world.stored.values()) if world.crawls else 0
         crawl = world.start(site, seed=number, VALKEY_DEDUP_LEASE=1, **SLOW, **changes)
         wanted = before + chance.randrange(1, 40)
@@ -30,7 +35,7 @@ def kill_again_and_again(world: World, **changes: object) -> int:
         in_flight += len(left)
         known.update(world.claims.values())
     world.crawl(site, VALKEY_DEDUP_LEASE=1, **changes)
-    return in_flight
+    return in_flight, {str(post) for post in posts}
 
 
 def assert_settled(world: World) -> None:
@@ -39,24 +44,27 @@ def assert_settled(world: World) -> None:
     world.assert_settled()
 
 
-def test_no_post_is_lost_by_kills(world: World) -> None:
+@each_number
+def test_no_post_is_lost_by_kills(world: World, kills: int) -> None:
     """After many kills and one run to the end all posts are stored, twice only those in flight."""
-    in_flight = kill_again_and_again(world)
+    in_flight, posts = kill_again_and_again(world, kills)
     stored = world.stored
     twice = sum(stored.values()) - len(stored)
-    assert set(stored) == EVERY_POST
-    assert in_flight >= KILLS
+    assert set(stored) == posts
+    assert in_flight >= kills
     assert twice <= in_flight
-    assert world.remembered(POSTS) == EVERY_POST
+    assert world.remembered(posts) == posts
     assert_settled(world)
 
 
-def test_marking_first_loses_posts(world: World) -> None:
+@each_number
+def test_marking_first_loses_posts(world: World, kills: int) -> None:
     """The same kills against a pipeline that marks before it stores: posts are missing."""
-    kill_again_and_again(
+    _, posts = kill_again_and_again(
         world,
+        kills,
         ADDONS={},
         ITEM_PIPELINES={f"{HERE}.MarkFirst": 100, f"{HERE}.Store": 300},
         marked=world.namespace,
     )
-    assert set(world.stored) < EVERY_POST
+    assert set(world.stored) < posts

@@ -674,19 +674,19 @@ def test_zero_is_a_value(zero: Any) -> None:
 def test_texts_that_are_odd_or_huge() -> None:
     """A lone surrogate, a NUL, ten megabytes and a million marks have keys, and soon."""
     texts = ["\ud800", "\udc00", "a\0b", "a", "x" * 10_000_000, "\u0301\u0316" * 500_000]
-    began = clock.monotonic()
+    began = clock.process_time()
     keys = {key(post("item", id=text), fields=["id"]) for text in texts}
     assert None not in keys
     assert len(keys) == len(texts)
-    assert clock.monotonic() - began < 5
+    assert clock.process_time() - began < 5
 
 
 @pytest.mark.parametrize("value", ["1E+999999999", "1E-999999999", "-1.5E-6000", "9" * 100_000])
 def test_numbers_that_are_huge(value: str) -> None:
     """A Decimal of any exponent has a key, and soon."""
-    began = clock.monotonic()
+    began = clock.process_time()
     assert digest("Post", Decimal(value))
-    assert clock.monotonic() - began < 1
+    assert clock.process_time() - began < 1
 
 
 def failing(*_: Any) -> Any:

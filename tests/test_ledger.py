@@ -268,7 +268,7 @@ async def test_a_lost_reply_costs_no_post(
     valkey: ValkeyServer, namespace: str, *, record: bool
 ) -> None:
     """Asked again since the reply was lost, the ledger answers as it did at first."""
-    server = LosesReplies(valkey.url, valkey.url, {}, timeout=5)
+    server = LosesReplies(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         one = Ledger(server, namespace, "run-a", retention=DAY, record=record)
         assert await one.claim_many(keys(100)) == [NEW] * 100
@@ -452,7 +452,7 @@ async def test_every_key_has_an_end_and_a_place(
     valkey: ValkeyServer, inside: Inside, retention: float | None
 ) -> None:
     """All keys begin alike, a partition is one slot, and only layout and id have no end."""
-    server = Server(valkey.url, valkey.url, {}, timeout=5)
+    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         for record in (True, False):
             ledger = Ledger(server, inside.namespace, "run-a", retention=retention, record=record)
@@ -481,7 +481,7 @@ async def test_a_cluster_node_serves_it() -> None:
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with ValkeyServer(*options) as node, valkey_py.Valkey.from_url(node.url) as admin:
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        server = Server(node.url, node.url, {}, timeout=10)
+        server = Server(node.url, node.url, {}, timeout=PATIENCE)
         try:
             for record in (False, True):
                 ledger = Ledger(server, "bot", "run-a", retention=DAY, record=record)
@@ -502,7 +502,7 @@ async def test_namespaces_know_nothing_of_each_other(
     valkey: ValkeyServer, inside: Inside, nasty: str
 ) -> None:
     """Whatever a namespace is called, its keys are its own, and their names are plain and short."""
-    server = Server(valkey.url, valkey.url, {}, timeout=5)
+    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         nasty = f"{nasty}{inside.namespace}" if nasty else nasty
         one = Ledger(server, nasty, "run-a", retention=DAY)
@@ -531,7 +531,7 @@ async def test_a_shelf_shares_nothing(valkey: ValkeyServer, inside: Inside, othe
     """What is kept on a shelf is met by no other shelf, nor by any namespace, whatever its name."""
     own = inside.namespace
     other = other.replace("{own}", own)
-    server = Server(valkey.url, valkey.url, {}, timeout=5)
+    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
 
     def on(namespace: str, shelf: str = "", run: str = "run-b") -> Ledger:
         return Ledger(server, namespace, run, retention=DAY, shelf=shelf)
@@ -569,6 +569,13 @@ def test_two_namespaces_never_share_a_tag(one: str, other: str) -> None:
         assert not set(tag(name)) & set("{}: *?[]\\")
 
 
+@given(TEXTS, st.sampled_from(["", "+pages", "+timelines"]))
+def test_partitions_spread_evenly(namespace: str, shelf: str) -> None:
+    """Each sixteenth of a cluster's slots has one partition, whatever namespace and shelf."""
+    names = [f"vd1:{{{tag(namespace)}{shelf}:{name}}}" for name in PARTITION_NAMES]
+    assert {key_slot(name.encode()) // 1024 for name in names} == set(range(16))
+
+
 @in_loop
 async def test_another_layout_is_refused(open_ledger: OpenLedger, inside: Inside) -> None:
     """A ledger that another version wrote is left alone, and the message names both cures."""
@@ -587,7 +594,7 @@ async def test_another_layout_is_refused(open_ledger: OpenLedger, inside: Inside
 async def test_flushed_scripts_are_loaded_again() -> None:
     """A server that forgets the scripts, between questions or in their midst, costs no answer."""
     with ValkeyServer() as own, valkey_py.Valkey.from_url(own.url) as admin:
-        server = Server(own.url, own.url, {}, timeout=10)
+        server = Server(own.url, own.url, {}, timeout=PATIENCE)
         ledger = Ledger(server, "bot", "run-a", retention=DAY)
         busy = True
 
@@ -644,6 +651,17 @@ async def test_a_post_is_kept_for_the_retention_and_little_longer(
         while inside.names():
             assert time.monotonic() < begin + PATIENCE
             await asyncio.sleep(0.01)
+
+
+@in_loop
+async def test_a_hundred_years_are_forever(open_ledger: OpenLedger, inside: Inside) -> None:
+    """Of a retention that no clock of 13 digits would outlast nothing ends."""
+    for number, years in enumerate((99, 100, 10**6)):
+        async with open_ledger(retention=years * 365 * DAY) as ledger:
+            await ledger.confirm_many(keys(1, start=number))
+    ends = [inside.raw.pexpiretime(name) for name in inside.buckets()]
+    assert sorted(ends)[:2] == [-1, -1]
+    assert 99 * 365 * DAY * 1000 < max(ends) < 10**13
 
 
 @pytest.mark.parametrize("refresh", [True, False])

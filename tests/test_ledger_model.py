@@ -30,6 +30,7 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import Answer, Given, Key, Token, Verdict
 from tests.clocked import Clock, clocked
+from tests.patience import PATIENCE
 
 SECONDS_MS = 1000
 RETENTION = 1000.0  # seconds; the runs' retentions are multiples of it
@@ -359,7 +360,7 @@ class EvictingMachine(LedgerMachine):
 def machines(valkey: ValkeyServer) -> Iterator[None]:
     """One connection and one event loop for all runs of the machines."""
     LedgerMachine.loop = asyncio.new_event_loop()
-    LedgerMachine.server = Server(valkey.url, valkey.url, {}, timeout=5)
+    LedgerMachine.server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
     with valkey.client() as LedgerMachine.raw:
         yield
     LedgerMachine.loop.run_until_complete(LedgerMachine.server.close())

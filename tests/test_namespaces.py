@@ -19,6 +19,7 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.ledger import PARTITIONS, Ledger, tag
 from tests.conftest import World
 from tests.crawls import pages_of
+from tests.patience import PATIENCE
 
 KEYS = [bytes([number]) * 16 for number in range(0, 250, 3)]
 SHELVES = ("", "pages", "timelines")
@@ -55,7 +56,7 @@ def write_all(server: ValkeyServer, namespace: str) -> set[str]:
     """Has a run use a namespace in every way; returns the keys that it wrote."""
 
     async def use() -> None:
-        door = Server(server.url, server.url, {}, timeout=10)
+        door = Server(server.url, server.url, {}, timeout=PATIENCE)
         try:
             for shelf in SHELVES:
                 for record in (True, False):

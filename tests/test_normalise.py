@@ -404,11 +404,11 @@ def test_normal_form_is_unicodes(text: str) -> None:
 def test_a_million_marks_take_no_time(marks: str) -> None:
     """A run of marks that no language has is left as it is: to sort it would take minutes."""
     text = "a" + marks * 200_000
-    began = time.monotonic()
+    began = time.process_time()
     assert normal_form("NFKC", text) == text
     assert normal_form("NFC", text) == text
     NORMALISERS["text"](text)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 # -- composition -----------------------------------------------------------------------------------

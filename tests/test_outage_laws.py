@@ -118,7 +118,7 @@ async def test_a_flickering_valkey_meets_the_limit_of_a_pause() -> None:
         away.answers = True
         began = time.monotonic()
         while not away.reasons:
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < PATIENCE
             await away.outage.over()
             away.outage.failed(AWAY)
             await asyncio.sleep(0)
@@ -187,7 +187,7 @@ class SlowSpool(Spool):
         self.go = threading.Event()
 
     def write(self, keys: bytes) -> Path | None:
-        self.go.wait(10)
+        self.go.wait(PATIENCE)
         return super().write(keys)
 
 
@@ -245,7 +245,7 @@ async def test_what_is_recorded_is_not_asked_too_late(
 ) -> None:
     """With "claimed" a lost question is not put again when its reply is recorded no more."""
     monkeypatch.setattr("scrapy_valkey_dedup.ledger._REPLY_LIFETIME", 0.2)
-    server = LateReplies(valkey.url, valkey.url, {}, timeout=5)
+    server = LateReplies(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         ledger = Ledger(server, namespace, "run-a", retention=60, record=True)
         with pytest.raises(LedgerUnavailableError, match="too late to ask again"):

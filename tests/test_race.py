@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.conftest import World
 from tests.crawls import pages_of, stored, wait_until
 
-ROUNDS = int(os.environ.get("RACE_ROUNDS", "10"))
 
-
-def test_eight_processes_store_each_post_once(world: World) -> None:
+@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_eight_processes_store_each_post_once(world: World, rounds: int) -> None:
     """Eight processes scrape the same 2,000 posts in different orders: each is stored once."""
     posts = range(2000)
     site = world.site(pages_of(posts, size=100))
     name = world.namespace
-    for number in range(ROUNDS):
+    for number in range(rounds):
         world.namespace = f"{name}-{number}"
         database = str(world.directory / f"round-{number}.db")
         crawls = [

@@ -290,6 +290,29 @@ def test_the_url_may_come_from_the_environment(
     assert ended([], capsys)[0] == 0
 
 
+class Keeper:
+    """A provider of credentials, as VALKEY_DEDUP_CREDENTIALS may name one."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+
+    def get_credentials(self) -> tuple[str, str]:
+        return self._user, SECRET
+
+
+def test_credentials_of_a_provider(
+    guarded: ValkeyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the setting has them; each connection asks the provider."""
+    user = user_of(guarded, RULES).removeprefix("valkey://").partition(":")[0]
+    options = {"provider": f"{__name__}.Keeper", "user": user}
+    code, told = ended([guarded.url, "--credentials", json.dumps(options)], capsys)
+    assert (code, told.splitlines()[-1][:3]) == (0, "All")
+    assert (
+        ended([guarded.url, "--credentials", json.dumps({**options, "user": "x"})], capsys)[0] == 1
+    )
+
+
 def test_wrong_credentials(guarded: ValkeyServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The server is there and refuses: exit code 1, without trying all the rest."""
     code, told = ended([url_of(guarded.url, "nobody")], capsys)
@@ -301,9 +324,11 @@ def test_wrong_credentials(guarded: ValkeyServer, capsys: pytest.CaptureFixture[
 @in_loop
 async def test_a_server_that_goes_away_ends_it() -> None:
     """In the middle of it: no rule after that is waited for."""
+    told: list[Finding] = []
     with ValkeyServer(port=free_port()) as server:
 
         def tell(finding: Finding) -> None:
+            told.append(finding)
             if finding.rule == "start":
                 server.kill()
 
@@ -312,6 +337,8 @@ async def test_a_server_that_goes_away_ends_it() -> None:
     assert [finding.rule for finding in report.findings][-1] == "connect"
     assert len(report.findings) < 40
     assert report.left
+    assert told[-1].rule == "cleaning"
+    assert report.namespace in told[-1].said
 
 
 # -- interrupted -----------------------------------------------------------------------------------

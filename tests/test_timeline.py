@@ -93,9 +93,8 @@ def test_only_what_is_new_is_read(site: Readings, mode: str) -> None:
     assert all(pages in (2, 3) for pages in pages_read(run).values())
     assert number(run, "requests/not_new") == 2
     assert site.stored == once(*(names(kind, 1030) for kind in KINDS))
-    run = read(site, mode)
+    run = read(site, mode, looks=False)
     assert pages_read(run) == both(1)
-    assert run.stats["elapsed_time_seconds"] < 3
 
 
 @dataclass
@@ -531,12 +530,10 @@ def test_a_copied_meta_makes_no_page_of_a_timeline(site: Readings, mode: str) ->
     """Other requests with a page's meta are not part of the reading, and may fail."""
     pages = small("named")
     site.show(pages, {f"/details?{post}": posts() for post in names("named", 29)})
-    run = site.crawl(Details, mode, timelines=["/named"])
+    run = site.crawl(Details, mode, timelines=["/named"], looks=False)
     assert pages_read(run) == {"named": 6, "details": 30}  # of which one is missing
-    again = site.crawl(Details, mode, timelines=["/named"])
+    again = site.crawl(Details, mode, timelines=["/named"], looks=False)
     assert pages_read(again)["named"] == 1
-    for crawl in (run, again):  # Scrapy looks every five seconds whether an idle spider may close
-        assert crawl.stats["elapsed_time_seconds"] < 4.5
 
 
 def test_a_chain_that_leads_back_ends(site: Readings) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,9 @@ from bench.servers import END_SECONDS, Tls, ValkeyServer, free_port, wait_for
 ROOT = Path(__file__).parent.parent.parent
 SPIDER, ADMIN = "spider", "admin"
 _FIRST_KEY = {"EVAL": 3, "EVALSHA": 3}
-_SYSTEM = frozenset({"CONFIG", "INFO", "SCRIPT", "CLIENT", "DEBUG", "FLUSHALL", "PING", "ACL"})
+_SYSTEM = frozenset(
+    {"CONFIG", "INFO", "SCRIPT", "CLIENT", "DEBUG", "FLUSHALL", "PING", "ACL", "KEYS"}
+)
 
 
 def _backend(password: str, *, persistent: bool) -> ValkeyServer:
@@ -201,7 +204,7 @@ class Serverless:
         """A reply to one command, past the front and its rules: of the key's backend, or of all."""
         if name.upper() in _SYSTEM or not words:
             replies = [backend.ask(name, *words) for backend in self.backends]
-            return replies[0]
+            return list(chain.from_iterable(replies)) if name.upper() == "KEYS" else replies[0]
         key = words[_FIRST_KEY.get(name.upper(), 1) - 1]
         return self.backends[self.backend_of(key)].ask(name, *words)
 

@@ -212,4 +212,4 @@ def _failed(screen: Screen, error: DedupError) -> int:
     screen.note(f"scrapy dedup: {text}")
     found: dict[str, Any] = {"error": text}
     screen.result(found)
-    return FAILED
+    return error.code if isinstance(error, CommandError) else FAILED

@@ -49,7 +49,7 @@ async def run(job: Job) -> int:
     keyer = Keyer(job.project, maker)
     if isinstance(given, str):
         origin = source(given, form=job.options.format, query=job.options.query)
-        return await _check_source(job, keyer, origin)
+        return await check_source(job, keyer, origin)
     items = [maker.make(record) for record in given]
     project = job.project
     found = [
@@ -201,7 +201,8 @@ async def tally(ledger: Ledger, keyer: Keyer, origin: Source, advance: Advance) 
     return made
 
 
-async def _check_source(job: Job, keyer: Keyer, origin: Source) -> int:
+async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
+    """Shows what a file or a database holds; returns the exit code."""
     settings, screen = job.project.settings, job.screen
     async with opened(settings) as place:
         ledger = place.ledger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -81,7 +81,7 @@ class _OnCommandLine:
     unit: str = "records"
     can_resume: bool = False
 
-    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:
+    def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
         """One block."""
         count = len(self.records)
         yield Block(number, start + count, count, list(enumerate(self.records, number)))

@@ -106,7 +106,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except DedupError as error:
         return _fail(str(error))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        cure = "what was written is taken away again, or ends by itself within two minutes"
+        cure = "what was written is taken away again, unless the line above says something else"
         return _fail(f"Interrupted: {cure}.", INTERRUPTED)
     except BrokenPipeError:  # whoever reads has read enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -115,8 +115,6 @@ def main(words: Sequence[str] | None = None) -> int:
         told = {"versions": versions(), **report.as_json()}
         print(json.dumps(told, indent=2))  # noqa: T201
         return report.code
-    if report.left:
-        print(f"Not all keys of {report.namespace} could be taken away: {report.left}")  # noqa: T201
     print(report.verdict)  # noqa: T201
     return report.code
 

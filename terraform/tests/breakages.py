@@ -180,6 +180,8 @@ BREAKAGES = [
     Breakage("a way to the internet for the cache", "examples/everything-new/main.tf",
              "subnet_id      = aws_subnet.spiders.id", "subnet_id      = aws_subnet.cache[0].id",
              "everything-new"),
+    Breakage("a role for others than instances", "examples/everything-new/main.tf",
+             'service_name = "ec2"', 'service_name = "lambda"', "everything-new"),
     Breakage("alarms without a topic", "examples/everything-new/main.tf",
              "  alarm_topic_arn           = aws_sns_topic.alarms.arn\n", "", "everything-new"),
     Breakage("an e-mail that is never subscribed", "examples/everything-new/main.tf",

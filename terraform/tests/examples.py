@@ -64,7 +64,7 @@ def everything_new(module: Path) -> None:
     """The example with a network: names are resolved, spiders get out, somebody hears of alarms."""
     plan = _plan(module, "everything-new")
     _look_at_module("everything-new", plan, budgets=1)
-    laws = _network(plan) | _alarms(plan)
+    laws = _network(plan) | _alarms(plan) | _role(plan)
     wrong = [law for law, holds in laws.items() if not holds]
     if wrong:
         raise Failure(f"everything-new: it should hold that {'; '.join(wrong)}")
@@ -98,6 +98,18 @@ def _network(plan: dict[str, Any]) -> dict[str, bool]:
             and _refers(plan, f"{associated}.subnet_id") == "aws_subnet.spiders.id"
         ),
         "no other subnet has": len(_of(root, "aws_route_table_association")) == 1,
+    }
+
+
+def _role(plan: dict[str, Any]) -> dict[str, bool]:
+    """What must hold of the spiders' role, and whether it does."""
+    (role,) = _of(plan["planned_values"]["root_module"]["resources"], "aws_iam_role")
+    (trust,) = json.loads(role["assume_role_policy"])["Statement"]
+    return {
+        "EC2 may take the spiders' role": (
+            trust["Principal"] == {"Service": "ec2.amazonaws.com"}
+            and trust["Action"] == "sts:AssumeRole"
+        )
     }
 
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 _CHUNK = 1 << 19  # bytes
 _LONGEST = 1 << 26  # bytes of one record
+_BETWEEN = re.compile(r"[\s,\[\]]*")
+"""What stands between the objects of a list."""
+_LONGEST_WORD = 10  # characters: of "false", "\\ud83d", with room to spare
 _LOOK = 8192  # bytes at which a file shows what it is
 _MAGIC: Mapping[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _DAMAGED = (EOFError, OSError, lzma.LZMAError)
@@ -128,55 +132,92 @@ def _why(error: Exception) -> str:
     return "it is not UTF-8" if isinstance(error, UnicodeError) else "it is no JSON"
 
 
+class _JsonText:
+    """A text of JSON values, of which only as much is held as the one at hand needs."""
+
+    def __init__(self, name: str, text: io.TextIOWrapper) -> None:
+        self._name, self._text = name, text
+        self._held, self._at, self._ended = "", 0, False
+        self.line = 1
+        self._decode = json.JSONDecoder().raw_decode
+
+    def _read(self) -> bool:
+        """Reads on; returns whether there was anything left."""
+        try:
+            more = self._text.read(_CHUNK)
+        except UnicodeError:
+            said = f"{self._name} is not UTF-8, somewhere after line {self.line}"
+            raise CommandError(said) from None
+        self._held, self._at = self._held[self._at :] + more, 0
+        _check_length(self._name, len(self._held))
+        self._ended = not more
+        return bool(more)
+
+    def _move_to(self, at: int) -> None:
+        self.line += self._held.count("\n", self._at, at)
+        self._at = at
+
+    def skip_between(self) -> str:
+        """Goes to where a value begins; returns what stood before it, or "" at the end."""
+        found = ""
+        while True:
+            match = _BETWEEN.match(self._held, self._at)
+            assert match is not None  # noqa: S101 (it matches nothing, too)
+            found += match[0].strip()
+            self._move_to(match.end())
+            if self._at < len(self._held) or not self._read():
+                return found
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left."""
+        return self._ended and self._at >= len(self._held)
+
+    def value(self) -> Any:
+        """The value that begins here; :class:`Bad` if it is none."""
+        while True:
+            try:
+                value, end = self._decode(self._held, self._at)
+            except (json.JSONDecodeError, RecursionError) as error:
+                if self._may_go_on(error) and self._read():
+                    continue
+                return self._skip_bad()
+            self._move_to(end)
+            return value
+
+    def _may_go_on(self, error: Exception) -> bool:
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated") or error.pos >= len(self._held) - _LONGEST_WORD
+
+    def _skip_bad(self) -> Bad:
+        """The next record begins on a line of its own, or there is none."""
+        while (found := self._held.find("\n{", self._at)) < 0:
+            self._move_to(max(len(self._held) - 1, self._at))
+            if not self._read():
+                self._move_to(len(self._held))
+                return Bad("it is no JSON, or the file was cut off there")
+        self._move_to(found)
+        return Bad("it is no JSON")
+
+
 def json_array(name: str, file: BinaryIO) -> Iterator[Record]:
-    """A list of objects, each of which ends where its line ends, as Scrapy writes them."""
-    began, at, held, is_closed = 0, 0, b"", False
-    for at, line in enumerate(_lines(name, file), 1):
-        text = line.strip()
-        if not held:
-            # Scrapy begins another list when it appends.
-            text = text.removeprefix(b"\xef\xbb\xbf").removeprefix(b"][").removeprefix(b"[")
-            began, text = at, text.removeprefix(b",").strip()
-        held += text
-        _check_length(name, len(held))
-        if held in (b"", b"]"):
-            is_closed = held == b"]" or (line.strip() in (b"[]", b"") and is_closed)
-            held = b""
-            continue
-        if not text.endswith((b"}", b",", b"]")):
-            continue
-        is_closed, listed = _whole(held)
-        if listed is None and not (at == began and text.startswith(b"{")):
-            continue  # it goes on on the next line
-        for record in [Bad("it is no JSON")] if listed is None else listed:
-            yield began, record
-        held = b""
-    if held:
-        yield began, Bad("it is no JSON, or the file was cut off there")
-    elif at and not is_closed:
-        yield at, Bad("the list does not end: the crawl that wrote it was cut off")
-
-
-def _whole(text: bytes) -> tuple[bool, list[Any] | None]:
-    """Whether the list of records ends here, and the records; None if they are not whole."""
-    listed = _decoded(text.removesuffix(b","))
-    if listed is None and text.endswith(b"]"):
-        return True, _decoded(text[:-1].strip().removesuffix(b","))
-    return False, listed
-
-
-def _decoded(text: bytes) -> list[Any] | None:
-    """One record, or several on one line; None if it is not whole."""
+    """A list of objects. Scrapy begins another list where it appends."""
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     try:
-        return list(json.loads(b"[%b]" % text))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _lines(name: str, file: BinaryIO) -> Iterator[bytes]:
-    while line := file.readline(_LONGEST + 1):
-        _check_length(name, len(line))
-        yield line
+        values, between = _JsonText(name, text), ""
+        while True:
+            between = values.skip_between() or between
+            if values.ended:
+                break
+            line, value, between = values.line, values.value(), ""
+            yield line, value
+            if values.ended and type(value) is Bad:
+                return
+        if not between.endswith("]"):
+            yield values.line, Bad("the list does not end: the crawl that wrote it was cut off")
+    finally:
+        text.detach()
 
 
 def csv_rows(name: str, file: BinaryIO) -> Iterator[Record]:
@@ -220,7 +261,10 @@ def xml_items(name: str, file: BinaryIO) -> Iterator[Record]:
             depth += 1 if event == "start" else -1
             if event == "end" and depth == 1:
                 number += 1
-                yield number, {child.tag: _content(child) for child in element}
+                try:
+                    yield number, {child.tag: _content(child) for child in _elements(element)}
+                except ValueError as error:
+                    yield number, Bad(str(error))
                 element.clear()
                 while element.getprevious() is not None:
                     del element.getparent()[0]
@@ -230,12 +274,20 @@ def xml_items(name: str, file: BinaryIO) -> Iterator[Record]:
         yield number + 1, Bad(f"it is no XML, or the file was cut off there ({error.msg})")
 
 
+def _elements(parent: Any) -> list[Any]:
+    for child in parent:
+        if child.tag is etree.Entity:
+            raise ValueError("it has an entity, which is not read")
+    return [child for child in parent if isinstance(child.tag, str)]
+
+
 def _content(element: Any) -> Any:
-    if not len(element):
+    children = _elements(element)
+    if not children:
         return element.text or ""
-    if all(child.tag == "value" for child in element):
-        return [_content(child) for child in element]
-    return {child.tag: _content(child) for child in element}
+    if all(child.tag == "value" for child in children):
+        return [_content(child) for child in children]
+    return {child.tag: _content(child) for child in children}
 
 
 READERS: Mapping[str, Callable[[str, BinaryIO], Iterator[Record]]] = {

@@ -7,11 +7,9 @@ import typing
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from enum import Enum
 from types import UnionType
 from typing import Any
 
-import scrapy
 from itemadapter import ItemAdapter
 from scrapy.utils.misc import load_object
 
@@ -31,12 +29,17 @@ def _flag(text: str) -> bool:
     return _NOT[text.strip().lower()]
 
 
+def _moment(text: str) -> datetime:
+    # Before Python 3.11 a final Z is not known.
+    return datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)
+
+
 # What a feed has as text, and a spider as something else that identifies otherwise.
 CONVERSIONS: Mapping[str, tuple[type, Convert]] = {
     "bool": (bool, _flag),
     "bytes": (bytes, str.encode),
     "date": (date, date.fromisoformat),
-    "datetime": (datetime, datetime.fromisoformat),
+    "datetime": (datetime, _moment),
     "decimal": (Decimal, Decimal),
     "float": (float, float),
     "time": (time, time.fromisoformat),
@@ -154,6 +157,4 @@ def _kind(hint: Any) -> str | None:
     if typing.get_origin(hint) in (typing.Union, UnionType):
         members = [member for member in typing.get_args(hint) if member is not type(None)]
         return _kind(members[0]) if len(members) == 1 else None
-    if not isinstance(hint, type) or issubclass(hint, (Enum, scrapy.Item)):
-        return None
     return next((kind for kind, (cls, _) in CONVERSIONS.items() if hint is cls), None)

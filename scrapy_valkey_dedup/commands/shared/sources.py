@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -48,7 +48,7 @@ class Source(Protocol):
     can_resume: bool
     """Whether the same position is always followed by the same records."""
 
-    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:
+    def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
         """The blocks from a position on, whose first record has this number."""
 
 
@@ -66,7 +66,7 @@ class Lines:
             self.total = self.path.stat().st_size
         self.can_resume = self.path is not None
 
-    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:
+    def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
         """Positions are bytes, after decompression."""
         with feeds.opened(self.path) as file:
             feeds.skip(file, start)
@@ -93,7 +93,7 @@ class Records:
         # Without an ORDER BY a database may give its rows in another order next time.
         self.can_resume = self.path is not None and self.format != "sqlite"
 
-    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:  # noqa: ARG002
+    def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:  # noqa: ARG002
         """Positions are numbers of records, and tell the lines by themselves."""
         block: list[feeds.Record] = []
         end = 0

@@ -14,6 +14,11 @@ FINE, FOUND, FAILED = 0, 1, 2
 class CommandError(DedupError):
     """The command cannot be carried out as it was given. The message says why, and the cure."""
 
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        """``code``: what the command returns to the shell."""
+        super().__init__(message)
+        self.code = code
+
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What may have been meant instead of an unknown name, or all that there are."""
