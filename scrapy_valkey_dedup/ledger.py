@@ -244,8 +244,8 @@ class Ledger:
 
         """
         await self._check_version()
-        name = f"{self._root}:layout"
-        ((found,),) = await self._server.ask(command("MGET", name), key=name)
+        names = f"{self._root}:layout", f"{self._root}:id"
+        found, _ = _two(await self._server.ask(command("MGET", *names), key=names[0]))
         self._check_layout(found or LAYOUT.encode())
         return found is not None
 

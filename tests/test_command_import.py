@@ -25,10 +25,10 @@ from scrapy import exporters
 from scrapy.settings import Settings
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.commands.shared.feeds import Bad
 from scrapy_valkey_dedup.commands.shared.items import Maker
 from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer
 from scrapy_valkey_dedup.commands.shared.project import project_of
+from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.ledger import Ledger
 from tests.commands import (
@@ -43,6 +43,9 @@ from tests.commands import (
 )
 from tests.conftest import World
 from tests.crawls import pages_of, wait_until
+from tests.standin import not_on_serverless
+
+pytestmark = not_on_serverless("they make users, and look at all keys")
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 FIELDS = '{"*": {"fields": ["post_id"], "kind": "Post"}}'

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,10 +86,4 @@ class Shelf:
 
     async def _ask_each(self, name: str, keys: Iterable[str]) -> list[Any]:
         """Puts one command for each key, to the server that has it."""
-        of_partition: defaultdict[str, list[bytes]] = defaultdict(list)
-        for key in keys:
-            of_partition[key[: key.index("}") + 1]].append(command(name, key))
-        replies = await asyncio.gather(
-            *(self._server.ask(*asked, key=at) for at, asked in of_partition.items())
-        )
-        return [reply for some in replies for reply in some]
+        return await self._server.ask_each({key: command(name, key) for key in keys})

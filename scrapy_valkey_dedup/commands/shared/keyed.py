@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from scrapy.utils.conf import arglist_to_dict
 
-from scrapy_valkey_dedup.commands.shared.feeds import Bad
 from scrapy_valkey_dedup.commands.shared.items import (
     CONVERSIONS,
     BadRecordError,
@@ -17,6 +16,7 @@ from scrapy_valkey_dedup.commands.shared.items import (
     item_class,
 )
 from scrapy_valkey_dedup.commands.shared.project import Project
+from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import FORMATS, Block, parsed
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.model import Key, UnkeyedError

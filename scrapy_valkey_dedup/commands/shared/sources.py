@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from scrapy_valkey_dedup.commands.shared import feeds, tables
+from scrapy_valkey_dedup.commands.shared.records import Record
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 FORMATS = {
@@ -34,7 +35,7 @@ class Block(NamedTuple):
     """Where the next block begins: see :meth:`Source.blocks`."""
     size: int
     """How far it advances: bytes, or records."""
-    content: bytes | list[feeds.Record]
+    content: bytes | list[Record]
     """Lines of JSON, or records as they were read."""
 
 
@@ -95,7 +96,7 @@ class Records:
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:  # noqa: ARG002
         """Positions are numbers of records, and tell the lines by themselves."""
-        block: list[feeds.Record] = []
+        block: list[Record] = []
         end = 0
         for record in self._records():
             end += 1
@@ -108,7 +109,7 @@ class Records:
         if block:
             yield Block(block[0][0], end, len(block), block)
 
-    def _records(self) -> Iterator[feeds.Record]:
+    def _records(self) -> Iterator[Record]:
         if self.format == "sql":
             return tables.sql(self.url, self.query)
         assert self.path is not None or self.format != "sqlite"  # noqa: S101 (see source)
@@ -123,7 +124,7 @@ class Records:
         assert self.path is not None  # noqa: S101 (see source)
         return self.path
 
-    def _feed(self) -> Iterator[feeds.Record]:
+    def _feed(self) -> Iterator[Record]:
         with feeds.opened(self.path) as file:
             if self.format != "xml":
                 feeds.refuse_binary(self.name, file)
@@ -179,7 +180,7 @@ def standard_input() -> BinaryIO:
 
 
 def parsed(block: Block) -> Iterator[tuple[int, Any]]:
-    """The records of a block with their lines; a :class:`feeds.Bad` says why it is none."""
+    """The records of a block with their lines; a :class:`Bad` says why it is none."""
     if isinstance(block.content, bytes):
         return feeds.json_lines(block.number, block.content)
     return iter(block.content)
