@@ -37,6 +37,22 @@ _EMPTY = "_dedup_empty_pages"
 _MARKS = (_PAGE, _READING, _EMPTY)
 
 
+def whose_pages(settings: DedupSettings, spider: str) -> bytes:
+    """What the keys of pages begin with: the job, or the spider."""
+    whose = settings.job if settings.requests == "job" else spider
+    return blake2b(f"{settings.requests} {whose}".encode("utf-8", "surrogatepass")).digest()
+
+
+def key_of_page(fingerprint: bytes, whose: bytes) -> Key:
+    """The key of a page that is told apart by its fingerprint."""
+    return blake2b(fingerprint, digest_size=KEY_BYTES, key=whose).digest()
+
+
+def key_of_own(key: bytes, whose: bytes) -> Key:
+    """The key of a page that is told apart by the user's own."""
+    return blake2b(key, digest_size=KEY_BYTES, key=whose, person=b"own key").digest()
+
+
 @dataclass(frozen=True)
 class ReadingMark:
     """What the next page of a named timeline says."""
@@ -60,10 +76,7 @@ class Marks:
         self._settings = settings
         self._spider = spider
         self._run = run
-        whose = settings.job if settings.requests == "job" else spider
-        self._whose = blake2b(
-            f"{settings.requests} {whose}".encode("utf-8", "surrogatepass")
-        ).digest()
+        self._whose = whose_pages(settings, spider)
         self._warned = False
         self.fingerprint: Callable[[Request], bytes] = self._scrapys_fingerprint
         """What tells pages apart; the plugin's filter puts in what it goes by itself."""
@@ -77,9 +90,8 @@ class Marks:
         """What identifies a page: the user's key or its fingerprint, in the job or the spider."""
         own = self._own_key(request)
         if own is not None:
-            text = own.encode("utf-8", "surrogatepass")
-            return blake2b(text, digest_size=KEY_BYTES, key=self._whose, person=b"own key").digest()
-        return blake2b(self.fingerprint(request), digest_size=KEY_BYTES, key=self._whose).digest()
+            return key_of_own(own.encode("utf-8", "surrogatepass"), self._whose)
+        return key_of_page(self.fingerprint(request), self._whose)
 
     # -- the page --------------------------------------------------------------------------------
 

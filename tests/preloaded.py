@@ -9,8 +9,8 @@ from importlib import import_module
 from scrapy.settings import default_settings
 
 PROCESSES = [
-    "crawl_process", "fault_process", "fleet_process", "forked", "passage_process",
-    "request_process", "timeline_process",
+    "command_process", "crawl_process", "fault_process", "fleet_process", "forked",
+    "passage_process", "request_process", "timeline_process",
 ]  # fmt: skip
 # pytest, because a process imports the program again by which the test was started.
 OTHERS = [

@@ -15,6 +15,9 @@ from bench.topologies import ValkeyCluster
 from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.permissions import RULES
 from tests.commands import dedup, in_ledger, key_of_post, on_terminal, project
+from tests.standin import not_on_serverless
+
+pytestmark = not_on_serverless("they make users, and look at all keys")
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 NUMBERS = range(200)

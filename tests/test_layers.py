@@ -38,12 +38,17 @@ ROWS = [
     {"dupefilter"},
     {"addon"},
     {"commands.shared", "commands.shared.explain", "commands.shared.place",
-     "commands.shared.screen", "commands.shared.usage"},
-    {"commands.shared.contents", "commands.shared.feeds", "commands.shared.items",
-     "commands.shared.project", "commands.shared.sources", "commands.shared.tables"},
+     "commands.shared.screen", "commands.shared.usage", "fingerprints"},
+    {"commands.shared.contents", "commands.shared.items", "commands.shared.project",
+     "commands.shared.records", "commands.shared.tables"},
+    {"commands.shared.json_list"},
+    {"commands.shared.feeds"},
+    {"commands.shared.sources"},
     {"commands", "commands.shared.keyed"},
-    {"commands.check"},
-    {"commands.forget"},
+    {"commands.shared.plugins", "commands.shared.progress_file"},
+    {"commands.shared.counts", "commands.shared.importing"},
+    {"commands.shared.from_plugins", "commands.check"},
+    {"commands.forget", "commands.import_"},
 ]  # fmt: skip
 SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}

@@ -28,6 +28,7 @@ from tests import patience
 from tests.conftest import SCRAPY_VERSION, World
 from tests.crawl_process import HERE
 from tests.crawls import claims, heartbeats, pages_of
+from tests.standin import not_on_serverless
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
 OpenSession = Callable[..., Any]
@@ -224,6 +225,7 @@ def test_a_failed_start_leaves_nothing(world: World, pipeline: str, embedded: bo
         world.assert_settled()
 
 
+@not_on_serverless("TIMEOUT is short for a front that shares the machine")
 def test_a_long_flush_goes_on_while_it_makes_progress(
     open_session: OpenSession, valkey: ValkeyServer, namespace: str
 ) -> None:

@@ -53,6 +53,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
     assert len([name for name in wanted if name.endswith(".lua")]) == 11
     assert {name for name in names if ".dist-info/" not in name} == wanted
+    (points,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
+    listed = zipfile.ZipFile(wheel).read(points).decode().split("\n")
+    assert listed[:2] == ["[scrapy.commands]", "dedup = scrapy_valkey_dedup.commands:DedupCommand"]
 
 
 def test_the_wheel_works_alone(wheel: Path, tmp_path: Path, valkey: ValkeyServer) -> None:

@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.explain import Explanation, explain
 from scrapy_valkey_dedup.commands.shared.keyed import Faults, Keyer, maker_of
 from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
@@ -235,18 +236,3 @@ async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
         }
     )
     return FOUND if found.bad.total or found.unkeyed.total else FINE
-
-
-def show_counts(
-    screen: Screen, counts: Sequence[tuple[str, int]], bad: Faults, unkeyed: Faults
-) -> None:
-    """Counts, and what was wrong, with the first line of each reason."""
-    rows = [(name, f"{count:,}", "") for name, count in counts]
-    for name, faults in (("bad", bad), ("without identity", unkeyed)):
-        if not faults.total:
-            rows.append((name, "0", ""))
-        rows += [
-            (name, f"{count:,}", f"from line {faults.first[reason]}: {reason}")
-            for reason, count in faults.counts.most_common()
-        ]
-    screen.table(None, rows)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.check import named, show_counts
+from scrapy_valkey_dedup.commands.check import named
 from scrapy_valkey_dedup.commands.shared.contents import Holdings, Shelf
+from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.keyed import Faults, Keyed, Keyer, maker_of
 from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from time import monotonic
-from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.check import check_source, show_counts
-from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer, maker_of
+from scrapy_valkey_dedup.commands.check import check_source
+from scrapy_valkey_dedup.commands.shared.counts import show_import
+from scrapy_valkey_dedup.commands.shared.from_plugins import import_pages
+from scrapy_valkey_dedup.commands.shared.importing import Import
+from scrapy_valkey_dedup.commands.shared.keyed import Keyer, maker_of
 from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
 from scrapy_valkey_dedup.commands.shared.place import opened
-from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile, Reached
-from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
-from scrapy_valkey_dedup.commands.shared.sources import Block, Source, source
+from scrapy_valkey_dedup.commands.shared.plugins import (
+    PLUGINS,
+)
+from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile
+from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger import Ledger
-from scrapy_valkey_dedup.model import DedupError, Key, LedgerUnavailableError
 
 SUMMARY = "Remember posts that are stored already, so that no spider stores them again"
 EXAMPLE = """examples:
@@ -31,16 +30,24 @@ EXAMPLE = """examples:
   scrapy dedup import --item forum.items.Post postgresql://localhost/forum --query 'SELECT ...'
   scrapy dedup import --dry-run --item forum.items.Post posts.csv --rename id=post_id
 
-exit code: 0, or 1 if records were skipped, 2 if there is no ledger"""
+  scrapy dedup import --from deltafetch .scrapy/deltafetch
+  scrapy dedup import --from scrapy-redis redis://localhost forum:dupefilter --spider forum
+  scrapy dedup import --from scrapy-jobdir crawls/forum-1 --spider forum
 
-PATIENCE = 60.0
-"""Seconds for which a server that does not answer is asked again."""
-_PAUSE = 1.0
+exit code: 0, or 1 if records were skipped, 2 if there is no ledger"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("source", help="a file, - for standard input, or the URL of a database")
+    parser.add_argument(
+        "source",
+        nargs="+",
+        help="a file, - for standard input, or the URL of a database; with --from what its plugin "
+        "has: DIR, of scrapy-redis URL KEY",
+    )
+    parser.add_argument(
+        "--from", dest="plugin", choices=PLUGINS, help="pages that another plugin has noted"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="count what is known and new; remember nothing"
     )
@@ -56,7 +63,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(job: Job) -> int:
     """Imports what the operator names."""
     options = job.options
-    origin = source(options.source, form=options.format, query=options.query)
+    if options.plugin:
+        return await import_pages(job, options.plugin, options.source)
+    if len(options.source) > 1:
+        raise CommandError(f"one source at a time: {options.source[1]!r} is another")
+    origin = source(options.source[0], form=options.format, query=options.query)
     keyer = Keyer(job.project, maker_of(options))
     if options.dry_run:
         return await check_source(job, keyer, origin)
@@ -71,7 +82,7 @@ async def run(job: Job) -> int:
             task.resume(restart=options.restart)
         with screen.progress(f"import {origin.name}", origin.total, origin.unit) as advance:
             reached = await task.carry_out(advance)
-    _show(job, place.name, reached, origin)
+    show_import(job, place.name, reached, origin.name)
     return FOUND if reached.bad.total or reached.unkeyed.total else FINE
 
 
@@ -85,132 +96,3 @@ def _progress_file(folder: Path, ledger: Ledger, task: Import) -> ProgressFile:
     digest = blake2b(b"".join(keys), digest_size=16).hexdigest()
     at = (str(path), status.st_size, status.st_mtime_ns)
     return ProgressFile(folder / "import", ledger.identity, *at, digest)
-
-
-@dataclass
-class Import:
-    """One import, from where an earlier one was interrupted."""
-
-    ledger: Ledger
-    keyer: Keyer
-    origin: Source
-    strict: bool = False
-    screen: Screen | None = None
-    progress: ProgressFile | None = None
-
-    def __post_init__(self) -> None:
-        self._reached = Reached()
-
-    def resume(self, *, restart: bool = False) -> None:
-        """Goes on where an earlier import of the same file ended, if one did before its end."""
-        assert self.progress is not None  # noqa: S101 (the caller has set it)
-        found = None if restart else self.progress.read()
-        if found is not None:
-            self._reached = found
-            self._say(f"{self.origin.name}: goes on from record {found.records:,} of before")
-
-    async def carry_out(self, advance: Advance = lambda _: None) -> Reached:
-        """Imports to the end.
-
-        While the server remembers one block, the next is read: so both cores have work.
-
-        Raises:
-            CommandError: the source cannot be read any further, or, if ``strict``, a record is no
-                post. What stands before is imported.
-            LedgerUnavailableError: there is an outage, for longer than ``PATIENCE``.
-
-        """
-        reached = self._reached
-        if reached.position and self.origin.total:
-            advance(reached.position)
-        under_way: asyncio.Task[None] | None = None
-        try:
-            for block in self.origin.blocks(reached.position, reached.number):
-                made = self.keyer.keyed(block)
-                self._look_at(made)
-                if under_way is not None:
-                    await under_way
-                under_way = asyncio.create_task(self._remember(block, made, advance))
-                await asyncio.sleep(0)  # it is sent now
-            if under_way is not None:
-                await under_way
-        except BaseException as error:
-            if under_way is not None:
-                await asyncio.wait([under_way])
-            if self.progress is not None and reached.position:
-                self.progress.note_now(reached)
-            if isinstance(error, DedupError) and reached.remembered:
-                error.args = (f"{error}; {reached.remembered:,} posts before that are imported",)
-            raise
-        if self.progress is not None:
-            self.progress.remove()
-        return reached
-
-    def _look_at(self, made: Keyed) -> None:
-        if not self._reached.records:
-            made.refuse_none(self.origin.name)
-        faults = (made.bad, made.unkeyed)
-        wrong = [(line, reason) for each in faults for reason, line in each.first.items()]
-        if self.strict and wrong:
-            line, reason = min(wrong)
-            said = f"{self.origin.name}, line {line}: {reason} (--strict)"
-            raise CommandError(said, code=FOUND)
-
-    async def _remember(self, block: Block, made: Keyed, advance: Advance) -> None:
-        if made.keys:
-            await self._confirm(made.keys)
-        reached = self._reached
-        reached.position, reached.number = block.end, _number_behind(block)
-        reached.records += made.records
-        reached.remembered += len(made.keys)
-        reached.bad.join(made.bad)
-        reached.unkeyed.join(made.unkeyed)
-        if self.progress is not None:
-            self.progress.note(reached)
-        advance(block.size)
-
-    async def _confirm(self, keys: Sequence[Key]) -> None:
-        deadline, told = monotonic() + PATIENCE, False
-        while True:
-            try:
-                return await self.ledger.confirm_many(keys)
-            except LedgerUnavailableError as error:
-                if monotonic() >= deadline:
-                    raise
-                if not told:
-                    self._say(f"{error}; asking again for {PATIENCE:.0f} s")
-                    told = True
-            await asyncio.sleep(_PAUSE)
-
-    def _say(self, text: str) -> None:
-        if self.screen is not None:
-            self.screen.note(text)
-
-
-def _number_behind(block: Block) -> int:
-    """The line behind a block, for those whose blocks are asked for by line."""
-    content = block.content
-    return block.number + content.count(b"\n") if isinstance(content, bytes) else block.number
-
-
-def _show(job: Job, place: str, reached: Reached, origin: Source) -> None:
-    screen, namespace = job.screen, job.project.settings.namespace
-    screen.facts([("ledger", place), ("namespace", namespace)])
-    counts = [("records", reached.records), ("remembered", reached.remembered)]
-    show_counts(screen, counts, reached.bad, reached.unkeyed)
-    for name, faults in (("bad", reached.bad), ("without identity", reached.unkeyed)):
-        if faults.total > len(faults.first):
-            lines = ", ".join(map(str, faults.lines))
-            more = ", ..." if faults.total > len(faults.lines) else ""
-            screen.line(f"{name}: lines {lines}{more}")
-    found: dict[str, Any] = {
-        "ledger": place,
-        "namespace": namespace,
-        "source": origin.name,
-        "records": reached.records,
-        "remembered": reached.remembered,
-        "bad": reached.bad.listed(),
-        "without_identity": reached.unkeyed.listed(),
-        "lines": sorted({*reached.bad.lines, *reached.unkeyed.lines}),
-    }
-    screen.result(found)

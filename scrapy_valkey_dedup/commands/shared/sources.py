@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from scrapy_valkey_dedup.commands.shared import feeds, tables
+from scrapy_valkey_dedup.commands.shared.records import Record
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 FORMATS = {
@@ -34,7 +35,7 @@ class Block(NamedTuple):
     """Where the next block begins: see :meth:`Source.blocks`."""
     size: int
     """How far it advances: bytes, or records."""
-    content: bytes | list[feeds.Record]
+    content: bytes | list[Record]
     """Lines of JSON, or records as they were read."""
 
 
@@ -62,9 +63,10 @@ class Lines:
 
     def __post_init__(self) -> None:
         self.total = None
-        if self.path is not None and not feeds.is_compressed(self.path):
+        # What comes through a pipe, as with <(zstdcat posts.jl.zst), can be read only once.
+        self.can_resume = self.path is not None and self.path.is_file()
+        if self.path is not None and self.can_resume and not feeds.is_compressed(self.path):
             self.total = self.path.stat().st_size
-        self.can_resume = self.path is not None
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
         """Positions are bytes, after decompression."""
@@ -91,11 +93,12 @@ class Records:
 
     def __post_init__(self) -> None:
         # Without an ORDER BY a database may give its rows in another order next time.
-        self.can_resume = self.path is not None and self.format != "sqlite"
+        is_file = self.path is not None and self.path.is_file()
+        self.can_resume = is_file and self.format != "sqlite"
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:  # noqa: ARG002
         """Positions are numbers of records, and tell the lines by themselves."""
-        block: list[feeds.Record] = []
+        block: list[Record] = []
         end = 0
         for record in self._records():
             end += 1
@@ -108,7 +111,7 @@ class Records:
         if block:
             yield Block(block[0][0], end, len(block), block)
 
-    def _records(self) -> Iterator[feeds.Record]:
+    def _records(self) -> Iterator[Record]:
         if self.format == "sql":
             return tables.sql(self.url, self.query)
         assert self.path is not None or self.format != "sqlite"  # noqa: S101 (see source)
@@ -123,7 +126,7 @@ class Records:
         assert self.path is not None  # noqa: S101 (see source)
         return self.path
 
-    def _feed(self) -> Iterator[feeds.Record]:
+    def _feed(self) -> Iterator[Record]:
         with feeds.opened(self.path) as file:
             if self.format != "xml":
                 feeds.refuse_binary(self.name, file)
@@ -151,11 +154,12 @@ def source(where: str, *, form: str | None = None, query: str = "") -> Source:
             )
         return Records(where.partition("://")[0] + "://...", "sql", None, where, query)
     path = Path(where)
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise CommandError(f"{where}: {error.strerror}") from None
+    if not path.is_fifo():  # which nobody may open twice
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise CommandError(f"{where}: {error.strerror}") from None
     form = form or _format_of(path)
     if form == "sqlite" and not query:
         raise CommandError(f"{where}: a database needs --query 'SELECT ...'")
@@ -179,7 +183,7 @@ def standard_input() -> BinaryIO:
 
 
 def parsed(block: Block) -> Iterator[tuple[int, Any]]:
-    """The records of a block with their lines; a :class:`feeds.Bad` says why it is none."""
+    """The records of a block with their lines; a :class:`Bad` says why it is none."""
     if isinstance(block.content, bytes):
         return feeds.json_lines(block.number, block.content)
     return iter(block.content)

@@ -1,0 +1,50 @@
+"""What came of many records, as it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.keyed import Faults
+from scrapy_valkey_dedup.commands.shared.progress_file import Reached
+from scrapy_valkey_dedup.commands.shared.screen import Screen
+
+
+def show_counts(
+    screen: Screen, counts: Sequence[tuple[str, int]], bad: Faults, unkeyed: Faults
+) -> None:
+    """Counts, and what was wrong, with the first line of each reason."""
+    rows = [(name, f"{count:,}", "") for name, count in counts]
+    for name, faults in (("bad", bad), ("without identity", unkeyed)):
+        if not faults.total:
+            rows.append((name, "0", ""))
+        rows += [
+            (name, f"{count:,}", f"from line {faults.first[reason]}: {reason}")
+            for reason, count in faults.counts.most_common()
+        ]
+    screen.table(None, rows)
+
+
+def show_import(job: Job, place: str, reached: Reached, origin: str) -> None:
+    """What came of an import."""
+    screen, namespace = job.screen, job.project.settings.namespace
+    screen.facts([("ledger", place), ("namespace", namespace)])
+    counts = [("records", reached.records), ("remembered", reached.remembered)]
+    show_counts(screen, counts, reached.bad, reached.unkeyed)
+    for name, faults in (("bad", reached.bad), ("without identity", reached.unkeyed)):
+        if faults.total > len(faults.first):
+            lines = ", ".join(map(str, faults.lines))
+            more = ", ..." if faults.total > len(faults.lines) else ""
+            screen.line(f"{name}: lines {lines}{more}")
+    found: dict[str, Any] = {
+        "ledger": place,
+        "namespace": namespace,
+        "source": origin,
+        "records": reached.records,
+        "remembered": reached.remembered,
+        "bad": reached.bad.listed(),
+        "without_identity": reached.unkeyed.listed(),
+        "lines": sorted({*reached.bad.lines, *reached.unkeyed.lines}),
+    }
+    screen.result(found)

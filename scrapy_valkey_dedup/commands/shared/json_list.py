@@ -1,0 +1,104 @@
+"""A JSON feed, which is one list, in constant memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from scrapy_valkey_dedup.commands.shared.records import CHUNK, Bad, Record, check_length
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
+
+_BETWEEN = re.compile(r"[\s,\[\]]*")
+"""What stands between the objects of a list."""
+_LONGEST_WORD = 10  # characters: of "false", "\\ud83d", with room to spare
+
+
+class _JsonText:
+    """A text of JSON values, of which only as much is held as the one at hand needs."""
+
+    def __init__(self, name: str, text: io.TextIOWrapper) -> None:
+        self._name, self._text = name, text
+        self._held, self._at, self._ended = "", 0, False
+        self.line = 1
+        self._decode = json.JSONDecoder().raw_decode
+
+    def _read(self) -> bool:
+        """Reads on; returns whether there was anything left."""
+        try:
+            more = self._text.read(CHUNK)
+        except UnicodeError:
+            said = f"{self._name} is not UTF-8, somewhere after line {self.line}"
+            raise CommandError(said) from None
+        self._held, self._at = self._held[self._at :] + more, 0
+        check_length(self._name, len(self._held))
+        self._ended = not more
+        return bool(more)
+
+    def _move_to(self, at: int) -> None:
+        self.line += self._held.count("\n", self._at, at)
+        self._at = at
+
+    def skip_between(self) -> str:
+        """Goes to where a value begins; returns what stood before it, or "" at the end."""
+        found = ""
+        while True:
+            match = _BETWEEN.match(self._held, self._at)
+            assert match is not None  # noqa: S101 (it matches nothing, too)
+            found += match[0].strip()
+            self._move_to(match.end())
+            if self._at < len(self._held) or not self._read():
+                return found
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left."""
+        return self._ended and self._at >= len(self._held)
+
+    def value(self) -> Any:
+        """The value that begins here; :class:`Bad` if it is none."""
+        while True:
+            try:
+                value, end = self._decode(self._held, self._at)
+            except (json.JSONDecodeError, RecursionError) as error:
+                if self._may_go_on(error) and self._read():
+                    continue
+                return self._skip_bad()
+            self._move_to(end)
+            return value
+
+    def _may_go_on(self, error: Exception) -> bool:
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated") or error.pos >= len(self._held) - _LONGEST_WORD
+
+    def _skip_bad(self) -> Bad:
+        """The next record begins on a line of its own, or there is none."""
+        while (found := self._held.find("\n{", self._at)) < 0:
+            self._move_to(max(len(self._held) - 1, self._at))
+            if not self._read():
+                self._move_to(len(self._held))
+                return Bad("it is no JSON, or the file was cut off there")
+        self._move_to(found)
+        return Bad("it is no JSON")
+
+
+def json_array(name: str, file: BinaryIO) -> Iterator[Record]:
+    """A list of objects. Scrapy begins another list where it appends."""
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    try:
+        values, between = _JsonText(name, text), ""
+        while True:
+            between = values.skip_between() or between
+            if values.ended:
+                break
+            line, value, between = values.line, values.value(), ""
+            yield line, value
+            if values.ended and type(value) is Bad:
+                return
+        if not between.endswith("]"):
+            yield values.line, Bad("the list does not end: the crawl that wrote it was cut off")
+    finally:
+        text.detach()

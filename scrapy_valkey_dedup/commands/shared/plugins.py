@@ -1,0 +1,195 @@
+"""What other plugins remember of pages: deltafetch, scrapy-redis, and Scrapy's own ``JOBDIR``."""
+
+from __future__ import annotations
+
+import dbm
+import string
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from scrapy_valkey_dedup.client import Server
+from scrapy_valkey_dedup.commands.shared.keyed import Keyed
+from scrapy_valkey_dedup.commands.shared.project import Project
+from scrapy_valkey_dedup.commands.shared.sources import Block
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
+from scrapy_valkey_dedup.marks import key_of_own, key_of_page, whose_pages
+from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.urls import redacted
+
+PLUGINS = ("deltafetch", "scrapy-redis", "scrapy-jobdir")
+_FINGERPRINT = 20  # bytes of a SHA-1
+_SIZE_BYTES = 2
+_RECORDS = 5000
+_ERRORS: Any = dbm.error  # a tuple, which typeshed has as one class
+_PRINTABLE = frozenset(string.printable.encode())
+
+
+@dataclass
+class Fingerprints:
+    """Fingerprints, one after the other."""
+
+    name: str
+    found: Iterable[bytes]
+    total: int | None = None
+    unit: str = "pages"
+    can_resume: bool = False
+
+    def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
+        """Positions are numbers of fingerprints."""
+        rest = enumerate(islice(self.found, start, None), number + start)
+        while some := list(islice(rest, _RECORDS)):
+            yield Block(some[0][0], some[-1][0], len(some), some)
+
+
+class PageKeyer:
+    """From a fingerprint, or a key of the user's own, to the key of a page."""
+
+    def __init__(self, project: Project, *, knows_own_keys: bool = False) -> None:
+        """``knows_own_keys``: a text may also be a key of the user's own.
+
+        Raises:
+            CommandError: the settings share no pages.
+
+        """
+        settings = project.settings
+        if not settings.pages_are_shared:
+            raise CommandError(
+                f"VALKEY_DEDUP_REQUESTS = {settings.requests!r} remembers no pages: set it to "
+                "'stored' (-s VALKEY_DEDUP_REQUESTS=stored), or name a VALKEY_DEDUP_JOB"
+            )
+        if settings.requests == "stored" and not project.is_named:
+            names = f" ({', '.join(project.spiders)})" if project.spiders else ""
+            raise CommandError(f"pages are remembered by spider: --spider NAME{names}")
+        self._keys = self._both if knows_own_keys else self._page
+        self._whose = whose_pages(settings, project.spider.name)
+
+    def keyed(self, block: Block) -> Keyed:
+        """The keys of a block."""
+        made = Keyed(records=len(block.content))
+        assert not isinstance(block.content, bytes)  # noqa: S101 (see Fingerprints)
+        for number, found in block.content:
+            if type(found) is not bytes or not found:
+                made.bad.add(number, "it is no fingerprint")
+                continue
+            made.keys += self._keys(found)
+        return made
+
+    def _page(self, found: bytes) -> Iterator[bytes]:
+        yield key_of_page(found, self._whose)
+
+    def _both(self, found: bytes) -> Iterator[bytes]:
+        is_text = _PRINTABLE.issuperset(found)
+        if is_text:
+            yield key_of_own(found, self._whose)
+        if len(found) == _FINGERPRINT and not is_text:
+            yield key_of_page(found, self._whose)
+        elif len(found) == 2 * _FINGERPRINT and (fingerprint := from_hex(found)):
+            yield key_of_page(fingerprint, self._whose)
+
+
+def from_hex(text: bytes) -> bytes | None:
+    """A fingerprint that is written in hexadecimal digits."""
+    try:
+        found = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        return None
+    return found if len(found) == _FINGERPRINT else None
+
+
+def deltafetch(folder: Path) -> dict[str, Path]:
+    """The databases in a folder of scrapy-deltafetch's, by spider.
+
+    Raises:
+        CommandError: there are none.
+
+    """
+    found = {}
+    for path in sorted(folder.glob("*.db*")) if folder.is_dir() else []:
+        spider = path.name[: path.name.rindex(".db")]
+        found[spider.removesuffix(".db")] = folder / f"{spider.removesuffix('.db')}.db"
+    if not found:
+        raise CommandError(f"{folder}: there is no SPIDER.db, as scrapy-deltafetch makes them")
+    return found
+
+
+def deltafetch_keys(path: Path) -> Iterator[bytes]:
+    """The keys of one of its databases, of whatever kind."""
+    try:
+        kind = dbm.whichdb(str(path))
+        if not kind:
+            raise CommandError(f"{path} is no database that Python's dbm knows")
+        with dbm.open(str(path), "r") as database:
+            yield from _keys_of(database)
+    except (*_ERRORS, ImportError) as error:
+        raise CommandError(
+            f"{path} cannot be read: {error}; run the command with the Python that wrote it"
+        ) from error
+
+
+def _keys_of(database: Any) -> Iterator[bytes]:
+    if hasattr(database, "firstkey"):  # dbm.gnu: its keys() would hold all of them
+        key = database.firstkey()
+        while key is not None:
+            yield key
+            key = database.nextkey(key)
+    else:
+        yield from database.keys()
+
+
+def jobdir(folder: Path) -> Path:
+    """The file in which Scrapy notes the fingerprints of a job.
+
+    Raises:
+        CommandError: there is none.
+
+    """
+    path = folder / "requests.seen"
+    if not path.is_file():
+        raise CommandError(f"{path}: there is no such file; give the JOBDIR of the crawl")
+    return path
+
+
+def jobdir_fingerprints(path: Path) -> Iterator[bytes]:
+    """What is none is empty.
+
+    Newer versions of Scrapy write the length in two bytes before each, older ones a line of
+    hexadecimal digits. Source: ``scrapy/dupefilters.py`` of 2.14 to 2.19.
+    """
+    with path.open("rb") as file:
+        if file.read(1) != b"\0":
+            file.seek(0)
+            for line in file:
+                yield from_hex(line.strip()) or b""
+            return
+        file.seek(0)
+        while size := file.read(_SIZE_BYTES):
+            length = int.from_bytes(size, "big")
+            found = file.read(length)
+            yield found if len(found) == length else b""
+
+
+async def scrapy_redis(settings: DedupSettings, url: str, key: str) -> AsyncIterator[list[bytes]]:
+    """The fingerprints in a set of scrapy-redis's, some at a time; what is none is empty.
+
+    Raises:
+        CommandError: there is no such set.
+
+    """
+    server = Server(url, redacted(url), {}, settings.timeout)
+    try:
+        (size,) = await server.ask(command("SCARD", key), key=key)
+        if not size:
+            raise CommandError(f"{redacted(url)} has no set {key!r}: try SPIDER:dupefilter")
+        cursor = b"0"
+        while True:
+            scan = command("SSCAN", key, cursor, "COUNT", _RECORDS)
+            ((cursor, members),) = await server.ask(scan, key=key)
+            yield [from_hex(member) or b"" for member in members]
+            if cursor == b"0":
+                return
+    finally:
+        await server.close()
