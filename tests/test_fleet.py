@@ -34,7 +34,7 @@ from tests.processes import processes
 from tests.standin import a_server
 from tests.web import RESET, Reply, Route, Web, posts, redirect
 
-PAGES = int(os.environ.get("FLEET_PAGES", "1000"))
+PAGES = int(os.environ.get("FLEET_PAGES", "300"))
 # For workers that are killed or frozen, no others: on a busy machine one may well lose its lease.
 SHORT = {"VALKEY_DEDUP_LEASE": 1}
 BEGIN = "posts are stored unchecked"
