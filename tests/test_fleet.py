@@ -587,7 +587,7 @@ def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, 
     The first is halted in the middle until its claims are those of pages that it waits for, and
     until the other is there, too.
     """
-    site: dict[str, Route] = {f"/{number}": page(f"/{number}", ()) for number in range(60)}
+    site: dict[str, Route] = {f"/{number}": page(f"/{number}", (), 0.1) for number in range(60)}
     web = fleet.serve({"/": posts(links=list(site)), **site})
     both = False
     for path in site:
