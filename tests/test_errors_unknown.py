@@ -20,7 +20,6 @@ from scrapy_valkey_dedup.ledger import Ledger
 from scrapy_valkey_dedup.model import (
     Claim,
     LedgerRefusedError,
-    LedgerUnavailableError,
     UnknownReplyError,
     Verdict,
 )
@@ -159,7 +158,7 @@ def test_a_crawl_with_odd_errors_now_and_then(
         runs = [world.start(site, seed=seed) for seed in (1, 2)]
         stats = [run.wait() for run in runs]
         world.url = valkey.url
-    assert front.refused.total() > 10
+    assert front.refused.total() > 0
     for found in stats:
         assert "dedup/valkey/outages" not in found
         assert "dedup/items/unchecked" not in found
@@ -288,8 +287,8 @@ async def test_what_a_command_was_called_with_is_not_shown(front: Front, namespa
         "ERR unknown command 'AUTH', with args beginning with: 'spider' 'hunter2'", "AUTH"
     )
     url = front.url.replace("://", "://spider:hunter2@")
-    async with ledger_at(url, namespace, timeout=0.3) as ledger:
-        with pytest.raises((LedgerRefusedError, LedgerUnavailableError), match="AUTH") as caught:
+    async with ledger_at(url, namespace) as ledger:
+        with pytest.raises(LedgerRefusedError, match="AUTH") as caught:
             await ledger.open()
     assert "hunter2" not in str(caught.value)
 

@@ -22,8 +22,8 @@ from tests.standin import a_serverless
 
 POSTS = range(2000)
 EVERY_POST = {str(post): 1 for post in POSTS}
-CALM = {"error_chance": 0.0, "noscript_chance": 0.0, "load_reaches": "one", "refused": [],
-        "ecpu_limit": 0.0, "throttle": "error", "life": 0.0}  # fmt: skip
+CALM = {"error_chance": 0.0, "errors_after": False, "noscript_chance": 0.0, "load_reaches": "one",
+        "refused": [], "ecpu_limit": 0.0, "throttle": "error", "life": 0.0}  # fmt: skip
 SCRIPTS = 6
 """Claim, confirm, release, renew, look, forget."""
 
@@ -82,12 +82,23 @@ def assert_unnoticed(world: World, standin: Serverless) -> dict[str, Any]:
 # -- moods -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hit", [("evalsha",), ()], ids=["scripts", "all"])
+@pytest.mark.parametrize(
+    "errors",
+    [
+        {"errors_hit": ["evalsha"]},
+        {"errors_hit": ["evalsha"], "errors_after": True},
+        {"errors_hit": []},
+    ],
+    ids=["scripts", "scripts that were run", "all"],
+)
 def test_internal_errors_cost_no_post(
-    there: World, standin: Serverless, hit: tuple[str, ...]
+    there: World, standin: Serverless, errors: dict[str, Any]
 ) -> None:
-    """Of the script calls, or of all commands, 1 % fail: nothing is unchecked, all is once."""
-    standin.set(error_chance=0.01, errors_hit=hit)
+    """Of the script calls, or of all commands, 1 % fail: nothing is unchecked, all is once.
+
+    Whether the service says so before it has done what it was asked for, or afterwards.
+    """
+    standin.set(error_chance=0.01, **errors)
     assert assert_unnoticed(there, standin)["answers"]["internal"] > 5
 
 
@@ -131,8 +142,6 @@ def test_all_moods_at_once(there: World, standin: Serverless) -> None:
 
 IN_SCRIPT = "not allowed from script"
 UNKNOWN = "unknown command"
-FOREVER = {"persist": {"retention": None}}
-"""It is needed only where posts are remembered forever."""
 
 
 @pytest.mark.parametrize("name", sorted({*COMMANDS, *IN_SCRIPTS}))
@@ -143,7 +152,7 @@ async def test_what_is_needed_and_refused_is_told_at_the_start(
     """One after the other: the run does not start, and says the service's words and the cure."""
     standin.set(refused=[name])
     with pytest.raises(LedgerRefusedError) as caught:
-        async with runs.open(timeout=30, job="a-job", **FOREVER.get(name, {})):
+        async with runs.open(timeout=30, job="a-job"):
             pass
     told = str(caught.value)
     assert UNKNOWN in told or IN_SCRIPT in told

@@ -30,7 +30,7 @@ def share(number: int, backends: int) -> tuple[int, int]:
 class Entry:
     """A command on its way: its reply, when there is one, keeps its place among the others."""
 
-    __slots__ = ("heard", "held", "reply", "script", "sent")
+    __slots__ = ("heard", "held", "instead", "reply", "script", "sent")
 
     def __init__(self, reply: bytes | None = None, sent: int = 0, *, script: bool = False) -> None:
         self.reply = reply
@@ -38,6 +38,8 @@ class Entry:
         self.script = script
         self.held: float | None = None
         """What the meter has put aside for it; None if nobody pays for it."""
+        self.instead: bytes | None = None
+        """What the client hears instead of the reply."""
         self.heard: asyncio.Future[bytes] | None = None
         """Of a command whose reply the front itself needs."""
 

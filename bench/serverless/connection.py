@@ -31,6 +31,7 @@ class Connection:
         self._links: list[Link] = []
         self._waiting: deque[Entry] = deque()
         self._drained: asyncio.Future[None] | None = None
+        self._instead: bytes | None = None
         self._user = ""
         self._name = b""
 
@@ -74,7 +75,7 @@ class Connection:
     # -- replies -----------------------------------------------------------------------------------
 
     def _replied(self, number: int, entry: Entry, reply: bytes) -> None:
-        entry.reply = law.as_the_service_says(reply, self._front.rules.refused)
+        entry.reply = entry.instead or law.as_the_service_says(reply, self._front.rules.refused)
         if entry.held is not None:
             size = entry.sent + len(reply)
             self._front.meter.charge(size, number, entry.held, script=entry.script)
@@ -99,6 +100,7 @@ class Connection:
     def _pass_on(self, number: int, raw: bytes, *, script: bool = False) -> Entry:
         entry = Entry(None, len(raw), script=script)
         entry.held = self._front.meter.hold(len(raw), script=script)
+        entry.instead, self._instead = self._instead, None
         self._waiting.append(entry)
         self._links[number].ask(raw, entry)
         return entry
@@ -129,7 +131,11 @@ class Connection:
             self._answer(error(now.throttle_text))
         elif self._strikes(name):
             front.meter.answers["internal"] += 1
-            self._answer(error(now.error_text))
+            if now.errors_after and name in law.DATA | law.SCRIPTS:
+                self._instead = error(now.error_text)
+                await self._do(name, words, raw)
+            else:
+                self._answer(error(now.error_text))
         else:
             await self._do(name, words, raw)
 

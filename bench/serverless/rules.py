@@ -106,6 +106,8 @@ class Rules:
     error_text: str = INTERNAL
     errors_hit: tuple[str, ...] = ("evalsha",)
     """Names of commands, lower case; empty: all."""
+    errors_after: bool = False
+    """They come after the deed (scripts, commands on keys): it is done, and nobody is told."""
     noscript_chance: float = 0.0
     """The probability that EVALSHA finds no script though it was loaded: another backend took it,
     or the service has thrown it away."""

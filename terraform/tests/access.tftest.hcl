@@ -155,6 +155,12 @@ run "a_user_for_each_namespace" {
     }
   }
 
+  override_resource {
+    target          = aws_iam_policy.connect["eu"]
+    override_during = plan
+    values          = { arn = "arn:aws:iam::123456789012:policy/of-the-other" }
+  }
+
   assert {
     condition     = { for name, user in aws_elasticache_user.spider : name => user.user_id } == { posts = "post-dedup-posts", eu = "post-dedup-eu" }
     error_message = "One user for each, and none for all."
