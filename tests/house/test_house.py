@@ -105,7 +105,9 @@ def test_a_release_passes_the_gate_first() -> None:
     assert "secrets." not in (ROOT / ".github" / "workflows" / "release.yml").read_text()
 
 
-@pytest.mark.parametrize("path", [*WORKFLOWS, ROOT / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*WORKFLOWS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name
+)
 def test_the_make_targets_exist(path: Path) -> None:
     """Whatever a page or a workflow tells to make can be made."""
     targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -118,3 +120,12 @@ def test_the_hooks_are_those_of_lint() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     entries = [hook["entry"].split("/")[-1] for repo in config["repos"] for hook in repo["hooks"]]
     assert [entry.split()[0] for entry in entries] == ["ruff", "ruff", "mypy"]
+
+
+def test_the_rooms_are_drawn_alike() -> None:
+    """CONTRIBUTING.md has the drawing of docs/architecture.md, which the layer test holds."""
+    drawings = [
+        re.findall(r"```text\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)[0]
+        for name in ("CONTRIBUTING.md", "docs/architecture.md")
+    ]
+    assert drawings[0] == drawings[1]
