@@ -38,7 +38,8 @@ ONCE = {
     "pure Python, explored or by examples without end": "admission batching keyset namespaces"
     " normalise protocol_model soak",
     "equipment": "topologies",
-    "a service that runs Valkey, not Redis": "serverless serverless_crawls",
+    "a service that runs Valkey, not Redis": "serverless serverless_crawls"
+    " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on
     # each server: ledger, ledger_model, protocol_server.
     "faults by policies, and chance": "crash crash_feeds faults protocol_traces race",
