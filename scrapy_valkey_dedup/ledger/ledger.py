@@ -332,7 +332,8 @@ class Ledger:
             ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
             ("release", self._sure, question[::-1]),
             ("confirm", remember, [_NOBODYS]),
-            ("claim", claim, question),  # of what is remembered: it reads the clock
+            # Of what is remembered: it reads the clock.
+            ("claim", (*claim[:4], "rehearsal", "") if self._record else claim, question),
             ("forget", (), [_NOBODYS]),
         )
         calls = [ScriptCall(self._scripts[deed], place, head, rest) for deed, head, rest in deeds]
