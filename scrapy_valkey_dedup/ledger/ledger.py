@@ -326,6 +326,7 @@ class Ledger:
         # others remember for a while.
         remember = (name, _MOMENT, _MOMENT // STEPS_IN_RETENTION)
         claim = (*remember[1:], _MOMENT, "refresh", "", "")
+        recorded = (*remember[1:], 1, "refresh", "rehearsal", "")  # its reply goes by itself
         question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
         deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
             ("claim", claim, question),
@@ -333,7 +334,7 @@ class Ledger:
             ("release", self._sure, question[::-1]),
             ("confirm", remember, [_NOBODYS]),
             # Of what is remembered: it reads the clock.
-            ("claim", (*claim[:4], "rehearsal", "") if self._record else claim, question),
+            ("claim", recorded if self._record else claim, question),
             ("forget", (), [_NOBODYS]),
         )
         calls = [ScriptCall(self._scripts[deed], place, head, rest) for deed, head, rest in deeds]
