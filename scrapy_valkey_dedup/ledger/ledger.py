@@ -321,29 +321,28 @@ class Ledger:
             LedgerRefusedError: a permission is missing.
 
         """
-        place, kept = self._rehearsal, self._remember[1]
-        name = self._name
-        remember = (name, _MOMENT, _MOMENT // STEPS_IN_RETENTION) if kept else self._remember
+        place, name = self._rehearsal, self._name
+        # For a moment, also by a run that remembers forever: the rest is needed when it meets what
+        # others remember for a while.
+        remember = (name, _MOMENT, _MOMENT // STEPS_IN_RETENTION)
         claim = (*remember[1:], _MOMENT, "refresh", "", "")
+        recorded = (*remember[1:], 1, "refresh", "rehearsal", "")  # its reply goes by itself
         question = [self._name + bytes(_NUMBER_BYTES), _NOBODYS]
         deeds: tuple[tuple[str, tuple[Argument, ...], list[bytes]], ...] = (
             ("claim", claim, question),
             ("renew", (name, _MOMENT), [_NOBODYS_CLAIM]),
             ("release", self._sure, question[::-1]),
             ("confirm", remember, [_NOBODYS]),
-            ("claim", claim, question),  # of what is remembered: it reads the clock
+            # Of what is remembered: it reads the clock.
+            ("claim", recorded if self._record else claim, question),
             ("forget", (), [_NOBODYS]),
         )
         calls = [ScriptCall(self._scripts[deed], place, head, rest) for deed, head, rest in deeds]
         try:
             await self._server.run(calls)
         except LedgerRefusedError:
-            # A script that is refused half-way has written what comes before, perhaps without end.
-            endless = (
-                f"{place}:{0:0{END}}:{_NOBODYS[:2].decode()}"  # its bucket, see lua/layout.lua
-            )
             with suppress(DedupError):
-                await self._server.ask(command("DEL", place, endless), key=place)
+                await self._server.ask(command("DEL", place), key=place)
             raise
         # With its source, although it is there: else only a server that has lost its scripts would
         # ask for this permission, in the middle of a crawl.

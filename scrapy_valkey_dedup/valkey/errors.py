@@ -94,7 +94,8 @@ def _known(error: BaseException | None) -> Fault | None:
     text = str(error)
     if (found := at_the_beginning(text)) is not None:
         return found
-    is_reply = isinstance(error, exceptions.ValkeyError)
+    # Not of a connection, whose error names the host.
+    is_reply = isinstance(error, exceptions.ResponseError)
     if is_reply and not isinstance(error, exceptions.NoPermissionError) and is_throttled(text):
         return SLOW_DOWN
     return next((found for kind, found in _BY_CLASS if isinstance(error, kind)), _of_reply(error))

@@ -229,13 +229,19 @@ def test_crawls_need_no_more(site: Readings, guarded: ValkeyServer, confirm: str
 
 
 @pytest.mark.parametrize("word", [*WORDS, "~vd1:*"])
+@pytest.mark.parametrize("retention", [60.0, None])
 @in_loop
-async def test_every_word_is_needed(guarded: ValkeyServer, namespace: str, word: str) -> None:
-    """Without it a run is refused at its start, also by a server that knows the scripts already."""
+async def test_every_word_is_needed(
+    guarded: ValkeyServer, namespace: str, retention: float | None, word: str
+) -> None:
+    """Without it a run is refused at its start, also by a server that knows the scripts already.
+
+    Also one that remembers forever: it meets what others remember for a while.
+    """
     async with ledger_at(guarded.url, namespace) as ledger:
         await ledger.open()
     less = user_of(guarded, [rule for rule in RULES if rule != word])
-    told = await refusal(less, namespace)
+    told = await refusal(less, namespace, retention=retention)
     assert "permissions" in told
     if word.startswith("+") and "server_name" in guarded.info():  # Redis 7.0 names not all
         assert f"'{word[1:]}' command" in told

@@ -13,10 +13,15 @@ from typing import Any
 
 import pytest
 
-from bench.servers import ValkeyServer
+from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.model import LedgerRefusedError, UnknownReplyError, Verdict
+from scrapy_valkey_dedup.model import (
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    UnknownReplyError,
+    Verdict,
+)
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
@@ -269,6 +274,23 @@ async def test_what_a_server_never_does_is_a_refusal(
 
 
 @in_loop
+async def test_what_only_some_settings_need_is_tried_with_them(runs: Runs, front: Front) -> None:
+    """A server without cmsgpack will do, but not for ``CONFIRM = "claimed"``: told at the start."""
+    name_of_question = 8  # among the arguments of claim.lua
+
+    def rule(asked: Command) -> str | None:
+        records = asked[7:8] == [b"refresh"] and asked[name_of_question] != b""
+        return UNABLE["without cmsgpack"][1] if records else None
+
+    front.rule = rule
+    async with runs.open(timeout=PATIENCE) as run:
+        await new(run, KEYS[:1])
+    with pytest.raises(LedgerRefusedError, match="cmsgpack"):
+        async with runs.open(timeout=PATIENCE, confirm="claimed"):
+            pass
+
+
+@in_loop
 async def test_a_server_without_hello_is_no_refusal(runs: Runs, front: Front) -> None:
     """As behind some proxies: what is needed is tried all the same."""
     front.rule = always("ERR unknown command 'HELLO', with args beginning with: ", "HELLO")
@@ -428,6 +450,23 @@ async def test_a_namespace_may_have_any_name(front: Front) -> None:
     async with ledger_at(front.url, "throttling") as ledger:
         with pytest.raises(LedgerRefusedError):
             await ledger.open()
+
+
+@in_loop
+async def test_a_host_may_have_any_name() -> None:
+    """One that cannot be reached has turned nothing away, whatever it is called."""
+    said: list[object] = []
+    server = Server(
+        f"valkey://throttle.localhost:{free_port()}",
+        "it",
+        {},
+        timeout=0.3,
+        on_throttled=lambda *told: said.append(told),
+    )
+    with pytest.raises(LedgerUnavailableError, match="gave no answer"):
+        await server.ask(command("GET", "vd1:x"))
+    assert said == []
+    await server.close()
 
 
 @in_loop
