@@ -40,15 +40,16 @@ ROWS = [
     {"commands.shared", "commands.shared.explain", "commands.shared.place",
      "commands.shared.screen", "commands.shared.usage", "fingerprints"},
     {"commands.shared.contents", "commands.shared.items", "commands.shared.project",
-     "commands.shared.records", "commands.shared.tables"},
-    {"commands.shared.json_list"},
-    {"commands.shared.feeds"},
-    {"commands.shared.sources"},
+     "commands.shared.records", "commands.shared.server", "commands.shared.runs",
+     "commands.shared.tables"},
+    {"commands.shared.json_list", "commands.shared.buckets"},
+    {"commands.shared.feeds", "commands.shared.state"},
+    {"commands.shared.sources", "commands.shared.metrics"},
     {"commands", "commands.shared.keyed"},
     {"commands.shared.plugins", "commands.shared.progress_file"},
     {"commands.shared.counts", "commands.shared.importing"},
     {"commands.shared.from_plugins", "commands.check"},
-    {"commands.forget", "commands.import_"},
+    {"commands.forget", "commands.import_", "commands.status"},
 ]  # fmt: skip
 SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
