@@ -1,7 +1,7 @@
 """What Valkey remembers of posts: claim, confirm, release, look and forget, for many at a time.
 
-Of a key's 128 bits, 6 choose a partition (a hash tag, so a slot of a cluster), 27 a path through
-buckets that grow by levels (6 bits for the first, 3 for each below), and the last 64 are the
+Of a key's 128 bits, 4 choose a partition (a hash tag, so a slot of a cluster), 29 a path through
+buckets that grow by levels (8 bits for the first, 3 for each below), and the last 64 are the
 integer in the bucket's set: a lookup meets a stranger's with a chance of less than 2 to the -50.
 The scripts in ``lua/`` do the rest; ``lua/layout.lua`` describes the keys.
 """
@@ -39,9 +39,11 @@ from scrapy_valkey_dedup.resp import Argument, Script, ScriptCall, command
 from scrapy_valkey_dedup.topology import slot_of
 
 LAYOUT = "2"
-PARTITIONS = 64
-"""Enough to spread over the slots of a cluster; few, as each batch needs a call for every partition
-that it touches: of 80 posts, 46 with 64 partitions, 69 with 256."""
+PARTITIONS = 16
+"""Few, as each batch needs a call for every partition that it touches: of 80 posts, 16 with 16
+partitions, 46 with 64."""
+PARTITION_NAMES = tuple(f"{2 * (number >> 2)}{number & 3}" for number in range(PARTITIONS))
+"""As hash tags end so, each sixteenth of a cluster's slots has one, whatever stands before."""
 
 CALL_LIMIT = 500  # posts in one script call; ElastiCache allows 3,999 arguments
 _BEATS_LIMIT = 1000
@@ -51,8 +53,14 @@ STEPS_IN_RETENTION = 2
 """A generation begins every half of the retention. Quarters would hold a post 12 % shorter on
 average, and make a lookup visit five generations in place of three (15 us in place of 9)."""
 
+_FOREVER = 100 * 365 * 86400.0
+"""As good as that: the end of a generation has 13 digits, which last until the year 2286."""
+
 IDLE = "idle"
 RUN_BYTES, _NUMBER_BYTES = 9, 3
+END = 13
+"""Digits of the end of a generation in a list of them; one more says how many levels it has."""
+_PATH_BITS, _LOWER_BITS = 29, 21
 NUMBERS = 1 << 8 * _NUMBER_BYTES
 """A run's numbers go round in a circle of so many."""
 _TURNED_AWAY = 3_600_000
@@ -68,17 +76,25 @@ _ANSWERS = {
 
 
 _PARTS = {
-    "claim": ("claim", "tokens", "contend"),
+    "claim": (
+        "clock", "find", "claim", "generations", "refresh", "tokens", "contend", "record",
+    ),
+    "confirm": ("clock", "confirm", "generations", "overflow"),
     "release": ("release", "tokens", "doubt"),
     "renew": ("tokens", "renew"),
-}
+    "look": ("find", "look"),
+    "inspect": ("find", "inspect"),
+    "forget": ("generations", "forget"),
+}  # fmt: skip
+"""What a script consists of, behind the layout: what most calls do comes early, and ends them."""
 
 
 def _script(name: str) -> Script:
     folder = files("scrapy_valkey_dedup") / "lua"
-    parts = _PARTS.get(name, (name,))
-    source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("layout", *parts))
-    return Script(name, source)
+    parts = ("layout", *_PARTS[name])
+    source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+    # A server keeps the source; without its comments it is half as long.
+    return Script(name, re.sub(r"^\s*(--.*)?\n", "", source, flags=re.MULTILINE))
 
 
 def tag(namespace: str) -> str:
@@ -90,8 +106,9 @@ def tag(namespace: str) -> str:
 
 def split(key: Key) -> tuple[int, bytes]:
     """A key as its partition, and the rest as the scripts read it: path and member in one text."""
-    path = int.from_bytes(key[1:5], "big") >> 5
-    return key[0] >> 2, b"%09o%d" % (path, int.from_bytes(key[8:], "big", signed=True))
+    path = int.from_bytes(key[:5], "big") >> 7 & (1 << _PATH_BITS) - 1
+    member = int.from_bytes(key[8:], "big", signed=True)
+    return key[0] >> 4, b"%02x%07o%d" % (path >> _LOWER_BITS, path & (1 << _LOWER_BITS) - 1, member)
 
 
 def token(run: str, number: int = 0) -> Token:
@@ -116,7 +133,7 @@ def is_held(claim: bytes) -> bool:
 def _moment(ends: bytes) -> float | None:
     if not ends:
         return None
-    return inf if ends == b"0" else int(ends) / 1000
+    return int(ends) / 1000 or inf
 
 
 @dataclass(frozen=True)
@@ -176,8 +193,10 @@ class Ledger:
         self._root = f"vd1:{{{root}}}"
         # A namespace's tag has no plus sign, so a shelf is no other namespace's.
         part = f"{root}+{shelf}" if shelf else root
-        self._partitions = [f"vd1:{{{part}:{number:02x}}}" for number in range(PARTITIONS)]
+        self._partitions = [f"vd1:{{{part}:{name}}}" for name in PARTITION_NAMES]
         self._rehearsal = f"vd1:{{{part}:{run}}}"
+        if retention is not None and retention >= _FOREVER:
+            retention = None
         kept = 0 if retention is None else max(int(retention * 1000), 1)
         self._remember: tuple[Argument, ...] = (name, kept, kept // STEPS_IN_RETENTION)
         self._sure: tuple[Argument, ...] = (name, "sure", _TURNED_AWAY)
@@ -190,8 +209,7 @@ class Ledger:
         self._name = name
         known = "ignore" if reset else "refresh" if refresh else "keep"
         self._acquire = (*self._remember[1:], lifetime, known)
-        names = ("claim", "confirm", "release", "renew", "look", "inspect", "forget")
-        self._scripts = {name: _script(name) for name in names}
+        self._scripts = {name: _script(name) for name in _PARTS}
 
     @property
     def answered(self) -> int:
@@ -321,7 +339,9 @@ class Ledger:
             await self._server.run(calls)
         except LedgerRefusedError:
             # A script that is refused half-way has written what comes before, perhaps without end.
-            endless = f"{place}:0:{_NOBODYS[:2].decode()}"  # its bucket, see lua/layout.lua
+            endless = (
+                f"{place}:{0:0{END}}:{_NOBODYS[:2].decode()}"  # its bucket, see lua/layout.lua
+            )
             with suppress(DedupError):
                 await self._server.ask(command("DEL", place, endless), key=place)
             raise

@@ -12,8 +12,7 @@ COMMANDS = ("evalsha", "eval", "get", "set", "mget", "del")
 """What is asked of the server, and what scripts do with keys of any kind."""
 
 IN_SCRIPTS = (
-    "get", "set", "del", "smembers", "sismember", "scard", "sadd", "srem",
-    "pexpireat", "pexpiretime", "pttl", "persist",
+    "get", "set", "del", "sismember", "scard", "sadd", "srem", "pexpireat", "pexpiretime", "pttl",
 )  # fmt: skip
 """All that a script may call: plain commands on data. ElastiCache Serverless is reported to refuse
 others inside a script, such as TIME."""

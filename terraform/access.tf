@@ -8,8 +8,7 @@ locals {
   access_string = join(" ", [
     "on", "~vd1:*", "-@all",
     "+evalsha", "+eval", "+get", "+set", "+mget", "+del",
-    "+smembers", "+sismember", "+scard", "+sadd", "+srem",
-    "+pexpireat", "+pexpiretime", "+pttl", "+persist",
+    "+sismember", "+scard", "+sadd", "+srem", "+pexpireat", "+pexpiretime", "+pttl",
   ])
 
   # One user for all, or one for each namespace. For IAM a user's id and name must be the same.

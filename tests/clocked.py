@@ -17,15 +17,18 @@ from collections.abc import Iterable
 
 import valkey
 
-from scrapy_valkey_dedup.ledger import Ledger, tag
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, Ledger, tag
 from scrapy_valkey_dedup.resp import Script
 
 START = 4_102_444_800_000  # ms
 
-_CLOCK = re.compile(r"^local function milliseconds\(\)\n.*?^end$", re.DOTALL | re.MULTILINE)
+_BEGIN = "local base, call, sub = KEYS[1], redis.call, string.sub\n"
+_CLOCK = re.compile(r"^local function milliseconds\(list\)\n.*?^end$", re.DOTALL | re.MULTILINE)
 _TEST_CLOCK = """local function milliseconds()
   return tonumber(call('GET', base .. ':clock'))
-end"""
+end
+"""
+_HAVE_ONE = {"claim", "confirm"}
 _EXPIRE = """
 local gone = 0
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
@@ -48,8 +51,9 @@ def _replaced(source: str, old: str, new: str) -> str:
 def clocked(ledger: Ledger, capacity: int | None = None) -> Ledger:
     """Puts a ledger on the test's clock; ``capacity``: how many posts fill a bucket."""
     for name, script in ledger._scripts.items():
-        source, found = _CLOCK.subn(_TEST_CLOCK, script.source)
-        assert found == 1
+        source, found = _CLOCK.subn("", script.source)
+        assert found == (name in _HAVE_ONE)
+        source = _replaced(source, _BEGIN, _BEGIN + _TEST_CLOCK)
         for how_long in _LIFETIMES.get(name, ()):
             source = _replaced(source, f"'PX', {how_long}", f"'PXAT', milliseconds() + {how_long}")
         if capacity:
@@ -64,7 +68,7 @@ class Clock:
     def __init__(self, raw: valkey.Valkey, namespace: str, partitions: Iterable[int]) -> None:
         self._raw = raw
         self._prefix = f"vd1:{{{tag(namespace)}"
-        self._names = [f"{self._prefix}:{number:02x}}}:clock" for number in partitions]
+        self._names = [f"{self._prefix}:{PARTITION_NAMES[number]}}}:clock" for number in partitions]
         self.set(START)
 
     def set(self, now: int) -> None:

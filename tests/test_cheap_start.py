@@ -12,7 +12,7 @@ from bench.servers import ValkeyServer
 from bench.topologies import ValkeyCluster
 from scrapy_valkey_dedup.claims import Claims
 from scrapy_valkey_dedup.encoding import digest
-from scrapy_valkey_dedup.ledger import split
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, split
 from scrapy_valkey_dedup.model import Claim, LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
@@ -68,8 +68,8 @@ async def test_a_probe_asks_where_it_failed(
         runs, made = run_at(front, namespace, tmp_path), list[Claims]()
         async with runs.open(lambda run: made.append(with_requests(run)), timeout=0.5) as run:
             for part, claims in ((namespace, run._posts), (f"{namespace}+pages", made[0])):
-                place = f"vd1:{{{part}:{split(KEYS[0])[0]:02x}}}"
-                valkey.ask("SET", place, "somebody's")
+                place = f"vd1:{{{part}:{PARTITION_NAMES[split(KEYS[0])[0]]}}}"
+                valkey.ask("SADD", place, "somebody's")
                 caplog.clear()
                 claim = await claims.claim(KEYS[0])
                 assert isinstance(claim, Claim)

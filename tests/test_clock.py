@@ -16,6 +16,7 @@ from scrapy.utils.test import get_crawler
 
 from bench.memory import key
 from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, split
 from scrapy_valkey_dedup.model import Claim, Verdict
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
@@ -23,7 +24,8 @@ from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import in_loop
 from tests.test_ledger import OpenLedger
 
-LAYOUT = (files("scrapy_valkey_dedup") / "lua" / "layout.lua").read_text("utf-8")
+LUA = files("scrapy_valkey_dedup") / "lua"
+CLOCK = "".join((LUA / f"{part}.lua").read_text("utf-8") for part in ("layout", "clock"))
 DAY, YEAR = 86400, 365 * 86400
 POSTS = [key(number) for number in range(300)]
 
@@ -56,11 +58,11 @@ async def test_a_script_knows_the_servers_clock(
     for retention in retentions:
         async with open_ledger(retention=retention) as ledger:
             await ledger.confirm_many(POSTS[:1])
-    place = f"vd1:{{{namespace}:{POSTS[0][0] >> 2:02x}}}"
+    place = f"vd1:{{{namespace}:{PARTITION_NAMES[split(POSTS[0])[0]]}}}"
     before = ends(raw, namespace)
     for _ in range(50):
         earliest = servers_clock(raw)
-        found = raw.eval(f"{LAYOUT}\nreturn milliseconds()", 1, place)
+        found = raw.eval(f"{CLOCK}\nreturn milliseconds(call('GET', base) or '')", 1, place)
         assert earliest <= found <= servers_clock(raw)
     assert ends(raw, namespace) == before
     assert len(before) == (2 + len(retentions) - 1 if retentions else 0)

@@ -30,6 +30,7 @@ from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer
 from scrapy_valkey_dedup.commands.shared.project import project_of
 from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
+from scrapy_valkey_dedup.embedded import EmbeddedServer
 from scrapy_valkey_dedup.ledger import Ledger
 from tests.commands import (
     dedup,
@@ -140,6 +141,15 @@ def test_feeds_as_scrapy_writes_them(tmp_path: Path, name: str, cls: type) -> No
     assert not found.bad.counts
     assert found.keys == wanted
     assert len(set(wanted)) == len(items)
+
+
+def test_reasons_are_counted_in_little_memory(tmp_path: Path) -> None:
+    """However many different reasons a file has, few are told apart, and all are counted."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + "".join("," * number + "\n" for number in range(2, 3000)))
+    found = read(path, keyer_for(dict, ["a"]))
+    assert found.bad.total == 2998
+    assert len(found.bad.counts) <= 51
 
 
 @pytest.mark.parametrize("end", OPENERS)
@@ -328,6 +338,37 @@ def test_killed_in_the_middle(here: Path, valkey: ValkeyServer, namespace: str) 
     assert (ended.json["records"], ended.json["remembered"]) == (MANY, MANY)
     assert known(valkey.url, namespace, range(MANY)) == MANY
     assert not list(folder.glob("*.json"))
+
+
+def test_interrupted_by_ctrl_c(tmp_path: Path) -> None:
+    """It stops with one line, notes how far it came, and leaves no embedded server behind."""
+    here = project(tmp_path)
+    (here / "posts.jl").write_text(posts(iter(range(MANY))))
+    process = subprocess.Popen(
+        words("import", *POST, "posts.jl"), cwd=here, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    folder = here / ".scrapy" / "valkey-dedup"
+    wait_until(lambda: list(folder.glob("import/*.json")))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert EmbeddedServer(folder)._is_free("server.lock")
+    ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
+    assert "goes on from record" in ended.err
+    assert ended.json["remembered"] == MANY
+
+
+def test_a_pipe_is_read_once(here: Path) -> None:
+    """As `<(zstdcat posts.jl.zst)` gives one: nothing is left out, and nothing noted."""
+    os.mkfifo(here / "pipe")
+    (here / "posts.jl").write_text(posts(iter(range(30_000))))
+    writer = subprocess.Popen(["sh", "-c", "cat posts.jl > pipe"], cwd=here)
+    given = ("import", *POST, "pipe", "--format", "jsonlines", "--json")
+    ended = dedup(*given, directory=here)
+    assert ended.json["remembered"] == 30_000, ended.err
+    assert writer.wait() == 0
+    assert not list((here / ".scrapy").rglob("*.json"))
 
 
 def test_another_file_or_identity_begins_anew(here: Path, valkey: ValkeyServer) -> None:

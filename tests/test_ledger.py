@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -19,7 +20,16 @@ from valkey.crc import key_slot
 from bench import memory
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import CALL_LIMIT, IDLE, PARTITIONS, Ledger, tag, token
+from scrapy_valkey_dedup.ledger import (
+    CALL_LIMIT,
+    IDLE,
+    PARTITION_NAMES,
+    PARTITIONS,
+    Ledger,
+    split,
+    tag,
+    token,
+)
 from scrapy_valkey_dedup.model import Answer, Given, Key, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.resp import Question
 from tests.clocked import Clock, clocked
@@ -61,8 +71,8 @@ def keys(count: int, start: int = 0) -> list[Key]:
 
 
 def crafted(member: int, path: int = 0, partition: int = 0) -> Key:
-    """The key with this member, path (27 bits) and partition."""
-    head = bytes([partition << 2]) + (path << 5).to_bytes(4, "big") + bytes(3)
+    """The key with this member, path (29 bits) and partition."""
+    head = ((partition << 29 | path) << 7).to_bytes(5, "big") + bytes(3)
     return head + member.to_bytes(8, "big", signed=True)
 
 
@@ -80,8 +90,13 @@ class Inside:
 
     def buckets(self) -> list[str]:
         """The keys of buckets, upper levels first: after the partition an end and a path."""
-        found = (n for n in self.names() if n.partition("}:")[2].replace(":", "").isdigit())
+        found = (name for name in self.names() if re.search(r"\}:\d{13}:[0-9a-f]{2}[0-7]*$", name))
         return sorted(found, key=len)
+
+    def generations(self, partition: str) -> list[int]:
+        """When the generations that are listed end."""
+        found = self.raw.get(partition) or b""
+        return [int(found[at : at + 13]) for at in range(0, len(found), 14)]
 
     def fingerprint(self) -> dict[str, tuple[bytes, int]]:
         """The value and the end of every key."""
@@ -313,10 +328,10 @@ async def test_every_key_is_one_post(open_ledger: OpenLedger) -> None:
     edges = [
         crafted(member, path, partition)
         for member in members
-        for path in (0, 2**26, 2**27 - 1)
+        for path in (0, 2**28, 2**29 - 1)
         for partition in (0, PARTITIONS - 1)
     ]
-    edges[edges.index(crafted(-1, 2**27 - 1, PARTITIONS - 1))] = b"\xff" * 16
+    edges[edges.index(crafted(-1, 2**29 - 1, PARTITIONS - 1))] = b"\xff" * 16
     assert bytes(16) in edges
     async with open_ledger() as ledger:
         for key in edges:
@@ -404,7 +419,7 @@ async def test_forgetting_outlasts_the_loss_of_the_list(
         inside.raw.delete(*(name for name in inside.names() if name.endswith("}")))
         assert await ledger.seen_many(keys(1)) == [False]
         assert await ledger.forget_many(keys(1)) == 1
-        await ledger.confirm_many([crafted(1, partition=keys(1)[0][0] >> 2)])
+        await ledger.confirm_many([crafted(1, partition=split(keys(1)[0])[0])])
         assert await ledger.seen_many(keys(1)) == [False]
 
 
@@ -554,6 +569,13 @@ def test_two_namespaces_never_share_a_tag(one: str, other: str) -> None:
         assert not set(tag(name)) & set("{}: *?[]\\")
 
 
+@given(TEXTS, st.sampled_from(["", "+pages", "+timelines"]))
+def test_partitions_spread_evenly(namespace: str, shelf: str) -> None:
+    """Each sixteenth of a cluster's slots has one partition, whatever namespace and shelf."""
+    names = [f"vd1:{{{tag(namespace)}{shelf}:{name}}}" for name in PARTITION_NAMES]
+    assert {key_slot(name.encode()) // 1024 for name in names} == set(range(16))
+
+
 @in_loop
 async def test_another_layout_is_refused(open_ledger: OpenLedger, inside: Inside) -> None:
     """A ledger that another version wrote is left alone, and the message names both cures."""
@@ -631,6 +653,17 @@ async def test_a_post_is_kept_for_the_retention_and_little_longer(
             await asyncio.sleep(0.01)
 
 
+@in_loop
+async def test_a_hundred_years_are_forever(open_ledger: OpenLedger, inside: Inside) -> None:
+    """Of a retention that no clock of 13 digits would outlast nothing ends."""
+    for number, years in enumerate((99, 100, 10**6)):
+        async with open_ledger(retention=years * 365 * DAY) as ledger:
+            await ledger.confirm_many(keys(1, start=number))
+    ends = [inside.raw.pexpiretime(name) for name in inside.buckets()]
+    assert sorted(ends)[:2] == [-1, -1]
+    assert 99 * 365 * DAY * 1000 < max(ends) < 10**13
+
+
 @pytest.mark.parametrize("refresh", [True, False])
 @in_loop
 async def test_a_duplicate_counts_from_now_if_it_is_to(
@@ -702,7 +735,8 @@ async def test_a_changed_retention_counts_from_then_on(
 async def test_generations_stay_few(open_ledger: OpenLedger, inside: Inside) -> None:
     """Runs of two retentions at once for years: never more than four generations of each live."""
     clock = inside.clock()
-    key, generations = keys(1), f"vd1:{{{inside.namespace}:{keys(1)[0][0] >> 2:02x}}}"
+    key = keys(1)
+    generations = f"vd1:{{{inside.namespace}:{PARTITION_NAMES[split(key[0])[0]]}}}"
     most, longest = 0, 0
     async with (
         on_clock(open_ledger(retention=7 * DAY)) as one,
@@ -711,7 +745,7 @@ async def test_generations_stay_few(open_ledger: OpenLedger, inside: Inside) -> 
         for number in range(700):
             clock.pass_(DAY * 0.9)
             await (one if number % 3 else other).confirm_many(key)
-            ends = [int(end) for end in inside.raw.smembers(generations)]
+            ends = inside.generations(generations)
             most = max(most, sum(end > clock.now for end in ends))
             longest = max(longest, len(ends))
             assert inside.raw.pexpiretime(generations) == max(ends)
@@ -729,7 +763,7 @@ async def test_generations_turn_on_the_servers_clock(
     retention = 0.2
     async with open_ledger(retention=retention) as ledger:
         await ledger.confirm_many(keys(1))
-        ends: set[bytes] = set()
+        ends: set[int] = set()
         began = met = time.monotonic()
         while len(ends) < 12 and time.monotonic() < began + PATIENCE:
             asked = time.monotonic()
@@ -738,7 +772,7 @@ async def test_generations_turn_on_the_servers_clock(
                 await ledger.confirm_many(keys(1))
             met = asked
             for generations in (name for name in inside.names() if name.endswith("}")):
-                ends |= (entries := set(inside.raw.smembers(generations)))
+                ends |= (entries := set(inside.generations(generations)))
                 assert len(entries) <= 5
             assert len(inside.buckets()) <= 4
             await asyncio.sleep(0.005)

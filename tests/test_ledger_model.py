@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger, run_of, split, token
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import Answer, Given, Key, Token, Verdict
 from tests.clocked import Clock, clocked
 from tests.patience import PATIENCE
@@ -40,7 +40,7 @@ CAPACITY = 3
 
 def _key(number: int, path: int, partition: int) -> Key:
     member = 10**18 + number * 10**14
-    head = bytes([partition << 2]) + (path << 5).to_bytes(4, "big") + bytes(3)
+    head = ((partition << 29 | path) << 7).to_bytes(5, "big") + bytes(3)
     return head + member.to_bytes(8, "big")
 
 
@@ -49,7 +49,7 @@ POSTS = (
     [_key(number, _SAME, 0) for number in range(30)]  # more than all levels hold
     + [_key(number, _NEAR + number, 0) for number in range(30, 42)]  # part ways in level 4
     + [_key(number, number << 21, 0) for number in range(42, 46)]
-    + [_key(number, _SAME, 63) for number in range(46, 52)]
+    + [_key(number, _SAME, 15) for number in range(46, 52)]
 )
 RUNS: dict[str, dict[str, object]] = {
     "a": {"retention": RETENTION},
@@ -137,7 +137,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         """A ledger, as seven runs see it."""
         self.namespace = f"model-{next(self.numbers)}"
-        self.clock = Clock(self.raw, self.namespace, [0, 63])
+        self.clock = Clock(self.raw, self.namespace, [0, 15])
         self.model = Model(self.clock.now)
         self.ledgers = {
             run: clocked(
@@ -317,7 +317,7 @@ class LedgerMachine(RuleBasedStateMachine):
         expected = {}
         for post in {*self.model.claims, *self.model.given_back}:
             partition, rest = split(post)
-            name = f"vd1:{{{self.namespace}:{partition:02x}}}:c:{rest.decode()}"
+            name = f"vd1:{{{self.namespace}:{PARTITION_NAMES[partition]}}}:c:{rest.decode()}"
             holder = self.model.holder(post) or b"-" * 12
             back = [token(run, n) for run, n in self.model.turned_away(post).items()]
             expected[name.encode()] = holder, sorted(back)

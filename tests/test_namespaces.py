@@ -40,7 +40,7 @@ TEXTS = st.sampled_from(NASTY) | st.text(
     st.characters(categories=["L", "N", "P", "Z", "S", "C"]), min_size=1, max_size=70
 )
 PLACE = re.compile(
-    r"vd1:\{([A-Za-z0-9._%-]+)(\+[a-z]+)?(:[0-3][0-9a-f])?\}(:[0-9A-Za-z:_-]+)?", re.ASCII
+    r"vd1:\{([A-Za-z0-9._%-]+)(\+[a-z]+)?(:[0246][0-3])?\}(:[0-9A-Za-z:_-]+)?", re.ASCII
 )
 """The only form that a key has: tag, shelf, partition, and what is the plugin's own."""
 

@@ -146,6 +146,7 @@ def test_a_fault_in_the_client_costs_no_post(world: World) -> None:
     assert "AttributeError: a bare one" in world.log
 
 
+@not_on_serverless("TIMEOUT is short for a front that shares the machine")
 def test_a_pause_of_the_crawl_is_no_outage(world: World) -> None:
     """A crawl that was suspended for longer than TIMEOUT does not blame Valkey, and asks on."""
     posts = range(1000)
@@ -164,6 +165,7 @@ def test_a_pause_of_the_crawl_is_no_outage(world: World) -> None:
     assert world.stored == dict.fromkeys({str(post) for post in posts}, 1)
 
 
+@not_on_serverless("TIMEOUT is short for a front that shares the machine")
 def test_a_blocked_loop_is_no_outage(world: World) -> None:
     """A pipeline that blocks the event loop for longer than TIMEOUT does not stop the questions."""
     pipelines = {f"{HERE}.Store": 300, f"{HERE}.Blocker": 310}

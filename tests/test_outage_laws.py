@@ -23,7 +23,7 @@ from scrapy_valkey_dedup.asking import agreed
 from scrapy_valkey_dedup.book import Book
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.keyset import RecentKeys
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, Ledger
 from scrapy_valkey_dedup.model import Claim, LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.outage import CLOSED, PASS, PAUSE, Outage
 from scrapy_valkey_dedup.settling import Settling
@@ -367,8 +367,8 @@ def test_a_spool_is_for_one_ledger(fragile: World) -> None:
 def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
     """Something of somebody's in the place of a page's partition: the pause meets its limit."""
     with valkey_py.Valkey.from_url(fragile.url) as client:
-        for number in range(64):
-            client.set(f"vd1:{{fragile+pages:{number:02x}}}", "somebody's")
+        for partition in PARTITION_NAMES:
+            client.sadd(f"vd1:{{fragile+pages:{partition}}}", "somebody's")
     stats = fragile.start(
         fragile.site(pages_of(range(100))),
         VALKEY_DEDUP_ON_OUTAGE="pause",

@@ -15,7 +15,7 @@ from scrapy.http import Response
 from bench import memory
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import PARTITIONS, Ledger, tag
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Claim, Key, Verdict
 from scrapy_valkey_dedup.outage import PASS, Outage
 from scrapy_valkey_dedup.outcomes import Ending, Passage
@@ -371,7 +371,8 @@ async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace:
         async with opened(valkey.url, namespace, retention=10 * DAY) as (timelines, ledger):
             clocked(ledger)
             clock = Clock(raw, namespace, range(PARTITIONS))
-            clock._names = [f"vd1:{{{tag(namespace)}+timelines:{n:02x}}}:clock" for n in range(64)]
+            shelf = f"{tag(namespace)}+timelines"
+            clock._names = [f"vd1:{{{shelf}:{name}}}:clock" for name in PARTITION_NAMES]
             clock.set(clock.now)
             assert await pages_read(timelines, 100, 10) == 10
             for _ in range(6):

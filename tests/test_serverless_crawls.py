@@ -142,8 +142,6 @@ def test_all_moods_at_once(there: World, standin: Serverless) -> None:
 
 IN_SCRIPT = "not allowed from script"
 UNKNOWN = "unknown command"
-FOREVER = {"persist": {"retention": None}}
-"""It is needed only where posts are remembered forever."""
 
 
 @pytest.mark.parametrize("name", sorted({*COMMANDS, *IN_SCRIPTS}))
@@ -154,7 +152,7 @@ async def test_what_is_needed_and_refused_is_told_at_the_start(
     """One after the other: the run does not start, and says the service's words and the cure."""
     standin.set(refused=[name])
     with pytest.raises(LedgerRefusedError) as caught:
-        async with runs.open(timeout=30, job="a-job", **FOREVER.get(name, {})):
+        async with runs.open(timeout=30, job="a-job"):
             pass
     told = str(caught.value)
     assert UNKNOWN in told or IN_SCRIPT in told

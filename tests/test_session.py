@@ -27,6 +27,7 @@ from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from tests.conftest import SCRAPY_VERSION, World
 from tests.crawl_process import HERE
 from tests.crawls import claims, heartbeats, pages_of
+from tests.standin import not_on_serverless
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
 OpenSession = Callable[..., Any]
@@ -223,6 +224,7 @@ def test_a_failed_start_leaves_nothing(world: World, pipeline: str, embedded: bo
         world.assert_settled()
 
 
+@not_on_serverless("TIMEOUT is short for a front that shares the machine")
 def test_a_long_flush_goes_on_while_it_makes_progress(
     open_session: OpenSession, valkey: ValkeyServer, namespace: str
 ) -> None:

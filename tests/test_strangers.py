@@ -11,7 +11,7 @@ import pytest
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger, run_of, split, token
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import DedupError, Given, LedgerRefusedError, Verdict
 from tests.conftest import in_loop
 
@@ -22,7 +22,7 @@ MINE = token("run-a")
 def claim_of(namespace: str) -> str:
     """The name of the claim on the post."""
     partition, post = split(KEY)
-    return f"vd1:{{{namespace}:{partition:02x}}}:c:{post.decode()}"
+    return f"vd1:{{{namespace}:{PARTITION_NAMES[partition]}}}:c:{post.decode()}"
 
 
 @pytest.mark.parametrize(

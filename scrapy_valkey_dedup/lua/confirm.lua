@@ -1,3 +1,4 @@
+
 -- Remembers posts: they are stored. Unconditional: a stored post is remembered, even if the claim was
 -- lost or taken over meanwhile; only the run's own claim is deleted, whatever its number: on a post
 -- that is remembered no claim counts any more. The rules F1 and F2 are in docs/ledger.md.
@@ -6,11 +7,33 @@
 -- Reply: the number of posts.
 local run, retention, step = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST_POST = 4
-local generation = generation_to_write(generations(), retention, step)
-for i = FIRST_POST, #ARGV do
-  add(generation, ARGV[i])
-  local claim = claim_of(ARGV[i])
-  local found = call('GET', claim)
-  if found and found:sub(1, #run) == run then call('DEL', claim) end
+
+-- Where all runs have the same retention the generation that lasts longest is the one to write.
+local list, prefix = call('GET', base) or '', nil
+local ends = tonumber(sub(list, 1, END))
+if retention == 0 and ends == 0 and #list == ENTRY then
+  prefix = base .. ':' .. sub(list, 1, END) .. ':'
+elseif retention > 0 and ends and ends > 0 then
+  local lasts = ends - milliseconds(list)
+  if lasts >= retention and lasts <= retention + step then
+    prefix = base .. ':' .. sub(list, 1, END) .. ':'
+  end
 end
-return #ARGV - FIRST_POST + 1
+
+local left
+for i = FIRST_POST, #ARGV do
+  local post = ARGV[i]
+  local bucket = prefix and prefix .. sub(post, 1, 2)
+  local size = bucket and call('SCARD', bucket) or CAPACITY
+  if size < CAPACITY then
+    call('SADD', bucket, sub(post, MEMBER))
+    if size == 0 and ends > 0 then call('PEXPIREAT', bucket, ends) end
+  else
+    left = left or {}
+    left[#left + 1] = post
+  end
+  local claim = base .. ':c:' .. post
+  local found = call('GET', claim)
+  if found and sub(found, 1, #run) == run then call('DEL', claim) end
+end
+if not left then return #ARGV - FIRST_POST + 1 end

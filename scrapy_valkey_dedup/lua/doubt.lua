@@ -1,3 +1,4 @@
+
 -- The rest of release.lua, for claims that are not just the token's, or whose question may still come.
 -- Behind it and apart, so that a call without them does not pay for these functions.
 
@@ -23,8 +24,9 @@ end
 for i = FIRST_POST, #ARGV, 2 do
   if contested[i] then
     -- A post may stand twice in a call: what was done to it stands in its claim now.
-    local claim = claim_of(ARGV[i])
-    if give_back(claim, tokens_in(call('GET', claim) or NOBODY), ARGV[i + 1]) then released = released + 1 end
+    local claim = base .. ':c:' .. ARGV[i]
+    local found = tokens_in(call('GET', claim) or NOBODY)
+    if give_back(claim, found, ARGV[i + 1]) then released = released + 1 end
   end
 end
 return released

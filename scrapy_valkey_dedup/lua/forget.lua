@@ -1,12 +1,14 @@
+
 -- Forgets posts, in every generation. A full bucket must stay full, or the posts in the levels below
 -- it would be lost from sight: a filler takes the place of the one removed.
 --
 -- ARGV: the posts.
 -- Reply: the number of posts that were remembered.
-local all = generations()
+
+local all = generations(call('GET', base) or '')
 
 -- The endless generation begins anew under its old name if an eviction took it off the list.
-all[#all + 1] = {text = '0'}
+all[#all + 1] = {text = string.rep('0', END)}
 
 -- Any integer but the member itself will do: that a post to come has just this one is as likely as
 -- that it collides with any other. The first twelve digits tell the fillers of one bucket apart.
@@ -17,9 +19,9 @@ end
 
 -- Every level is searched, even below a bucket with room: after an eviction a post may stand twice.
 local function forget(generation, post)
-  local prefix, member, found = base .. ':' .. generation.text .. ':', member_of(post), false
+  local prefix, member, found = base .. ':' .. generation.text .. ':', sub(post, MEMBER), false
   for level = 1, LEVELS do
-    local bucket = prefix .. path_of(post, level)
+    local bucket = prefix .. sub(post, 1, level + 1)
     if call('SISMEMBER', bucket, member) == 1 then
       if call('SCARD', bucket) >= CAPACITY then fill(bucket, member) end
       call('SREM', bucket, member)

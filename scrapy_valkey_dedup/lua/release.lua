@@ -1,3 +1,4 @@
+
 -- Gives claims back: the posts were not stored. Deletes a claim of the very token, or of an earlier one
 -- of the run: that of an earlier question for the same item, whose reply was lost.
 --
@@ -9,7 +10,7 @@ local FIRST_POST = 4
 
 local released, contested = 0, nil
 for i = FIRST_POST, #ARGV, 2 do
-  local claim = claim_of(ARGV[i])
+  local claim = base .. ':c:' .. ARGV[i]
   local found = call('GET', claim)
   if found == ARGV[i + 1] and not in_doubt then
     released = released + call('DEL', claim)

@@ -1,3 +1,4 @@
+
 -- Lengthens the life of claims that are still this run's. Makes none.
 --
 -- ARGV: run; lifetime (ms) of a claim; the posts, each with its number.
@@ -6,7 +7,7 @@ local run, lifetime = ARGV[1], ARGV[2]
 local renewed = 0
 for i = 3, #ARGV do
   local post, token = ARGV[i]:sub(1, -NUMBER - 1), run .. ARGV[i]:sub(-NUMBER)
-  local claim = claim_of(post)
+  local claim = base .. ':c:' .. post
   local found = call('GET', claim)
   if found and found:sub(1, TOKEN) == token then
     call('SET', claim, found, 'PX', lifetime)

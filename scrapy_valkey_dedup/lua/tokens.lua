@@ -1,3 +1,4 @@
+
 -- What stands in a claim: the token that holds it, and behind it tokens that were given back.
 --
 -- A token is a run's name and a number that it counts up with each question, in a circle.

@@ -122,7 +122,6 @@ _CALLED: Mapping[str, tuple[str, Any]] = {
     "get": ("return call('GET', k)", None),
     "set": ("return call('SET', k, 'y', 'PX', 60000, 'GET')", None),
     "del": ("return call('DEL', k)", 0),
-    "smembers": ("return call('SMEMBERS', k)", []),
     "sismember": ("return call('SISMEMBER', k, 7)", 0),
     "scard": ("return call('SCARD', k)", 0),
     "sadd": ("return call('SADD', k, '-9223372036854775807', 7)", 2),
@@ -130,7 +129,6 @@ _CALLED: Mapping[str, tuple[str, Any]] = {
     "pexpireat": ("return call('PEXPIREAT', k, '99999999999999')", 0),
     "pexpiretime": ("return call('PEXPIRETIME', k)", -2),
     "pttl": ("return call('PTTL', k)", -2),
-    "persist": ("return call('PERSIST', k)", 0),
     "time": ("return #call('TIME')", 2),
 }
 _DERIVED = "local call, k = redis.call, KEYS[1] .. ':%s' "
@@ -139,7 +137,7 @@ call('SET', k, 'x', 'PX', 60000)
 local left, ends = call('PTTL', k), call('PEXPIRETIME', k)
 call('PEXPIREAT', k, string.format('%.0f', ends + 1000))
 local later = call('PEXPIRETIME', k) - ends
-return {left > 50000 and left <= 60000 and 1 or left, later, call('PERSIST', k), call('DEL', k)}
+return {left > 50000 and left <= 60000 and 1 or left, later, call('DEL', k)}
 """
 
 
@@ -157,7 +155,7 @@ async def _called(name: str, place: Place) -> str:
 async def _ends(place: Place) -> str:
     place.key_inside("ends")
     found = await place.script(_DERIVED % "ends" + _ENDS)
-    expect(found, [1, 1000, 1, 1], "PTTL, PEXPIREAT, PERSIST and DEL")
+    expect(found, [1, 1000, 1], "PTTL, PEXPIREAT and DEL")
     return "a script knows when keys end, by the server's clock, and says so"
 
 

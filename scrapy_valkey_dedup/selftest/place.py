@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS
 from scrapy_valkey_dedup.credentials import Provider, with_provider
 from scrapy_valkey_dedup.faults import error_in, fault, lacks_script
-from scrapy_valkey_dedup.ledger import RUN_BYTES, Ledger, tag
+from scrapy_valkey_dedup.ledger import END, RUN_BYTES, Ledger, tag
 from scrapy_valkey_dedup.model import KEY_BYTES, Key
 from scrapy_valkey_dedup.replies import Cure
 from scrapy_valkey_dedup.resp import Question, Script, ScriptCall, command
@@ -29,7 +29,7 @@ goes by itself where it cannot be taken away."""
 _PAUSES = (0.05, 0.3)  # seconds between attempts
 _PATHS = range(2, 10)  # digits of a bucket's path: lua/layout.lua
 _AT_ONCE = 1000
-_POST = re.compile(rb"(\d{9})-?\d+")
+_POST = re.compile(rb"[0-9a-f]{2}[0-7]{7}-?\d+")
 
 
 class _Noting(Server):
@@ -186,7 +186,8 @@ class Place:
             await self.ask("DEL", name, key=name)
 
     async def _clean_partition(self, base: str, posts: set[bytes]) -> None:
-        ends = [end.decode() for end in await self.ask("SMEMBERS", base, key=base)]
+        listed = (await self.ask("GET", base, key=base) or b"").decode()
+        ends = [listed[at : at + END] for at in range(0, len(listed), END + 1)]
         paths = {post[:digits].decode() for post in posts for digits in _PATHS}
         names = [base, f"{base}:t", *(f"{base}:c:{post.decode()}" for post in posts)]
         names += [f"{base}:{end}:{path}" for end in ends for path in paths]

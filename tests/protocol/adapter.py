@@ -7,7 +7,7 @@ from itertools import count
 
 import valkey as valkey_py
 
-from scrapy_valkey_dedup.ledger import NUMBERS, Ledger, run_of, split, token
+from scrapy_valkey_dedup.ledger import NUMBERS, PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import Answer, Given, Key, Verdict
 from tests.protocol.state import CIRCLE, Kind, Message, Post, Reply, Token
 
@@ -65,7 +65,7 @@ async def look(
     names = []
     for key in keys:
         partition, post = split(key)
-        names.append(f"vd1:{{{namespace}:{partition:02x}}}:c:{post.decode()}")
+        names.append(f"vd1:{{{namespace}:{PARTITION_NAMES[partition]}}}:c:{post.decode()}")
     seen, posts = await ledger.seen_many(keys), []
     for remembered, value in zip(seen, raw.mget(names), strict=True):
         tokens = [

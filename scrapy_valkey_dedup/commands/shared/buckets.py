@@ -17,7 +17,7 @@ from typing import NamedTuple
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.commands.shared.server import told
-from scrapy_valkey_dedup.ledger import PARTITIONS, tag
+from scrapy_valkey_dedup.ledger import END, PARTITION_NAMES, tag
 from scrapy_valkey_dedup.resp import command
 
 _AT_ONCE = 500
@@ -26,7 +26,7 @@ _ENOUGH = 4200
 """Buckets of a generation to look at, at least: all, as long as hardly any is full."""
 _CAPACITY = 511  # lua/layout.lua
 _LEVELS = 8
-_FIRST = tuple(f"{number:02o}" for number in range(64))
+_FIRST = tuple(f"{number:02x}" for number in range(256))
 """The paths of the first level."""
 _SAME = 0.02
 """Generations are shown as one if they end so close together: a share of the time until then."""
@@ -82,7 +82,7 @@ class Walk:
     def __init__(self, server: Server, namespace: str, what: str, *, exact: bool = False) -> None:
         root, shelf = tag(namespace), SHELVES[what]
         name = f"{root}+{shelf}" if shelf else root
-        self._partitions = [f"vd1:{{{name}:{number:02x}}}" for number in range(PARTITIONS)]
+        self._partitions = [f"vd1:{{{name}:{number}}}" for number in PARTITION_NAMES]
         self._server = server
         self._exact = exact
         self._filled: list[tuple[str, int]] = []
@@ -104,12 +104,12 @@ class Walk:
 
     async def _listed(self) -> list[_Listed]:
         """The generations of each partition."""
-        asked = {name: command("SMEMBERS", name) for name in self._partitions}
+        asked = {name: command("GET", name) for name in self._partitions}
         replies = await self._server.ask_each(asked)
         return [
-            _Listed(int(each) / 1000 or inf, f"{name}:{each.decode()}:", name)
-            for name, ends in zip(asked, replies, strict=True)
-            for each in ends
+            _Listed(int(ends) / 1000 or inf, f"{name}:{ends}:", name)
+            for name, entries in zip(asked, replies, strict=True)
+            for ends in _ends_in(entries or b"")
         ]
 
     async def _generation(self, listed: list[_Listed]) -> tuple[Generation, bool]:
@@ -177,3 +177,9 @@ def _grouped(listed: list[_Listed]) -> list[list[_Listed]]:
         else:
             groups.append([each])
     return groups
+
+
+def _ends_in(entries: bytes) -> list[str]:
+    """The ends in a partition's list of generations: lua/layout.lua."""
+    text = entries.decode("ascii", "replace")
+    return [text[at : at + END] for at in range(0, len(text), END + 1)]

@@ -11,7 +11,7 @@ from typing import Any
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.ledger import PARTITIONS, is_held, run_of, tag
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, is_held, run_of, tag
 from scrapy_valkey_dedup.resp import command
 
 _STEP = 1000
@@ -38,10 +38,10 @@ class Shelf:
         shelf = SHELVES[what]
         self.name = f"{root}+{shelf}" if shelf else root
         self._server: Server = place.server
-        self._partitions = [f"vd1:{{{self.name}:{number:02x}}}" for number in range(PARTITIONS)]
+        self._partitions = [f"vd1:{{{self.name}:{name}}}" for name in PARTITION_NAMES]
         known = re.escape(self.name)
         self._list = re.compile(rf"vd1:\{{{known}:[0-9a-f]{{2}}\}}")
-        self._bucket = re.compile(rf"{self._list.pattern}:\d+:[0-7]+")
+        self._bucket = re.compile(rf"{self._list.pattern}:\d+:[0-9a-f]{{2}}[0-7]*")
         self._claim = re.compile(rf"{self._list.pattern}:c:.*", re.DOTALL)
 
     async def count(self, advance: Advance = lambda _: None) -> Holdings:

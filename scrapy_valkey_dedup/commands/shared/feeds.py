@@ -109,7 +109,7 @@ def json_lines(number: int, content: bytes) -> Iterator[Record]:
 def _why(error: Exception) -> str:
     """Without what stands there."""
     if isinstance(error, json.JSONDecodeError):
-        return f"it is no JSON ({error.msg}, column {error.colno})"
+        return f"it is no JSON ({error.msg})"
     return "it is not UTF-8" if isinstance(error, UnicodeError) else "it is no JSON"
 
 

@@ -23,6 +23,8 @@ from scrapy_valkey_dedup.model import Key, UnkeyedError
 
 _NAMED = 20
 """Records that are named by line, of each kind of fault; the others are counted."""
+_REASONS = 50
+_OTHERS = "for other reasons"
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Faults:
 
     def add(self, line: int, reason: str) -> None:
         """One more."""
+        if reason not in self.counts and len(self.counts) >= _REASONS:
+            reason = _OTHERS
         self.counts[reason] += 1
         self.first.setdefault(reason, line)
         if len(self.lines) < _NAMED:
@@ -43,8 +47,10 @@ class Faults:
 
     def join(self, later: Faults) -> None:
         """Those of a later block."""
-        self.counts += later.counts
-        for reason, line in later.first.items():
+        for found, line in later.first.items():
+            is_full = found not in self.counts and len(self.counts) >= _REASONS
+            reason = _OTHERS if is_full else found
+            self.counts[reason] += later.counts[found]
             self.first.setdefault(reason, line)
         self.lines += later.lines[: _NAMED - len(self.lines)]
 

@@ -97,9 +97,9 @@ def _embedded(settings: DedupSettings, *, create: bool) -> EmbeddedServer:
         raise EmbeddedServerError(
             "VALKEY_DEDUP_URL is not set, and the embedded server cannot run here: set it (--url)"
         ) from None
-    if not create and not settings.data_dir.is_dir():
+    if not create and not any(settings.data_dir.glob("appendonly*")):
         raise NoLedgerError(
             f"there is no ledger yet: VALKEY_DEDUP_URL is not set (--url), and no crawl has made "
-            f"VALKEY_DEDUP_DATA_DIR = {settings.data_dir}"
+            f"one in VALKEY_DEDUP_DATA_DIR = {settings.data_dir}"
         )
     return EmbeddedServer(settings.data_dir)

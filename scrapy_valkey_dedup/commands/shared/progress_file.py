@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
@@ -58,11 +59,12 @@ class ProgressFile:
     def note_now(self, reached: Reached) -> None:
         """Notes it: a process that is killed leaves this note, or the one before it."""
         self._noted = monotonic()
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self.path.with_suffix(f".{os.getpid()}")
         noted = {**vars(reached), "bad": vars(reached.bad), "unkeyed": vars(reached.unkeyed)}
-        new.write_text(json.dumps(noted), "utf-8")
-        new.replace(self.path)
+        with suppress(OSError):  # without a note the next import begins anew, which is as right
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new.write_text(json.dumps(noted), "utf-8")
+            new.replace(self.path)
 
     def remove(self) -> None:
         """The import has come to its end."""

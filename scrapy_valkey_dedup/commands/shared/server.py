@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import PARTITIONS, tag
+from scrapy_valkey_dedup.ledger import PARTITION_NAMES, tag
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerReplyError
 from scrapy_valkey_dedup.resp import Argument, command
 
@@ -65,7 +65,7 @@ class Node:
 async def nodes(server: Server, namespace: str) -> list[Node]:
     """The servers that have a part of the ledger, one key of each."""
     root = tag(namespace)
-    names = [f"vd1:{{{root}}}", *(f"vd1:{{{root}:{number:02x}}}" for number in range(PARTITIONS))]
+    names = [f"vd1:{{{root}}}", *(f"vd1:{{{root}:{number}}}" for number in PARTITION_NAMES)]
     await server.ask(command("HELLO"), key=names[0])  # of a cluster the nodes are known then
     found: dict[Hashable, str] = {}
     for name in names:

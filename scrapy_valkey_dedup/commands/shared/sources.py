@@ -63,9 +63,10 @@ class Lines:
 
     def __post_init__(self) -> None:
         self.total = None
-        if self.path is not None and not feeds.is_compressed(self.path):
+        # What comes through a pipe, as with <(zstdcat posts.jl.zst), can be read only once.
+        self.can_resume = self.path is not None and self.path.is_file()
+        if self.path is not None and self.can_resume and not feeds.is_compressed(self.path):
             self.total = self.path.stat().st_size
-        self.can_resume = self.path is not None
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
         """Positions are bytes, after decompression."""
@@ -92,7 +93,8 @@ class Records:
 
     def __post_init__(self) -> None:
         # Without an ORDER BY a database may give its rows in another order next time.
-        self.can_resume = self.path is not None and self.format != "sqlite"
+        is_file = self.path is not None and self.path.is_file()
+        self.can_resume = is_file and self.format != "sqlite"
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:  # noqa: ARG002
         """Positions are numbers of records, and tell the lines by themselves."""
@@ -152,11 +154,12 @@ def source(where: str, *, form: str | None = None, query: str = "") -> Source:
             )
         return Records(where.partition("://")[0] + "://...", "sql", None, where, query)
     path = Path(where)
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise CommandError(f"{where}: {error.strerror}") from None
+    if not path.is_fifo():  # which nobody may open twice
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise CommandError(f"{where}: {error.strerror}") from None
     form = form or _format_of(path)
     if form == "sqlite" and not query:
         raise CommandError(f"{where}: a database needs --query 'SELECT ...'")

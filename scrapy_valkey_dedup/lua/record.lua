@@ -1,0 +1,31 @@
+
+-- The rest of claim.lua, to record: the posts count as stored at once; only a claim of somebody else
+-- stands in the way.
+--
+-- What is recorded is seen from then on. So if the reply was lost and the question is put again, the
+-- reply must be the same: else nobody would store these posts.
+local recorded = base .. ':r:' .. redis.sha1hex(table.concat(ARGV, ' '))
+local before = call('GET', recorded)
+if before then return cmsgpack.unpack(before) end
+
+local met = {}
+for i = FIRST_POST, #ARGV do
+  local post, bucket, generation = ARGV[i], nil, nil
+  local reply = SEEN -- if it stands twice in this question, too
+  if not ignore and not met[post] then bucket, generation = find(post) end
+  if bucket then
+    if refresh and ends_too_soon(generation) then move(post, bucket) end
+  elseif not met[post] then
+    local claim = base .. ':c:' .. post
+    local found = call('GET', claim)
+    reply = found and contend(tokens_in(found)) or NEW
+    if reply == NEW or reply == TAKEN_OVER then
+      if found then call('DEL', claim) end
+      remember(post)
+    end
+  end
+  met[post] = reply == SEEN or reply == NEW or reply == TAKEN_OVER
+  replies[i - FIRST_POST + 1] = reply
+end
+call('SET', recorded, cmsgpack.pack(replies), 'PX', lifetime)
+return replies

@@ -1,0 +1,19 @@
+
+-- Moves what was met in a generation that ends too soon to the one that is written now, which lasts
+-- longer: else what is met again and again would stand in every generation. Only a full bucket keeps
+-- its copy, to stay full.
+local all, written
+
+local function remember(post)
+  all = all or generations(list)
+  written = written or generation_to_write(all, list, retention, tonumber(ARGV[2]))
+  add(all, written, post)
+end
+
+local function move(post, bucket)
+  remember(post)
+  if call('SCARD', bucket) < CAPACITY then call('SREM', bucket, sub(post, MEMBER)) end
+end
+
+for i, bucket in pairs(old or {}) do move(ARGV[i], bucket) end
+if not contested and not record then return replies end
