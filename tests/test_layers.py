@@ -38,18 +38,20 @@ ROWS = [
     {"dupefilter"},
     {"addon"},
     {"commands.shared", "commands.shared.explain", "commands.shared.place",
-     "commands.shared.screen", "commands.shared.usage", "fingerprints"},
+     "commands.shared.screen", "commands.shared.usage", "commands.shared.findings",
+     "commands.shared.spiders", "fingerprints"},
     {"commands.shared.contents", "commands.shared.items", "commands.shared.project",
      "commands.shared.records", "commands.shared.server", "commands.shared.runs",
+     "commands.shared.project_checks",
      "commands.shared.tables"},
     {"commands.shared.json_list", "commands.shared.buckets"},
     {"commands.shared.feeds", "commands.shared.state"},
-    {"commands.shared.sources", "commands.shared.metrics"},
+    {"commands.shared.sources", "commands.shared.metrics", "commands.shared.server_checks"},
     {"commands", "commands.shared.keyed"},
     {"commands.shared.plugins", "commands.shared.progress_file"},
     {"commands.shared.counts", "commands.shared.importing"},
     {"commands.shared.from_plugins", "commands.check"},
-    {"commands.forget", "commands.import_", "commands.status"},
+    {"commands.forget", "commands.import_", "commands.status", "commands.doctor"},
 ]  # fmt: skip
 SPEAK_TO_VALKEY = {"connections", "faults"}
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
