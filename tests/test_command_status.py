@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from math import inf
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import ValkeyServer, free_port, wait_for
 from bench.topologies import ValkeyCluster
 from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.commands.shared import buckets
@@ -21,6 +24,8 @@ from scrapy_valkey_dedup.permissions import RULES
 from scrapy_valkey_dedup.spool import Spool
 from scrapy_valkey_dedup.urls import redacted
 from tests.commands import Ended, dedup, in_ledger, on_terminal, project, run
+from tests.conftest import World
+from tests.patience import PATIENCE
 from tests.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look at all keys, and make users")
@@ -101,7 +106,7 @@ def test_status_tells_what_is_there(here: Path, valkey: ValkeyServer, namespace:
     assert re.search(
         rf"^posts +\d{{4}}-\d\d-\d\d \d\d:\d\d UTC +{POSTS:,}", piped.out, re.MULTILINE
     )
-    assert re.search(r"^dead runs +3 open claims of 1:", piped.out, re.MULTILINE)
+    assert re.search(r"^dead runs +3 open claims of dead:", piped.out, re.MULTILINE)
     assert re.search(r"^spool +12 posts wait on this machine", piped.out, re.MULTILINE)
     assert re.search(r"^living +5$", piped.out, re.MULTILINE)
     shown = on_terminal("status", directory=here)
@@ -229,6 +234,42 @@ def test_status_with_a_user_who_may_only_read(
     assert told["reader"]["holds"]["posts"]["bytes"] > 0
     assert told["spider"]["memory"][0]["used"] is None
     assert "scan" in told["spider"]["refused"]
+
+
+def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: ValkeyServer) -> None:
+    """Spider, host, start, claims, new and duplicate, of the living; who a dead run was; then none.
+
+    The note has a life of its own: a key beside the heartbeat, which takes less than 400 bytes.
+    """
+    here = project(
+        tmp_path / "project", VALKEY_DEDUP_URL=world.url, VALKEY_DEDUP_NAMESPACE=world.namespace
+    )
+    site = world.site({number: [{"post_id": number % 5, "text": ""}] for number in range(40)})
+    site.free = 12
+    crawl = world.start(
+        site, CONCURRENT_REQUESTS=1, VALKEY_DEDUP_WAIT=0, VALKEY_DEDUP_LEASE=1,
+        VALKEY_DEDUP_TIMEOUT=1, VALKEY_DEDUP_CONFIRM="manual",
+    )  # fmt: skip
+    began = time.time()
+
+    def told() -> Any:
+        runs = dedup("status", "--json", directory=here).json["runs"]
+        return runs[0] if runs and runs[0].get("new") == 5 else None
+
+    run = wait_for(told, PATIENCE, "the run's note")
+    assert run["host"] == gethostname()
+    assert abs(run["start"] - began) < PATIENCE
+    assert (run["open"], run["spider"]) == (5, "posts")
+    (name,) = [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:info:" in name]
+    assert 0 < valkey.ask("MEMORY", "USAGE", name) < 400
+    assert 0 < valkey.ask("PTTL", name) < 10_000
+    shown = dedup("status", directory=here).out
+    assert re.search(rf"^{re.escape(run['run'])} +posts +{gethostname()} ", shown, re.MULTILINE)
+    lines = dedup("status", "--format", "prometheus", directory=here).out
+    assert f'_run_new{{namespace="{world.namespace}",run="{run["run"]}",spider="posts"' in lines
+    site.free = inf
+    crawl.wait()
+    assert not [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:info:" in name]
 
 
 def test_room_until_the_memory_is_full(tmp_path: Path, namespace: str) -> None:

@@ -10,6 +10,7 @@ from scrapy_valkey_dedup.commands.check import moment
 from scrapy_valkey_dedup.commands.shared.buckets import Contents
 from scrapy_valkey_dedup.commands.shared.metrics import metrics
 from scrapy_valkey_dedup.commands.shared.place import opened
+from scrapy_valkey_dedup.commands.shared.runs import Sighted
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.state import State, as_json, begun, look, quantile
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, FINE, CommandError
@@ -24,6 +25,8 @@ EXAMPLE = """examples:
 
 exit code: 0, or 2 if there is no ledger, or it does not answer"""
 
+_OF_RUNS = ("run", "spider", "host", "since", "open claims", "new", "duplicate")
+_SHOWN = 5
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -73,7 +76,7 @@ def _show(screen: Screen, state: State) -> None:
     facts.append(("spool", _spool(state)))
     screen.facts(facts)
     screen.table(("kind", "kept until", "entries", "memory"), _holdings(state))
-    screen.table(("run", "open claims"), _runs(state))
+    screen.table(_OF_RUNS, _runs(state))
 
 
 def _facts(state: State) -> list[tuple[str, str]]:
@@ -94,15 +97,20 @@ def _facts(state: State) -> list[tuple[str, str]]:
     facts.append(("namespaces", ", ".join(seen.namespaces) or "none"))
     facts.append(("runs", f"{len(seen.alive)} alive"))
     if seen.dead:
-        facts.append(("dead runs", _dead(seen.dead)))
+        facts.append(("dead runs", _dead(seen)))
     if not seen.is_whole:
         facts.append(("note", "the server has too many keys: runs may be missing; --exact"))
     return facts
 
 
-def _dead(claims: dict[str, int]) -> str:
-    total = quantity(sum(claims.values()), "open claim")
-    return f"{total} of {len(claims)}: the next run that meets these posts takes them over"
+def _dead(seen: Sighted) -> str:
+    total = quantity(sum(seen.dead.values()), "open claim")
+    names = [
+        f"{run} ({seen.notes[run].spider} on {seen.notes[run].host})" if run in seen.notes else run
+        for run in list(seen.dead)[:_SHOWN]
+    ]
+    listed = ", ".join(names) + (", ..." if len(seen.dead) > _SHOWN else "")
+    return f"{total} of {listed}: the next run that meets these posts takes them over"
 
 
 def _memory(state: State) -> str:
@@ -167,7 +175,15 @@ def _count(entries: int, contents: Contents) -> str:
 
 def _runs(state: State) -> list[tuple[str, ...]]:
     seen = state.sighted
-    return [(run, f"{seen.claims[run]:,}") for run in seen.alive]
+    rows: list[tuple[str, ...]] = []
+    for run in seen.alive:
+        note = seen.notes.get(run)
+        if note is None:  # it has just begun
+            rows.append((run, "", "", "", f"{seen.claims[run]:,}", "", ""))
+            continue
+        numbers = (f"{number:,}" for number in (note.open, note.new, note.duplicate))
+        rows.append((run, note.spider, note.host, moment(note.start), *numbers))
+    return rows
 
 
 def size(number: float) -> str:

@@ -65,6 +65,19 @@ def _metrics(state: State) -> Iterator[tuple[str, str, _Samples]]:
         claims: _Samples = [({"run": "alive"}, float(alive)), ({"run": "dead"}, float(dead))]
         yield "runs", "Runs that are alive.", [({}, float(len(seen.alive)))]
         yield "claims", "Open claims.", claims
+        notes = [(run, seen.notes[run]) for run in seen.alive if run in seen.notes]
+        for name in ("open", "new", "duplicate"):
+            yield (
+                f"run_{name}",
+                f"Posts of a run so far: {name}.",
+                [
+                    (
+                        {"run": run, "spider": note.spider, "host": note.host},
+                        float(getattr(note, name)),
+                    )
+                    for run, note in notes
+                ],
+            )
 
 
 _OF_NODES = (

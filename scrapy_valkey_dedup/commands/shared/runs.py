@@ -13,6 +13,7 @@ from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.ledger import Ledger, is_held, run_of, tag
 from scrapy_valkey_dedup.model import CommandRefusedError, LedgerRefusedError, LedgerReplyError
 from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.stats import RunNote
 
 _STEP = 1000
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""
@@ -32,6 +33,8 @@ class Sighted:
     """As they stand in keys."""
     alive: list[str] = field(default_factory=list)
     """The runs with a heartbeat."""
+    notes: dict[str, RunNote] = field(default_factory=dict)
+    """What the runs say of themselves, dead ones for a while too."""
     claims: Counter[str] = field(default_factory=Counter)
     """Open claims, on posts, pages and sightings, by run."""
     is_whole: bool = True
@@ -76,6 +79,9 @@ async def sighted(
     known = sorted(runs | set(found.claims))
     beats = await ledger.beats(known) if known else []
     found.alive = [run for run, beat in zip(known, beats, strict=True) if beat is not None]
+    written = await ledger.notes(known) if known else []
+    notes = {run: RunNote.read(each) for run, each in zip(known, written, strict=True)}
+    found.notes = {run: note for run, note in notes.items() if note is not None}
     return found
 
 

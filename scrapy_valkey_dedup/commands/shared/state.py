@@ -114,7 +114,7 @@ def forecast(state: State, retention: float | None, now: float) -> Forecast | No
     if not rooms:
         return None
     room, posts = min(rooms) * len(rooms), state.holds["posts"]
-    each, rate = posts.bytes_each, _rate(posts, retention, now)
+    each, rate = posts.bytes_each, _rate(posts, retention, now) or _rate_of_runs(state, now)
     if each is None:
         return Forecast(room, None, rate, None)
     full_at = None
@@ -134,6 +134,13 @@ def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
     ]
     since = now - min(began, default=now)
     return posts.entries / since if since >= _YOUNGEST else None
+
+
+def _rate_of_runs(state: State, now: float) -> float | None:
+    """New posts a second of the runs that are at work."""
+    notes = [note for run, note in state.sighted.notes.items() if run in state.sighted.alive]
+    rates = [note.new / (now - note.start) for note in notes if now - note.start >= _YOUNGEST]
+    return sum(rates) if rates else None
 
 
 def as_json(state: State) -> dict[str, Any]:
@@ -169,12 +176,18 @@ def as_json(state: State) -> dict[str, Any]:
             "posts_a_day": None if future.rate is None else round(future.rate * 86400),
             "full_at": None if future.full_at in (None, inf) else future.full_at,
         },
-        "runs": [{"run": run} for run in seen.alive],
+        "runs": [_run(seen, run) for run in seen.alive],
         "claims": dict(seen.claims),
         "claims_of_dead_runs": seen.dead,
         "looked_at_all_keys": seen.is_whole,
         "refused": seen.refused,
     }  # fmt: skip
+
+
+def _run(seen: Sighted, run: str) -> dict[str, Any]:
+    """What a run says of itself, as soon as it has said anything."""
+    note = seen.notes.get(run)
+    return {"run": run, **(vars(note) if note is not None else {})}
 
 
 def _held(contents: Contents) -> dict[str, Any]:
