@@ -81,10 +81,17 @@ def storages_of(crawler: Crawler, ours: object) -> Storages:
 
 
 def storages_in(crawler: Crawler, ours: type) -> Storages:
-    """The same of a crawl that is not to be: of pipelines the classes, none of which is built."""
+    """The same of a crawl that is not to be: of pipelines the classes, none of which is built.
+
+    Raises:
+        ValueError: none of them is ours.
+
+    """
     listed = build_component_list(crawler.settings.getwithbase("ITEM_PIPELINES"))
     pipelines = [load_object(each) for each in listed]
     are_ours = [isinstance(each, type) and issubclass(each, ours) for each in pipelines]
+    if True not in are_ours:
+        raise ValueError("the deduplication is not in ITEM_PIPELINES")
     place = are_ours.index(True)
     exporter = None
     with suppress(NotConfigured):

@@ -100,6 +100,11 @@ class Wrong(Base):
     custom_settings = settings(VALKEY_DEDUP_WAIT="soon")
 
 
+class Gone(Base):
+    name = "gone"
+    custom_settings = settings(ITEM_PIPELINES={"posts.pipelines.Gone": 300})
+
+
 class Closing(Base):
     name = "closing"
     custom_settings = settings(CLOSESPIDER_TIMEOUT_NO_ITEM=60)
@@ -113,6 +118,7 @@ FAULTS = {
     "kinds": "dicts of different kinds have one identity (post_id)",
     "weekly": "REQUEST_RETENTION is 1 days, and the crawl runs every 7 days",
     "wrong": "VALKEY_DEDUP_WAIT = 'soon'",
+    "gone": "cannot be loaded: ModuleNotFoundError",
     "closing": "CLOSESPIDER_TIMEOUT_NO_ITEM = 60",
 }
 

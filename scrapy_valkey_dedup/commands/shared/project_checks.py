@@ -73,11 +73,13 @@ def _storing(seen: SpiderSeen) -> Iterator[Finding]:
         return
     try:
         storages = storages_in(crawler, DedupPipeline)
-    except ValueError:
-        yield Finding(
-            "pipelines", WRONG, "the deduplication is not in ITEM_PIPELINES",
-            'ADDONS = {"scrapy_valkey_dedup.Addon": 500}', "README.md#try-it", seen.name,
-        )  # fmt: skip
+    except ValueError as error:
+        cure = 'ADDONS = {"scrapy_valkey_dedup.Addon": 500}'
+        yield Finding("pipelines", WRONG, str(error), cure, "README.md#try-it", seen.name)
+        return
+    except Exception as error:  # noqa: BLE001 (modules of the user's, which may raise anything)
+        said = f"pipelines or feeds cannot be loaded: {type(error).__name__}: {error}"
+        yield Finding("pipelines", WRONG, said, "", "docs/settings.md", seen.name)
         return
     with heard() as messages:
         when_stored(storages, settings.confirm, is_fleet=settings.job is not None)
