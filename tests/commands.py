@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -147,8 +148,13 @@ def run(*given: str, directory: Path, stdin: str = "", env: Mapping[str, str] = 
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
-def on_terminal(*given: str, directory: Path, typed: str = "") -> Ended:
-    """Runs it on a terminal; what it writes there, of both kinds, is ``out``."""
+def on_terminal(
+    *given: str, directory: Path, typed: str = "", interrupted_at: str | None = None
+) -> Ended:
+    """Runs it on a terminal; what it writes there, of both kinds, is ``out``.
+
+    ``interrupted_at``: a text behind which SIGINT comes.
+    """
     ours, its = pty.openpty()
     process = subprocess.Popen(
         words(*given), cwd=directory, env=environment(TERM="xterm"),
@@ -165,6 +171,9 @@ def on_terminal(*given: str, directory: Path, typed: str = "") -> Ended:
         if not part:
             break
         shown += part
+        if interrupted_at is not None and interrupted_at in shown.decode(errors="replace"):
+            process.send_signal(signal.SIGINT)
+            interrupted_at = None
     os.close(ours)
     return Ended(process.wait(PATIENCE), shown.decode(), "")
 

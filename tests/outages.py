@@ -147,8 +147,8 @@ def again_and_again(deed: Callable[[], object], pause: Callable[[], float]) -> I
 
 
 def bring_up_to_date(primary: ValkeyServer, replicas: Sequence[ValkeyServer]) -> None:
-    """Has the primary take no write any more (for 30 s), and its replicas all that it took."""
-    primary.ask("CLIENT", "PAUSE", 30_000, "WRITE")
+    """Has the primary take no write any more, until it is killed, and its replicas all it took."""
+    primary.ask("CLIENT", "PAUSE", 1000 * PATIENCE, "WRITE")
     for replica in replicas:
         wait_until(lambda replica=replica: offset(replica) == offset(primary))
 

@@ -76,6 +76,8 @@ def test_forget_asks_first(here: Path, valkey: ValkeyServer, namespace: str) -> 
     assert "--yes" in ended.err
     ended = on_terminal(*given, directory=here, typed="n\n")
     assert "Nothing is forgotten" in ended.out
+    ended = on_terminal(*given, directory=here, interrupted_at="[y/N]")
+    assert "Nothing is forgotten" in ended.out, ended.out
     assert known(valkey.url, namespace) == list(NUMBERS)
 
     ended = on_terminal(*given, directory=here, typed="y\n")

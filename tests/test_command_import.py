@@ -340,8 +340,9 @@ def test_killed_in_the_middle(here: Path, valkey: ValkeyServer, namespace: str) 
     assert not list(folder.glob("*.json"))
 
 
-def test_interrupted_by_ctrl_c(tmp_path: Path) -> None:
-    """It stops with one line, notes how far it came, and leaves no embedded server behind."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """One line, a note on how far it came, and no embedded server is left behind."""
     here = project(tmp_path)
     (here / "posts.jl").write_text(posts(iter(range(MANY))))
     process = subprocess.Popen(
@@ -350,9 +351,9 @@ def test_interrupted_by_ctrl_c(tmp_path: Path) -> None:
     )  # fmt: skip
     folder = here / ".scrapy" / "valkey-dedup"
     wait_until(lambda: list(folder.glob("import/*.json")))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
     assert EmbeddedServer(folder)._is_free("server.lock")
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
     assert "goes on from record" in ended.err

@@ -158,7 +158,7 @@ def test_a_crawl_with_odd_errors_now_and_then(
         runs = [world.start(site, seed=seed) for seed in (1, 2)]
         stats = [run.wait() for run in runs]
         world.url = valkey.url
-    assert front.refused.total() > 10
+    assert front.refused.total() > 0
     for found in stats:
         assert "dedup/valkey/outages" not in found
         assert "dedup/items/unchecked" not in found

@@ -34,7 +34,7 @@ from tests.processes import processes
 from tests.standin import a_server
 from tests.web import RESET, Reply, Route, Web, posts, redirect
 
-PAGES = int(os.environ.get("FLEET_PAGES", "1000"))
+PAGES = int(os.environ.get("FLEET_PAGES", "300"))
 # For workers that are killed or frozen, no others: on a busy machine one may well lose its lease.
 SHORT = {"VALKEY_DEDUP_LEASE": 1}
 BEGIN = "posts are stored unchecked"
@@ -587,7 +587,7 @@ def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, 
     The first is halted in the middle until its claims are those of pages that it waits for, and
     until the other is there, too.
     """
-    site: dict[str, Route] = {f"/{number}": page(f"/{number}", ()) for number in range(60)}
+    site: dict[str, Route] = {f"/{number}": page(f"/{number}", (), 0.1) for number in range(60)}
     web = fleet.serve({"/": posts(links=list(site)), **site})
     both = False
     for path in site:

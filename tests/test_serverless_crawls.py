@@ -20,6 +20,8 @@ from tests.outages import total
 from tests.runs import Runs
 from tests.standin import a_serverless
 
+logger = logging.getLogger(__name__)
+
 POSTS = range(2000)
 EVERY_POST = {str(post): 1 for post in POSTS}
 CALM = {"error_chance": 0.0, "errors_after": False, "noscript_chance": 0.0, "load_reaches": "one",
@@ -217,16 +219,20 @@ def test_throttling_slows_a_crawl_down(there: World, standin: Serverless) -> Non
 
 
 @in_loop
-async def test_a_start_costs_little(
-    standin: Serverless, runs: Runs, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With pages: at most 20 calls where the ledger is known, and fewer than 40 ECPU."""
-    caplog.set_level(logging.INFO)
+async def test_a_start_costs_little(standin: Serverless, runs: Runs) -> None:
+    """With pages, where the ledger is known: at most 20 calls, and at best less than 100 ECPU.
+
+    At best: on a busy machine a script takes longer, and so it costs more.
+    """
     async with runs.open(job="a-job"):
         pass
-    standin.meter(reset=True)
-    async with runs.open(job="a-job"):
-        found = standin.meter()
-        signs_in = found["calls"].pop("auth")
+    costs = []
+    for _ in range(10):
+        standin.meter(reset=True)
+        async with runs.open(job="a-job"):
+            found = standin.meter()
+        assert found["calls"].pop("auth") == 1
         assert sum(found["calls"].values()) <= 20, found["calls"]
-        assert found["ecpu"] - signs_in < 150, found
+        costs.append(found["ecpu"])
+    logger.info("a start takes %s ECPU", sorted(map(round, costs)))
+    assert min(costs) < 100

@@ -24,6 +24,7 @@ from scrapy_valkey_dedup.outcomes import Ending, Passage
 from scrapy_valkey_dedup.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
+from tests import patience
 from tests.conftest import SCRAPY_VERSION, World
 from tests.crawl_process import HERE
 from tests.crawls import claims, heartbeats, pages_of
@@ -84,7 +85,7 @@ def test_a_twin_right_behind_a_confirmation_is_a_duplicate(open_session: OpenSes
                 claim.confirm()
             assert set(await asyncio.gather(*map(session.claim, KEYS))) == {Verdict.SEEN}
 
-    asyncio.run(check())
+    patience.run(check)
 
 
 def test_a_twin_right_behind_a_release_gets_its_own_claim(
@@ -103,7 +104,7 @@ def test_a_twin_right_behind_a_release_gets_its_own_claim(
             for claim in again:
                 claim.confirm()
 
-    asyncio.run(check())
+    patience.run(check)
     assert claims(valkey.url, namespace) == {}
     assert heartbeats(valkey.url, namespace) == 0
 
@@ -131,7 +132,7 @@ def test_a_shelf_opens_and_ends_with_the_session(
                 (await claims_of.claim(KEYS[1])).confirm()
                 assert await claims_of.claim(KEYS[1]) is Verdict.SEEN
 
-    asyncio.run(check())
+    patience.run(check)
     assert len(early) == len(late) == 1
     assert valkey.ask("KEYS", f"vd1:{{{namespace}+others:*") != []
     assert valkey.ask("KEYS", f"vd1:{{{namespace}*:c:*") == []
@@ -149,7 +150,7 @@ def test_everyone_who_asks_is_told_of_an_item_s_end(open_session: OpenSession) -
             session.item_ended("response", Ending.DROPPED, passage)
 
     passage = Passage()
-    asyncio.run(check())
+    patience.run(check)
     assert told == [(number, "response", Ending.DROPPED, passage) for number in (1, 2)]
 
 
@@ -167,7 +168,7 @@ def test_a_claim_settles_once(open_session: OpenSession) -> None:
             assert not claim.is_open
             assert await session.claim(KEYS[0]) is Verdict.SEEN
 
-    asyncio.run(check())
+    patience.run(check)
 
 
 def test_a_cancelled_question_leaves_no_claim(
@@ -187,7 +188,7 @@ def test_a_cancelled_question_leaves_no_claim(
             await session.flush()
             await until(lambda: asyncio.to_thread(lambda: not claims(valkey.url, namespace)))
 
-    asyncio.run(check())
+    patience.run(check)
 
 
 def test_long_claims_are_renewed(
@@ -206,7 +207,7 @@ def test_long_claims_are_renewed(
                 await until(lambda: asyncio.to_thread(lambda: raw.pttl(name) > 30_000))
             claim.confirm()
 
-    asyncio.run(check())
+    patience.run(check)
 
 
 @pytest.mark.parametrize("embedded", [True, False])
@@ -232,12 +233,12 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
     keys = [digest("Post", [number]) for number in range(20_000)]
 
     async def check() -> None:
-        async with open_session(timeout=0.2) as session:
+        async with open_session(timeout=2) as session:
             settling = session._posts._settling
             deliver = settling._ledger.settle_many
 
             async def slowly(*news: Any) -> None:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(1.2)
                 await deliver(*news)
 
             settling._ledger.settle_many = slowly
@@ -246,7 +247,7 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
             await session.flush()
             assert settling.unconfirmed == 0
 
-    asyncio.run(check())
+    patience.run(check)
 
 
 @pytest.mark.skipif(SCRAPY_VERSION < (2, 15), reason="Scrapy 2.14 needs a reactor to be installed")

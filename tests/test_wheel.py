@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         str(path.relative_to(ROOT))
         for path in [*package.rglob("*.py"), *package.glob("lua/*.lua"), package / "py.typed"]
     }
-    assert len([name for name in wanted if name.endswith(".lua")]) == 11
+    assert len([name for name in wanted if name.endswith(".lua")]) == 17
     assert {name for name in names if ".dist-info/" not in name} == wanted
     (points,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
     listed = zipfile.ZipFile(wheel).read(points).decode().split("\n")

@@ -99,7 +99,7 @@ class Connection:
 
     def _pass_on(self, number: int, raw: bytes, *, script: bool = False) -> Entry:
         entry = Entry(None, len(raw), script=script)
-        entry.held = self._front.meter.hold(len(raw), script=script)
+        entry.held = self._front.meter.hold(len(raw))
         entry.instead, self._instead = self._instead, None
         self._waiting.append(entry)
         self._links[number].ask(raw, entry)

@@ -42,7 +42,6 @@ class Meter:
         """How often the front answered by itself, by what: internal, noscript, throttled."""
         self._sizes: list[list[float]] = [[] for _ in range(backends)]
         self._seen: list[tuple[float, int, float] | None] = [None] * backends
-        self._guess = 10.0
         self._left = 0.0
         self._filled = monotonic()
 
@@ -57,21 +56,23 @@ class Meter:
         """A new limit: a whole second of it may be used at once."""
         self._left, self._filled = limit, monotonic()
 
-    def hold(self, size: int, *, script: bool) -> float:
-        """A command of so many bytes is on its way: what it may cost is not left for others."""
-        held = max(size / 1024, 1.0, self._guess if script else 0.0)
+    def hold(self, size: int) -> float:
+        """A command of so many bytes is on its way: what it costs at least is not left for others.
+
+        What a script costs beyond that is known when its backend has told its time, in a moment.
+        """
+        held = max(size / 1024, 1.0)
         self._left -= held
         return held
 
     def charge(self, size: int, backend: int, held: float, *, script: bool) -> None:
         """It was served, and is of so many bytes, reply and all."""
         kilobytes = max(size / 1024, 1.0)
+        self._left += held - kilobytes
         if script:
             self._sizes[backend].append(kilobytes)
-            self._left += held - max(kilobytes, self._guess)  # until the backend tells its time
         else:
             self.plain += kilobytes
-            self._left += held - kilobytes
 
     def told(self, backend: int, info: bytes) -> None:
         """What a backend says of its scripts."""
@@ -86,8 +87,7 @@ class Meter:
             return
         each = min(spent, seconds * 1e6) / US_PER_ECPU / calls
         cost = sum(max(each, kilobytes) for kilobytes in sizes)
-        self._left -= cost - sum(max(self._guess, kilobytes) for kilobytes in sizes)
-        self._guess = each
+        self._left -= cost - sum(sizes)
         self.scripts += cost
         sizes.clear()
 

@@ -10,8 +10,10 @@ import argparse
 import asyncio
 import logging
 import pkgutil
+import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -29,7 +31,7 @@ from scrapy_valkey_dedup.commands.shared.usage import FAILED, CommandError, sugg
 from scrapy_valkey_dedup.model import DedupError, SettingsError
 from scrapy_valkey_dedup.settings import PREFIX
 
-_INTERRUPTED = 130  # as shells have it for SIGINT
+_ENDED_BY = 128  # and the signal's number, as shells have it
 
 
 @dataclass
@@ -194,15 +196,30 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _carry_out(chosen: Verb, job: Job) -> int:
     try:
-        return asyncio.run(chosen.run(job))
+        return asyncio.run(_until_told(chosen.run(job), job.screen))
     except DedupError as error:
         return _failed(job.screen, error)
     except BrokenPipeError:  # `scrapy dedup check posts.jl | head`
         sys.stdout = None  # or Python complains when it ends
         return FAILED
-    except KeyboardInterrupt:
-        job.screen.note("interrupted")
-        return _INTERRUPTED
+
+
+async def _until_told(work: Coroutine[Any, Any, int], screen: Screen) -> int:
+    """Ends in order at Ctrl-C and SIGTERM: what has begun is noted, an embedded server stopped."""
+    task, told = asyncio.ensure_future(work), [0]
+
+    def end(number: int) -> None:
+        told[0] = number
+        task.cancel()
+
+    with suppress(NotImplementedError):  # on Windows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        screen.note("interrupted")
+        return _ENDED_BY + told[0]
 
 
 def _failed(screen: Screen, error: DedupError) -> int:

@@ -63,11 +63,11 @@ class Import:
                 made = self.keyer.keyed(block)
                 self._look_at(made)
                 if under_way is not None:
-                    await under_way
+                    await asyncio.shield(under_way)
                 under_way = asyncio.create_task(self.remember(block, made, advance))
                 await asyncio.sleep(0)  # it is sent now
             if under_way is not None:
-                await under_way
+                await asyncio.shield(under_way)
         except BaseException as error:
             if under_way is not None:
                 await asyncio.wait([under_way])

@@ -71,19 +71,26 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
             url, name = await asyncio.to_thread(embedded.acquire), str(embedded.data_dir)
         else:
             name = f"{redacted(url)} {database(url, settings.client_options)}".strip()
-        revive = embedded.acquire if embedded is not None else None
+        in_use = True
+
+        def revive() -> None:
+            # A question that was given up may still ask for it, and would start it once more.
+            if embedded is not None and in_use:
+                embedded.acquire()
+
         server = Server(
             url,
             redacted(url),
             settings.client_options,
             settings.timeout,
-            revive,
+            revive if embedded is not None else None,
             credentials=settings.credentials,
         )
         try:
             run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
             yield Place(server, settings, name, run, url)
         finally:
+            in_use = False
             await server.close()
     finally:
         if embedded is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,12 +67,20 @@ class Screen:
             yield _Lines(what, total, unit, None if self.machine else sys.stderr).advance
 
     def ask(self, question: str) -> bool | None:
-        """Whether the operator says yes; None if there is nobody to ask."""
+        """Whether the operator says yes; None if there is nobody to ask. Ctrl-C is a no."""
         if self.machine or not sys.stdin.isatty():
             return None
-        sys.stderr.write(f"{printable(question)} [y/N] ")
-        sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        # While it waits for a line the loop does not turn, and would hear of no signal.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            sys.stderr.write(f"{printable(question)} [y/N] ")
+            sys.stderr.flush()
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+            return False
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 class _Lines:
