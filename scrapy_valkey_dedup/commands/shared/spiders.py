@@ -54,6 +54,9 @@ def _seen(name: str, cls: type[scrapy.Spider], settings: Settings) -> SpiderSeen
         return SpiderSeen(name, cls, crawler, DedupSettings.parse(crawler.settings, name))
     except SettingsError as error:
         return SpiderSeen(name, cls, crawler, None, tuple(error.faults))
+    except Exception as error:  # noqa: BLE001 (modules of the user's, which may raise anything)
+        fault = f"what the settings name cannot be loaded: {type(error).__name__}: {error}"
+        return SpiderSeen(name, cls, crawler, None, (fault,))
 
 
 def item_classes(seen: SpiderSeen) -> list[type]:
