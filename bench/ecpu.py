@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from bench.memory import RETENTION, info, key
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import command
 
 MICROSECONDS = 3
 BATCHES = (1, 10, 40, 80)

@@ -18,10 +18,10 @@ from hashlib import blake2b
 from secrets import token_hex
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import command
 
 RETENTION = 90 * 86400.0
 BYTES_A_POST, POSTS_A_SECOND = 10, 30_000

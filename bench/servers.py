@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import valkey
 
-from scrapy_valkey_dedup.embedded import find_binary
+from scrapy_valkey_dedup.valkey.embedded import find_binary
 
 START_SECONDS = 120
 END_SECONDS = 120

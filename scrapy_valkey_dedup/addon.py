@@ -7,13 +7,13 @@ from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import BaseSettings
 from scrapy.utils.misc import load_object
 
-from scrapy_valkey_dedup.dupefilter import DupeFilter, scheduler_faults
+from scrapy_valkey_dedup.items.pipeline import DedupPipeline
+from scrapy_valkey_dedup.items.processor import DedupItemProcessor
 from scrapy_valkey_dedup.model import SettingsError
-from scrapy_valkey_dedup.pipeline import DedupPipeline
-from scrapy_valkey_dedup.processor import DedupItemProcessor
-from scrapy_valkey_dedup.refusals import note_task, refuse
-from scrapy_valkey_dedup.registry import is_off, spider_name
-from scrapy_valkey_dedup.requests import RequestDedupMiddleware
+from scrapy_valkey_dedup.requests.dupefilter import DupeFilter, scheduler_faults
+from scrapy_valkey_dedup.requests.middleware import RequestDedupMiddleware
+from scrapy_valkey_dedup.session.refusals import note_task, refuse
+from scrapy_valkey_dedup.session.registry import is_off, spider_name
 from scrapy_valkey_dedup.settings import DedupSettings
 
 PIPELINE_PRIORITY = 100

@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.model import (
     LedgerUnavailableError,
     SettingsError,
 )
-from scrapy_valkey_dedup.values import flag, text
+from scrapy_valkey_dedup.parsing import flag, text
 
 try:
     from botocore.config import Config

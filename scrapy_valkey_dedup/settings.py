@@ -13,14 +13,11 @@ from typing import Any
 from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
 
-from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS, option_faults
-from scrapy_valkey_dedup.credentials import Provider, conflicts, provider
-from scrapy_valkey_dedup.links import tracking
+from scrapy_valkey_dedup.identity.links import tracking
+from scrapy_valkey_dedup.identity.normalise import NORMALISERS, normalisers
+from scrapy_valkey_dedup.identity.rules import ClassRule, Known, class_rules
 from scrapy_valkey_dedup.model import CLAIM_LIFETIME, SettingsError
-from scrapy_valkey_dedup.normalise import NORMALISERS, normalisers
-from scrapy_valkey_dedup.rules import ClassRule, Known, class_rules
-from scrapy_valkey_dedup.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
-from scrapy_valkey_dedup.values import (
+from scrapy_valkey_dedup.parsing import (
     choice,
     count,
     decoded,
@@ -32,6 +29,9 @@ from scrapy_valkey_dedup.values import (
     retention,
     text,
 )
+from scrapy_valkey_dedup.valkey.client_options import SENTINEL_KWARGS, option_faults
+from scrapy_valkey_dedup.valkey.credentials import Provider, conflicts, provider
+from scrapy_valkey_dedup.valkey.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
 
 PREFIX = "VALKEY_DEDUP_"
 

@@ -3,7 +3,7 @@
 locals {
   port = 6379
 
-  # The least-privilege line of docs/security.md, word for word: tests/test_terraform_access.py compares them, and
+  # The least-privilege line of docs/security.md, word for word: tests/house/test_terraform_access.py compares them, and
   # crawls under it. It has no password: IAM authenticates.
   access_string = join(" ", [
     "on", "~vd1:*", "-@all",

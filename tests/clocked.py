@@ -17,8 +17,8 @@ from collections.abc import Iterable
 
 import valkey
 
-from scrapy_valkey_dedup.ledger import PARTITION_NAMES, Ledger, tag
-from scrapy_valkey_dedup.resp import Script
+from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, tag
+from scrapy_valkey_dedup.valkey.resp import Script
 
 START = 4_102_444_800_000  # ms
 

@@ -17,9 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.encoding import digest
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.identity.encoding import digest
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.client import Server
 from tests import command_process
 from tests.processes import processes
 

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, settings
 from scrapy import version_info
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.client import Server
 from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
@@ -34,7 +34,7 @@ settings.load_profile("patient")
 
 ONCE = {
     "the repository itself": "compose docs house layers processes wheel terraform_access"
-    " terraform_check terraform_docs",
+    " terraform_check terraform_docs architecture",
     "pure Python, explored or by examples without end": "admission batching keyset namespaces"
     " normalise protocol_model soak",
     "equipment": "topologies",

@@ -30,14 +30,9 @@ from scrapy.pipelines import ItemPipelineManager
 from scrapy.settings import Settings
 from scrapy.utils.misc import load_object
 
-from scrapy_valkey_dedup import (
-    DedupItemProcessor,
-    DedupPipeline,
-    current_claim,
-    feeds,
-    processor,
-    session,
-)
+from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline, current_claim
+from scrapy_valkey_dedup.items import feeds, processor
+from scrapy_valkey_dedup.session import session
 from tests.patience import LOOP
 
 HERE = "tests.crawl_process"
@@ -596,7 +591,7 @@ def settings_of(job: Job) -> Settings:
 
 def break_the_client() -> None:
     """From the sixth exchange on valkey-py fails as it does in a cluster in trouble."""
-    from scrapy_valkey_dedup.connections import Connections
+    from scrapy_valkey_dedup.valkey.connections import Connections
 
     exchange, exchanges = Connections._send_and_read, []
 

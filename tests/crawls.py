@@ -17,10 +17,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.encoding import digest
-from scrapy_valkey_dedup.ledger import Ledger, tag
-from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.identity.encoding import digest
+from scrapy_valkey_dedup.ledger.ledger import Ledger, tag
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import command
 from tests import crawl_process
 from tests.crawl_process import Job
 from tests.patience import PATIENCE

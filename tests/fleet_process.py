@@ -12,7 +12,7 @@ from scrapy.core.engine import ExecutionEngine
 from scrapy.crawler import AsyncCrawlerProcess
 
 from scrapy_valkey_dedup import current_claim
-from scrapy_valkey_dedup.registry import session_of
+from scrapy_valkey_dedup.session.registry import session_of
 from tests.crawl_process import Job, Post, settings_of
 
 HERE = "tests.fleet_process"

@@ -14,7 +14,7 @@ import pydantic
 import scrapy
 from scrapy.settings import Settings
 
-from scrapy_valkey_dedup.identity import Identifier
+from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 
 POST = "posts.items:Post"

@@ -16,7 +16,7 @@ PROCESSES = [
 OTHERS = [
     "pytest", "queuelib", "tldextract", "twisted.conch.insults.insults", "twisted.conch.telnet",
     "twisted.internet.endpoints", "twisted.internet.stdio", "twisted.web.client", "valkey",
-    "scrapy_valkey_dedup.embedded", "scrapy_valkey_dedup.watcher", "bench.servers",
+    "scrapy_valkey_dedup.valkey.embedded", "scrapy_valkey_dedup.valkey.watcher", "bench.servers",
 ]  # fmt: skip
 
 

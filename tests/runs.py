@@ -13,7 +13,7 @@ from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
-from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 from tests.patience import PATIENCE

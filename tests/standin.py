@@ -19,7 +19,7 @@ import pytest
 
 from bench.serverless import ADMIN, SPIDER, Serverless
 from bench.servers import Tls, ValkeyServer, free_port
-from scrapy_valkey_dedup.permissions import RULES
+from scrapy_valkey_dedup.ledger.permissions import RULES
 from tests.tls import LOCALHOST, LOOPBACK, Authority
 
 IS_SERVERLESS = bool(os.environ.get("VALKEY_SERVERLESS"))

@@ -13,9 +13,9 @@ from typing import Any
 from bench.servers import ValkeyServer
 from bench.soak.account import Account
 from bench.soak.runs import Run, Sample
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.encoding import digest
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.identity.encoding import digest
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.client import Server
 
 GROWTH, GROWTH_A_POST = 8.0, 40  # megabytes, and bytes: a run knows of each post that it is stored
 FILES, SOCKETS = 8, 40  # descriptors more than at the first quarter; sockets at any time

@@ -20,9 +20,9 @@ from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
 from scrapy_valkey_dedup.commands.shared.sources import Source, source
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
-from scrapy_valkey_dedup.keyset import KeySet
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
+from scrapy_valkey_dedup.session.keyset import KeySet
 
 SUMMARY = "Show how posts are identified, and whether they are known; change nothing"
 EXAMPLE = """examples:

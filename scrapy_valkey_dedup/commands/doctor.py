@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.commands.shared.spiders import SpiderSeen, spiders_of
 from scrapy_valkey_dedup.commands.shared.state import begun, look
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, FOUND, CommandError
 from scrapy_valkey_dedup.model import DedupError, SettingsError
-from scrapy_valkey_dedup.values import duration
+from scrapy_valkey_dedup.parsing import duration
 
 SUMMARY = "Find what is wrong with server, ledger and project, and the cure"
 EXAMPLE = """examples:

@@ -18,10 +18,10 @@ from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
 from scrapy_valkey_dedup.commands.shared.sources import Block, Source, source
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
-from scrapy_valkey_dedup.keyset import KeySet
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.session.keyset import KeySet
+from scrapy_valkey_dedup.valkey.resp import command
 
 SUMMARY = "Forget posts, or all posts, pages or timelines of a namespace"
 EXAMPLE = """examples:

@@ -21,7 +21,7 @@ from scrapy_valkey_dedup.commands.shared.plugins import (
 from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 
 SUMMARY = "Remember posts that are stored already, so that no spider stores them again"
 EXAMPLE = """examples:

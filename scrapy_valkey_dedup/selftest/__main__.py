@@ -24,7 +24,7 @@ from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.selftest.examination import examine
 from scrapy_valkey_dedup.selftest.findings import INTERRUPTED, NO_SERVER, Finding, Report
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
-from scrapy_valkey_dedup.urls import redacted
+from scrapy_valkey_dedup.valkey.urls import redacted
 
 
 def versions() -> str:

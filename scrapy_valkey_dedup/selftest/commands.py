@@ -9,12 +9,12 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from scrapy_valkey_dedup.faults import lacks_script
-from scrapy_valkey_dedup.ledger import CALL_LIMIT
-from scrapy_valkey_dedup.permissions import COMMANDS, IN_SCRIPTS
-from scrapy_valkey_dedup.resp import Script
+from scrapy_valkey_dedup.ledger.ledger import CALL_LIMIT
+from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
 from scrapy_valkey_dedup.selftest.findings import Check, DiffersError, Rule
 from scrapy_valkey_dedup.selftest.place import Place
+from scrapy_valkey_dedup.valkey.errors import lacks_script
+from scrapy_valkey_dedup.valkey.resp import Script
 
 _CONNECTIONS = 8
 

@@ -8,20 +8,20 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from scrapy_valkey_dedup.credentials import Provider
-from scrapy_valkey_dedup.faults import fault, words
 from scrapy_valkey_dedup.model import (
     DedupError,
     LedgerRefusedError,
     LedgerReplyError,
     LedgerUnavailableError,
 )
-from scrapy_valkey_dedup.replies import Cure
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES, reach
 from scrapy_valkey_dedup.selftest.findings import DiffersError, Finding, Report, Rule, Status
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.selftest.place import Place
 from scrapy_valkey_dedup.selftest.surroundings import HELLO, SURROUNDING_RULES
+from scrapy_valkey_dedup.valkey.credentials import Provider
+from scrapy_valkey_dedup.valkey.errors import fault, words
+from scrapy_valkey_dedup.valkey.replies import Cure
 
 _LONGEST = 30.0  # seconds for one rule
 _LONGEST_CLEANING = 15.0

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
-from scrapy_valkey_dedup.ledger import CALL_LIMIT, IDLE, PARTITIONS, token
+from scrapy_valkey_dedup.ledger.ledger import CALL_LIMIT, IDLE, PARTITIONS, token
 from scrapy_valkey_dedup.model import Answer, Given, Verdict
 from scrapy_valkey_dedup.selftest.commands import expect
 from scrapy_valkey_dedup.selftest.findings import Rule

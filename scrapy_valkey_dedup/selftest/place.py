@@ -12,16 +12,16 @@ from secrets import token_bytes, token_hex
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.client_options import SENTINEL_KWARGS
-from scrapy_valkey_dedup.credentials import Provider, with_provider
-from scrapy_valkey_dedup.faults import error_in, fault, lacks_script
-from scrapy_valkey_dedup.ledger import END, RUN_BYTES, Ledger, tag
+from scrapy_valkey_dedup.ledger.ledger import END, RUN_BYTES, Ledger, tag
 from scrapy_valkey_dedup.model import KEY_BYTES, Key
-from scrapy_valkey_dedup.replies import Cure
-from scrapy_valkey_dedup.resp import Question, Script, ScriptCall, command
-from scrapy_valkey_dedup.topology import route_to
-from scrapy_valkey_dedup.urls import NOT_SHOWN, parsed, redacted
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client_options import SENTINEL_KWARGS
+from scrapy_valkey_dedup.valkey.credentials import Provider, with_provider
+from scrapy_valkey_dedup.valkey.errors import error_in, fault, lacks_script
+from scrapy_valkey_dedup.valkey.replies import Cure
+from scrapy_valkey_dedup.valkey.resp import Question, Script, ScriptCall, command
+from scrapy_valkey_dedup.valkey.topology import route_to
+from scrapy_valkey_dedup.valkey.urls import NOT_SHOWN, parsed, redacted
 
 SHORT = 60.0
 """Seconds for which what is remembered here lasts at least, and half as long again at most: so it

@@ -81,7 +81,7 @@ run "the_user_logs_in_by_iam_and_may_do_the_least" {
     error_message = "User and group are Valkey's."
   }
   assert {
-    # tests/test_terraform_access.py compares this file with docs/security.md, and crawls under it.
+    # tests/house/test_terraform_access.py compares this file with docs/security.md, and crawls under it.
     condition     = aws_elasticache_user.spider["spider"].access_string == trimspace(file("tests/golden/access_string.txt"))
     error_message = "The access string is the least-privilege line."
   }
@@ -170,7 +170,7 @@ run "a_user_for_each_namespace" {
     error_message = "They log in by IAM."
   }
   assert {
-    # docs/security.md, Namespaces; tests/test_terraform_access.py compares them.
+    # docs/security.md, Namespaces; tests/house/test_terraform_access.py compares them.
     condition     = aws_elasticache_user.spider["posts"].access_string == replace(trimspace(file("tests/golden/access_string.txt")), "~vd1:*", "~vd1:{posts}* ~vd1:{posts:* ~vd1:{posts+*")
     error_message = "The keys of the namespace, and of no other; the same commands."
   }

@@ -16,7 +16,7 @@ run "outputs" {
   command = plan
 
   assert {
-    # tests/test_terraform_access.py feeds this file to the plugin's own parser.
+    # tests/house/test_terraform_access.py feeds this file to the plugin's own parser.
     condition     = output.scrapy_settings == file("tests/golden/scrapy_settings.txt")
     error_message = "The lines for settings.py."
   }

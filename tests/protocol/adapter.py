@@ -7,7 +7,7 @@ from itertools import count
 
 import valkey as valkey_py
 
-from scrapy_valkey_dedup.ledger import NUMBERS, PARTITION_NAMES, Ledger, run_of, split, token
+from scrapy_valkey_dedup.ledger.ledger import NUMBERS, PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import Answer, Given, Key, Verdict
 from tests.protocol.state import CIRCLE, Kind, Message, Post, Reply, Token
 

@@ -1,6 +1,6 @@
 """The one table of the protocol: each rule of docs/ledger.md, its words, and what the model does.
 
-``tests/test_protocol_model.py`` holds the docs to it, the explorer runs it, the real scripts and
+``test_protocol_model.py`` holds the docs to it, the explorer runs it, the real scripts and
 traces of real runs are compared with it.
 """
 

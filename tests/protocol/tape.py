@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from scrapy_valkey_dedup.model import Claim, DedupError, Key, Verdict
-from scrapy_valkey_dedup.session import Session
+from scrapy_valkey_dedup.model import DedupError, Key, Verdict
+from scrapy_valkey_dedup.session.claim import Claim
+from scrapy_valkey_dedup.session.session import Session
 from tests.protocol.acceptance import TOLD_HELD, Event
 
 _RUNS = "AB"

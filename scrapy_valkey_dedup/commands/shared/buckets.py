@@ -14,17 +14,17 @@ from math import inf
 from time import time
 from typing import NamedTuple
 
-from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.commands.shared.server import told
-from scrapy_valkey_dedup.ledger import END, PARTITION_NAMES, tag
-from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.ledger.ledger import END, PARTITION_NAMES, tag
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import command
 
 _AT_ONCE = 500
 """Commands in one round trip: a fraction of a millisecond of the server's time."""
 _ENOUGH = 4200
 """Buckets of a generation to look at, at least: all, as long as hardly any is full."""
-_CAPACITY = 511  # lua/layout.lua
+_CAPACITY = 511  # ledger/lua/layout.lua
 _LEVELS = 8
 _FIRST = tuple(f"{number:02x}" for number in range(256))
 """The paths of the first level."""
@@ -180,6 +180,6 @@ def _grouped(listed: list[_Listed]) -> list[list[_Listed]]:
 
 
 def _ends_in(entries: bytes) -> list[str]:
-    """The ends in a partition's list of generations: lua/layout.lua."""
+    """The ends in a partition's list of generations: ledger/lua/layout.lua."""
     text = entries.decode("ascii", "replace")
     return [text[at : at + END] for at in range(0, len(text), END + 1)]

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.ledger import PARTITION_NAMES, is_held, run_of, tag
-from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, is_held, run_of, tag
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import command
 
 _STEP = 1000
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from scrapy_valkey_dedup.encoding import encode
-from scrapy_valkey_dedup.identity import Identifier, steps_of
-from scrapy_valkey_dedup.item_classes import class_path
+from scrapy_valkey_dedup.identity.encoding import encode
+from scrapy_valkey_dedup.identity.identifier import Identifier, steps_of
+from scrapy_valkey_dedup.identity.item_classes import class_path
+from scrapy_valkey_dedup.identity.rules import FieldRule
 from scrapy_valkey_dedup.model import Key, UnkeyedError
-from scrapy_valkey_dedup.rules import FieldRule
 
 _LONGEST = 200  # characters of a value
 

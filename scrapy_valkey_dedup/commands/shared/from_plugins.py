@@ -22,8 +22,8 @@ from scrapy_valkey_dedup.commands.shared.progress_file import Reached
 from scrapy_valkey_dedup.commands.shared.project import project_of
 from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError, suggestion
-from scrapy_valkey_dedup.ledger import Ledger
-from scrapy_valkey_dedup.urls import redacted
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.urls import redacted
 
 _WHAT_IT_KNOWS = {
     "deltafetch": "scrapy-deltafetch notes a page when its callback yields an item: that the item "

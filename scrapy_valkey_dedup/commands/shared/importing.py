@@ -13,7 +13,7 @@ from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile, Reac
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
 from scrapy_valkey_dedup.commands.shared.sources import Block, Source
 from scrapy_valkey_dedup.commands.shared.usage import FOUND, CommandError
-from scrapy_valkey_dedup.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError, Key, LedgerUnavailableError
 
 PATIENCE = 60.0

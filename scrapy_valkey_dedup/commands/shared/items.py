@@ -14,7 +14,7 @@ from itemadapter import ItemAdapter
 from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.item_classes import declared
+from scrapy_valkey_dedup.identity.item_classes import declared
 from scrapy_valkey_dedup.model import DedupError
 
 Convert = Callable[[str], Any]

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import RUN_BYTES, Ledger
+from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
 from scrapy_valkey_dedup.model import EmbeddedServerError
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.urls import database, redacted
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.urls import database, redacted
 
 if TYPE_CHECKING:
-    from scrapy_valkey_dedup.embedded import EmbeddedServer
+    from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 
 SHELVES = {"posts": "", "pages": "pages", "timelines": "timelines"}
 """What a namespace holds, and the shelf on which it stands."""
@@ -100,7 +100,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
 def _embedded(settings: DedupSettings, *, create: bool) -> EmbeddedServer:
     try:
         # It needs fcntl: with a URL the command runs on Windows too.
-        from scrapy_valkey_dedup.embedded import EmbeddedServer  # noqa: PLC0415
+        from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer  # noqa: PLC0415
     except ImportError:
         raise EmbeddedServerError(
             "VALKEY_DEDUP_URL is not set, and the embedded server cannot run here: set it (--url)"

@@ -10,15 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.commands.shared.keyed import Keyed
 from scrapy_valkey_dedup.commands.shared.project import Project
 from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.marks import key_of_own, key_of_page, whose_pages
-from scrapy_valkey_dedup.resp import command
+from scrapy_valkey_dedup.requests.marks import key_of_own, key_of_page, whose_pages
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.urls import redacted
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import command
+from scrapy_valkey_dedup.valkey.urls import redacted
 
 PLUGINS = ("deltafetch", "scrapy-redis", "scrapy-jobdir")
 _FINGERPRINT = 20  # bytes of a SHA-1

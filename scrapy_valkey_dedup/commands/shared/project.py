@@ -13,7 +13,7 @@ from scrapy.settings import Settings
 from scrapy.spiderloader import SpiderLoaderProtocol, get_spider_loader
 
 from scrapy_valkey_dedup.commands.shared.usage import CommandError, suggestion
-from scrapy_valkey_dedup.identity import Identifier
+from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from scrapy_valkey_dedup.advice import warn_of_closing
 from scrapy_valkey_dedup.commands.shared.findings import FINE, WRONG, Finding, heard
 from scrapy_valkey_dedup.commands.shared.spiders import (
     DictSeen,
@@ -14,11 +13,12 @@ from scrapy_valkey_dedup.commands.shared.spiders import (
     item_classes,
     yielded_dicts,
 )
-from scrapy_valkey_dedup.identity import Identifier
-from scrapy_valkey_dedup.item_classes import class_path
-from scrapy_valkey_dedup.pipeline import DedupPipeline
-from scrapy_valkey_dedup.resolution import Resolved
-from scrapy_valkey_dedup.storages import storages_in, when_stored
+from scrapy_valkey_dedup.identity.identifier import Identifier
+from scrapy_valkey_dedup.identity.item_classes import class_path
+from scrapy_valkey_dedup.identity.resolution import Resolved
+from scrapy_valkey_dedup.items.pipeline import DedupPipeline
+from scrapy_valkey_dedup.items.storages import storages_in, when_stored
+from scrapy_valkey_dedup.session.advice import warn_of_closing
 
 _STORING = "docs/settings.md#confirm"
 _IDENTITY = "docs/identity.md"

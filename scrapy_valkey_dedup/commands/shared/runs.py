@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from scrapy_valkey_dedup.client import Server
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
-from scrapy_valkey_dedup.ledger import Ledger, is_held, run_of, tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger, is_held, run_of, tag
 from scrapy_valkey_dedup.model import CommandRefusedError, LedgerRefusedError, LedgerReplyError
-from scrapy_valkey_dedup.resp import command
 from scrapy_valkey_dedup.stats import RunNote
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import command
 
 _STEP = 1000
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""

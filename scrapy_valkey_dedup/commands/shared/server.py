@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from scrapy_valkey_dedup.client import Server
-from scrapy_valkey_dedup.ledger import PARTITION_NAMES, tag
+from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, tag
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerReplyError
-from scrapy_valkey_dedup.resp import Argument, command
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import Argument, command
 
 _ROUND_TRIPS = 20
 

@@ -14,7 +14,7 @@ from scrapy_valkey_dedup.selftest import Finding as Tried
 from scrapy_valkey_dedup.selftest import Status, examine
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from scrapy_valkey_dedup.selftest.surroundings import SURROUNDING_RULES
-from scrapy_valkey_dedup.urls import parsed
+from scrapy_valkey_dedup.valkey.urls import parsed
 
 _NEARLY_FULL = 0.85
 _LAG_SECONDS, _LAG_BYTES = 10, 1 << 20

@@ -12,9 +12,9 @@ from scrapy_valkey_dedup.commands.shared.buckets import Contents, Walk
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.runs import Sighted, sighted
 from scrapy_valkey_dedup.commands.shared.server import Node, hello, latency, nodes
+from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.spool import Spool
-from scrapy_valkey_dedup.urls import parsed
+from scrapy_valkey_dedup.valkey.urls import parsed
 
 _LONGEST_LIFE = 1.5
 """A post is kept for so many retentions at most: docs/ledger.md."""

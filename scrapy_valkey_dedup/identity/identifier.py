@@ -1,0 +1,270 @@
+"""From an item to its key: which of its values tell a post apart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from itemadapter import ItemAdapter
+
+from scrapy_valkey_dedup.identity.blanks import refuse_blank
+from scrapy_valkey_dedup.identity.encoding import NOTHING, counted, encode, key_of
+from scrapy_valkey_dedup.identity.item_classes import attributes, extra_fields
+from scrapy_valkey_dedup.identity.normalise import normalisers
+from scrapy_valkey_dedup.identity.resolution import Resolved, resolve
+from scrapy_valkey_dedup.identity.rules import ClassRule, FieldRule
+from scrapy_valkey_dedup.model import Key, UnkeyedError
+
+logger = logging.getLogger(__name__)
+
+_WARNINGS = 100
+
+
+_CONSEQUENCES = {
+    "pass": "Such items are stored unchecked, again in every run",
+    "drop": "Such items are dropped",
+    "error": "Such items end as item_error",
+}
+
+
+class Choices(Protocol):
+    """What the settings say of identities: those of these names, in lower case."""
+
+    @property
+    def fields(self) -> Mapping[type | None, ClassRule]: ...  # noqa: D102
+    @property
+    def identity(self) -> Callable[..., Any] | None: ...  # noqa: D102
+    @property
+    def on_unkeyed(self) -> str: ...  # noqa: D102
+    @property
+    def scope(self) -> str: ...  # noqa: D102
+    @property
+    def tracking_parameters(self) -> Mapping[str, tuple[str, ...]]: ...  # noqa: D102
+
+
+class Identifier:
+    """Finds the key of an item, as the settings and the item's class say.
+
+    What decides, in this order: ``IDENTITY``; ``FIELDS`` for the class or an ancestor; field
+    metadata; ``FIELDS`` for all classes; all fields of the item.
+    """
+
+    def __init__(self, settings: Choices) -> None:
+        self._settings = settings
+        self._function = settings.identity
+        self._known = normalisers(settings.tracking_parameters)
+        self._by_class: dict[type, tuple[Resolved, bytes]] = {}
+        self._inside: dict[type, bool] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def announce(self) -> None:
+        """Says at the start how far the identities of this run reach."""
+        rules = self._settings.fields
+        every_kind_is_named = None in rules and all(rule.kind for rule in rules.values())
+        if self._settings.scope == "spider" and not every_kind_is_named:
+            logger.info(
+                "VALKEY_DEDUP_SCOPE = 'spider': what another spider has stored is stored here too. "
+                "If an identity is the same post in every spider (a URL, or an id with its "
+                'platform), set it to "project".'
+            )
+
+    def key(self, item: Any, spider: Any) -> Key | None:
+        """Returns the key, or None if the item has no identity: why is logged once a reason.
+
+        Never raises: items, normalisers and functions of the user's may hold any code.
+        """
+        try:
+            return self._key(item, spider)
+        except UnkeyedError as error:
+            self._warn(type(item).__qualname__, str(error))
+        except Exception as error:  # noqa: BLE001
+            self._warn(type(item).__qualname__, _raised(error))
+        return None
+
+    def identify(self, item: Any, spider: Any) -> Key:
+        """Returns the key, as :meth:`key` does.
+
+        Raises:
+            UnkeyedError: says why the item has none.
+
+        """
+        try:
+            return self._key(item, spider)
+        except UnkeyedError:
+            raise
+        except Exception as error:  # noqa: BLE001 (as in key)
+            raise UnkeyedError(_raised(error)) from None
+
+    def rule_for(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+        """What identifies the items of a class, and their encoded kind."""
+        known = self._by_class.get(cls)
+        if known is None:
+            known = self._by_class[cls] = self._resolve(cls, spider)
+        return known
+
+    def looks_inside(self, cls: type) -> bool:
+        """Whether the key of an item may depend on what lies inside a value of a field."""
+        found = self._inside.get(cls)
+        if found is None:
+            fields = self._by_class[cls][0].fields
+            found = self._inside[cls] = (
+                self._function is not None
+                or fields is None
+                or any(len(field.path) > 1 for field in fields)
+            )
+        return found
+
+    def _key(self, item: Any, spider: Any) -> Key:
+        cls = type(item)
+        known = self._by_class.get(cls)
+        if known is None:
+            known = self._by_class[cls] = self._resolve(cls, spider)
+        rule, kind = known
+        if rule.fault is not None:
+            raise UnkeyedError(rule.fault)
+        if self._function is not None:
+            return key_of(kind, _from_function(self._function, item, spider))
+        if rule.fields is not None:
+            return key_of(kind, counted(b"l", [_field(item, field) for field in rule.fields]))
+        return key_of(kind, _from_all_fields(item))
+
+    def _resolve(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+        by_function = self._function is not None
+        found = resolve(cls, self._settings.fields, self._known, by_function=by_function)
+        if found.overruled:
+            self._tell(
+                logging.INFO,
+                cls.__qualname__,
+                "Items of class %s are identified by %s; %s says otherwise, and does not count for "
+                "them.",
+                ", ".join(map(repr, map(str, found.fields or ()))),
+                found.overruled,
+            )
+        if found.fields is None and found.fault is None and not by_function:
+            self._tell(
+                logging.WARNING,
+                cls.__qualname__,
+                "Items of class %s are identified by all their fields: a field that changes, such "
+                "as a count of likes, makes the same post a new one in every run. Name the fields "
+                'that identify it: VALKEY_DEDUP_FIELDS = ["platform", "post_id"], for example.',
+            )
+        named = getattr(spider, "name", None) if self._settings.scope == "spider" else None
+        return found, found.encoded_kind(cls, None if named is None else str(named))
+
+    def _warn(self, cls: str, reason: str) -> None:
+        """Reasons name fields and types, never values."""
+        policy = self._settings.on_unkeyed
+        self._tell(
+            logging.WARNING,
+            cls,
+            "An item of class %s has no identity: %s. %s (VALKEY_DEDUP_ON_UNKEYED = %r); from here "
+            "on the stat dedup/items/unkeyed counts them.",
+            reason,
+            _CONSEQUENCES[policy],
+            policy,
+        )
+
+    def _tell(self, level: int, cls: str, message: str, *arguments: str) -> None:
+        """Once for each class and reason."""
+        told = (cls, " ".join((message, *arguments)))
+        if told not in self._told and len(self._told) < _WARNINGS:
+            self._told.add(told)
+            logger.log(level, message, cls, *arguments)
+
+
+def _raised(error: Exception) -> str:
+    """The error's type and place. Not its message: that may hold values of the post."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return f"{type(error).__name__} was raised"
+    place = trace.tb_frame.f_code.co_filename
+    return f"{type(error).__name__} was raised in {place}, line {trace.tb_lineno}"
+
+
+def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> bytes:
+    try:
+        found = function(item, spider)
+        values = list(found) if isinstance(found, (list, tuple)) else [found]
+        for value in values:
+            refuse_blank(_sole(value))
+        encoded = [encode(_sole(value), 1) for value in values]
+    except UnkeyedError as error:
+        reason = f"returned what identifies no post: {error}"
+    except Exception as error:  # noqa: BLE001 (it is the user's)
+        reason = f"failed: {_raised(error)}"
+    else:
+        if encoded and not any(map(NOTHING.fullmatch, encoded)):
+            return counted(b"l", encoded)
+        reason = "returned nothing, or an empty value"
+    raise UnkeyedError(f"the function in VALKEY_DEDUP_IDENTITY {reason}")
+
+
+def _field(item: Any, rule: FieldRule) -> bytes:
+    """The encoding of a field; an error says where it stands, not what it is."""
+    try:
+        encoded = encode(_value(item, rule))
+    except Exception as error:  # noqa: BLE001 (properties and normalisers are the user's)
+        raise _located(rule, error) from None
+    if NOTHING.fullmatch(encoded):
+        raise UnkeyedError(f"its field {str(rule)!r} is missing or empty")
+    return encoded
+
+
+def _located(name: object, error: Exception) -> UnkeyedError:
+    reason = str(error) if isinstance(error, UnkeyedError) else _raised(error)
+    return UnkeyedError(f"its field {str(name)!r:.100}: {reason}")
+
+
+def _value(item: Any, rule: FieldRule) -> Any:
+    value = item
+    for step in rule.path:
+        value = _step(value, step)
+    refuse_blank(_sole(value))
+    if rule.normalise is not None:
+        value = rule.normalise(value)
+        refuse_blank(_sole(value))
+    return _sole(value)
+
+
+def steps_of(item: Any, rule: FieldRule) -> tuple[Any, Any]:
+    """The value that a rule finds in an item, and what its normalisers make of it."""
+    value = item
+    for step in rule.path:
+        value = _step(value, step)
+    return _sole(value), _sole(rule.normalise(value) if rule.normalise is not None else value)
+
+
+def _sole(value: Any) -> Any:
+    """A list of one member, as an item loader makes of every field, counts as that member."""
+    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
+
+
+def _step(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):  # dicts and scrapy.Item
+        return value.get(name)
+    if isinstance(value, (list, tuple)):
+        if name.isdecimal():
+            return value[int(name)] if int(name) < len(value) else None
+        return _step(value[0], name) if len(value) == 1 else None
+    if name in attributes(type(value)):  # type: ignore[arg-type] # (mypy: a type is not Hashable)
+        return getattr(value, name, None)
+    return dict(extra_fields(value)).get(name)
+
+
+def _from_all_fields(item: Any) -> bytes:
+    """Those that are not empty, with their names."""
+    adapter, extra = ItemAdapter(item), dict(extra_fields(item))
+    pairs = []
+    for name in (*adapter, *extra):
+        try:
+            encoded = encode(_sole(extra[name] if name in extra else adapter[name]))
+        except Exception as error:  # noqa: BLE001 (properties are the user's)
+            raise _located(name, error) from None
+        if not NOTHING.fullmatch(encoded):
+            pairs.append(encode(name) + encoded)
+    if not pairs:
+        raise UnkeyedError("all its fields are empty")
+    return counted(b"m", sorted(pairs))

@@ -1,0 +1,1 @@
+"""The item pipeline: which posts are stored, and when they are known to be."""

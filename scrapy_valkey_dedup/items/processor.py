@@ -1,0 +1,158 @@
+"""The item processor: gives every item a passage of its own, from before the first pipeline on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from scrapy.crawler import Crawler
+from scrapy.exceptions import NotConfigured
+from scrapy.pipelines import ItemPipelineManager
+from scrapy.utils.defer import ensure_awaitable
+from scrapy.utils.python import global_object_name
+
+from scrapy_valkey_dedup.session.outcomes import Passage
+from scrapy_valkey_dedup.session.registry import session_of
+from scrapy_valkey_dedup.stats import quantity
+
+logger = logging.getLogger(__name__)
+
+LONGEST_END = 60.0
+"""Seconds for which the end of a crawl waits for items that are still in its pipelines."""
+_LOOK = 0.02  # seconds
+
+# Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
+# context, so the passage is found even if a pipeline has replaced the item. But contexts are
+# inherited: while an item waits in a pipeline, the engine may start unrelated downloads in its
+# context. So each item begins a passage of its own before anything else can end, and a passage
+# that has ended leads to the one around it: that of the item whose pipeline has sent this one.
+_current: ContextVar[Passage | None] = ContextVar("scrapy_valkey_dedup_passage", default=None)
+
+
+def current_passage() -> Passage | None:
+    """The innermost passage of this context that has not ended."""
+    passage = _current.get()
+    while passage is not None and passage.ended:
+        passage = passage.outer
+    return passage
+
+
+def begin_passage() -> Passage:
+    """Begins the passage of an item that has come to its pipelines."""
+    outer = current_passage()
+    if outer is not None:
+        outer.forget_ended()
+    passage = Passage(outer)
+    _current.set(passage)
+    return passage
+
+
+def end_passage() -> Passage:
+    """Ends the passage of the item whose end Scrapy tells; a blank one if there is none."""
+    passage = current_passage() or Passage()
+    passage.end()
+    return passage
+
+
+def begins_passages(crawler: Crawler) -> bool:
+    """Whether the crawl's item processor begins the passages of its items."""
+    engine = crawler.engine
+    processor = engine.scraper.itemproc if engine is not None else None
+    return isinstance(processor, DedupItemProcessor)
+
+
+class DedupItemProcessor(ItemPipelineManager):
+    """Scrapy's item processor, for ``ITEM_PROCESSOR``; the add-on sets it.
+
+    An item may be dropped by a pipeline that stands before the deduplication, and the contexts of
+    items are inherited by unrelated work: whose end Scrapy tells is certain only if every item is
+    seen here first.
+    At the end of the crawl it waits for the items that are still in the pipelines, which Scrapy
+    2.14 to 2.17 does not do for those that the spider's ``start()`` has sent.
+    """
+
+    def __init__(self, *pipelines: Any, crawler: Crawler | None = None) -> None:
+        super().__init__(*pipelines, crawler=crawler)
+        self._session = None
+        if crawler is not None:
+            with contextlib.suppress(NotConfigured):
+                self._session = session_of(crawler)
+        self._under_way: set[Passage] = set()
+        self._closing = 0
+        """How many pipelines are closing at this moment."""
+        closers = self.methods["close_spider"]
+        closers.extend([self._counted(closers.popleft()) for _ in range(len(closers))])
+        self._is_used = self._session is not None and self._session.has_pipeline
+
+    async def process_item_async(self, item: Any) -> Any:
+        """Scrapy's call for each item."""
+        if not self._is_used:
+            return await super().process_item_async(item)
+        passage = begin_passage()
+        passage.keep_in(self._under_way)
+        try:
+            return await super().process_item_async(item)
+        except Exception:
+            raise
+        except BaseException:  # cancelled: Scrapy tells of no end
+            passage.claim.release()
+            passage.end()
+            raise
+
+    def _counted(self, close: Any) -> Any:
+        """A pipeline's ``close_spider``, of which it is known when it has ended."""
+
+        @functools.wraps(close)
+        async def counted(*spider: Any) -> None:
+            self._closing += 1
+            try:
+                await ensure_awaitable(close(*spider), _warn=global_object_name(close))
+            finally:
+                self._closing -= 1
+
+        if close in self._mw_methods_requiring_spider:
+            self._mw_methods_requiring_spider.add(counted)
+        return counted
+
+    async def close_spider_async(self) -> None:
+        """Closes the pipelines when they have no more items."""
+        await self._until(lambda: not self._under_way or self._is_idle)
+        if self._under_way and not self._is_idle:
+            logger.warning(
+                "Still in the item pipelines %.0f seconds after the spider began to close: %s. The "
+                "pipelines are closed now.",
+                LONGEST_END,
+                quantity(len(self._under_way), "item"),
+            )
+        try:
+            await super().close_spider_async()
+        except Exception as error:
+            # Scrapy goes on without waiting for the other pipelines: one may be storing its last.
+            await self._until(lambda: not self._closing)
+            if self._session is not None and self._session.settings.confirm != "manual":
+                logger.error(  # noqa: TRY400 (Scrapy logs the traceback)
+                    "A pipeline could not be closed (%s). If it stores what it has gathered then, "
+                    "posts are remembered that are not stored: with VALKEY_DEDUP_CONFIRM = "
+                    "'manual' such a pipeline says itself which posts it has stored.",
+                    type(error).__name__,
+                )
+            raise
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether Scrapy has no item in the pipelines, whatever passages have seen no end."""
+        engine = self.crawler.engine if self.crawler is not None else None
+        slot = engine.scraper.slot if engine is not None else None
+        return slot is not None and slot.itemproc_size == 0
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a condition, up to the longest end of a crawl."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + LONGEST_END
+        while not condition() and clock() < deadline:  # noqa: ASYNC110 (rare, and short)
+            await asyncio.sleep(_LOOK)

@@ -1,0 +1,244 @@
+"""What a crawl stores its posts with, as far as its settings show, and so when a post is stored."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlparse
+
+from scrapy.crawler import Crawler
+from scrapy.exceptions import NotConfigured
+from scrapy.extensions.feedexport import (
+    FeedExporter,
+    FileFeedStorage,
+    FTPFeedStorage,
+    GCSFeedStorage,
+    S3FeedStorage,
+)
+from scrapy.pipelines.media import MediaPipeline
+from scrapy.settings import BaseSettings
+from scrapy.utils.conf import build_component_list
+from scrapy.utils.misc import load_object
+
+from scrapy_valkey_dedup.valkey.urls import without_user
+
+logger = logging.getLogger(__name__)
+
+SCRAPED, EXPORTED, MANUAL, CLAIMED = "scraped", "exported", "manual", "claimed"
+NOWHERE = "nowhere"
+"""Nothing stores the posts, so none is remembered."""
+
+_TIMES = re.compile(r"%\((?:batch_)?time\)s")
+# A word of a class's name: "MongoPipeline", "save_posts", not "HistoryFilter" or "Restored".
+_SOUNDS_LIKE_STORING = re.compile(
+    r"(?:^|_|(?=[A-Z]))(?i:stor(?:e|age|ing)|mongo|postgres|mysql|mariadb|sqlite|sqlalchemy|"
+    r"elastic|opensearch|kafka|redis|s3|dynamo|bigquery|export|writ|save|insert|database|db|"
+    r"images|files)"
+)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One feed of the crawl. ``overwrites``: in each run it replaces what an earlier one stored."""
+
+    uri: str
+    overwrites: bool
+    shares_seconds: bool = False
+    """Two runs that start in the same second overwrite each other's file."""
+
+
+@dataclass(frozen=True)
+class Storages:
+    """What stores the posts of one crawl: its feeds, and its pipelines but for ours."""
+
+    feeds_wanted: bool
+    """Whether the settings name feeds."""
+    feeds: Sequence[Feed] | None
+    """None: Scrapy has not enabled its feed exporter."""
+    before: Sequence[Any]
+    """The pipelines that an item comes to before ours."""
+    behind: Sequence[Any]
+
+    @property
+    def when_stored(self) -> str:
+        """When a post is stored, where ``VALKEY_DEDUP_CONFIRM`` does not say it."""
+        pipelines = any(_may_store(pipeline) for pipeline in self.behind)
+        lasting = self.feeds is None or not all(feed.overwrites for feed in self.feeds)
+        if self.feeds_wanted and (lasting or pipelines):
+            return EXPORTED
+        return SCRAPED if pipelines else NOWHERE
+
+
+def storages_of(crawler: Crawler, ours: object) -> Storages:
+    """The storages of a crawl whose engine is built; ``ours`` is the deduplication's pipeline."""
+    before, behind = _around(crawler, ours)
+    return _storages(crawler.settings, crawler.get_extension(FeedExporter), before, behind)
+
+
+def storages_in(crawler: Crawler, ours: type) -> Storages:
+    """The same of a crawl that is not to be: of pipelines the classes, none of which is built.
+
+    Raises:
+        ValueError: none of them is ours.
+
+    """
+    listed = build_component_list(crawler.settings.getwithbase("ITEM_PIPELINES"))
+    pipelines = [load_object(each) for each in listed]
+    are_ours = [isinstance(each, type) and issubclass(each, ours) for each in pipelines]
+    if True not in are_ours:
+        raise ValueError("the deduplication is not in ITEM_PIPELINES")
+    place = are_ours.index(True)
+    exporter = None
+    with suppress(NotConfigured):
+        exporter = FeedExporter(crawler)
+    return _storages(crawler.settings, exporter, pipelines[:place], pipelines[place + 1 :])
+
+
+def _storages(
+    settings: BaseSettings, exporter: Any, before: Sequence[Any], behind: Sequence[Any]
+) -> Storages:
+    wanted = [*settings.getdict("FEEDS"), *filter(None, [settings.get("FEED_URI")])]
+    feeds = None
+    if exporter is not None:
+        feeds = [
+            _feed(uri, options, exporter.storages)
+            for uri, options in exporter.feeds.items()
+            if uri != os.devnull
+        ]
+    return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind)
+
+
+def _feed(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> Feed:
+    overwrites = _overwrites(uri, options, storages)
+    times = _TIMES.findall(uri)  # what uri_params makes of other names cannot be known
+    by_second = overwrites and times and not any("batch_time" in time for time in times)
+    return Feed(without_user(uri), overwrites and not times, shares_seconds=bool(by_second))
+
+
+def _overwrites(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> bool:
+    """Whether a file that is there already is replaced."""
+    storage = storages.get(urlparse(uri).scheme, FileFeedStorage)
+    if not isinstance(storage, type):
+        return bool(options.get("overwrite", False))
+    if issubclass(storage, (S3FeedStorage, GCSFeedStorage)):
+        return True  # they cannot append
+    return bool(options.get("overwrite", issubclass(storage, FTPFeedStorage)))
+
+
+def _around(crawler: Crawler, ours: object) -> tuple[list[Any], list[Any]]:
+    """The enabled pipelines before and behind ours, in order."""
+    engine = crawler.engine
+    assert engine is not None  # noqa: S101 (it opens the pipelines)
+    pipelines = list(engine.scraper.itemproc.middlewares)
+    place = pipelines.index(ours)
+    return pipelines[:place], pipelines[place + 1 :]
+
+
+def when_stored(storages: Storages, setting: str | None, *, is_fleet: bool = False) -> str:
+    """When a post counts as stored: as the setting says, else as the storages need it.
+
+    ``is_fleet``: whether other runs may start in the same moment.
+
+    One line in the log says which it is and why, and one each what of the storages loses posts.
+    """
+    mode = setting or storages.when_stored
+    if setting is None and mode != NOWHERE and (storages.feeds is not None or mode == SCRAPED):
+        logger.info(_REASONS[mode])
+    if setting == SCRAPED and storages.feeds:
+        logger.log(
+            logging.INFO if storages.before or storages.behind else logging.WARNING,
+            "VALKEY_DEDUP_CONFIRM = 'scraped' does not wait for the feeds: a post that is still in "
+            "a feed's buffer when the process is killed, or in a feed that cannot be stored, is "
+            "remembered, and lost. Where feeds are the storage, remove the setting.",
+        )
+    if mode == EXPORTED and storages.feeds is None:
+        logger.warning(
+            "FEEDS is set, but Scrapy has not enabled its feed exporter, as its own message above "
+            "says: no feed is stored, so no post is remembered. Correct FEEDS or, if a pipeline "
+            "stores the posts, set VALKEY_DEDUP_CONFIRM = 'scraped'."
+        )
+    overwriting = [feed for feed in storages.feeds or () if feed.overwrites]
+    for feed in overwriting:
+        logger.warning(_OVERWRITES, feed.uri, _FATES[mode == NOWHERE])
+    for feed in storages.feeds or ():
+        if feed.shares_seconds and is_fleet:
+            logger.warning(_SHARES_SECONDS, feed.uri)
+    if mode == NOWHERE and not overwriting:
+        logger.warning(_NOWHERE)
+    _tell_of_pipelines_before(storages.before)
+    return mode
+
+
+_REASONS = {
+    EXPORTED: "VALKEY_DEDUP_CONFIRM is not set and there are feeds, so it is 'exported': a post is "
+    "remembered when every feed that takes it is stored.",
+    SCRAPED: "VALKEY_DEDUP_CONFIRM is not set and there are no feeds, so it is 'scraped': a post "
+    "is remembered when every pipeline has accepted it.",
+}
+_NOWHERE = (
+    "Nothing that can be seen stores the posts of this crawl: there are no feeds, and no item "
+    "pipeline behind the deduplication that does. So no post is remembered. If an extension or a "
+    "signal handler stores them, as on Scrapy Cloud, or files and images are all that you want, "
+    "set VALKEY_DEDUP_CONFIRM = 'scraped'."
+)
+_OVERWRITES = (
+    "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(batch_time)s "
+    "into its URI; or append to it, if it is a file (-o instead of -O, or 'overwrite': False)."
+)
+_SHARES_SECONDS = (
+    "The feed %s has %%(time)s in its URI, which has whole seconds: workers of a job that start in "
+    "the same second overwrite each other's file. Write %%(batch_time)s instead."
+)
+_FATES = {
+    False: "Posts that were stored before are dropped, so they will be missing in it.",
+    True: "Nothing else stores the posts, so none is remembered, and every run stores them all.",
+}
+
+
+def _tell_of_pipelines_before(pipelines: Sequence[Any]) -> None:
+    names = {id(pipeline): _name(pipeline) for pipeline in pipelines}
+    storing = [pipeline for pipeline in pipelines if _seems_to_store(pipeline)]
+    if storing:
+        logger.warning(
+            "Before the deduplication in ITEM_PIPELINES stands what seems to store or to fetch: "
+            "%s. It handles every duplicate, too. Give it a higher number than the deduplication.",
+            ", ".join(names[id(pipeline)] for pipeline in storing),
+        )
+    others = [names[id(pipeline)] for pipeline in pipelines if pipeline not in storing]
+    if others:
+        logger.info(
+            "Before the deduplication in ITEM_PIPELINES: %s. They handle every duplicate, too: "
+            "right for what cleans posts, wrong for what stores them.",
+            ", ".join(others),
+        )
+
+
+def _may_store(pipeline: Any) -> bool:
+    """Whether a pipeline may store posts: not if it fetches files, or only hands the item on."""
+    if issubclass(_class_of(pipeline), MediaPipeline):
+        return False
+    code = getattr(getattr(pipeline, "process_item", None), "__code__", None)
+    return code is None or bool(code.co_names or code.co_cellvars or code.co_freevars)
+
+
+def _class_of(pipeline: Any) -> type:
+    """Its class; or itself, where it is one that is not built."""
+    return pipeline if isinstance(pipeline, type) else type(pipeline)
+
+
+def _name(pipeline: Any) -> str:
+    cls = _class_of(pipeline)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _seems_to_store(pipeline: Any) -> bool:
+    """Whether it is one of Scrapy's media pipelines, or is named like a storage."""
+    cls = _class_of(pipeline)
+    return (
+        issubclass(cls, MediaPipeline) or _SOUNDS_LIKE_STORING.search(cls.__qualname__) is not None
+    )

@@ -1,0 +1,1 @@
+"""What Valkey remembers, with the scripts that do it in ``lua/``."""

@@ -1,0 +1,1 @@
+"""The request filter: which pages are fetched, by which run, and when they are done."""

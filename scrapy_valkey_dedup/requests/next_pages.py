@@ -1,0 +1,258 @@
+"""The next pages that spiders want only if there is something new: ``meta={"dedup": "if_new"}``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from scrapy.http import Request
+
+from scrapy_valkey_dedup.requests.marks import Marks
+from scrapy_valkey_dedup.requests.pages import Page, Visit
+from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
+from scrapy_valkey_dedup.session.session import Session
+from scrapy_valkey_dedup.stats import REQUESTS, Stats
+
+logger = logging.getLogger(__name__)
+
+
+class NextPages:
+    """Sends a next page if the page before it brought a new post, else leaves it out.
+
+    Of a named timeline: unless an earlier reading, which came to its end, has met all the posts of
+    the page before it. A page without posts tells nothing of what is below it: the next one is
+    sent, up to ``VALKEY_DEDUP_EMPTY_PAGES`` pages without anything.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        stats: Stats,
+        marks: Marks,
+        *,
+        send: Callable[[Request], None],
+        discard: Callable[[Request], None],
+    ) -> None:
+        """``discard`` wakes the engine, which may have nothing else to do but to close."""
+        self._session = session
+        self._stats = stats
+        self._marks = marks
+        self._send = send
+        self._discard = discard
+        self._limit = session.settings.empty_pages
+        self._warned = False
+        self._timelines: Timelines | None = None
+        session.when_ledger_opens(self._open_timelines)
+        self._readings: dict[str, Reading] = {}
+        self._undecided: set[Visit] = set()
+        self._deciding: set[asyncio.Task[None]] = set()
+
+    def _open_timelines(self) -> None:
+        shelf = self._session.shelf("timelines", retention=self._session.settings.retention)
+        self._timelines = Timelines(shelf, self._session.outage)
+        self._session.flushers.append(self._timelines.flush)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there are next pages that may still be sent."""
+        return bool(self._undecided)
+
+    # -- a page is scraped -----------------------------------------------------------------------
+
+    def begin(self, request: Request | None, page: Page) -> Visit:
+        """A response has come: maybe the next page of a timeline."""
+        visit = Visit(page, partial(self._send_on, page))
+        mark = self._marks.reading(request) if request is not None else None
+        if request is not None:
+            visit.empty_before = self._marks.empty_pages(request)
+        if request is None or mark is None:
+            return visit
+        if mark.page != self._marks.key(request):
+            visit.redirects = int(request.meta.get("redirect_times", 0))
+        if mark.timeline not in page.readings:
+            reading = self._readings.get(mark.timeline)
+            if reading is None or not mark.is_mine:  # it was waiting in a JOBDIR
+                reading = self._reading(mark.timeline)
+                reading.fail()
+                reading.expect_page()
+            self._join(page, mark.timeline, reading)
+        return visit
+
+    def let_pass(self, request: Request, visit: Visit, *, is_same_page: bool) -> bool:
+        """Whether a next page that a callback wants goes at once; else it waits.
+
+        ``is_same_page``: it is the one that is being scraped, as far as the filter can tell.
+        """
+        if is_same_page:
+            self._mark_page(request, visit.page)
+        name = self._marks.timeline(request)
+        if name is None and visit.new:
+            self._go_on(visit.page, request)
+            return True
+        self._undecided.add(visit)
+        if name is None:
+            visit.waiting.append(request)
+            return False
+        if name not in visit.page.readings:  # the reading begins with this page
+            reading = self._reading(name)
+            reading.expect_page()
+            self._join(visit.page, name, reading)
+        visit.next_pages.append((name, request))
+        return False
+
+    def fetch_again(self, request: Request, visit: Visit, first: Request) -> None:
+        """A callback wants its page, which came by the request ``first``, once more."""
+        visit.fetched_again = True
+        is_read = self._marks.reading(first) is not None
+        self._marks.hand_on(first, request)
+        self._mark_page(request, visit.page)
+        if self._marks.page(request) is not None:
+            visit.page.begin_leg()  # the same page, so for its readings, too
+        elif is_read:
+            for reading in visit.page.readings.values():
+                reading.expect_page()
+
+    def scraped(self, visit: Visit, *, failed: bool) -> None:
+        """Everything of a page has come, and its items have ended."""
+        self._doubt_redirect(visit)
+        for reading in visit.page.readings.values():
+            reading.meet(visit.posts, redirects=visit.redirects)
+        self._count_empty(visit)
+        gives_up = not failed and self._gives_up(visit)
+        if gives_up and (visit.waiting or visit.next_pages):
+            self._give_up(visit)
+        if failed or (visit.says_nothing and not gives_up):
+            visit.found_new()
+        for request in visit.waiting:
+            self._leave_out(request, visit)
+        if not visit.next_pages:
+            self._undecided.discard(visit)
+            visit.page.end_leg(failed=failed)
+            return
+        task = asyncio.get_running_loop().create_task(self._read_on(visit, failed=failed))
+        self._deciding.add(task)
+        task.add_done_callback(self._deciding.discard)
+
+    # -- what becomes of its next pages ----------------------------------------------------------
+
+    async def _read_on(self, visit: Visit, *, failed: bool) -> None:
+        done = False
+        try:
+            while visit.next_pages:
+                name, request = visit.next_pages[0]
+                known = not failed and await self._is_known(name, visit)
+                if not visit.next_pages:  # sent meanwhile
+                    break
+                del visit.next_pages[0]
+                if known:
+                    self._leave_out(request, visit)
+                else:
+                    self._send_next(name, request, visit)
+            done = True
+        finally:
+            self._undecided.discard(visit)
+            visit.page.end_leg(failed=failed or not done)
+
+    async def _is_known(self, name: str, visit: Visit) -> bool:
+        """Whether what is below a page was read before, or is not to be looked for any more."""
+        if visit.says_nothing:
+            return self._gives_up(visit)
+        known = self._timelines
+        return known is not None and await known.all_met(name, visit.posts)
+
+    def _gives_up(self, visit: Visit) -> bool:
+        """Whether as many pages without anything have come as one is to read over."""
+        return self._limit is not None and 0 < visit.empty_pages >= self._limit
+
+    def _give_up(self, visit: Visit) -> None:
+        """Too many pages without anything: whether there is something below nobody knows."""
+        if not self._limit:
+            return  # an empty page is the end, says the user
+        for name, _ in visit.next_pages:
+            visit.page.readings[name].fail()
+        if not self._warned:
+            self._warned = True
+            wanted = [*visit.waiting, *(request for _, request in visit.next_pages)]
+            logger.warning(
+                "VALKEY_DEDUP_EMPTY_PAGES = %d: so many pages in a row had nothing, and %s is not "
+                "sent. What is below them was not read, so this reading is not complete. If an "
+                "empty page is the end there, send no next page from it, or set 0; if posts come "
+                "below, set a higher number. Further ones are not reported.",
+                self._limit,
+                wanted[0],
+            )
+
+    def _doubt_redirect(self, visit: Visit) -> None:
+        """A page that redirects to one without a post and a next page may have met a wall."""
+        if visit.posts or visit.fetched_again:
+            return
+        goes_on = {name for name, _ in visit.next_pages}
+        for name, reading in visit.page.readings.items():
+            if name not in goes_on and not reading.is_usual(visit.redirects):
+                reading.fail()
+
+    def _leave_out(self, request: Request, visit: Visit) -> None:
+        after_empty = self._limit and self._gives_up(visit)
+        self._stats.count(REQUESTS.after_empty if after_empty else REQUESTS.not_new)
+        self._discard(request)
+
+    def _send_next(self, name: str, request: Request, visit: Visit) -> None:
+        self._marks.put_reading(request, name)
+        if self._marks.page(request) is None:  # else it goes on with a page of the reading
+            visit.page.readings[name].expect_page()
+        self._send_on(visit.page, request)
+
+    def _send_on(self, page: Page, request: Request) -> None:
+        self._go_on(page, request)
+        self._send(request)
+
+    def _go_on(self, page: Page, request: Request) -> None:
+        """A next page is sent, which for the filter may be the same page."""
+        if self._marks.page(request) is not None:
+            page.begin_leg()
+
+    def _count_empty(self, visit: Visit) -> None:
+        """Has its next pages know how many pages without anything came before them."""
+        for request in (*visit.waiting, *(request for _, request in visit.next_pages)):
+            self._marks.put_empty_pages(request, visit.empty_pages)
+
+    def _mark_page(self, request: Request, page: Page) -> None:
+        """Has a request go on with a page, if this run has claimed it."""
+        self._marks.remove_page(request)
+        if page.claims:
+            self._marks.put(request, page.claims[0].key)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Nothing is under way: what a reading still waits for does not come, the next is new."""
+        self._readings.clear()
+
+    def send_undecided(self) -> None:
+        """The spider is stopped: what is not decided yet belongs in the JOBDIR."""
+        for visit in self._undecided:
+            self._count_empty(visit)  # its items have ended, though nobody was told yet
+            visit.found_new()
+            next_pages, visit.next_pages = visit.next_pages, []
+            for name, request in next_pages:
+                self._send_next(name, request, visit)
+        self._undecided.clear()
+
+    def _reading(self, name: str) -> Reading:
+        """The reading that is under way, or a new one."""
+        reading = self._readings.get(name)
+        if reading is None or reading.ended:
+            reading = self._readings[name] = Reading(name)
+        return reading
+
+    def _join(self, page: Page, name: str, reading: Reading) -> None:
+        page.readings[name] = reading
+        page.watch(partial(self._page_done, reading))
+
+    def _page_done(self, reading: Reading, well: bool) -> None:  # noqa: FBT001 (a callback)
+        if reading.page_done(well=well) and self._timelines is not None:
+            self._timelines.remember(reading)
+        if reading.ended and self._readings.get(reading.name) is reading:
+            del self._readings[reading.name]

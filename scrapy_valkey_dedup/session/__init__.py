@@ -1,0 +1,1 @@
+"""One run and the ledger: its claims, settlements, spool, heartbeat and outages."""

@@ -1,0 +1,217 @@
+"""How runs see whether others live: each renews a heartbeat, and asks after those of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from time import monotonic, time
+
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.model import DedupError
+from scrapy_valkey_dedup.session.batching import Batcher
+from scrapy_valkey_dedup.session.outage import LONGEST_PAUSE, Outage
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN = b"?"
+"""The heartbeat of a run that may be dead, or that an outage has kept from beating."""
+_BETWEEN_LOOKS = 1.0
+"""Seconds between two looks that count at most: what passes without a look shows nothing."""
+
+
+def number_of(beat: bytes) -> int:
+    """The number of a heartbeat, which its run counts up."""
+    number, _, _ = beat.partition(b" ")
+    return int(number) if number.isdigit() else 0
+
+
+@dataclass
+class _Sight:
+    """What was seen of a run: the same heartbeat, or none, for so many seconds of looking."""
+
+    beat: bytes | None
+    last: float
+    seconds: float = 0.0
+
+    def goes_on(self, now: float) -> None:
+        self.seconds += min(now - self.last, _BETWEEN_LOOKS)
+        self.last = now
+
+
+class Sights:
+    """Judges from their heartbeats which runs are dead: rules W1 and W2 of docs/ledger.md."""
+
+    def __init__(self, grace: float, lifetime: float) -> None:
+        """``grace``: seconds; ``lifetime``: of a heartbeat."""
+        self._longest_missing = 2 * grace
+        self._longest_unchanged = lifetime + grace
+        self._seen: dict[str, _Sight] = {}
+
+    def judge(self, run: str, beat: bytes | None, *, in_grace: bool) -> bytes | None:
+        """The beat; UNKNOWN if it is missing and that means nothing; None for a dead run."""
+        now, seen = monotonic(), self._seen.get(run)
+        if seen is None or seen.beat != beat:
+            seen = self._seen[run] = _Sight(beat, now)
+        else:
+            seen.goes_on(now)
+        limit = self._longest_missing if beat is None else self._longest_unchanged
+        if (beat is None and not in_grace) or seen.seconds >= limit:
+            return None
+        return UNKNOWN if beat is None else beat
+
+    def forget_all_but(self, runs: Sequence[str]) -> None:
+        """Runs that nobody asks for any more."""
+        if len(self._seen) > 2 * len(runs) + 1000:
+            self._seen = {run: self._seen[run] for run in runs if run in self._seen}
+
+
+class Heartbeat:
+    """The heartbeat of one run, and its view of the others'. Times are in seconds."""
+
+    def __init__(
+        self,
+        outage: Outage,
+        *,
+        lease: float,
+        wait: float,
+        timeout: float,
+        meanwhile: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``lease``, ``wait`` and ``timeout`` are the settings.
+
+        ``meanwhile`` runs as often as it beats, beside it.
+        """
+        self.grace = max(lease, LONGEST_PAUSE + timeout)
+        """For so long after an outage a missing heartbeat means nothing: who asks first may come
+        before those whose heartbeats have ended meanwhile."""
+        self._outage = outage
+        self._lease = lease
+        # Often enough to be seen alive within the others' WAIT.
+        self._interval = min(lease / 3, max(wait, 1) / 2)
+        # Whatever is frozen or away for less than LEASE leaves it: the last beat may lie an
+        # interval back, and the next one may have to be tried again for a TIMEOUT.
+        self.lifetime = lease + timeout + self._interval
+        """Seconds for which a heartbeat lasts."""
+        self._sights = Sights(self.grace, self.lifetime)
+        self._grace_began = -inf
+        self._beaten: tuple[float, float] | None = None
+        self._meanwhile = meanwhile
+        self._ledger: Ledger | None = None
+        self._beats: Batcher[str, bytes | None] = Batcher(self._ask)
+        self._number = 0
+        self._idle = False
+        self._hurry = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether this run has nothing left to do but to wait for other runs; they are told."""
+        return self._idle
+
+    @idle.setter
+    def idle(self, idle: bool) -> None:
+        if idle != self._idle:
+            self._hurry.set()
+        self._idle = idle
+
+    async def beat(self, ledger: Ledger) -> None:
+        """Shows once that this run lives; raises what the ledger raises."""
+        self._ledger = ledger
+        self._number += 1
+        # Monotonic time stops while the machine is suspended.
+        now = monotonic(), time()
+        was_alive = self._is_alive
+        before = await ledger.beat(self._number, self.lifetime, idle=self._idle)
+        # None: it is the first, or the server's clock has stepped, or it has lost heartbeats. This
+        # very number: an attempt whose reply was lost has found that, or has not. And a run that
+        # was frozen for long may have slept through an outage.
+        if before is None or number_of(before) == self._number or not was_alive:
+            self._grace_began = monotonic()
+        self._beaten = now
+
+    @property
+    def _is_alive(self) -> bool:
+        """Whether it is known that the last beat lasts."""
+        if self._beaten is None:
+            return False
+        steady, wall = self._beaten
+        return monotonic() - steady < self._lease and -self._lease < time() - wall < self._lease
+
+    async def be_alive(self) -> None:
+        """Beats unless it is known that the last beat lasts: what a run claims must not be taken.
+
+        Raises what the ledger raises.
+        """
+        assert self._ledger is not None  # noqa: S101 (who claims has beaten)
+        if not self._is_alive:
+            await self.beat(self._ledger)
+
+    def start(self, ledger: Ledger) -> None:
+        """Goes on beating, thrice a lease at least."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._keep_beating(ledger)),
+            loop.create_task(self._keep_looking_after_the_rest()),
+        ]
+
+    async def stop(self) -> None:
+        """Beats no more. The last beat stays for its lifetime, unless the run leaves the ledger."""
+        self._stopped = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _keep_beating(self, ledger: Ledger) -> None:
+        """Does nothing else: what takes long must not keep a run from being seen alive."""
+        while not self._stopped:  # before 3.12 wait_for may lose a cancellation
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), self._interval)
+            self._hurry.clear()
+            if not self._outage or self._outage.ends:
+                await self._try(self.beat(ledger))
+
+    async def _keep_looking_after_the_rest(self) -> None:
+        while not self._stopped:
+            await asyncio.sleep(self._interval)
+            await self._try(self._meanwhile())
+
+    async def _try(self, deed: Awaitable[None]) -> None:
+        try:
+            await deed
+        except DedupError as error:
+            self._outage.failed(error)
+        except Exception:
+            logger.exception("A heartbeat failed; the next is tried.")
+
+    async def of(self, run: str) -> bytes | None:
+        """The last heartbeat of a run; None for a dead one, UNKNOWN if it cannot be told."""
+        return await self._beats.ask(run)
+
+    async def _ask(self, runs: Sequence[str]) -> list[bytes | None]:
+        self._outage.check()
+        assert self._ledger is not None  # noqa: S101 (who asks holds the answer of one)
+        distinct = list(dict.fromkeys(runs))
+        try:
+            await self.be_alive()  # who should beat first judges nobody
+            own, *beats = await self._ledger.beats([self._ledger.run, *distinct])
+        except DedupError as error:
+            self._outage.failed(error)
+            raise
+        if own is None:
+            # The server's clock has stepped, or it has lost heartbeats, or nobody could beat.
+            self._grace_began = monotonic()
+            self._hurry.set()
+        in_grace = monotonic() - self._grace_began < self.grace
+        in_grace = in_grace or self._outage.ended_within(self.grace)
+        found = {
+            run: self._sights.judge(run, beat, in_grace=in_grace)
+            for run, beat in zip(distinct, beats, strict=True)
+        }
+        self._sights.forget_all_but(distinct)
+        return [found[run] for run in runs]

@@ -1,0 +1,247 @@
+"""The door to Valkey: deadlines, retries, scripts, and errors that are ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from time import time
+from typing import Any
+
+from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, LedgerUnavailableError
+from scrapy_valkey_dedup.valkey.attempts import Attempts, Found
+from scrapy_valkey_dedup.valkey.connections import Outcome
+from scrapy_valkey_dedup.valkey.credentials import Provider, with_provider
+from scrapy_valkey_dedup.valkey.errors import (
+    explained,
+    is_unforeseen,
+    persistent,
+    translated,
+    words,
+)
+from scrapy_valkey_dedup.valkey.pace import Pace, jittered
+from scrapy_valkey_dedup.valkey.resp import Question, ScriptCall
+from scrapy_valkey_dedup.valkey.topology import route_to
+from scrapy_valkey_dedup.valkey.urls import parsed
+
+_SLICES = 10
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts, before the jitter
+_LONGEST_IN_HASTE = 0.25
+
+
+class Server:
+    """A Valkey (one server, a cluster), asked in pipelines within one deadline for all attempts.
+
+    Every command sent from here may be sent again, as its reply may be lost: callers send only what
+    means the same twice.
+
+    Raises, from every method that asks: :class:`LedgerUnavailableError`,
+    :class:`LedgerRefusedError`; never an exception of valkey-py.
+    """
+
+    def __init__(  # noqa: PLR0913 (all that a connection depends on)
+        self,
+        url: str,
+        place: str,
+        options: Mapping[str, Any],
+        timeout: float,
+        revive: Callable[[], object] | None = None,
+        *,
+        credentials: Provider | None = None,
+        on_throttled: Callable[[int, str], None] = lambda _number, _words: None,
+    ) -> None:
+        """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
+
+        ``credentials``, if there are any, are asked for by each connection that is made.
+
+        ``revive`` is called in a thread when a connection fails, before the next attempt: it may
+        block, and start a server that has died. ``on_throttled`` is told how many commands were
+        turned away since the server may not do more, and its words.
+        """
+        self._place = place
+        self._timeout = timeout
+        self._revive = revive
+        self._revival: asyncio.Future[DedupError | None] | None = None
+        self._on_throttled = on_throttled
+        self._pace = Pace(timeout)
+        self._has_answered = False
+        self.failed: set[str] = set()
+        """The keys of questions that were given up, and not answered since."""
+        # Half the deadline for one attempt: a connection that went dead unnoticed, as behind a NAT
+        # gateway or at a failover, is replaced while the question still has time.
+        try:
+            understood = parsed(url)
+        except ValueError as error:
+            raise LedgerRefusedError(f"VALKEY_DEDUP_URL {place}: {error}") from None
+        attempt = timeout / 2
+        self._route = route_to(understood, with_provider(options, credentials, attempt), attempt)
+
+    async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
+        """Returns the replies to commands, sent in one round trip.
+
+        ``key``: one of those that they touch; all share its hash tag.
+        """
+        (replies,) = await self._within_deadline([Question(key, commands)])
+        return replies
+
+    async def ask_each(self, commands: Mapping[str, bytes]) -> list[Any]:
+        """Returns the reply to each command, sent in one round trip, each with its own key."""
+        questions = [Question(key, (command,)) for key, command in commands.items()]
+        return [replies[0] for replies in await self._within_deadline(questions)]
+
+    async def run(
+        self,
+        calls: Sequence[ScriptCall],
+        within: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """Returns a reply for each call, all in one round trip; sends scripts the server lacks.
+
+        ``within``: seconds after the first attempt in which the calls mean the same if they are
+        made again; None: forever. ``on_lost`` is called when an attempt was given up without a
+        reply: it may have arrived, and it may still arrive.
+        """
+        if not calls:
+            return []
+        questions = [Question(call.key, (call.command(),), call) for call in calls]
+        asked = await self._within_deadline(questions, within, on_lost)
+        return [replies[0] for replies in asked]
+
+    @property
+    def answered(self) -> int:
+        """How many script calls were answered so far."""
+        return self._pace.answers(scripts=True)
+
+    def place_of(self, key: str) -> Hashable:
+        """Stands for the server that a key is asked at."""
+        return self._route.place_of(key)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._route.close()
+
+    async def _within_deadline(
+        self,
+        questions: Sequence[Question],
+        within: float | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> list[list[Any]]:
+        # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
+        # what it has cancelled has ended.
+        attempts = Attempts(questions, self._route.place_of)
+        asking = asyncio.ensure_future(self._until_answered(attempts, within, on_lost))
+        try:
+            await self._deadline(asking, attempts)
+            if asking.done():
+                asking.result()
+                return attempts.answers
+        finally:
+            attempts.is_abandoned = True  # on Python 3.10 valkey-py may lose the cancellation
+            asking.cancel()
+            self._remember(attempts)
+        if on_lost is not None:
+            on_lost()
+        deadline = f"within {self._timeout:g} s (VALKEY_DEDUP_TIMEOUT)"
+        raise persistent(attempts.trouble, self._place, deadline, self._doubt)
+
+    async def _deadline(self, asking: asyncio.Future[None], attempts: Attempts) -> None:
+        """Returns when it is answered, or when the deadline is over.
+
+        In slices, each of which counts for what it should have taken: a pause of this process (a
+        pipeline that blocks the loop, a suspended machine) is no silence of Valkey's. While the
+        server turns this away and answers others, the deadline begins anew: it is there.
+        """
+        scripts = attempts.runs_scripts
+        slices, before = 0, self._pace.answers(scripts=scripts)
+        while slices < _SLICES and not asking.done():
+            await asyncio.wait([asking], timeout=self._timeout / _SLICES)
+            slices += 1
+            answers = self._pace.answers(scripts=scripts)
+            if attempts.is_throttled and answers != before:
+                slices, before = 0, answers
+
+    def _remember(self, attempts: Attempts) -> None:
+        """Which keys had no answer: a probe looks there first."""
+        if attempts.left:
+            self.failed.update(question.key for question in attempts.left.values())
+        elif self.failed:
+            self.failed.difference_update(attempts.keys)
+
+    @property
+    def _doubt(self) -> str:
+        """A server that speaks TLS to one that does not, say, hears nothing but a reset."""
+        if self._has_answered or self._revive is not None:
+            return ""
+        return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
+
+    async def _until_answered(
+        self,
+        attempts: Attempts,
+        within: float | None,
+        on_lost: Callable[[], None] | None,
+    ) -> None:
+        await self._turn(attempts)
+        pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
+        while not attempts.is_abandoned:
+            limit = self._pace.limit if attempts.runs_scripts else None
+            found = attempts.take(await self._exchange(attempts.next(limit)))
+            self._learn(found, attempts)
+            if on_lost is not None and found.is_lost:
+                on_lost()
+            if (error := found.hopeless) is not None:
+                raise translated(error, self._place) from (error if is_unforeseen(error) else None)
+            if not attempts.left:
+                return
+            if found.waits:
+                attempts.trouble = await self._try_to_revive() or attempts.trouble
+            if found.waits or (found.turned_away and not attempts.runs_scripts):
+                await asyncio.sleep(jittered(pause))
+                pause = min(2 * pause, _LONGEST_PAUSE if found.waits else _LONGEST_IN_HASTE)
+            await self._turn(attempts)
+            if within is not None and not 0 <= time() - asked < within:
+                raise LedgerUnavailableError(
+                    f"Valkey at {self._place} gave no answer, and it is too late to ask again"
+                    f"{explained(attempts.trouble)}"
+                )
+
+    async def _turn(self, attempts: Attempts) -> None:
+        """Waits while the server has too much to do.
+
+        Heartbeats and other plain commands do not: they take little, and without them others would
+        take this run for dead.
+        """
+        if attempts.runs_scripts and await self._pace.turn():
+            attempts.is_throttled = True
+
+    def _learn(self, found: Found, attempts: Attempts) -> None:
+        self._has_answered |= found.is_heard
+        self._pace.answered(found.answered, scripts=attempts.runs_scripts)
+        if found.turned_away:
+            self._pace.turned_away(found.answered)
+            self._on_throttled(len(found.turned_away), words(found.turned_away[0]))
+        elif attempts.runs_scripts and found.answered:
+            self._pace.took_all()
+
+    async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
+        try:
+            return await self._route.exchange(questions)
+        except Exception as error:  # noqa: BLE001 (a fault of ours: an outage, not a lost post)
+            return [error] * len(questions)
+
+    async def _try_to_revive(self) -> DedupError | None:
+        """Returns why that has failed, if it has."""
+        if self._revive is None:
+            return None
+        if self._revival is None or self._revival.done():
+            # One at a time: each may hold its thread for long.
+            self._revival = asyncio.ensure_future(asyncio.to_thread(self._revive_now))
+        await asyncio.wait([self._revival])
+        return self._revival.result()
+
+    def _revive_now(self) -> DedupError | None:
+        """Runs in a thread."""
+        try:
+            if self._revive is not None:
+                self._revive()
+        except DedupError as error:
+            return error
+        return None

@@ -1,0 +1,200 @@
+"""What an error of Valkey's or of valkey-py's means: wait and ask again, give up, or refuse."""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+from valkey import exceptions
+
+from scrapy_valkey_dedup.model import (
+    CommandRefusedError,
+    CredentialsUnavailableError,
+    DedupError,
+    LedgerRefusedError,
+    LedgerReplyError,
+    LedgerUnavailableError,
+    UnknownReplyError,
+)
+from scrapy_valkey_dedup.valkey.replies import (
+    CREDENTIALS,
+    SLOW_DOWN,
+    UNABLE,
+    Cure,
+    Fault,
+    at_the_beginning,
+    in_the_middle,
+    is_throttled,
+    shown,
+)
+
+
+class NotHereError(Exception):
+    """A cluster serves a key elsewhere, or by nobody at this moment."""
+
+
+_TRUST = (
+    "Check the host name in VALKEY_DEDUP_URL, and ssl_ca_certs (for a certificate of your own: "
+    "ssl_certfile and ssl_keyfile) in VALKEY_DEDUP_CLIENT_OPTIONS"
+)
+
+# By class where valkey-py has one: it takes the first word off the text then. Subclasses first.
+_BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
+    (exceptions.AuthenticationError, Fault(Cure.REFUSE, CREDENTIALS)),  # NOAUTH, WRONGPASS
+    (exceptions.AuthenticationWrongNumberOfArgsError, Fault(Cure.REFUSE, CREDENTIALS)),
+    (exceptions.AuthorizationError, Fault(Cure.REFUSE, CREDENTIALS)),
+    (exceptions.NoPermissionError, Fault(Cure.REFUSE, CREDENTIALS)),
+    (ssl.SSLCertVerificationError, Fault(Cure.REFUSE, _TRUST)),
+    (exceptions.BusyLoadingError, Fault(Cure.RETRY, "it is loading its data after a start")),
+    (
+        exceptions.ReadOnlyError,
+        Fault(
+            Cure.RETRY,
+            "it is a replica, as it may be during a failover; if that lasts, let VALKEY_DEDUP_URL "
+            "name the primary, the Sentinels or the cluster",
+        ),
+    ),
+    (NotHereError, Fault(Cure.RETRY)),
+    (CredentialsUnavailableError, Fault(Cure.RETRY)),
+    (
+        exceptions.OutOfMemoryError,
+        Fault(
+            Cure.OUTAGE,
+            "its memory is full: raise maxmemory (ElastiCache: the storage limit), or shorten "
+            "VALKEY_DEDUP_RETENTION",
+        ),
+    ),
+    (
+        exceptions.InvalidResponse,
+        Fault(Cure.RETRY, "something else than Valkey answers there"),
+    ),
+    (exceptions.ConnectionError, Fault(Cure.RETRY)),
+    (exceptions.TimeoutError, Fault(Cure.RETRY)),
+    (OSError, Fault(Cure.RETRY)),
+)
+
+_UNFORESEEN = Fault(Cure.OUTAGE)
+_UNKNOWN = Fault(Cure.UNKNOWN)
+
+# What the other side of TLS says of our certificate, or of having none (TLS 1.2: the last).
+# Source: https://www.rfc-editor.org/rfc/rfc8446#section-6.2, as OpenSSL names it.
+_ALERTS = re.compile("ALERT_.*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)")
+_NOT_TRUSTED_THERE = Fault(
+    Cure.REFUSE,
+    "It wants a certificate of this machine's, signed by an authority that it trusts: ssl_certfile "
+    "and ssl_keyfile in VALKEY_DEDUP_CLIENT_OPTIONS",
+)
+
+
+def _known(error: BaseException | None) -> Fault | None:
+    if error is None:
+        return None
+    if isinstance(error, ssl.SSLError) and _ALERTS.search(error.reason or ""):
+        return _NOT_TRUSTED_THERE
+    text = str(error)
+    if (found := at_the_beginning(text)) is not None:
+        return found
+    is_reply = isinstance(error, exceptions.ValkeyError)
+    if is_reply and not isinstance(error, exceptions.NoPermissionError) and is_throttled(text):
+        return SLOW_DOWN
+    return next((found for kind, found in _BY_CLASS if isinstance(error, kind)), _of_reply(error))
+
+
+def _of_reply(error: BaseException) -> Fault | None:
+    """What an error means that has no class of its own; None if it is no reply."""
+    if not isinstance(error, exceptions.ResponseError):
+        return None
+    return in_the_middle(str(error)) or _UNKNOWN
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What is at the bottom of it: valkey-py wraps some refusals in errors of its own."""
+    inner = _known(error.__context__)
+    refused = inner is not None and inner.cure is Cure.REFUSE
+    return error.__context__ if refused and error.__context__ is not None else error
+
+
+def fault(error: BaseException) -> Fault:
+    """What the error means."""
+    return _known(_cause(error)) or _UNFORESEEN
+
+
+def error_in(outcome: object) -> Exception | None:
+    """The first error in what came of a question: a list of replies, or an exception."""
+    if isinstance(outcome, Exception):
+        return outcome
+    if isinstance(outcome, list):
+        return next((reply for reply in outcome if isinstance(reply, Exception)), None)
+    return None
+
+
+def is_unforeseen(error: BaseException) -> bool:
+    """Whether nobody raises it on purpose: a fault of valkey-py's, or of ours."""
+    return not isinstance(
+        error, (exceptions.ValkeyError, OSError, NotHereError, DedupError, TimeoutError)
+    )
+
+
+def lacks_script(reply: object) -> bool:
+    """Whether it is NOSCRIPT."""
+    return isinstance(reply, exceptions.NoScriptError)
+
+
+def leads_elsewhere(reply: object) -> bool:
+    """Whether another connection to the same address may lead to a server that can do it."""
+    if not isinstance(reply, Exception):
+        return False
+    found = _known(reply)
+    return found is not None and found.cure is Cure.RETRY
+
+
+def redirection(reply: object) -> tuple[bool, str, int] | None:
+    """Of MOVED and ASK: whether for good, the host ("": the one that was asked), and the port."""
+    if not isinstance(reply, exceptions.ResponseError):
+        return None
+    found = re.match(r"(MOVED|ASK) \d+ (.*):(\d+)", str(reply))
+    return (found[1] == "MOVED", found[2], int(found[3])) if found else None
+
+
+def translated(error: BaseException, place: str) -> DedupError:
+    """Our error for one that asking again does not cure. ``place`` is the URL as it is shown."""
+    if isinstance(error, DedupError):
+        return error
+    cure, hint = fault(error)
+    if cure is Cure.REFUSE:
+        cause = _cause(error)
+        untrusted = isinstance(cause, ssl.SSLCertVerificationError)
+        deed = "is not trusted" if untrusted else "refuses"
+        kind = CommandRefusedError if fault(error) is UNABLE else LedgerRefusedError
+        return kind(f"Valkey at {place} {deed}: {words(cause)}. {hint}")
+    said = f"{words(error)}; {hint}" if hint else words(error)
+    return LedgerReplyError(f"Valkey at {place} answered with an error: {said}")
+
+
+def persistent(
+    error: BaseException | None, place: str, deadline: str, doubt: str = ""
+) -> DedupError:
+    """Our error when the ``deadline`` (in words) is over; ``error`` was the answer so far.
+
+    ``doubt`` is added where it is not known whether anybody is there.
+    """
+    cure = None if error is None else fault(error).cure
+    if cure is Cure.UNKNOWN:
+        return UnknownReplyError(
+            f"Valkey at {place} answered with an error, again and again {deadline}: {words(error)}"
+        )
+    deed = "turned everything away" if cure is Cure.SLOW_DOWN else "gave no answer"
+    return LedgerUnavailableError(f"Valkey at {place} {deed} {deadline}{explained(error)}{doubt}")
+
+
+def words(error: BaseException | None) -> str:
+    """The text of an error, without a final dot; its type if it has none."""
+    return shown(str(error)) or type(error).__name__
+
+
+def explained(error: BaseException | None) -> str:
+    """The text of an error that was met while asking again and again, with its hint."""
+    if error is None:
+        return ""
+    hint = fault(error).hint
+    return f": {words(error)}" + (f"; {hint}" if hint else "")

@@ -1,0 +1,53 @@
+"""`scrapy dedup` wherever a ledger may be: Sentinels, a cluster, Serverless with TLS and ACL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.topologies import SentinelSet, ValkeyCluster
+from scrapy_valkey_dedup.ledger.permissions import RULES
+from tests.commands import dedup, project
+from tests.standin import a_serverless, not_on_serverless
+
+pytestmark = not_on_serverless("each of these servers is started once")
+
+POST = ("--spider", "forum", "--item", "posts.items.Post")
+PLACES: dict[str, Any] = {
+    "Sentinels": lambda: SentinelSet(0),
+    "a cluster": lambda: ValkeyCluster(replicas=0),
+    # With TLS, a user of his own, and the rules that are reported of the real one.
+    "Serverless": lambda: a_serverless(permissions=" ".join([*RULES, "+scan"])),
+}
+
+
+@pytest.fixture(params=PLACES)
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the ledger is."""
+    made: AbstractContextManager[Any] = PLACES[request.param]()
+    with made as place:
+        yield place.url
+
+
+def test_every_verb(url: str, tmp_path: Path) -> None:
+    """What is imported is known, and forgotten post by post and as a whole."""
+    here = project(tmp_path, VALKEY_DEDUP_URL=url)
+    lines = "".join(f'{{"site": "x", "post_id": {number}}}\n' for number in range(1000))
+    (here / "posts.jl").write_text(lines)
+
+    def answer(*given: str) -> Any:
+        ended = dedup(*given, "--json", directory=here)
+        assert ended.code == 0, ended.err
+        return ended.json
+
+    assert answer("import", *POST, "posts.jl")["remembered"] == 1000
+    assert answer("check", *POST, "posts.jl")["known"] == 1000
+    one, other = ('{"site": "X", "post_id": 7}', '{"site": "X", "post_id": 8}')
+    assert answer("forget", *POST, "--yes", one)["forgotten"] == 1
+    assert [post["known"] for post in answer("check", *POST, one, other)["posts"]] == [False, True]
+    assert answer("forget", "--all", "namespace", "--yes")["posts"] == 999
+    assert answer("check", *POST, "posts.jl")["new"] == 1000

@@ -1,0 +1,103 @@
+"""``make terraform`` fails, and says why, where it cannot test: it never skips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "terraform" / "tests"
+UNREACHABLE = "could not connect to registry.terraform.io"
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
+    """check.py, on a machine without a provider and without a way to the registry."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import check
+    import providers
+
+    terraform = tmp_path / "bin" / "terraform"
+    terraform.parent.mkdir()
+    # All that a terraform without its provider can do.
+    terraform.write_text(f'#!/bin/sh\ntest "$1" = fmt && exit 0\necho "{UNREACHABLE}"\nexit 1\n')
+    terraform.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{terraform.parent}:/usr/bin:/bin")
+    monkeypatch.delenv("TERRAFORM_PROVIDERS", raising=False)
+    monkeypatch.setattr(providers, "candidates", lambda: iter([tmp_path]))
+    monkeypatch.setattr(providers, "KEPT", tmp_path / "kept")
+    return check
+
+
+def provider(folder: Path, version: str, platform: str) -> Path:
+    """A folder of providers that holds this one."""
+    place = folder / "registry.terraform.io" / "hashicorp" / "aws" / version / platform
+    place.mkdir(parents=True)
+    return folder
+
+
+def test_without_a_provider_it_fails(check: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a folder nor the registry has the provider: exit code 1, the cause and the cure."""
+    assert check.main() == 1
+    printed = capsys.readouterr().out
+    assert "FAILED" in printed
+    assert UNREACHABLE in printed
+    assert "nothing of terraform/ was tested" in printed
+    assert "TERRAFORM_PROVIDERS=" in printed
+
+
+def test_a_named_folder_that_is_of_no_use(
+    check: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A folder that is named and holds no provider is a mistake, and no other is looked for."""
+    monkeypatch.setenv("TERRAFORM_PROVIDERS", str(tmp_path / "empty"))
+    assert check.main() == 1
+    assert f"TERRAFORM_PROVIDERS={tmp_path / 'empty'} holds no" in capsys.readouterr().out
+
+
+def test_without_terraform_it_fails(
+    check: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """So it does where terraform itself is missing."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert check.main() == 1
+    assert "terraform is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("version", "platform", "accepted"),
+    [
+        ("5.100.0", None, True),
+        ("5.101.2", None, True),
+        ("5.99.0", None, False),
+        ("6.62.0", None, True),
+        ("7.0.0", None, False),
+        ("5.100.0", "plan9_mips", False),
+    ],
+)
+def test_which_folders_are_taken(
+    check: ModuleType, tmp_path: Path, version: str, platform: str | None, *, accepted: bool
+) -> None:
+    """A provider is taken if the module accepts its version and this machine can run it."""
+    import providers
+
+    folder = provider(tmp_path / "found", version, platform or providers._platform())
+    assert providers.holds_provider(folder) is accepted
+
+
+def test_a_folder_in_the_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Providers lie where somebody put them; no path of a machine is written down."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import providers
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = provider(tmp_path / "tools" / "mirror", "5.100.0", providers._platform())
+    assert folder in list(providers.candidates())

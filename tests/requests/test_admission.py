@@ -1,0 +1,495 @@
+"""How many pages a run claims ahead, and in which order they are downloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scrapy import Request
+
+from scrapy_valkey_dedup.requests.admission import Admission
+from scrapy_valkey_dedup.requests.lookahead import EngineQueue
+from tests.conftest import in_loop
+
+
+@dataclass
+class Slot:
+    """A downloader's slot: the downloads of one site."""
+
+    concurrency: int
+    delay: float = 0
+
+
+@dataclass
+class Downloader:
+    """What admission knows of Scrapy's downloader."""
+
+    total_concurrency: int = 16
+    domain_concurrency: int = 8
+    slots: dict[str, Slot] = field(default_factory=dict)
+    active: set[Request] = field(default_factory=set)
+
+    def get_slot_key(self, request: Request) -> str:
+        return str(request.meta["slot"])
+
+
+class Waiting:
+    """The scheduler's queue, the most urgent first, among equals the oldest."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.requests: list[Request] = []
+        self._crowd = crowd
+
+    def add(self, number: int, priority: int = 0, slot: str = "a") -> list[Request]:
+        """New ones come, all at once; the middleware hears of it."""
+        added = [
+            Request(f"https://{slot}.test/", meta={"slot": slot}, priority=priority)
+            for _ in range(number)
+        ]
+        self.requests += added
+        self.requests.sort(key=lambda request: -request.priority)
+        self._crowd.admission.look_ahead()
+        return added
+
+    def next_priority(self) -> int | None:
+        return self.requests[0].priority if self.requests else None
+
+    def take(self) -> None:
+        self._crowd.start(self.requests.pop(0))
+
+
+class Crowd:
+    """Requests on their way through a downloader, each in a task of its own, as in Scrapy."""
+
+    def __init__(self, downloader: Any) -> None:
+        self.downloader = downloader
+        self.waiting = Waiting(self)
+        self.admission = Admission(downloader, queue=self.waiting)
+        self.claimed: list[Request] = []
+        """Who was allowed to ask for his page, in order."""
+        self.downloading: list[Request] = []
+        """Who began to download, in order."""
+        self.answered = asyncio.Event()
+        self.answered.set()
+        self.go = asyncio.Event()
+        self._tasks: dict[Request, asyncio.Task[None]] = {}
+
+    def send(self, slot: str = "a", number: int = 1, **meta: Any) -> list[Request]:
+        """Sends requests, as the engine does when the scheduler has some."""
+        sent = [
+            Request(f"https://{slot}.test/", meta={"slot": slot, **meta}) for _ in range(number)
+        ]
+        for request in sent:
+            self.start(request)
+        return sent
+
+    def start(self, request: Request) -> None:
+        """The engine has taken a request."""
+        self.downloader.active.add(request)
+        task = asyncio.get_running_loop().create_task(self._download(request))
+        # As in Scrapy: when the task has ended, and before its other callbacks.
+        task.add_done_callback(partial(self._left, request))
+        self._tasks[request] = task
+
+    def engine_looks(self) -> None:
+        """Takes what the user's own limit leaves room for, as Scrapy's engine does."""
+        limit = self.downloader.total_concurrency
+        while self.waiting.requests and len(self.downloader.active) < limit:
+            self.waiting.take()
+
+    async def _download(self, request: Request) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if request.meta.get("exempt"):
+            task.add_done_callback(self.admission.left)
+            await self.go.wait()
+            return
+        await self.admission.place(request, task)
+        self.claimed.append(request)
+        with self.admission.asking():
+            await self.answered.wait()
+        if request.meta.get("known"):
+            return
+        await self.admission.turn(request)
+        self.downloading.append(request)
+        await self.go.wait()
+
+    def _left(self, request: Request, _: object) -> None:
+        self.downloader.active.discard(request)
+
+    async def settle(self) -> None:
+        """Lets everything happen that can happen without waiting."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    async def end(self, request: Request) -> None:
+        """The task of a request ends: done, failed or cancelled is all the same."""
+        self._tasks[request].cancel()
+        await self.settle()
+
+    async def end_all(self) -> None:
+        """Everything that was sent comes to its end."""
+        self.go.set()
+        await asyncio.wait_for(
+            asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=5
+        )
+        await self.settle()  # the callbacks of the last task may come after this
+
+
+@in_loop
+async def test_as_many_claim_as_can_be_downloaded_and_one_more() -> None:
+    """Of a site's requests those may claim that its slot can download at once, and one ahead."""
+    crowd = Crowd(Downloader(total_concurrency=100, domain_concurrency=4))
+    sent = crowd.send(number=20)
+    await crowd.settle()
+    assert crowd.claimed == sent[:5]
+    await crowd.end(sent[2])
+    assert crowd.claimed == sent[:6]
+    await crowd.end_all()
+    assert crowd.claimed == sent
+
+
+@in_loop
+async def test_sites_do_not_wait_for_one_another() -> None:
+    """Each slot has room of its own, by its own settings."""
+    downloader = Downloader(100, 2, slots={"b": Slot(5), "c": Slot(8, delay=60)})
+    crowd = Crowd(downloader)
+    for slot in "abc":
+        crowd.send(slot, 20)
+    await crowd.settle()
+    claimed = Counter(request.meta["slot"] for request in crowd.claimed)
+    assert claimed == {"a": 3, "b": 6, "c": 2}
+    await crowd.end_all()
+    assert len(crowd.claimed) == 60
+
+
+@in_loop
+async def test_a_delay_leaves_room_for_what_it_lets_through() -> None:
+    """With a download each 0.1 s, and downloads of 0.35 s, four run at once; two are ahead."""
+    crowd = Crowd(Downloader(100, 8, slots={"a": Slot(8, delay=0.1)}))
+    crowd.admission.took(0.35)
+    crowd.send(number=20)
+    await crowd.settle()
+    assert len(crowd.claimed) == 6
+    await crowd.end_all()
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+@in_loop
+async def test_no_more_downloads_than_the_user_allows(limit: int) -> None:
+    """However many have claimed, the downloads keep to CONCURRENT_REQUESTS, first come first."""
+    crowd = Crowd(Downloader(limit, domain_concurrency=10))
+    sent = crowd.send(number=10)
+    await crowd.settle()
+    assert crowd.claimed == sent
+    assert crowd.downloading == sent[:limit]
+    await crowd.end(sent[0])
+    assert crowd.downloading == sent[: limit + 1]
+    await crowd.end(sent[-1])  # who only waits takes nobody's turn with him
+    assert crowd.downloading == sent[: limit + 1]
+    await crowd.end_all()
+    assert crowd.downloading == sent[:-1]
+
+
+@in_loop
+async def test_other_downloads_count() -> None:
+    """Requests that claim nothing (media, robots.txt) are downloads as well."""
+    crowd = Crowd(Downloader(3, domain_concurrency=10))
+    others = crowd.send(number=2, exempt=True)
+    sent = crowd.send(number=4)
+    await crowd.settle()
+    assert crowd.downloading == sent[:1]
+    await crowd.end(others[0])
+    assert crowd.downloading == sent[:2]
+    await crowd.end_all()
+
+
+@in_loop
+async def test_a_page_that_is_known_takes_no_turn() -> None:
+    """A request whose page is done already leaves at once, and the next may ask."""
+    crowd = Crowd(Downloader(2, domain_concurrency=2))
+    known = crowd.send(number=30, known=True)
+    sent = crowd.send(number=2)
+    await crowd.settle()
+    assert crowd.claimed == known + sent
+    assert crowd.downloading == sent
+    await crowd.end_all()
+
+
+@pytest.mark.parametrize("downloader", [Downloader(0, 0), Downloader(0, 8), Downloader(16, 0)])
+@in_loop
+async def test_no_limit_is_none(downloader: Downloader) -> None:
+    """A limit of 0 is none, as in Scrapy, whichever of them it is."""
+    total, domain = downloader.total_concurrency, downloader.domain_concurrency
+    crowd = Crowd(downloader)
+    crowd.send(number=50)
+    await crowd.settle()
+    assert len(crowd.claimed) == (50 if not domain else domain + 1)
+    assert len(crowd.downloading) == min(len(crowd.claimed), total or 50)
+    assert total or downloader.total_concurrency == 0
+    await crowd.end_all()
+    assert len(crowd.downloading) == 50
+
+
+@in_loop
+async def test_a_downloader_of_another_kind_has_no_limits() -> None:
+    """A DOWNLOADER without Scrapy's attributes is not limited, and not changed."""
+
+    class Other:
+        def __init__(self) -> None:
+            self.active: set[Request] = set()
+
+        get_slot_key = Downloader.get_slot_key
+
+    crowd = Crowd(Other())
+    crowd.send(number=50)
+    await crowd.settle()
+    assert len(crowd.downloading) == 50
+    assert not hasattr(crowd.downloader, "total_concurrency")
+    await crowd.end_all()
+
+
+@pytest.mark.parametrize(
+    ("answer", "download", "ahead"), [(0.0, 1.0, 1 + 1), (0.019, 0.04, 1 + 8), (5.0, 0.1, 1 + 16)]
+)
+@in_loop
+async def test_the_slower_valkey_is_the_more_go_ahead(
+    answer: float, download: float, ahead: int
+) -> None:
+    """By Little's law as many more are taken as come while Valkey answers; at most twice."""
+    crowd = Crowd(Downloader(16, domain_concurrency=0))
+    crowd.admission._answer_time = answer
+    crowd.admission.took(download)
+    with crowd.admission.asking():
+        crowd.admission._answer_time /= 0.9  # the newest answer takes no time, and weighs a tenth
+    queued = crowd.waiting.add(100)
+    crowd.answered.clear()
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.claimed == queued[: 16 + ahead]
+    assert crowd.downloader.total_concurrency == 16  # what the engine, and start(), go by
+    crowd.answered.set()
+    await crowd.settle()
+    assert crowd.downloading == queued[:16]
+    crowd.waiting.requests.clear()
+    await crowd.end_all()
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+@in_loop
+async def test_the_urgent_go_first(limit: int) -> None:
+    """Who is urgent comes before all that wait here, however many more come, and to their site."""
+    crowd = Crowd(Downloader(limit, domain_concurrency=limit))
+    others = crowd.waiting.add(50)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.downloading == others[:limit]
+    urgent = crowd.waiting.add(5, priority=1)
+    await crowd.settle()
+    most = crowd.waiting.add(1, priority=2)
+    await crowd.settle()
+    assert {urgent[0], *most} <= set(crowd.claimed)  # while nothing has ended
+    expected = [*others[:limit], *most, *urgent, *others[limit : limit + 5]]
+    for number in range(10):
+        await crowd.end(crowd.downloading[number])
+        crowd.engine_looks()
+        await crowd.settle()
+        assert crowd.downloading == expected[: limit + number + 1]
+    crowd.waiting.requests.clear()
+    await crowd.end_all()
+
+
+@in_loop
+async def test_the_urgent_claim_first() -> None:
+    """Of those who wait for room at their site the urgent are next, among equals the first."""
+    crowd = Crowd(Downloader(10, domain_concurrency=1))
+    others = crowd.waiting.add(5)
+    crowd.engine_looks()
+    await crowd.settle()
+    (urgent,) = crowd.waiting.add(1, priority=1)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.claimed == others[:2]
+    await crowd.end(others[0])
+    assert crowd.claimed == [*others[:2], urgent]
+    await crowd.end_all()
+    assert crowd.claimed == [*others[:2], urgent, *others[2:]]
+
+
+@in_loop
+async def test_who_has_claimed_yields_to_the_urgent_who_asks() -> None:
+    """A free place is kept for the moment in which a more urgent request has its answer."""
+    crowd = Crowd(Downloader(1, domain_concurrency=1))
+    first, second = crowd.waiting.add(2)
+    crowd.engine_looks()
+    await crowd.settle()
+    crowd.answered.clear()
+    (urgent,) = crowd.waiting.add(1, priority=1)
+    await crowd.settle()
+    await crowd.end(first)
+    assert crowd.downloading == [first]
+    crowd.answered.set()
+    await crowd.settle()
+    assert crowd.downloading == [first, urgent]
+    await crowd.end(urgent)
+    assert crowd.downloading == [first, urgent, second]
+    await crowd.end_all()
+
+
+@in_loop
+async def test_the_engine_has_the_first_say() -> None:
+    """While the engine has room by itself, nothing is taken for it."""
+    crowd = Crowd(Downloader(4, domain_concurrency=0))
+    queued = crowd.waiting.add(10)
+    await crowd.settle()
+    assert crowd.waiting.requests == queued
+    crowd.send(number=3)
+    await crowd.settle()
+    assert crowd.waiting.requests == queued
+    crowd.send(number=1)
+    await crowd.settle()
+    assert crowd.waiting.requests == queued[1:]
+    crowd.waiting.requests.clear()
+    await crowd.end_all()
+
+
+class Peeked:
+    """A queue that can be looked into."""
+
+    def __init__(self, request: Request | None) -> None:
+        self._request = request
+
+    def peek(self) -> Request | None:
+        return self._request
+
+
+class Unpeeked:
+    """A queue of Scrapy's around one that cannot be looked into."""
+
+    def peek(self) -> None:
+        raise NotImplementedError
+
+
+def engine(**changes: Any) -> SimpleNamespace:
+    """What is known of Scrapy's engine while it crawls; its scheduler has an urgent request."""
+    parts: dict[str, Any] = {
+        "running": True,
+        "paused": False,
+        "closing": None,
+        "backs_out": False,
+        "queue": Peeked(Request("https://a.test/", priority=7)),
+        **changes,
+    }
+    scheduler = SimpleNamespace(**{"mqs": parts["queue"]} if parts["queue"] else {})
+    return SimpleNamespace(
+        running=parts["running"],
+        paused=parts["paused"],
+        scraper=SimpleNamespace(slot=SimpleNamespace(needs_backout=lambda: parts["backs_out"])),
+        _slot=SimpleNamespace(closing=parts["closing"], scheduler=scheduler),
+        _start_scheduled_request=lambda: True,
+    )
+
+
+def test_the_next_request_is_looked_at() -> None:
+    """The priority of what the engine would take next is known without taking it."""
+    assert EngineQueue(engine()).next_priority() == 7
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"running": False},
+        {"paused": True},
+        {"closing": "a Deferred"},
+        {"backs_out": True},
+        {"queue": None},
+        {"queue": object()},
+        {"queue": Peeked(None)},
+        {"queue": Unpeeked()},
+    ],
+)
+def test_nothing_is_taken_when_the_engine_would_take_nothing(changes: dict[str, Any]) -> None:
+    """Nor of a scheduler that cannot be looked into."""
+    assert EngineQueue(engine(**changes)).next_priority() is None
+
+
+def test_nothing_is_taken_of_an_engine_of_another_kind() -> None:
+    """Without a spider, and without Scrapy's way to take one request, there is nothing to take."""
+    idle, other = engine(), engine()
+    idle._slot = None
+    del other._start_scheduled_request
+    assert EngineQueue(idle).next_priority() is EngineQueue(other).next_priority() is None
+
+
+@in_loop
+async def test_a_question_that_fails_changes_nothing() -> None:
+    """An error while asking comes through, and who waits goes on."""
+    crowd = Crowd(Downloader(1, domain_concurrency=1))
+    crowd.answered.clear()
+    first, second, third = crowd.send(number=3)
+    await crowd.settle()
+    assert crowd.claimed == [first, second]
+    await crowd.end(first)  # cancelled in its question
+    assert crowd.claimed == [first, second, third]
+    crowd.answered.set()
+    await crowd.settle()
+    assert crowd.downloading == [second]
+    await crowd.end_all()
+    assert crowd.downloading == [second, third]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_nobody_is_forgotten(data: st.DataObject) -> None:
+    """Whatever ends when, and in whatever state, limits hold and everybody comes to his turn."""
+
+    async def main() -> None:
+        limit = data.draw(st.integers(1, 4))
+        domain = data.draw(st.integers(0, 3))
+        crowd = Crowd(Downloader(limit, domain))
+        chance = random.Random(data.draw(st.integers()))
+        alive: list[Request] = []
+        ended: set[Request] = set()
+        steps: list[Callable[[], Any]] = [
+            lambda: alive.extend(crowd.send(chance.choice("ab"), chance.randint(1, 4))),
+            lambda: alive.extend(crowd.send(chance.choice("ab"), known=True)),
+            lambda: alive.extend(crowd.send("a", exempt=True)),
+            crowd.answered.clear,
+            crowd.answered.set,
+            lambda: alive.extend(crowd.waiting.add(3, chance.randint(-1, 1), chance.choice("ab"))),
+            crowd.engine_looks,
+        ]
+        for _ in range(data.draw(st.integers(0, 40))):
+            started = [request for request in alive if request not in crowd.waiting.requests]
+            if started and chance.random() < 0.4:
+                request = chance.choice(started)
+                alive.remove(request)
+                ended.add(request)
+                await crowd.end(request)
+            else:
+                chance.choice(steps)()
+                await asyncio.sleep(0)
+            running = [request for request in crowd.downloading if request not in ended]
+            assert len(running) <= limit
+        crowd.answered.set()
+        for request in crowd.waiting.requests:
+            alive.remove(request)
+        crowd.waiting.requests.clear()
+        await crowd.end_all()
+        silent = {r for r in alive if not (r.meta.get("known") or r.meta.get("exempt"))}
+        assert silent <= set(crowd.downloading)
+        assert not crowd.admission._outside
+        assert not +crowd.admission._taken
+        assert not any(crowd.admission._waiting.values())
+        assert crowd.downloader.active == set()
+
+    asyncio.run(main())

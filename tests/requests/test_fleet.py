@@ -1,0 +1,639 @@
+"""A fleet shares one crawl: no page is fetched twice, none is lost when a worker dies, all end.
+
+The engine's look every five seconds is put off to an hour: whatever waits for it would hang here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from bench.servers import ValkeyServer, free_port
+from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
+from tests import crawls, fleet_process
+from tests.conftest import SCRAPY_VERSION
+from tests.crawl_process import Job
+from tests.crawls import Crawl, ask_ledger, wait_until
+from tests.fleet_process import HERE
+from tests.processes import processes
+from tests.standin import a_server
+from tests.web import RESET, Reply, Route, Web, posts, redirect
+
+PAGES = int(os.environ.get("FLEET_PAGES", "300"))
+# For workers that are killed or frozen, no others: on a busy machine one may well lose its lease.
+SHORT = {"VALKEY_DEDUP_LEASE": 1}
+BEGIN = "posts are stored unchecked"
+
+
+class FleetWeb(Web):
+    """A site that notes who asks for what, and how many at once, and whose pages may have gates."""
+
+    def __init__(self, routes: dict[str, Route]) -> None:
+        self.asked: dict[str, Counter[str]] = {}
+        """By worker and path, counted when they ask; ``served`` is counted when they are let in."""
+        self.gates: dict[str, Callable[[], bool]] = {}
+        """Paths that are served from when on their condition is true."""
+        self.at_once = 0
+        self.most_at_once = 0
+        # What is cut on a connection that was used before, Scrapy's client repeats by itself.
+        super().__init__(routes, keep_alive=False)
+
+    async def _answer(self, asked: Any, writer: asyncio.StreamWriter) -> bool:
+        self.asked.setdefault(asked.headers["user-agent"], Counter())[asked.path] += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            while asked.path in self.gates and not self.gates[asked.path]():
+                await asyncio.sleep(0.005)
+            return await super()._answer(asked, writer)
+        finally:
+            self.at_once -= 1
+
+    def askers(self, path: str) -> int:
+        """How many workers have asked for it."""
+        return sum(path in paths for paths in list(self.asked.values()))
+
+    @property
+    def total(self) -> int:
+        """How many pages were served."""
+        return sum(list(self.served.values()))
+
+
+@dataclass
+class Worker(Crawl):
+    """A crawl of the fleet."""
+
+    web: FleetWeb
+    name: str
+
+    @property
+    def asked(self) -> Counter[str]:
+        """What it has asked the site for."""
+        return self.web.asked.get(self.name, Counter()).copy()
+
+    @property
+    def heard(self) -> set[str]:
+        """The links that it has met."""
+        return set((Path(self.job.directory) / "heard").read_text().splitlines())
+
+    @property
+    def run(self) -> str:
+        """Its name in the ledger."""
+        path = Path(self.job.directory) / "run"
+        return path.read_text() if path.exists() else ""
+
+
+class Fleet:
+    """A site, a ledger, a storage, and the workers of one job."""
+
+    def __init__(self, url: str, namespace: str, directory: Path, *, reactor: bool = True) -> None:
+        self.url = url
+        self.namespace = namespace
+        self.directory = directory
+        self.settings: dict[str, Any] = {} if reactor else {"TWISTED_REACTOR_ENABLED": False}
+        self.web: FleetWeb | None = None
+        self.workers: list[Worker] = []
+        self._numbers = count()
+
+    def serve(self, routes: dict[str, Route]) -> FleetWeb:
+        """Serves the test's site."""
+        self.web = FleetWeb(routes)
+        return self.web
+
+    def start(self, *starts: str, **changes: Any) -> Worker:
+        """Starts a worker that begins with these paths.
+
+        Upper-case changes are settings, lower-case ones are options of spider and pipelines.
+        """
+        name = f"worker-{next(self._numbers)}"
+        settings = {
+            "USER_AGENT": name,
+            "VALKEY_DEDUP_URL": self.url,
+            "VALKEY_DEDUP_NAMESPACE": self.namespace,
+            "VALKEY_DEDUP_JOB": "a-job",
+            "ITEM_PIPELINES": {f"{HERE}.Store": 300},
+            **self.settings,
+            **{name: value for name, value in changes.items() if name.isupper()},
+        }
+        options = {"starts": starts, "posts": str(self.directory / "posts")}
+        options |= {name: value for name, value in changes.items() if not name.isupper()}
+        job = Job(self.web.url, [], str(self.directory / name), settings, options)
+        Path(job.directory).mkdir()
+        process = processes.Process(target=fleet_process.crawl, args=(job,))
+        process.start()
+        self.workers.append(Worker(job, process, self.web, name))
+        return self.workers[-1]
+
+    def start_many(self, number: int, *, doomed: int = 0, **changes: Any) -> list[Worker]:
+        """Starts workers that get their first page, ``/``, at the same moment.
+
+        The first so many are ``doomed``: the others hear soon of their death.
+        """
+        self.web.gates["/"] = lambda: self.web.askers("/") >= number
+        leases = [SHORT] * doomed + [{}] * (number - doomed)
+        return [self.start("/", **lease, **changes) for lease in leases]
+
+    @property
+    def stored(self) -> Counter[str]:
+        """How often each post is stored."""
+        return Counter((self.directory / "posts").read_text().splitlines())
+
+    @property
+    def claims(self) -> Counter[str]:
+        """How many claims each run has, on pages and posts."""
+        return Counter(run_of(held) for held in self._claims.values())
+
+    @property
+    def pages_claimed(self) -> Counter[str]:
+        """How many pages each run has claimed."""
+        return Counter(run_of(held) for key, held in self._claims.items() if b"+pages" in key)
+
+    @property
+    def _claims(self) -> dict[bytes, bytes]:
+        return crawls.claims(self.url, self.namespace)
+
+    def beat(self, worker: Worker) -> str | None:
+        """The last heartbeat of a worker."""
+        if not worker.run:
+            return None
+
+        async def look(ledger: Ledger, _: object) -> bytes | None:
+            return (await ledger.beats([worker.run]))[0]
+
+        found = ask_ledger(self.url, self.namespace, look)
+        return None if found is None else found.decode()
+
+    def is_idle(self, worker: Worker) -> bool:
+        """Whether it says that it has nothing left but pages that others are at."""
+        return (self.beat(worker) or "").endswith(IDLE)
+
+    def assert_settled(self, *, killed: Iterable[Worker] = ()) -> None:
+        """No run that ended well leaves a claim or a heartbeat."""
+        gone = {worker.run for worker in killed}
+        assert set(self.claims) <= gone
+        for worker in self.workers:
+            assert worker.run in gone or self.beat(worker) is None
+
+    def close(self) -> None:
+        """Ends what is left running."""
+        for worker in self.workers:
+            worker.kill()
+        if self.web is not None:
+            self.web.close()
+
+
+@pytest.fixture
+def fleet(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet with the session's server."""
+    made = Fleet(valkey.url, namespace, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["reactor", "no reactor"])
+def either_fleet(fleet: Fleet, request: pytest.FixtureRequest) -> Fleet:
+    """A fleet under the asyncio reactor, and one without a Twisted reactor."""
+    if request.param == "no reactor":
+        if SCRAPY_VERSION < (2, 15):
+            pytest.skip("Scrapy runs without a reactor from 2.15 on")
+        fleet.settings["TWISTED_REACTOR_ENABLED"] = False
+    return fleet
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[tuple[Fleet, ValkeyServer]]:
+    """A fleet with a server that the test may hurt."""
+    with a_server(persistent=True) as server:
+        made = Fleet(server.url, "fragile", tmp_path)
+        made.settings["VALKEY_DEDUP_TIMEOUT"] = 0.3
+        yield made, server
+        made.close()
+
+
+def posts_of(path: str) -> set[str]:
+    """The posts of a page."""
+    return {f"{path}.{number}" for number in range(2)}
+
+
+def page(path: str, links: Iterable[str] = (), delay: float = 0) -> Reply:
+    """A page with its posts."""
+    return posts(*posts_of(path), links=links, delay=delay)
+
+
+def graph(pages: int) -> dict[str, Route]:
+    """A site of pages that link to 15 others each, and an index that links to 2 of 5.
+
+    So many, that a worker which this machine lets stand still for a moment finds some left.
+    """
+    chance = random.Random(3)
+    paths = [f"/{number}" for number in range(pages)]
+    site: dict[str, Route] = {"/": posts(links=chance.sample(paths, pages * 2 // 5))}
+    for path in paths:
+        site[path] = page(path, chance.sample(paths, 15), chance.uniform(0.05, 0.1))
+    return site
+
+
+def posts_of_all(paths: Iterable[str]) -> set[str]:
+    """The posts of pages."""
+    return {post for path in paths if path != "/" for post in posts_of(path)}
+
+
+def assert_all_is_done_once(fleet: Fleet, site: dict[str, Route]) -> None:
+    """Every page was downloaded once, the index by each worker, and every post is stored once."""
+    once = Counter(dict.fromkeys(site, 1)) | Counter({"/": len(fleet.workers)})
+    assert fleet.web.served == once
+    assert fleet.stored == dict.fromkeys(posts_of_all(site), 1)
+
+
+def assert_each_page_once(workers: Iterable[Worker]) -> None:
+    """No page was downloaded twice by these workers, but for the index."""
+    asked = sum((worker.asked for worker in workers), Counter())
+    del asked["/"]
+    assert set(asked.values()) == {1}
+
+
+def test_a_fleet_shares_a_site(either_fleet: Fleet) -> None:
+    """Four workers download each of 1,000 pages once, at least 15 % each, and end by themselves."""
+    fleet, site = either_fleet, graph(PAGES)
+    web = fleet.serve(site)
+    stats = [worker.wait() for worker in fleet.start_many(4)]
+    assert_all_is_done_once(fleet, site)
+    assert [found["finish_reason"] for found in stats] == ["finished"] * 4
+    assert min(sum(paths.values()) for paths in web.asked.values()) >= 0.15 * PAGES
+    fleet.assert_settled()
+
+
+def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
+    """Two of four workers are killed: the others do every page that they have heard of, and end."""
+    web = fleet.serve(graph(400))
+    workers = fleet.start_many(4, doomed=2)
+    wait_until(lambda: web.total > 100)
+    dead, survivors = workers[:2], workers[2:]
+    for worker in dead:
+        assert worker.kill()
+    stats = [worker.wait() for worker in survivors]
+    heard = set().union(*(worker.heard for worker in survivors))
+    assert [found["finish_reason"] for found in stats] == ["finished"] * 2
+    assert heard <= set(web.served)
+    assert posts_of_all(heard) <= set(fleet.stored)
+    assert sum(found.get("dedup/requests/taken_over", 0) for found in stats) > 0
+    assert_each_page_once(survivors)
+    fleet.assert_settled(killed=dead)
+
+
+@pytest.mark.parametrize("frozen_for", ["less than a lease", "longer"])
+def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
+    """A worker is frozen and goes on, dead for the others by then or not: all is done, all end."""
+    long = frozen_for == "longer"
+    site = graph(400)
+    web = fleet.serve(site)
+    workers = fleet.start_many(3, doomed=1 if long else 0)
+    wait_until(lambda: web.total > 100)
+    frozen = workers[0]
+    frozen.signal(signal.SIGSTOP)
+    if long:
+        stats = [worker.wait() for worker in workers[1:]]  # they take over what it held
+        assert sum(found.get("dedup/requests/taken_over", 0) for found in stats) > 0
+    else:
+        known = web.total
+        wait_until(lambda: web.total > known + 50)
+    frozen.signal(signal.SIGCONT)
+    for worker in workers:
+        worker.wait()
+    assert set(web.served) == set(site)
+    assert set(fleet.stored) == posts_of_all(site)
+    if long:
+        assert_each_page_once(workers[1:])
+    else:
+        assert_all_is_done_once(fleet, site)
+    fleet.assert_settled()
+
+
+# -- a page that another run is at -----------------------------------------------------------------
+
+
+def start_two(
+    fleet: Fleet,
+    held: Route,
+    *,
+    of_holder: dict[str, Any] | None = None,
+    of_waiter: dict[str, Any] | None = None,
+) -> tuple[Worker, Worker, Event]:
+    """A worker that is at a page until the event, and one that waits for it and has no other."""
+    site = {
+        "/a": posts(links=["/held"]),
+        "/b": posts(links=["/1", "/2", "/held", "/3", "/4"]),
+        "/held": held,
+        **{f"/{number}": page(f"/{number}") for number in range(1, 5)},
+    }
+    web, go = fleet.serve(site), Event()
+    web.gates["/held"] = go.is_set
+    holder = fleet.start("/a", **(of_holder or {}))
+    wait_until(lambda: web.askers("/held"))
+    waiter = fleet.start("/b", CONCURRENT_REQUESTS=1, **(of_waiter or {}))
+    wait_until(lambda: fleet.is_idle(waiter))
+    return holder, waiter, go
+
+
+OTHERS = {"/b": 1, "/1": 1, "/2": 1, "/3": 1, "/4": 1}
+
+
+def test_a_held_page_takes_no_slot(fleet: Fleet) -> None:
+    """What another run is at blocks nothing, keeps the spider open, and is dropped when done."""
+    holder, waiter, go = start_two(fleet, page("/held"))
+    assert waiter.asked == OTHERS
+    assert waiter.process.is_alive()
+    go.set()
+    stats = [worker.wait() for worker in (holder, waiter)]
+    assert [found["finish_reason"] for found in stats] == ["finished"] * 2
+    assert waiter.asked == OTHERS
+    assert stats[1]["dedup/requests/in_flight"] == 1
+    assert stats[1]["dupefilter/filtered"] == 1
+    assert fleet.stored == dict.fromkeys(posts_of_all(["/held", *OTHERS]) - posts_of("/b"), 1)
+    fleet.assert_settled()
+
+
+@pytest.mark.parametrize("fault", ["storage", "download"])
+def test_a_page_that_its_holder_fails_to_do(fleet: Fleet, fault: str) -> None:
+    """A held page is fetched when the storage of its holder fails, or the download."""
+    held = [RESET, page("/held")] if fault == "download" else page("/held")
+    refused = ["/held.1"] if fault == "storage" else []
+    holder, waiter, go = start_two(fleet, held, of_holder={"refuse": refused})
+    go.set()
+    stats = [worker.wait() for worker in (holder, waiter)]
+    assert waiter.asked == OTHERS | {"/held": 1}
+    assert stats[0]["dedup/requests/released"] == stats[1]["dedup/requests/in_flight"] == 1
+    assert fleet.stored == dict.fromkeys(posts_of_all(["/held", *OTHERS]) - posts_of("/b"), 1)
+    fleet.assert_settled()
+
+
+def test_a_page_whose_holder_dies(fleet: Fleet) -> None:
+    """A held page is taken over when its holder has died."""
+    holder, waiter, go = start_two(fleet, page("/held"), of_holder=SHORT)
+    assert holder.kill()
+    go.set()
+    stats = waiter.wait()
+    assert waiter.asked == OTHERS | {"/held": 1}
+    assert stats["dedup/requests/taken_over"] == 1
+    assert posts_of("/held") <= set(fleet.stored)
+    fleet.assert_settled(killed=[holder])
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_waits_can_be_stopped(fleet: Fleet, stop: signal.Signals) -> None:
+    """A signal ends a worker that has nothing left but a held page."""
+    holder, waiter, go = start_two(fleet, page("/held"))
+    waiter.signal(stop)
+    assert waiter.wait()["finish_reason"] == "shutdown"
+    go.set()
+    holder.wait()
+    fleet.assert_settled()
+
+
+@pytest.mark.parametrize("confirm", ["exported", "manual"])
+def test_pages_that_stay_claimed_to_the_end(fleet: Fleet, confirm: str) -> None:
+    """Workers whose posts are stored when they close do not wait for one another."""
+    site: dict[str, Route] = {f"/{number}": page(f"/{number}", (), 0.02) for number in range(40)}
+    web = fleet.serve({"/": posts(links=list(site)), **site})
+    storage = {
+        "exported": {"ITEM_PIPELINES": {}, "FEEDS": {"posts.jsonl": {"format": "jsonlines"}}},
+        "manual": {"ITEM_PIPELINES": {f"{HERE}.LateStore": 300}},
+    }[confirm]
+    workers = fleet.start_many(3, CONCURRENT_REQUESTS=4, VALKEY_DEDUP_CONFIRM=confirm, **storage)
+    stats = [worker.wait() for worker in workers]
+    assert [found["finish_reason"] for found in stats] == ["finished"] * 3
+    assert web.served == Counter(dict.fromkeys(site, 1)) + Counter({"/": 3})
+    if confirm == "manual":
+        stored = fleet.stored
+    else:
+        feeds = [Path(worker.job.directory, "posts.jsonl").read_text() for worker in workers]
+        lines = [line for feed in feeds for line in feed.splitlines()]
+        stored = Counter(json.loads(line)["post_id"] for line in lines)
+    assert stored == dict.fromkeys(posts_of_all(site), 1)
+    fleet.assert_settled()
+
+
+# -- stopped in the middle -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_fleet_leaves_no_claim_and_goes_on(fleet: Fleet, stop: signal.Signals) -> None:
+    """Workers with JOBDIRs are stopped and started again: every page and post is done once."""
+    site = graph(300)
+    web = fleet.serve(site)
+    directories = [str(fleet.directory / f"job-{number}") for number in range(3)]
+    web.gates["/"] = lambda: web.askers("/") >= 3
+    first = [fleet.start("/", JOBDIR=directory) for directory in directories]
+    wait_until(lambda: web.total > 60)
+    for worker in first:
+        worker.signal(stop)
+    assert [worker.wait()["finish_reason"] for worker in first] == ["shutdown"] * 3
+    fleet.assert_settled()
+    assert web.total < 300
+    second = [fleet.start(JOBDIR=directory) for directory in directories]
+    assert [worker.wait()["finish_reason"] for worker in second] == ["finished"] * 3
+    assert web.served == Counter(dict.fromkeys(site, 1)) + Counter({"/": 2})
+    assert fleet.stored == dict.fromkeys(posts_of_all(site), 1)
+    fleet.assert_settled()
+
+
+@pytest.mark.parametrize("fate", ["lives", "dies"])
+def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
+    """A worker stopped while a page is held has it again later, and does it if its holder died."""
+    jobdir = {"JOBDIR": str(fleet.directory / "job")}
+    lease = SHORT if fate == "dies" else {}
+    holder, waiter, go = start_two(fleet, page("/held"), of_holder=lease, of_waiter=jobdir)
+    waiter.signal(signal.SIGINT)
+    assert waiter.wait()["finish_reason"] == "shutdown"
+    if fate == "dies":
+        assert holder.kill()
+        go.set()
+    again = fleet.start(**jobdir)  # its queue is all that it has
+    if fate == "lives":
+        wait_until(lambda: fleet.is_idle(again))
+        go.set()
+        holder.wait()
+    stats = again.wait()
+    assert stats["dedup/requests/in_flight"] == 1
+    assert again.asked == ({"/held": 1} if fate == "dies" else {})
+    assert posts_of("/held") <= set(fleet.stored)
+    fleet.assert_settled(killed=[holder] if fate == "dies" else [])
+
+
+@contextmanager
+def proxy(server: ValkeyServer, milliseconds: float) -> Iterator[tuple[str, int]]:
+    """Another address of a server, with so much delay in each direction; and the process there."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.proxy", str(port), str(server.port), str(milliseconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"ready\n"
+            yield server.url_through(port), process.pid
+        finally:
+            process.kill()
+
+
+# -- Valkey is away --------------------------------------------------------------------------------
+
+
+def test_a_stopped_server_stops_no_fleet(fragile: tuple[Fleet, ValkeyServer]) -> None:
+    """Valkey stops breathing in the middle: pages are fetched unchecked, then claims settle."""
+    fleet, server = fragile
+    site = graph(400)
+    web = fleet.serve(site)
+    workers = fleet.start_many(2, CONCURRENT_REQUESTS=4)
+    wait_until(lambda: web.total > 60)
+    server.freeze()
+    try:
+        wait_until(lambda: all(BEGIN in worker.log for worker in workers))
+        known = web.total
+        wait_until(lambda: web.total > known + 40)
+    finally:
+        server.thaw()
+    stats = [worker.wait() for worker in workers]
+    assert set(web.served) == set(site)
+    assert set(fleet.stored) == posts_of_all(site)
+    assert sum(found["dedup/requests/unchecked"] for found in stats) > 0
+    assert sum(found.get("dedup/requests/unconfirmed", 0) for found in stats) == 0
+    fleet.assert_settled()
+
+
+def test_a_worker_that_is_cut_off(fleet: Fleet, valkey: ValkeyServer) -> None:
+    """A worker alone loses Valkey for longer than its lease: nothing is lost, its claims settle."""
+    site = graph(300)
+    web = fleet.serve(site)
+    web.gates["/"] = lambda: web.askers("/") >= 2
+    with proxy(valkey, 0) as (url, process):
+        # Both work slowly: there is much to do yet when they can speak again.
+        slow = {"CONCURRENT_REQUESTS": 2}
+        other = fleet.start("/", **slow)
+        cut = {"VALKEY_DEDUP_URL": url, "VALKEY_DEDUP_TIMEOUT": 0.3}
+        worker = fleet.start("/", **cut, **slow, **SHORT)
+        wait_until(lambda: web.total > 60)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            wait_until(lambda: BEGIN in worker.log)
+            wait_until(lambda: fleet.beat(worker) is None)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        stats = [each.wait() for each in (worker, other)]
+    assert [found["finish_reason"] for found in stats] == ["finished"] * 2
+    assert set(web.served) == set(site)
+    assert set(fleet.stored) == posts_of_all(site)
+    assert BEGIN not in other.log
+    assert stats[0]["dedup/requests/unchecked"] > 0
+    assert "dedup/requests/unconfirmed" not in stats[0]
+    fleet.assert_settled()
+
+
+def test_a_server_that_is_gone_for_good(fragile: tuple[Fleet, ValkeyServer]) -> None:
+    """Valkey is killed in the middle: every page is fetched, every post stored, the workers end."""
+    fleet, server = fragile
+    site = graph(200)
+    web = fleet.serve(site)
+    workers = fleet.start_many(2)
+    wait_until(lambda: web.total > 60)
+    server.kill()
+    stats = [worker.wait() for worker in workers]
+    assert [found["finish_reason"] for found in stats] == ["finished"] * 2
+    assert set(web.served) == set(site)
+    assert set(fleet.stored) == posts_of_all(site)
+
+
+def test_a_held_page_is_fetched_when_nobody_can_be_asked(
+    fragile: tuple[Fleet, ValkeyServer],
+) -> None:
+    """A worker that waits for a page when Valkey is killed fetches it unchecked, and ends."""
+    fleet, server = fragile
+    holder, waiter, go = start_two(fleet, page("/held"))
+    server.kill()
+    wait_until(lambda: waiter.asked["/held"])
+    go.set()
+    stats = [worker.wait() for worker in (holder, waiter)]
+    assert stats[1]["dedup/requests/unchecked"] == 1
+    assert posts_of("/held") <= set(fleet.stored)
+
+
+# -- how far ahead pages are claimed ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "polite",
+    [
+        {"DOWNLOAD_DELAY": 0.05, "RANDOMIZE_DOWNLOAD_DELAY": False},
+        {"CONCURRENT_REQUESTS_PER_DOMAIN": 1},
+    ],
+    ids=lambda polite: next(iter(polite)),
+)
+def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, Any]) -> None:
+    """Who downloads slowly claims a page or two ahead; who comes later gets his share.
+
+    The first is halted in the middle until its claims are those of pages that it waits for, and
+    until the other is there, too.
+    """
+    site: dict[str, Route] = {f"/{number}": page(f"/{number}", (), 0.1) for number in range(60)}
+    web = fleet.serve({"/": posts(links=list(site)), **site})
+    both = False
+    for path in site:
+        web.gates[path] = lambda: both or web.total <= 10
+    first = fleet.start("/", **polite)
+    wait_until(lambda: web.total > 10)
+    wait_until(lambda: 1 <= fleet.pages_claimed[first.run] <= 8)  # CONCURRENT_REQUESTS allows 16
+    second = fleet.start("/", **polite)
+    wait_until(lambda: second.asked.total() > 1)
+    both = True
+    for worker in (first, second):
+        worker.wait()
+    assert second.asked.total() >= 12
+    assert web.served == Counter(dict.fromkeys(site, 1)) + Counter({"/": 2})
+    fleet.assert_settled()
+
+
+def test_claiming_ahead_downloads_no_more_at_once(fleet: Fleet, valkey: ValkeyServer) -> None:
+    """With Valkey far away CONCURRENT_REQUESTS is made use of, and not exceeded."""
+    paths = [f"/{number}" for number in range(60)]
+    links = [f"{{site}}{path}" for path in paths] + [f"{{other}}{path}" for path in paths]
+    web = fleet.serve({"/": posts(links=links), **{path: page(path, (), 0.05) for path in paths}})
+    with proxy(valkey, 20) as (url, _):
+        worker = fleet.start("/", CONCURRENT_REQUESTS=4, VALKEY_DEDUP_URL=url)
+        worker.wait()
+    assert web.most_at_once == 4
+    assert web.served == Counter(dict.fromkeys(paths, 2)) + Counter({"/": 1})
+    fleet.assert_settled()
+
+
+# -- redirects -------------------------------------------------------------------------------------
+
+
+def test_a_page_that_two_runs_are_redirected_to(fleet: Fleet) -> None:
+    """It is fetched once when one run comes after the other, by redirect or by its own address."""
+    web = fleet.serve(
+        {
+            "/a": posts(links=["/from-a"]),
+            "/b": posts(links=["/from-b", "/target"]),
+            "/from-a": redirect("{site}/target"),
+            "/from-b": redirect("{site}/target"),
+            "/target": page("/target"),
+        }
+    )
+    for start in ("/a", "/b"):
+        assert fleet.start(start).wait()["finish_reason"] == "finished"
+    assert web.served == {"/a": 1, "/b": 1, "/from-a": 1, "/from-b": 1, "/target": 1}
+    assert fleet.stored == dict.fromkeys(posts_of("/target"), 1)
+    fleet.assert_settled()

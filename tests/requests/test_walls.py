@@ -1,0 +1,158 @@
+"""A page that redirects is done only with what was fetched for it: it may have met a wall."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.servers import ValkeyServer
+from tests.fault_process import Pages
+from tests.readings import Readings, names, number, opened, page_of, pages_read, timeline
+from tests.request_crawls import Run
+from tests.requests.test_request_faults import GatedWeb
+from tests.timeline_process import Timelines
+from tests.web import Reply, Route, error, posts, redirect, refresh, robots
+
+WALLS: dict[str, dict[str, Reply]] = {
+    "silent": {"/wall/silent": posts()},
+    "links": {"/wall/links": posts(links=["/help"])},
+    "busy": {"/wall/busy": error(429)},
+    "broken": {"/wall/broken": Reply(b"{", headers={"Content-Type": "text/plain"})},
+    "twice": {"/wall/twice": redirect("/wall/silent")},
+    "refresh": {"/wall/refresh": refresh("/wall/silent")},
+    "loop": {"/wall/loop": redirect("/wall/loop")},
+    "nameless": {"/wall/nameless": posts({"text": "please log in"})},
+    "dropped": {"/wall/dropped": posts({"post_id": "login", "fate": "drop"})},
+    "failed": {"/wall/failed": posts({"post_id": "login", "fate": "refuse"})},
+    "robots": {},
+    "away": {},
+}
+"""What a site shows instead of its pages for a while, by name: what its address is shows ``to``."""
+
+
+def to(wall: str) -> Reply:
+    """What leads to a wall."""
+    if wall == "away":
+        return redirect("{other}/wall/away")
+    return refresh("/wall/refresh") if wall == "refresh" else redirect(f"/wall/{wall}")
+
+
+@pytest.fixture
+def site(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Readings]:
+    """A site and crawls of it; at the end the ledger has no claim and no heartbeat."""
+    yield from opened(valkey.url, namespace, tmp_path)
+
+
+def crawl(site: Readings, mode: str, **changes: Any) -> Run:
+    """A crawl of the same job as all others, or of none; it tries nothing again by itself."""
+    job = {"VALKEY_DEDUP_JOB": "monday"} if mode == "job" else {}
+    return site.crawl(Pages, mode, **{"RETRY_ENABLED": False, **job, **changes})
+
+
+@pytest.mark.parametrize("mode", ["job", "stored"])
+def test_pages_behind_a_wall_are_fetched_when_it_is_gone(site: Readings, mode: str) -> None:
+    """Seven of ten pages lead to a wall of any kind: run 2 stores 10 of 10, asking 7 of each."""
+    pages = {wall: [f"/{wall}/{page}" for page in range(10)] for wall in WALLS}
+    every = [path for listed in pages.values() for path in listed]
+    site.show({"/": posts(links=every), "/robots.txt": robots("/wall/robots"), "/help": posts()})
+    for wall, routes in WALLS.items():
+        site.show(routes, {path: posts(path) for path in pages[wall][:3]})
+        site.show(dict.fromkeys(pages[wall][3:], to(wall)))
+    crawl(site, mode, ROBOTSTXT_OBEY=True)
+    found = {path: site.stored[path] for path in every if site.stored[path]}
+    assert found == dict.fromkeys([p for listed in pages.values() for p in listed[:3]], 1)
+    site.show({path: posts(path) for path in every})
+    second = crawl(site, mode, ROBOTSTXT_OBEY=True)
+    assert {path: site.stored[path] for path in every} == dict.fromkeys(every, 1)
+    behind = [path for listed in pages.values() for path in listed[3:]]
+    assert second.served - Counter({"/robots.txt": 1}) == dict.fromkeys(["/", *behind], 1)
+
+
+def test_a_redirect_is_asked_again_by_each_worker_and_no_more(site: Readings) -> None:
+    """Ten pages lead to a list that is done: a later worker asks for ten redirects, not for it."""
+    moved = [f"/moved/{page}" for page in range(10)]
+    site.show({"/": posts(links=moved), "/list": posts(links=["/a", "/b"])})
+    site.show(dict.fromkeys(moved, redirect("/list", 301)))
+    site.show({path: posts(path) for path in ("/a", "/b")})
+    first, second = crawl(site, "job"), crawl(site, "job")
+    assert first.served == dict.fromkeys(["/", *moved, "/list", "/a", "/b"], 1)
+    assert second.served == dict.fromkeys(["/", *moved], 1)
+    assert number(second, "requests/duplicate") == 1  # the list; the filter knows it then
+
+
+@pytest.mark.parametrize("mode", ["job", "stored"])
+def test_a_redirect_to_a_page_with_posts_is_not_asked_again(site: Readings, mode: str) -> None:
+    """Of ten pages each of which leads to a page of its own with a post, none is fetched again."""
+    moved = [f"/moved/{page}" for page in range(10)]
+    site.show({"/": posts(links=moved)})
+    for path in moved:
+        site.show({path: redirect(f"/to{path}"), f"/to{path}": posts(path)})
+    crawl(site, mode)
+    assert crawl(site, mode).served == {"/": 1}
+    assert site.stored == dict.fromkeys(moved, 1)
+
+
+@pytest.mark.parametrize("mode", ["job", "stored"])
+def test_a_wall_may_have_a_post(site: Readings, mode: str) -> None:
+    """Several pages that lead at once to one page with a post are not done: 10 of 10 are stored."""
+    pages = [f"/{page}" for page in range(10)]
+    web = site.web = GatedWeb({})
+    site.show({"/": posts(links=pages), **dict.fromkeys(pages, redirect("/login"))})
+    site.show({"/login": posts("login")})
+    debug = {"DUPEFILTER_DEBUG": True, "LOG_LEVEL": "DEBUG", "CONCURRENT_REQUESTS": 10}
+    job = {"VALKEY_DEDUP_JOB": "monday"} if mode == "job" else {}
+    run = site.start(Pages, mode, **debug, **job)
+    web.gates["/login"] = lambda: run.log.count("Filtered duplicate request") == 9
+    run.wait()
+    site.show({path: posts(path) for path in pages})
+    crawl(site, mode)
+    assert site.stored == dict.fromkeys([*pages, "login"], 1)
+
+
+# -- timelines -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["alone", "job", "stored"])
+def test_timelines_behind_a_wall_are_read_when_it_is_gone(site: Readings, mode: str) -> None:
+    """The second pages of three timelines lead to a wall: run 2 stores 120 of 120 posts.
+
+    So it is with a wall that answers 429, and with one that shows an empty page.
+    """
+    shown = {
+        f"named-{wall}-{account}": names(f"named-{wall}-{account}", 40)
+        for wall in ("busy", "silent")
+        for account in "abc"
+    }
+    job = {"VALKEY_DEDUP_JOB": "monday"} if mode == "job" else {}
+    changes = {"timelines": [f"/{name}" for name in shown], "RETRY_ENABLED": False, **job}
+    site.show({"/wall/busy": error(429), "/wall/silent": posts(name="wall")})
+    for name, listed in shown.items():
+        pages = timeline(name, listed, 10)
+        second = list(pages)[1]
+        site.show(pages, {second: redirect(f"/wall/{name.split('-')[1]}")})
+    site.crawl(Timelines, mode, **changes)
+    assert len(site.stored) == 60
+    for name, listed in shown.items():
+        site.show(timeline(name, listed, 10))
+    run = site.crawl(Timelines, mode, **changes)
+    assert pages_read(run) == dict.fromkeys(shown, 4)
+    assert site.stored == Counter(post for listed in shown.values() for post in listed)
+
+
+def test_a_timeline_may_redirect_throughout(site: Readings) -> None:
+    """Where each page of posts redirects so does the empty last one: the reading is complete."""
+    pages: dict[str, Route] = {}
+    for path, page in timeline("named", names("named", 30), 5).items():
+        pages |= {path: redirect(f"/at{path}", 301), f"/at{path}": page}
+    last = list(pages)[-1]
+    end = f"{last}-end"
+    pages[last] = posts(*page_of(pages[last])["posts"], name="named", older=end.removeprefix("/at"))
+    pages |= {end.removeprefix("/at"): redirect(end, 301), end: posts(name="named")}
+    site.show(pages)
+    for read in (7, 1):
+        run = site.crawl(Timelines, timelines=["/named"])
+        assert pages_read(run) == {"named": read, "at/named": read}

@@ -1,0 +1,228 @@
+"""The laws of the batcher. It knows nothing of Valkey, so neither do these."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from scrapy_valkey_dedup.session.batching import Batcher
+from tests.conftest import in_loop
+
+
+class Desk:
+    """Answers each number with its double, unless it has an error to raise; ``open`` lets it."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.errors: list[Exception] = []
+
+    async def __call__(self, questions: Sequence[int]) -> list[int]:
+        """One call."""
+        self.calls.append(list(questions))
+        await self.open.wait()
+        if self.errors:
+            raise self.errors.pop()
+        return [2 * number for number in questions]
+
+
+async def turns(number: int = 3) -> None:
+    """Lets everything run that can."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@in_loop
+async def test_all_that_wait_go_in_one_call() -> None:
+    """Questions of one turn of the loop are one call; those asked meanwhile are the next one."""
+    desk = Desk()
+    batcher = Batcher(desk)
+    desk.open.clear()
+    first = [batcher.ask(number) for number in range(5)]
+    await turns()
+    second = [batcher.ask(number) for number in range(5, 8)]
+    await turns()
+    assert desk.calls == [[0, 1, 2, 3, 4]]
+    desk.open.set()
+    assert await asyncio.gather(*first, *second) == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert desk.calls == [[0, 1, 2, 3, 4], [5, 6, 7]]
+
+
+@in_loop
+async def test_there_is_no_timer() -> None:
+    """A single question is on its way in the next turn of the loop: no timer is ever set."""
+    desk = Desk()
+    loop = asyncio.get_running_loop()
+
+    def no_timer(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    loop.call_at = loop.call_later = no_timer  # type: ignore[assignment]
+    answer = Batcher(desk).ask(1)
+    await asyncio.sleep(0)
+    assert desk.calls == [[1]]
+    assert await answer == 2
+
+
+@in_loop
+async def test_a_call_has_a_limit() -> None:
+    """No call gets more questions than the limit; all are answered, in order."""
+    desk = Desk()
+    batcher = Batcher(desk, limit=3)
+    answers = [batcher.ask(number) for number in range(8)]
+    assert await asyncio.gather(*answers) == [2 * number for number in range(8)]
+    assert desk.calls == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
+@in_loop
+async def test_who_is_cancelled_in_time_is_left_out() -> None:
+    """A question that was cancelled before its call began is not asked; the others are."""
+    desk = Desk()
+    batcher = Batcher(desk, limit=2)
+    answers = [batcher.ask(number) for number in range(5)]
+    answers[0].cancel()
+    answers[3].cancel()
+    assert await asyncio.gather(answers[1], answers[2], answers[4]) == [2, 4, 8]
+    assert desk.calls == [[1, 2], [4]]
+
+
+@in_loop
+async def test_who_is_cancelled_late_harms_nobody() -> None:
+    """Whoever is cancelled during the call loses only his own answer."""
+    desk = Desk()
+    batcher = Batcher(desk)
+    desk.open.clear()
+    askers = [asyncio.create_task(_asked(batcher, number)) for number in range(4)]
+    await turns()
+    askers[1].cancel()
+    desk.open.set()
+    answers = await asyncio.gather(*askers, return_exceptions=True)
+    assert answers[::2] == [0, 4]
+    assert isinstance(answers[1], asyncio.CancelledError)
+    assert await batcher.ask(9) == 18
+
+
+async def _asked(batcher: Batcher[int, int], number: int) -> int:
+    return await batcher.ask(number)
+
+
+@in_loop
+async def test_an_error_reaches_all_who_were_in_the_call() -> None:
+    """What a call raises is raised to everyone in it; later questions are answered."""
+    desk = Desk()
+    batcher = Batcher(desk, limit=2)
+    desk.errors = [OSError("no luck")]
+    failed = [batcher.ask(number) for number in range(2)]
+    desk.open.clear()
+    await turns()
+    later = batcher.ask(7)
+    desk.open.set()
+    for answer in failed:
+        with pytest.raises(OSError, match="no luck"):
+            await answer
+    assert await later == 14
+
+
+@in_loop
+async def test_a_wrong_number_of_answers_leaves_nobody_waiting() -> None:
+    """A call that returns too few answers is an error for those who have none."""
+
+    async def forgetful(questions: Sequence[int]) -> Sequence[int]:
+        return questions[1:]
+
+    batcher = Batcher(forgetful)
+    answers = await asyncio.gather(*map(batcher.ask, range(3)), return_exceptions=True)
+    assert isinstance(answers[-1], ValueError)
+
+
+@in_loop
+async def test_telling_does_not_wait_and_drain_does() -> None:
+    """What is told goes with the next call; ``drain`` returns when all of it has been told."""
+    desk = Desk()
+    batcher = Batcher(desk, limit=2)
+    await batcher.drain()
+    desk.open.clear()
+    for number in range(5):
+        batcher.tell(number)
+    drained = asyncio.create_task(batcher.drain())
+    await turns(10)
+    assert not drained.done()
+    desk.open.set()
+    await drained
+    assert desk.calls == [[0, 1], [2, 3], [4]]
+    batcher.tell(5)
+    assert await batcher.ask(6) == 12
+    assert desk.calls[3:] == [[5, 6]]
+
+
+@in_loop
+async def test_a_failed_tale_does_not_pass_in_silence() -> None:
+    """An error of a call that nobody waits for goes to the loop's handler, and the rest goes on."""
+    desk = Desk()
+    batcher = Batcher(desk, limit=1)
+    heard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    errors = [OSError("no luck"), OSError("none at all")]
+    desk.errors = list(errors)
+    batcher.tell(1)
+    batcher.tell(2)
+    await batcher.drain()
+    assert [context["exception"] for context in heard] == errors[::-1]
+
+
+@pytest.mark.parametrize("started", [False, True])
+@in_loop
+async def test_close_gives_up_and_leaves_nobody_waiting(*, started: bool) -> None:
+    """After ``close`` nothing is asked any more, and whoever waited is cancelled."""
+    desk = Desk()
+    batcher = Batcher(desk, limit=2)
+    desk.open.clear()
+    answers = [batcher.ask(number) for number in range(5)]
+    batcher.tell(5)
+    if started:
+        await turns()
+    await batcher.close()  # not through a task: the call must not have begun
+    done = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 5)
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in done)
+    assert desk.calls == ([[0, 1]] if started else [])
+    await asyncio.wait_for(batcher.drain(), 5)
+    await asyncio.wait_for(batcher.close(), 5)
+
+
+@in_loop
+async def test_two_thousand_askers() -> None:
+    """Many at once, some of whom go away: each gets his own answer, in few calls."""
+    desk = Desk()
+    chance = random.Random(1)
+
+    async def slow(questions: Sequence[int]) -> list[int]:
+        for _ in range(chance.randrange(5)):
+            await asyncio.sleep(0)
+        return await desk(questions)
+
+    batcher = Batcher(slow, limit=500)
+
+    async def asker(number: int) -> int:
+        for _ in range(chance.randrange(30)):
+            await asyncio.sleep(0)
+        return await batcher.ask(number)
+
+    askers = [asyncio.create_task(asker(number)) for number in range(2000)]
+    for _ in range(15):
+        await asyncio.sleep(0)
+    gone = set(chance.sample(range(2000), 200))
+    for number in gone:
+        askers[number].cancel()
+    answers = await asyncio.gather(*askers, return_exceptions=True)
+    for number, answer in enumerate(answers):
+        if number in gone:
+            assert answer == 2 * number or isinstance(answer, asyncio.CancelledError)
+        else:
+            assert answer == 2 * number
+    asked = [number for call in desk.calls for number in call]
+    assert len(asked) == len(set(asked))
+    assert len(desk.calls) < 60

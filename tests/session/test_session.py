@@ -1,0 +1,266 @@
+"""A run's session on a real server: twins, settlements under way, heartbeat, renewal, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from scrapy.settings import Settings
+from scrapy.statscollectors import MemoryStatsCollector
+from scrapy.utils.test import get_crawler
+
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup import DedupPipeline
+from scrapy_valkey_dedup.identity.encoding import digest
+from scrapy_valkey_dedup.model import Verdict
+from scrapy_valkey_dedup.session.claim import Claim
+from scrapy_valkey_dedup.session.claims import Claims
+from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.session.session import Session
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.stats import REQUESTS, Stats
+from tests import patience
+from tests.conftest import SCRAPY_VERSION, World
+from tests.crawl_process import HERE
+from tests.crawls import claims, heartbeats, pages_of
+from tests.standin import not_on_serverless
+
+KEYS = [bytes([number]) * 16 for number in range(100)]
+OpenSession = Callable[..., Any]
+
+
+@pytest.fixture
+def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
+    """Opens sessions of the test's namespace: each is a run."""
+
+    @asynccontextmanager
+    async def opened(
+        prepare: Callable[[Session], None] = lambda _: None, **changes: Any
+    ) -> AsyncIterator[Session]:
+        settings = {
+            "VALKEY_DEDUP_URL": valkey.url,
+            "VALKEY_DEDUP_NAMESPACE": namespace,
+            **{f"VALKEY_DEDUP_{name.upper()}": value for name, value in changes.items()},
+        }
+        stats = Stats(MemoryStatsCollector(get_crawler()))
+        session = Session(
+            DedupSettings.parse(Settings(settings), "spider"),
+            stats,
+            close_spider=print,
+            is_closing=lambda: False,
+        )
+        prepare(session)
+        await session.open()
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    return opened
+
+
+async def until(condition: Callable[[], Awaitable[Any]]) -> None:
+    """Waits for a condition."""
+    async with asyncio.timeout(20) if hasattr(asyncio, "timeout") else _no_timeout():
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def _no_timeout() -> AsyncIterator[None]:
+    yield
+
+
+def test_a_twin_right_behind_a_confirmation_is_a_duplicate(open_session: OpenSession) -> None:
+    """A post that was stored this moment is known, though Valkey has not heard of it yet."""
+
+    async def check() -> None:
+        async with open_session() as session:
+            for claim in await asyncio.gather(*map(session.claim, KEYS)):
+                claim.confirm()
+            assert set(await asyncio.gather(*map(session.claim, KEYS))) == {Verdict.SEEN}
+
+    patience.run(check)
+
+
+def test_a_twin_right_behind_a_release_gets_its_own_claim(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """A claim given back this moment is asked for anew, and the first one's end does not end it."""
+
+    async def check() -> None:
+        async with open_session() as session, open_session(wait=0.1) as other:
+            for claim in await asyncio.gather(*map(session.claim, KEYS)):
+                claim.release()
+            again = await asyncio.gather(*map(session.claim, KEYS))
+            assert {type(claim) for claim in again} == {Claim}
+            await session.flush()
+            assert set(await asyncio.gather(*map(other.claim, KEYS))) == {Verdict.HELD}
+            for claim in again:
+                claim.confirm()
+
+    patience.run(check)
+    assert claims(valkey.url, namespace) == {}
+    assert heartbeats(valkey.url, namespace) == 0
+
+
+def test_a_shelf_opens_and_ends_with_the_session(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """Whenever a component makes one, it knows none of the posts, and no claim on it is left."""
+    early: list[Claims] = []
+    late: list[Claims] = []
+
+    def comes_early(session: Session) -> None:
+        session.when_ledger_opens(
+            lambda: early.append(session.shelf_claims("pages", REQUESTS, retention=60))
+        )
+
+    async def check() -> None:
+        async with open_session(comes_early) as session:
+            session.when_ledger_opens(
+                lambda: late.append(session.shelf_claims("others", REQUESTS, retention=60))
+            )
+            (await session.claim(KEYS[0])).confirm()
+            for claims_of in (*early, *late):
+                assert isinstance(await claims_of.claim(KEYS[0]), Claim)
+                (await claims_of.claim(KEYS[1])).confirm()
+                assert await claims_of.claim(KEYS[1]) is Verdict.SEEN
+
+    patience.run(check)
+    assert len(early) == len(late) == 1
+    assert valkey.ask("KEYS", f"vd1:{{{namespace}+others:*") != []
+    assert valkey.ask("KEYS", f"vd1:{{{namespace}*:c:*") == []
+    assert heartbeats(valkey.url, namespace) == 0
+
+
+def test_everyone_who_asks_is_told_of_an_item_s_end(open_session: OpenSession) -> None:
+    """With its response, and once each."""
+    told: list[tuple[int, Any, Ending, Passage]] = []
+
+    async def check() -> None:
+        async with open_session() as session:
+            for number in (1, 2):
+                session.item_watchers.append(partial(lambda *end: told.append(end), number))
+            session.item_ended("response", Ending.DROPPED, passage)
+
+    passage = Passage()
+    patience.run(check)
+    assert told == [(number, "response", Ending.DROPPED, passage) for number in (1, 2)]
+
+
+def test_a_claim_settles_once(open_session: OpenSession) -> None:
+    """What comes after the first settlement is ignored."""
+
+    async def check() -> None:
+        async with open_session() as session:
+            claim = await session.claim(KEYS[0])
+            assert claim.is_open
+            claim.confirm()
+            claim.release()
+            claim.confirm()
+            await session.flush()
+            assert not claim.is_open
+            assert await session.claim(KEYS[0]) is Verdict.SEEN
+
+    patience.run(check)
+
+
+def test_a_cancelled_question_leaves_no_claim(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """If processing an item is cancelled while it asks, nothing stays claimed."""
+
+    async def check() -> None:
+        async with open_session() as session:
+            tasks = [asyncio.create_task(session.claim(key)) for key in KEYS]
+            await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            for claim in found[1::2]:
+                claim.release()
+            await session.flush()
+            await until(lambda: asyncio.to_thread(lambda: not claims(valkey.url, namespace)))
+
+    patience.run(check)
+
+
+def test_long_claims_are_renewed(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """A claim outlives its lifetime in Valkey as long as its run holds it."""
+
+    async def check() -> None:
+        async with open_session(lease=1, wait=0.1) as session:
+            session._posts._ledger._renew = (*session._posts._ledger._renew[:1], 60_000)
+            session._ledger.claim_lifetime = 0.4
+            claim = await session.claim(KEYS[0])
+            with valkey.client() as raw:
+                (name,) = raw.keys(f"vd1:{{{namespace}:*}}:c:*")
+                raw.pexpire(name, 30_000)
+                await until(lambda: asyncio.to_thread(lambda: raw.pttl(name) > 30_000))
+            claim.confirm()
+
+    patience.run(check)
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+@pytest.mark.parametrize("pipeline", ["FailsToOpen", "FailsAtOnce", "ClosesAtOpen"])
+def test_a_failed_start_leaves_nothing(world: World, pipeline: str, embedded: bool) -> None:  # noqa: FBT001
+    """If another component fails to start, heartbeat and embedded server end with the crawl."""
+    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{HERE}.{pipeline}": 300}}
+    ledger = world.directory / "ledger"
+    if embedded:
+        changes |= {"VALKEY_DEDUP_URL": None, "VALKEY_DEDUP_DATA_DIR": str(ledger)}
+    world.crawl(world.site(pages_of(range(5))), **changes)
+    assert "cannot open" in world.log
+    assert not (ledger / "valkey.sock").exists()
+    if not embedded:
+        world.assert_settled()
+
+
+@not_on_serverless("TIMEOUT is short for a front that shares the machine")
+def test_a_long_flush_goes_on_while_it_makes_progress(
+    open_session: OpenSession, valkey: ValkeyServer, namespace: str
+) -> None:
+    """What takes longer than the deadline of one question is delivered all the same."""
+    keys = [digest("Post", [number]) for number in range(20_000)]
+
+    async def check() -> None:
+        async with open_session(timeout=2) as session:
+            settling = session._posts._settling
+            deliver = settling._ledger.settle_many
+
+            async def slowly(*news: Any) -> None:
+                await asyncio.sleep(1.2)
+                await deliver(*news)
+
+            settling._ledger.settle_many = slowly
+            for claim in [await session.claim(key) for key in keys]:
+                claim.confirm()
+            await session.flush()
+            assert settling.unconfirmed == 0
+
+    patience.run(check)
+
+
+@pytest.mark.skipif(SCRAPY_VERSION < (2, 15), reason="Scrapy 2.14 needs a reactor to be installed")
+def test_sessions_end_with_their_crawlers() -> None:
+    """A process that runs one crawl after another does not keep the crawlers."""
+    settings = {"ITEM_PIPELINES": {"scrapy_valkey_dedup.DedupPipeline": 100}}
+
+    async def build() -> weakref.ref[Any]:
+        crawler = get_crawler(settings_dict=settings)
+        DedupPipeline.from_crawler(crawler)
+        return weakref.ref(crawler)
+
+    kept = asyncio.run(build())
+    gc.collect()
+    assert kept() is None

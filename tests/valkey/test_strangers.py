@@ -1,0 +1,131 @@
+"""What others have written on the server, or answer in its stead: never a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, run_of, split, token
+from scrapy_valkey_dedup.model import DedupError, Given, LedgerRefusedError, Verdict
+from scrapy_valkey_dedup.valkey.client import Server
+from tests.conftest import in_loop
+
+KEY = bytes(range(16))
+MINE = token("run-a")
+
+
+def claim_of(namespace: str) -> str:
+    """The name of the claim on the post."""
+    partition, post = split(KEY)
+    return f"vd1:{{{namespace}:{PARTITION_NAMES[partition]}}}:c:{post.decode()}"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [b"", b"\xff", b"x", MINE[:9], MINE[:11], MINE + MINE[:9], MINE + MINE[:11], b"\xff" * 13,
+     b"x" * 1000, "\ufffd".encode() * 5],
+)  # fmt: skip
+@pytest.mark.parametrize("record", [True, False])
+@in_loop
+async def test_what_is_no_claim_is_nobodys(
+    valkey: ValkeyServer,
+    namespace: str,
+    open_ledger: Callable[..., Any],
+    found: bytes,
+    *,
+    record: bool,
+) -> None:
+    """A value that is not made of tokens holds no post; the claim that takes its place is whole."""
+    for deed in ("claim", "in doubt", "release", "renew", "confirm"):
+        valkey.ask("SET", claim_of(namespace), found)
+        async with open_ledger("run-a", record=record) as ledger, open_ledger("run-b") as other:
+            if deed == "claim":
+                (answer,) = await ledger.claim_many([KEY])
+                assert answer.verdict is Verdict.NEW
+                (answer,) = await other.claim_many([KEY])
+                assert answer.verdict is (Verdict.SEEN if record else Verdict.HELD)
+                assert answer.holder == (b"" if record else MINE)
+                await ledger.forget_many([KEY])
+            elif deed == "in doubt":
+                await ledger.settle_many([], [Given(KEY, 7, in_doubt=True)])
+                (answer,) = await other.claim_many([KEY])
+                assert answer.verdict is Verdict.NEW
+            elif deed == "release":
+                await ledger.release_many([KEY])
+            elif deed == "renew":
+                assert await ledger.renew_many([KEY], [0]) == found.startswith(MINE)
+            else:
+                await ledger.confirm_many([KEY])
+                assert await ledger.seen_many([KEY]) == [True]
+
+
+@pytest.mark.parametrize("found", [b"\xff" * 12, bytes(12), b"a\nb {x} %s 1", b"\xff" * 24])
+@in_loop
+async def test_a_holder_is_bytes(
+    valkey: ValkeyServer, namespace: str, open_ledger: Callable[..., Any], found: bytes
+) -> None:
+    """One whose name is no text is asked for its heartbeat, has none, and is taken over."""
+    valkey.ask("SET", claim_of(namespace), found)
+    async with open_ledger() as ledger:
+        (answer,) = await ledger.claim_many([KEY])
+        assert (answer.verdict, answer.holder) == (Verdict.HELD, found[:12])
+        assert await ledger.beats([run_of(answer.holder)]) == [None]
+        (answer,) = await ledger.claim_many([KEY], [answer.holder])
+        assert (answer.verdict, answer.taken_over) == (Verdict.NEW, True)
+
+
+@pytest.mark.parametrize("found", [b"", b"\xff\xfe", b"two\nlines" * 99])
+@in_loop
+async def test_an_identity_is_bytes(
+    valkey: ValkeyServer, namespace: str, open_ledger: Callable[..., Any], found: bytes
+) -> None:
+    """Whatever it is, it is one."""
+    valkey.ask("SET", f"vd1:{{{namespace}}}:id", found)
+    async with open_ledger() as ledger:
+        await ledger.open()
+        assert ledger.identity == found.decode("utf-8", "replace")
+
+
+@asynccontextmanager
+async def answering(reply: Callable[[bytes], bytes]) -> AsyncIterator[str]:
+    """Something on a port that speaks RESP and is no Valkey. Gives its URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.read(65536):
+            writer.write(reply(said))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"valkey://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+REPLIES: dict[str, Callable[[bytes], bytes]] = {
+    "an echo": lambda said: said,
+    "always OK": lambda said: b"+OK\r\n" * said.count(b"*"),
+    "always one": lambda said: b":1\r\n" * said.count(b"*"),
+    "always nothing": lambda said: b"$-1\r\n" * said.count(b"*"),
+    "an empty list": lambda said: b"*0\r\n" * said.count(b"*"),
+    "no text": lambda _: b"*4\r\n$6\r\nserver\r\n$1\r\n\xff\r\n$7\r\nversion\r\n$1\r\n\xff\r\n",
+}
+
+
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
+@in_loop
+async def test_what_is_no_valkey_is_refused(reply: Callable[[bytes], bytes]) -> None:
+    """The message says what it answered."""
+    async with answering(reply) as url:
+        server = Server(url, url, {}, timeout=1)
+        ledger = Ledger(server, "posts", "run-a", retention=60.0)
+        try:
+            with pytest.raises(DedupError) as caught:
+                await ledger.open()
+        finally:
+            await server.close()
+    assert isinstance(caught.value, LedgerRefusedError)
+    assert "something else than Valkey answers there" in str(caught.value)
