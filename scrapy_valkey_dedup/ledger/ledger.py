@@ -500,7 +500,8 @@ class Ledger:
     async def leave(self) -> None:
         """Ends this run's heartbeat: what it still claims is free."""
         name = self._heartbeat(self.run)
-        await self._server.ask(command("DEL", name, self._note(self.run)), key=name)
+        both = name, self._note(self.run)
+        await self._server.ask(*(command("DEL", each) for each in both), key=name)
 
     async def note(self, written: bytes, lifetime: float) -> None:
         """Says what this run is doing, for ``lifetime`` seconds. Nothing is decided by it."""

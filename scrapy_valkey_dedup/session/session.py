@@ -418,15 +418,16 @@ class Session:
             for claims in self._claims:
                 await claims.save_now_and_then()
             return
-        self._beats += 1
-        if self._beats % _BEATS_BETWEEN_NOTES == 1:
-            claimed = sum(claims.held for claims in self._claims)
-            note = self._stats.note(self._spider, self._host, self._start, claimed)
-            await self._ledger.note(note.written(), 2 * self._heartbeat.lifetime)
         if monotonic() - self._renewed >= self._ledger.claim_lifetime / 2:
             self._renewed = monotonic()
             for claims in self._claims:
                 await claims.renew()
+        self._beats += 1
+        if self._beats % _BEATS_BETWEEN_NOTES == 1:
+            claimed = sum(claims.held for claims in self._claims)
+            note = self._stats.note(self._spider, self._host, self._start, claimed)
+            with contextlib.suppress(LedgerRefusedError):  # a crawl does not need it
+                await self._ledger.note(note.written(), 2 * self._heartbeat.lifetime)
 
     def item_ended(self, response: Any, ending: Ending, passage: Passage) -> None:
         """An item's way through the pipelines has ended; it came from this response, if any."""

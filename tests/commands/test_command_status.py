@@ -272,6 +272,28 @@ def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: Valk
     assert not [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:info:" in name]
 
 
+def test_a_note_that_is_not_permitted_harms_no_crawl(world: World, valkey: ValkeyServer) -> None:
+    """A user whose keys leave it out crawls as any other: no outage, and its heartbeat ends."""
+    user, root = f"user-{world.namespace}", f"~vd1:{{{world.namespace}"
+    keys = [f"{root}:*", f"{root}+*", *(f"{root}}}:{name}" for name in ("run:*", "layout", "id"))]
+    words = [word for word in RULES if not word.startswith("~")]
+    valkey.ask("ACL", "SETUSER", user, "on", ">secret", *keys, *words)
+    url = valkey.url.replace("://", f"://{user}:secret@")
+    site = world.site({number: [{"post_id": number, "text": ""}] for number in range(6)})
+    site.free = 3
+    crawl = world.start(
+        site, CONCURRENT_REQUESTS=1, VALKEY_DEDUP_URL=url, VALKEY_DEDUP_WAIT=0,
+        VALKEY_DEDUP_LEASE=1, VALKEY_DEDUP_TIMEOUT=1,
+    )  # fmt: skip
+    wait_for(
+        lambda: f"{{{world.namespace}}}:info:" in str(valkey.ask("ACL", "LOG")), PATIENCE, "it"
+    )
+    site.free = inf
+    assert "dedup/valkey/outages" not in crawl.wait()
+    assert len(world.stored) == 6
+    assert not [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:run:" in name]
+
+
 def test_room_until_the_memory_is_full(tmp_path: Path, namespace: str) -> None:
     """With a limit there are so many posts to come: what is free by what each takes."""
     with ValkeyServer("--maxmemory", "100mb") as server:
