@@ -80,7 +80,7 @@ async def test_a_command_that_is_refused_is_named(standin: Serverless, name: str
         {"load_reaches": "first"},
         {"ecpu_limit": 3000.0},
         {"ecpu_limit": 3000.0, "throttle": "delay"},
-        {"life": 0.2},
+        {"life": 1.0},
     ],
     ids=str,
 )
