@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+_LONGEST = 60
+"""Characters of a name in a note."""
 
 
 def quantity(number: int, noun: str) -> str:
@@ -56,6 +61,33 @@ ITEMS = Names("items")
 REQUESTS = Names("requests")
 
 
+@dataclass(frozen=True)
+class RunNote:
+    """What a run writes into the ledger of itself, for those who look who is at work."""
+
+    spider: str
+    host: str
+    start: float
+    """Seconds since 1970, by the clock of its machine."""
+    open: int = 0
+    """Claims that are not settled, on posts, pages and sightings."""
+    new: int = 0
+    duplicate: int = 0
+
+    def written(self) -> bytes:
+        """As it stands in Valkey."""
+        facts = {**vars(self), "spider": self.spider[:_LONGEST], "host": self.host[:_LONGEST]}
+        return json.dumps(facts, separators=(",", ":")).encode()
+
+    @classmethod
+    def read(cls, written: bytes | None) -> RunNote | None:
+        """None: there is none, or another version wrote it."""
+        try:
+            return cls(**json.loads(written or b""))
+        except (TypeError, ValueError):
+            return None
+
+
 class Stats:
     """Counts into Scrapy's stats under the names of this package.
 
@@ -94,6 +126,11 @@ class Stats:
         """One round trip that served so many keys."""
         self.count(self.BATCHES)
         self.count(self.KEYS, keys)
+
+    def note(self, spider: str, host: str, start: float, claims: int) -> RunNote:
+        """The run so far; ``claims``: how many are open."""
+        new, duplicate = self.number(ITEMS.new), self.number(ITEMS.duplicate)
+        return RunNote(spider, host, start, claims, new, duplicate)
 
     def summary(self) -> str:
         """One sentence for the end of a run; what counts nothing is left out."""

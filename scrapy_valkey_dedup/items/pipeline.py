@@ -149,7 +149,7 @@ class DedupPipeline:
         if self._marks and type(item) not in self._markable:
             self._check_mark_field(item)
         passage.key = key
-        if self._variety is not None and not self._variety.add(key):
+        if self._variety is not None and not self._variety.add(key, item):
             self._variety = None
         came = Snapshot(item)
         outcome = await self._ask(key)

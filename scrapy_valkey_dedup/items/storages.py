@@ -6,11 +6,13 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlparse
 
 from scrapy.crawler import Crawler
+from scrapy.exceptions import NotConfigured
 from scrapy.extensions.feedexport import (
     FeedExporter,
     FileFeedStorage,
@@ -19,6 +21,9 @@ from scrapy.extensions.feedexport import (
     S3FeedStorage,
 )
 from scrapy.pipelines.media import MediaPipeline
+from scrapy.settings import BaseSettings
+from scrapy.utils.conf import build_component_list
+from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.valkey.urls import without_user
 
@@ -71,9 +76,33 @@ class Storages:
 
 def storages_of(crawler: Crawler, ours: object) -> Storages:
     """The storages of a crawl whose engine is built; ``ours`` is the deduplication's pipeline."""
-    settings = crawler.settings
+    before, behind = _around(crawler, ours)
+    return _storages(crawler.settings, crawler.get_extension(FeedExporter), before, behind)
+
+
+def storages_in(crawler: Crawler, ours: type) -> Storages:
+    """The same of a crawl that is not to be: of pipelines the classes, none of which is built.
+
+    Raises:
+        ValueError: none of them is ours.
+
+    """
+    listed = build_component_list(crawler.settings.getwithbase("ITEM_PIPELINES"))
+    pipelines = [load_object(each) for each in listed]
+    are_ours = [isinstance(each, type) and issubclass(each, ours) for each in pipelines]
+    if True not in are_ours:
+        raise ValueError("the deduplication is not in ITEM_PIPELINES")
+    place = are_ours.index(True)
+    exporter = None
+    with suppress(NotConfigured):
+        exporter = FeedExporter(crawler)
+    return _storages(crawler.settings, exporter, pipelines[:place], pipelines[place + 1 :])
+
+
+def _storages(
+    settings: BaseSettings, exporter: Any, before: Sequence[Any], behind: Sequence[Any]
+) -> Storages:
     wanted = [*settings.getdict("FEEDS"), *filter(None, [settings.get("FEED_URI")])]
-    exporter = crawler.get_extension(FeedExporter)
     feeds = None
     if exporter is not None:
         feeds = [
@@ -81,7 +110,6 @@ def storages_of(crawler: Crawler, ours: object) -> Storages:
             for uri, options in exporter.feeds.items()
             if uri != os.devnull
         ]
-    before, behind = _around(crawler, ours)
     return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind)
 
 
@@ -192,17 +220,25 @@ def _tell_of_pipelines_before(pipelines: Sequence[Any]) -> None:
 
 def _may_store(pipeline: Any) -> bool:
     """Whether a pipeline may store posts: not if it fetches files, or only hands the item on."""
-    if isinstance(pipeline, MediaPipeline):
+    if issubclass(_class_of(pipeline), MediaPipeline):
         return False
     code = getattr(getattr(pipeline, "process_item", None), "__code__", None)
     return code is None or bool(code.co_names or code.co_cellvars or code.co_freevars)
 
 
+def _class_of(pipeline: Any) -> type:
+    """Its class; or itself, where it is one that is not built."""
+    return pipeline if isinstance(pipeline, type) else type(pipeline)
+
+
 def _name(pipeline: Any) -> str:
-    return f"{type(pipeline).__module__}.{type(pipeline).__qualname__}"
+    cls = _class_of(pipeline)
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _seems_to_store(pipeline: Any) -> bool:
     """Whether it is one of Scrapy's media pipelines, or is named like a storage."""
-    named_so = _SOUNDS_LIKE_STORING.search(type(pipeline).__qualname__)
-    return isinstance(pipeline, MediaPipeline) or named_so is not None
+    cls = _class_of(pipeline)
+    return (
+        issubclass(cls, MediaPipeline) or _SOUNDS_LIKE_STORING.search(cls.__qualname__) is not None
+    )

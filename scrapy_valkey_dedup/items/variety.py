@@ -1,8 +1,10 @@
-"""How many of a run's first posts are different ones: if hardly any is, something is wrong."""
+"""Whether a run's first posts are told apart: where hardly any is, something is wrong."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from typing import Any
 
 from scrapy_valkey_dedup.model import Key
 
@@ -11,6 +13,7 @@ logger = logging.getLogger(__name__)
 _FIRST = 500
 """So many posts of a run are looked at."""
 _FEWEST = 20
+_NAMES = 5
 _SHARE = 5
 """One different post in so many, or fewer, is told."""
 
@@ -20,20 +23,38 @@ class Variety:
 
     def __init__(self) -> None:
         self._seen = 0
-        self._different: set[Key] = set()
+        self._names: dict[Key, frozenset[str]] = {}
+        """The fields of the first dict of each key; of other items none."""
+        self._told = False
 
-    def add(self, key: Key) -> bool:
-        """Notes the key of a post; returns whether the next one is to be noted, too."""
+    def add(self, key: Key, item: Any) -> bool:
+        """Notes a post and its key; returns whether the next one is to be noted, too."""
         self._seen += 1
-        self._different.add(key)
+        names = frozenset(map(str, item)) if type(item) is dict else frozenset()
+        first = self._names.setdefault(key, names)
+        if names != first and not self._told:
+            self._compare(first, names)
         if self._seen < _FIRST:
             return True
         self.tell()
         return False
 
+    def _compare(self, first: frozenset[str], names: frozenset[str]) -> None:
+        """Two dicts count as one post. A field that may be missing makes no other kind of them."""
+        if first - names and names - first:
+            self._told = True
+            logger.warning(
+                "Two dicts with the same identity have different fields: %s in one, %s in the "
+                "other. If they are posts of different kinds, one of them is lost: give each kind "
+                "an item class of its own, or let VALKEY_DEDUP_FIELDS name a field that tells them "
+                "apart.",
+                _listed(first - names),
+                _listed(names - first),
+            )
+
     def tell(self) -> None:
         """Says what was found, if it is worth a line."""
-        seen, different = self._seen, len(self._different)
+        seen, different = self._seen, len(self._names)
         self._seen = 0
         if seen >= _FEWEST and different * _SHARE <= seen:
             logger.warning(
@@ -43,3 +64,7 @@ class Variety:
                 seen,
                 different,
             )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)[:_NAMES])

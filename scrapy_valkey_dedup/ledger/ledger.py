@@ -485,20 +485,37 @@ class Ledger:
 
     async def beats(self, runs: Sequence[str]) -> list[bytes | None]:
         """The last heartbeat of each run, None if it is over; of an idle one it ends in IDLE."""
+        return await self._each(self._heartbeat, runs)
+
+    async def _each(self, name: Callable[[str], str], runs: Sequence[str]) -> list[bytes | None]:
+        """The value of a key of each run, all at one moment as long as they are not too many."""
         questions = [
-            command("MGET", *map(self._heartbeat, runs[start : start + _BEATS_LIMIT]))
+            command("MGET", *map(name, runs[start : start + _BEATS_LIMIT]))
             for start in range(0, len(runs), _BEATS_LIMIT)
         ]
         found = await self._server.ask(*questions, key=self._root)
-        return [beat for some in found for beat in some]
+        return [value for some in found for value in some]
 
     async def leave(self) -> None:
         """Ends this run's heartbeat: what it still claims is free."""
         name = self._heartbeat(self.run)
-        await self._server.ask(command("DEL", name), key=name)
+        both = name, self._note(self.run)
+        await self._server.ask(*(command("DEL", each) for each in both), key=name)
+
+    async def note(self, written: bytes, lifetime: float) -> None:
+        """Says what this run is doing, for ``lifetime`` seconds. Nothing is decided by it."""
+        name = self._note(self.run)
+        await self._server.ask(command("SET", name, written, "PX", int(lifetime * 1000)), key=name)
+
+    async def notes(self, runs: Sequence[str]) -> list[bytes | None]:
+        """What each run has said last; None: nothing, or long ago."""
+        return await self._each(self._note, runs)
 
     def _heartbeat(self, run: str) -> str:
         return f"{self._root}:run:{run}"
+
+    def _note(self, run: str) -> str:
+        return f"{self._root}:info:{run}"
 
     def _calls(
         self,

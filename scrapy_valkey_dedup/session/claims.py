@@ -83,6 +83,11 @@ class Claims:
         """The claims that are not settled."""
         return self._book.claims
 
+    @property
+    def held(self) -> int:
+        """How many they are."""
+        return self._book.size
+
     def find(self, key: Key) -> Claim:
         """The claim on a key that is not settled, or one that stands for none."""
         return self._book.find(key)

@@ -34,6 +34,11 @@ class Book:
         """The claims that are not settled."""
         return list(self._open.values())
 
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self._open)
+
     def find(self, key: Key) -> Claim:
         """The claim on a key that is not settled, or one that stands for none."""
         return self._open.get(key, NO_CLAIM)

@@ -8,7 +8,8 @@ import logging
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from secrets import token_bytes
-from time import monotonic
+from socket import gethostname
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_END = 60.0
 """Seconds for which the session waits for a spider that is being closed when the engine stops."""
+_BEATS_BETWEEN_NOTES = 4
+"""The run writes what it is doing every ten seconds or so: `scrapy dedup status` shows it."""
 _LOOK = 0.02  # seconds between two looks at what ends without telling
 
 REFUSED = "valkey_refused"
@@ -125,6 +128,8 @@ class Session:
         self._server: Server | None = None
         self._is_open = False
         self._renewed = 0.0
+        self._beats = 0
+        self._start, self._host = time(), gethostname()
         self._engine_started = False
         self._opened: asyncio.Future[None] | None = None
         self._refusal: DedupError | None = None
@@ -412,10 +417,17 @@ class Session:
         if self._outage:
             for claims in self._claims:
                 await claims.save_now_and_then()
-        elif monotonic() - self._renewed >= self._ledger.claim_lifetime / 2:
+            return
+        if monotonic() - self._renewed >= self._ledger.claim_lifetime / 2:
             self._renewed = monotonic()
             for claims in self._claims:
                 await claims.renew()
+        self._beats += 1
+        if self._beats % _BEATS_BETWEEN_NOTES == 1:
+            claimed = sum(claims.held for claims in self._claims)
+            note = self._stats.note(self._spider, self._host, self._start, claimed)
+            with contextlib.suppress(LedgerRefusedError):  # a crawl does not need it
+                await self._ledger.note(note.written(), 2 * self._heartbeat.lifetime)
 
     def item_ended(self, response: Any, ending: Ending, passage: Passage) -> None:
         """An item's way through the pipelines has ended; it came from this response, if any."""

@@ -167,6 +167,16 @@ class Spool:
         self._put_aside(path, "damaged", _LOST)
         return b""
 
+    def waiting(self) -> int:
+        """How many keys the files hold, of this ledger and of others at the same place."""
+        found = 0
+        for path in self.files():
+            with suppress(OSError), path.open("rb") as file:
+                file.readline()
+                head = len(_HEAD) + len(file.readline(_LONGEST_NAME + 1)) + _SUM_BYTES
+                found += max(path.stat().st_size - head, 0) // KEY_BYTES
+        return found
+
     def _put_aside(self, path: Path, why: str, what_follows: str) -> None:
         logger.error("The spool file %s is %s, and put aside; %s.", path, why, what_follows)
         try:

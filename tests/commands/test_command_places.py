@@ -49,5 +49,12 @@ def test_every_verb(url: str, tmp_path: Path) -> None:
     one, other = ('{"site": "X", "post_id": 7}', '{"site": "X", "post_id": 8}')
     assert answer("forget", *POST, "--yes", one)["forgotten"] == 1
     assert [post["known"] for post in answer("check", *POST, one, other)["posts"]] == [False, True]
+    held = answer("status")["holds"]
+    assert [held[what]["entries"] for what in ("posts", "pages", "timelines")] == [999, 0, 0]
+    ended = dedup("doctor", "--json", directory=here)
+    levels = {each["what"]: each["level"] for each in ended.json["findings"]}
+    assert ended.code == 1  # the project stores nowhere
+    assert levels["storing"] == "wrong"
+    assert (levels["permissions"], levels["layout"]) == ("fine", "fine"), ended.json
     assert answer("forget", "--all", "namespace", "--yes")["posts"] == 999
     assert answer("check", *POST, "posts.jl")["new"] == 1000

@@ -139,6 +139,16 @@ def test_an_identity_that_is_too_coarse_is_told(world: World) -> None:
     assert warnings(world) == []
 
 
+def test_dicts_of_two_kinds_under_one_identity_are_told(world: World) -> None:
+    """A post and a comment with the same id: one warning with the fields; one field less: none."""
+    post = {"post_id": 1, "text": "a", "title": "b"}
+    for other, told in (({"post_id": 1, "text": "a", "author": "c"}, 1), ({"post_id": 1}, 0)):
+        world.crawl(world.site({0: [post, other]}), kind="dict", VALKEY_DEDUP_FIELDS=["post_id"])
+        found = [line for line in warnings(world) if "same identity have different" in line]
+        assert len(found) == told
+        assert all("title in one, author in the other" in line for line in found)
+
+
 @pytest.mark.parametrize(
     ("uri", "options", "warned"),
     [

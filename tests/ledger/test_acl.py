@@ -135,6 +135,8 @@ async def use_all_of(ledger: Ledger) -> None:
     await call("answers")
     await call("beat", 1, 30, idle=True)
     await call("beats", ["a-run", "another"])
+    await call("note", b"{}", 30)
+    await call("notes", ["a-run", "another"])
     for _ in range(2):
         await call("claim_many", KEYS, [token("a-dead")])
         await call("settle_many", KEYS[:50], [Given(key, 0, key < KEYS[60]) for key in KEYS[50:90]])

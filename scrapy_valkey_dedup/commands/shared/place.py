@@ -6,7 +6,7 @@ import asyncio
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ class Place:
     name: str
     """As it may be shown."""
     run: str
+    url: str = field(repr=False)
 
     def ledger(self, what: str = "posts") -> Ledger:
         """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``."""
@@ -87,7 +88,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
         )
         try:
             run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
-            yield Place(server, settings, name, run)
+            yield Place(server, settings, name, run, url)
         finally:
             in_use = False
             await server.close()

@@ -1,0 +1,116 @@
+"""`scrapy dedup doctor`: what is wrong with server, ledger and project, and the cure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, UNKNOWN, WRONG, Finding
+from scrapy_valkey_dedup.commands.shared.place import Place, opened
+from scrapy_valkey_dedup.commands.shared.project_checks import check_project
+from scrapy_valkey_dedup.commands.shared.screen import Screen
+from scrapy_valkey_dedup.commands.shared.server_checks import check_server, try_server
+from scrapy_valkey_dedup.commands.shared.spiders import SpiderSeen, spiders_of
+from scrapy_valkey_dedup.commands.shared.state import begun, look
+from scrapy_valkey_dedup.commands.shared.usage import FAILED, FOUND, CommandError
+from scrapy_valkey_dedup.model import DedupError, SettingsError
+from scrapy_valkey_dedup.parsing import duration
+
+SUMMARY = "Find what is wrong with server, ledger and project, and the cure"
+EXAMPLE = """examples:
+  scrapy dedup doctor
+  scrapy dedup doctor --spider forum --every 7d
+  scrapy dedup doctor --json
+
+exit code: 0, or 1 if something is wrong, 2 if the server does not answer"""
+
+_ORDER = (WRONG, ADVICE, UNKNOWN, FINE)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument(
+        "--every", metavar="7d", help="how often the crawl runs: its pages must be known as long"
+    )
+
+
+async def run(job: Job) -> int:
+    """Looks at everything. What it writes on the server it takes away again."""
+    screen = job.screen
+    every = _every(job.options.every)
+    found = check_project(_spiders(job), every)
+    reached = False
+    try:
+        async with opened(job.project.settings, create=True) as place:
+            reached, tried = await try_server(place)
+            found += tried
+            if reached:
+                found += await _looked_at(place)
+    except SettingsError as error:
+        if not any(each.what == "settings" for each in found):
+            found += [
+                Finding("settings", WRONG, each, docs="docs/settings.md") for each in error.faults
+            ]
+    except DedupError as error:
+        found.append(
+            Finding("server", WRONG, str(error), docs="docs/settings.md#url-and-client_options")
+        )
+    found.sort(key=lambda each: _ORDER.index(each.level))
+    _show(screen, found)
+    wrong = any(each.level == WRONG for each in found)
+    code = FAILED if not reached else FOUND if wrong else 0
+    screen.result({"code": code, "findings": [asdict(each) for each in found]})
+    return code
+
+
+def _every(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return duration(1)(text)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"--every {text}: {error}") from None
+
+
+def _spiders(job: Job) -> list[SpiderSeen]:
+    try:
+        found = spiders_of(job.settings, job.options.spider)
+    except DedupError:
+        raise
+    except Exception as error:
+        raise CommandError(
+            f"the project's spiders and add-ons cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return found
+
+
+async def _looked_at(place: Place) -> list[Finding]:
+    """The ledger, and the server's own words."""
+    state = begun(place)
+    try:
+        await look(place, state)
+    except DedupError as error:
+        return [Finding("layout", WRONG, str(error), docs="docs/ledger.md#the-keys")]
+    said = "no run has been here yet" if state.is_empty else "one that this version reads"
+    return [Finding("layout", FINE, said), *await check_server(place, state)]
+
+
+def _show(screen: Screen, found: Sequence[Finding]) -> None:
+    for each in found:
+        if each.level in (FINE, UNKNOWN):
+            continue
+        of = f" (spider {each.spider})" if each.spider else ""
+        screen.line(f"{each.level}: {each.what}{of}: {each.said}")
+        if each.cure:
+            screen.line(f"  cure: {each.cure}")
+        if each.docs:
+            screen.line(f"  see {each.docs}")
+        screen.line("")
+    rest = [each for each in found if each.level in (FINE, UNKNOWN)]
+    screen.table(None, [(each.level, each.what, _in_short(each)) for each in rest])
+
+
+def _in_short(each: Finding) -> str:
+    return f"{each.said}: {each.cure}" if each.cure else each.said

@@ -1,0 +1,190 @@
+"""What is wrong in a project: how its items are stored, and how they are identified."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from scrapy_valkey_dedup.commands.shared.findings import FINE, WRONG, Finding, heard
+from scrapy_valkey_dedup.commands.shared.spiders import (
+    DictSeen,
+    SpiderSeen,
+    item_classes,
+    yielded_dicts,
+)
+from scrapy_valkey_dedup.identity.identifier import Identifier
+from scrapy_valkey_dedup.identity.item_classes import class_path
+from scrapy_valkey_dedup.identity.resolution import Resolved
+from scrapy_valkey_dedup.items.pipeline import DedupPipeline
+from scrapy_valkey_dedup.items.storages import storages_in, when_stored
+from scrapy_valkey_dedup.session.advice import warn_of_closing
+
+_STORING = "docs/settings.md#confirm"
+_IDENTITY = "docs/identity.md"
+_KINDS = "docs/identity.md#which-posts-are-of-one-kind"
+
+
+def check_project(spiders: Sequence[SpiderSeen], every: float | None) -> list[Finding]:
+    """All that settings and code show. ``every``: seconds between two crawls, if that is known."""
+    seen = list(spiders)
+    found: list[Finding] = []
+    for spider in seen:
+        found += _storing(spider)
+        found += _identities(spider)
+        found += _dicts(spider)
+        found += _pages(spider, every)
+    found += _two_spiders(seen)
+    found += _dicts_of_two(seen)
+    return _told_once(found, len(seen)) or [
+        Finding("project", FINE, f"storages and identities of {len(seen)} spiders", docs=_STORING)
+    ]
+
+
+def _told_once(found: Sequence[Finding], spiders: int) -> list[Finding]:
+    """What holds for all spiders, or for several, as one finding."""
+    names: defaultdict[Finding, list[str]] = defaultdict(list)
+    for each in found:
+        bare = Finding(each.what, each.level, each.said, each.cure, each.docs)
+        if each.spider is not None:
+            names[bare].append(each.spider)
+        else:
+            names.setdefault(bare, [])
+    return [
+        Finding(
+            each.what, each.level, each.said, each.cure, each.docs,
+            (", ".join(listed) or None) if len(listed) < spiders else None,
+        )
+        for each, listed in names.items()
+    ]  # fmt: skip
+
+
+def _storing(seen: SpiderSeen) -> Iterator[Finding]:
+    settings, crawler = seen.settings, seen.crawler
+    if settings is None:
+        for fault in seen.faults:
+            yield Finding("settings", WRONG, fault, docs="docs/settings.md", spider=seen.name)
+        return
+    if not settings.enabled:
+        yield Finding(
+            "settings", WRONG, "VALKEY_DEDUP_ENABLED = False: nothing is deduplicated",
+            "remove it", "docs/settings.md", seen.name,
+        )  # fmt: skip
+        return
+    try:
+        storages = storages_in(crawler, DedupPipeline)
+    except ValueError as error:
+        cure = 'ADDONS = {"scrapy_valkey_dedup.Addon": 500}'
+        yield Finding("pipelines", WRONG, str(error), cure, "README.md#try-it", seen.name)
+        return
+    except Exception as error:  # noqa: BLE001 (modules of the user's, which may raise anything)
+        said = f"pipelines or feeds cannot be loaded: {type(error).__name__}: {error}"
+        yield Finding("pipelines", WRONG, said, "", "docs/settings.md", seen.name)
+        return
+    with heard() as messages:
+        when_stored(storages, settings.confirm, is_fleet=settings.job is not None)
+        if settings.on_duplicate != "mark":
+            warn_of_closing(crawler.settings)
+    for message in messages:
+        yield Finding("storing", WRONG, message, docs=_STORING, spider=seen.name)
+
+
+def _identities(seen: SpiderSeen) -> Iterator[Finding]:
+    """Classes whose identity is all of their fields, or a rule that cannot be."""
+    if seen.settings is None or seen.settings.identity is not None:
+        return
+    identifier = Identifier(seen.settings)
+    for cls in item_classes(seen):
+        with heard() as messages:
+            rule, _ = identifier.rule_for(cls, seen.cls)
+        if rule.fault is not None:
+            said = f"items of class {class_path(cls)} have no identity: {rule.fault}"
+            yield Finding("identity", WRONG, said, docs=_IDENTITY, spider=seen.name)
+        for message in messages:
+            yield Finding("identity", WRONG, message, docs=_IDENTITY, spider=seen.name)
+
+
+def _two_spiders(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
+    """Spiders whose posts count as one, where the same post has another key in each."""
+    rules: defaultdict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
+    for each in spiders:
+        settings = each.settings
+        if settings is None or settings.identity is not None:
+            continue
+        for cls in item_classes(each):
+            rule, _ = Identifier(settings).rule_for(cls, each.cls)
+            if settings.scope == "project" or rule.kind is not None:
+                kind = settings.namespace, rule.kind or class_path(cls)
+                rules[kind].setdefault(_written(rule), []).append(each.name)
+    for (_, shared), written in rules.items():
+        if len(written) > 1:
+            listed = "; ".join(f"{', '.join(names)} by {rule}" for rule, names in written.items())
+            said = f"two spiders identify the same kind ({shared}) differently: {listed}"
+            cure = "one rule for both, in settings.py: else each of them stores the same posts"
+            yield Finding("identity", WRONG, said, cure, _KINDS)
+
+
+def _written(rule: Resolved) -> str:
+    if rule.fields is None:
+        return "all fields"
+    return ", ".join(
+        f"{field}:{','.join(field.normalisers)}" if field.normalisers else str(field)
+        for field in rule.fields
+    )
+
+
+def _dicts(seen: SpiderSeen) -> Iterator[Finding]:
+    yield from _of_different_kinds(yielded_dicts(seen), seen, seen.name)
+
+
+def _dicts_of_two(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
+    """With the scope "project" the dicts of all spiders are of one kind."""
+    sharing = [each for each in spiders if each.settings and each.settings.scope == "project"]
+    for one, other in combinations(sharing, 2):
+        for mine in yielded_dicts(one):
+            yield from _of_different_kinds([mine, *yielded_dicts(other)[:1]], one, None)
+
+
+def _of_different_kinds(
+    dicts: Sequence[DictSeen], seen: SpiderSeen, spider: str | None
+) -> Iterator[Finding]:
+    """Dicts that have the fields of one identity, and else fields of their own."""
+    settings = seen.settings
+    if settings is None or settings.identity is not None:
+        return
+    rule, _ = Identifier(settings).rule_for(dict, seen.cls)
+    if rule.fields is None:
+        return
+    names = {field.path[0] for field in rule.fields}
+    for one, other in combinations(dicts, 2):
+        both = names <= one.names and names <= other.names
+        if both and one.names - other.names and other.names - one.names:
+            fields = ", ".join(sorted(names))
+            said = (
+                f"dicts of different kinds have one identity ({fields}): {_place(one)} and "
+                f"{_place(other)}. If two of them have the same values there, one is lost"
+            )
+            cure = "give each kind an item class of its own, or a field that tells them apart"
+            yield Finding("identity", WRONG, said, cure, _KINDS, spider)
+            return
+
+
+def _place(each: DictSeen) -> str:
+    return f"that of line {each.line} of spider {each.spider} ({', '.join(sorted(each.names))})"
+
+
+def _pages(seen: SpiderSeen, every: float | None) -> Iterator[Finding]:
+    settings = seen.settings
+    if settings is None or settings.requests != "stored" or settings.request_retention is None:
+        return
+    if every is not None and settings.request_retention < every:
+        said = (
+            f"VALKEY_DEDUP_REQUEST_RETENTION is {_days(settings.request_retention)}, and the crawl "
+            f"runs every {_days(every)}: the pages of one are forgotten before the next"
+        )
+        cure = "set it to several times as long as that"
+        yield Finding("pages", WRONG, said, cure, "docs/requests.md#incremental", seen.name)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:g} days"

@@ -1,0 +1,331 @@
+"""`scrapy dedup status`: what is told is what is there; nothing is changed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from math import inf
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+import pytest
+
+from bench.servers import ValkeyServer, free_port, wait_for
+from bench.topologies import ValkeyCluster
+from scrapy_valkey_dedup.commands.shared import buckets
+from scrapy_valkey_dedup.commands.shared.buckets import Walk
+from scrapy_valkey_dedup.identity.encoding import digest
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.permissions import RULES
+from scrapy_valkey_dedup.session.spool import Spool
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from scrapy_valkey_dedup.valkey.urls import redacted
+from tests.commands import Ended, dedup, in_ledger, on_terminal, project, run
+from tests.conftest import World
+from tests.patience import PATIENCE
+from tests.standin import not_on_serverless
+
+pytestmark = not_on_serverless("they look at all keys, and make users")
+
+POSTS, PAGES = 3000, 40
+
+
+@pytest.fixture
+def here(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> Path:
+    """A project on the session's server."""
+    return project(tmp_path, VALKEY_DEDUP_URL=valkey.url, VALKEY_DEDUP_NAMESPACE=namespace)
+
+
+def key(number: int) -> bytes:
+    """One of many posts."""
+    return digest([], [number])
+
+
+def fill(url: str, namespace: str) -> None:
+    """Posts, pages, and the claims of a run that lives and of one that is dead."""
+
+    async def confirm(ledger: Ledger) -> None:
+        await ledger.confirm_many([key(number) for number in range(POSTS)])
+
+    async def confirm_pages(ledger: Ledger) -> None:
+        await ledger.confirm_many([key(number) for number in range(PAGES)])
+
+    async def live(ledger: Ledger) -> None:
+        await ledger.beat(1, 3600)
+        await ledger.claim_many([key(number) for number in range(-5, 0)])
+
+    async def claim(ledger: Ledger) -> None:
+        await ledger.claim_many([key(number) for number in range(-8, -5)])
+
+    in_ledger(url, namespace, confirm)
+    in_ledger(url, namespace, confirm_pages, shelf="pages")
+    in_ledger(url, namespace, live, run="living")
+    in_ledger(url, namespace, claim, run="dead", shelf="pages")
+
+
+def spool(here: Path, url: str, namespace: str, count: int) -> None:
+    """Leaves confirmations on the disk, as a run does that ends in an outage."""
+    made = Spool(here / ".scrapy" / "valkey-dedup" / "spool", f"{redacted(url)} 0\n{namespace}", "")
+    made.learn("a-ledger")
+    assert made.write(b"".join(key(number) for number in range(count)))
+
+
+def entries(ended: Ended) -> dict[str, int]:
+    """How many of each kind were told."""
+    assert ended.code == 0, ended.err
+    return {what: held["entries"] for what, held in ended.json["holds"].items()}
+
+
+def test_status_tells_what_is_there(here: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """Posts, pages and their ends, memory, runs, claims of the living and the dead, the spool."""
+    fill(valkey.url, namespace)
+    fill(valkey.url, f"{namespace}.b")
+    spool(here, valkey.url, namespace, 12)
+    before = sorted(valkey.ask("KEYS", "*"))
+    found = dedup("status", "--json", "--exact", directory=here)
+    assert entries(found) == {"posts": POSTS, "pages": PAGES, "timelines": 0}
+    told = found.json
+    (generation,) = told["holds"]["posts"]["generations"]
+    assert generation["entries"] == POSTS
+    assert told["holds"]["posts"]["exact"] is True
+    assert 8 < told["holds"]["posts"]["bytes_each"] < 200
+    assert told["runs"] == [{"run": "living"}]
+    assert told["claims"] == {"living": 5, "dead": 3}
+    assert told["claims_of_dead_runs"] == {"dead": 3}
+    assert told["spooled"] == {"posts": 12}
+    assert {namespace, f"{namespace}.b"} <= set(told["namespaces"])
+    assert told["topology"] == "one server"
+    assert told["memory"][0]["used"] > 0
+    assert sorted(valkey.ask("KEYS", "*")) == before
+
+    piped = run("status", directory=here)
+    assert piped.code == 0, piped.err
+    assert re.search(
+        rf"^posts +\d{{4}}-\d\d-\d\d \d\d:\d\d UTC +{POSTS:,}", piped.out, re.MULTILINE
+    )
+    assert re.search(r"^dead runs +3 open claims of dead:", piped.out, re.MULTILINE)
+    assert re.search(r"^spool +12 posts wait on this machine", piped.out, re.MULTILINE)
+    assert re.search(r"^living +5$", piped.out, re.MULTILINE)
+    shown = on_terminal("status", directory=here)
+    assert shown.code == 0
+    assert re.search(rf"pages +\d{{4}}-.* UTC +{PAGES} ", shown.plain)
+
+
+def test_status_for_prometheus(here: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """Each line is a sample with the namespace, or says what the next ones are."""
+    fill(valkey.url, namespace)
+    ended = dedup("status", "--format", "prometheus", directory=here)
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    sample = re.compile(rf'[a-z_]+\{{namespace="{namespace}"(,[a-z]+="[^"]*")*\}} [\d.e+-]+')
+    assert [line for line in lines if not (line.startswith("# ") or sample.fullmatch(line))] == []
+    prefix = f'scrapy_valkey_dedup_{{}}{{{{namespace="{namespace}"{{}}}}}} {{}}'
+    assert prefix.format("up", "", 1) in lines
+    assert prefix.format("entries", ',kind="posts"', POSTS) in lines
+    assert prefix.format("claims", ',run="dead"', 3) in lines
+    ended = dedup("status", "--json", "--format", "prometheus", directory=here)
+    assert ended.code == 2
+    assert "one of them" in ended.err
+
+
+def test_status_of_an_empty_ledger(here: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """Where no run has been, that is told; nothing is made, and nothing is wrong."""
+    ended = dedup("status", "--json", directory=here)
+    assert entries(ended) == {"posts": 0, "pages": 0, "timelines": 0}
+    assert ended.json["empty"] is True
+    assert not [name for name in valkey.ask("KEYS", "*") if f"{{{namespace}" in name]
+    assert "no run has been here yet" in dedup("status", directory=here).out
+
+
+def test_status_in_an_outage(tmp_path: Path, namespace: str) -> None:
+    """It says so, with what waits on this machine, and ends with 2."""
+    url = f"valkey://127.0.0.1:{free_port()}"
+    here = project(
+        tmp_path,
+        VALKEY_DEDUP_URL=url, VALKEY_DEDUP_NAMESPACE=namespace, VALKEY_DEDUP_TIMEOUT=0.5,
+    )  # fmt: skip
+    spool(here, url, namespace, 7)
+    ended = dedup("status", "--json", directory=here)
+    assert ended.code == 2
+    assert "gave no answer" in ended.json["error"]
+    assert ended.json["spooled"] == {"posts": 7}
+    ended = dedup("status", directory=here)
+    assert ended.code == 2
+    assert "7 posts wait on this machine" in ended.out
+    assert ended.err.count("\n") == 1
+    ended = dedup("status", "--format", "prometheus", directory=here)
+    assert ended.code == 2
+    assert f'scrapy_valkey_dedup_up{{namespace="{namespace}"}} 0' in ended.out
+
+
+def test_status_right_after_a_crash(tmp_path: Path, namespace: str) -> None:
+    """A server that was killed and is back tells what it kept; a killed run's claims are told."""
+    with ValkeyServer(persistent=True) as server:
+        here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE=namespace)
+        fill(server.url, namespace)
+        server.kill()
+        server.start()
+        ended = dedup("status", "--json", directory=here)
+        assert entries(ended) == {"posts": POSTS, "pages": PAGES, "timelines": 0}
+        assert ended.json["claims_of_dead_runs"] == {"dead": 3}
+
+
+def test_status_of_an_embedded_ledger(tmp_path: Path) -> None:
+    """The embedded server is started and stopped; where there is none that is told, with 2."""
+    here = project(tmp_path)
+    folder = tmp_path / ".scrapy" / "valkey-dedup"
+    ended = dedup("status", directory=here)
+    assert ended.code == 2
+    assert "there is no ledger yet" in ended.err
+    assert not folder.exists()
+
+    async def store() -> None:
+        server = EmbeddedServer(folder)
+        client = Server(server.acquire(), "", {}, 5)
+        ledger = Ledger(client, "posts", "outsider", retention=None)
+        await ledger.open()
+        await ledger.confirm_many([key(number) for number in range(100)])
+        await client.close()
+        server.release()
+
+    asyncio.run(store())
+    ended = dedup("status", "--json", directory=here)
+    assert entries(ended)["posts"] == 100
+    assert ended.json["holds"]["posts"]["generations"] == [{"ends": None, "entries": 100}]
+    assert ended.json["topology"] == "embedded server of this machine"
+    assert re.search(r"^posts +forever +100 ", run("status", directory=here).out, re.MULTILINE)
+    assert "forever" in on_terminal("status", directory=here).plain
+    assert EmbeddedServer(folder)._is_free("server.lock")
+
+
+def test_status_in_a_cluster(tmp_path: Path, namespace: str) -> None:
+    """Every node's part is counted, and its memory told."""
+    with ValkeyCluster(replicas=0) as cluster:
+        here = project(tmp_path, VALKEY_DEDUP_URL=cluster.url, VALKEY_DEDUP_NAMESPACE=namespace)
+        fill(cluster.url, namespace)
+        ended = dedup("status", "--json", directory=here)
+        assert entries(ended) == {"posts": POSTS, "pages": PAGES, "timelines": 0}
+        assert ended.json["claims"] == {"living": 5, "dead": 3}
+        assert ended.json["topology"] == f"cluster, {len(cluster.nodes)} primaries"
+        assert len(ended.json["memory"]) == len(cluster.nodes)
+
+
+def test_status_with_a_user_who_may_only_read(
+    here: Path, valkey: ValkeyServer, namespace: str
+) -> None:
+    """The permissions of docs/security.md are enough for all; without SCAN and INFO the rest."""
+    fill(valkey.url, namespace)
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
+    (rules,) = re.findall(r"ACL SETUSER reader on >PASSWORD (.*?)\n```", page, re.DOTALL)
+    users = {"reader": rules.split(), "spider": [*RULES]}
+    told: dict[str, Any] = {}
+    for name, words in users.items():
+        valkey.ask("ACL", "SETUSER", f"{name}-{namespace}", "on", ">secret", *words)
+        url = valkey.url.replace("://", f"://{name}-{namespace}:secret@")
+        ended = dedup("status", "--url", url, "--json", directory=here)
+        assert entries(ended) == {"posts": POSTS, "pages": PAGES, "timelines": 0}
+        assert "secret" not in ended.out
+        told[name] = ended.json
+    assert told["reader"]["claims"] == {"living": 5, "dead": 3}
+    assert told["reader"]["memory"][0]["used"] > 0
+    assert told["reader"]["holds"]["posts"]["bytes"] > 0
+    assert told["spider"]["memory"][0]["used"] is None
+    assert "scan" in told["spider"]["refused"]
+
+
+def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: ValkeyServer) -> None:
+    """Spider, host, start, claims, new and duplicate, of the living; who a dead run was; then none.
+
+    The note has a life of its own: a key beside the heartbeat, which takes less than 400 bytes.
+    """
+    here = project(
+        tmp_path / "project", VALKEY_DEDUP_URL=world.url, VALKEY_DEDUP_NAMESPACE=world.namespace
+    )
+    site = world.site({number: [{"post_id": number % 5, "text": ""}] for number in range(40)})
+    site.free = 12
+    crawl = world.start(
+        site, CONCURRENT_REQUESTS=1, VALKEY_DEDUP_WAIT=0, VALKEY_DEDUP_LEASE=1,
+        VALKEY_DEDUP_TIMEOUT=1, VALKEY_DEDUP_CONFIRM="manual",
+    )  # fmt: skip
+    began = time.time()
+
+    def told() -> Any:
+        runs = dedup("status", "--json", directory=here).json["runs"]
+        return runs[0] if runs and runs[0].get("new") == 5 else None
+
+    run = wait_for(told, PATIENCE, "the run's note")
+    assert run["host"] == gethostname()
+    assert abs(run["start"] - began) < PATIENCE
+    assert (run["open"], run["spider"]) == (5, "posts")
+    (name,) = [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:info:" in name]
+    assert 0 < valkey.ask("MEMORY", "USAGE", name) < 400
+    assert 0 < valkey.ask("PTTL", name) < 10_000
+    shown = dedup("status", directory=here).out
+    assert re.search(rf"^{re.escape(run['run'])} +posts +{gethostname()} ", shown, re.MULTILINE)
+    lines = dedup("status", "--format", "prometheus", directory=here).out
+    assert f'_run_new{{namespace="{world.namespace}",run="{run["run"]}",spider="posts"' in lines
+    site.free = inf
+    crawl.wait()
+    assert not [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:info:" in name]
+
+
+def test_a_note_that_is_not_permitted_harms_no_crawl(world: World, valkey: ValkeyServer) -> None:
+    """A user whose keys leave it out crawls as any other: no outage, and its heartbeat ends."""
+    user, root = f"user-{world.namespace}", f"~vd1:{{{world.namespace}"
+    keys = [f"{root}:*", f"{root}+*", *(f"{root}}}:{name}" for name in ("run:*", "layout", "id"))]
+    words = [word for word in RULES if not word.startswith("~")]
+    valkey.ask("ACL", "SETUSER", user, "on", ">secret", *keys, *words)
+    url = valkey.url.replace("://", f"://{user}:secret@")
+    site = world.site({number: [{"post_id": number, "text": ""}] for number in range(6)})
+    site.free = 3
+    crawl = world.start(
+        site, CONCURRENT_REQUESTS=1, VALKEY_DEDUP_URL=url, VALKEY_DEDUP_WAIT=0,
+        VALKEY_DEDUP_LEASE=1, VALKEY_DEDUP_TIMEOUT=1,
+    )  # fmt: skip
+    wait_for(
+        lambda: f"{{{world.namespace}}}:info:" in str(valkey.ask("ACL", "LOG")), PATIENCE, "it"
+    )
+    site.free = inf
+    assert "dedup/valkey/outages" not in crawl.wait()
+    assert len(world.stored) == 6
+    assert not [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:run:" in name]
+
+
+def test_room_until_the_memory_is_full(tmp_path: Path, namespace: str) -> None:
+    """With a limit there are so many posts to come: what is free by what each takes."""
+    with ValkeyServer("--maxmemory", "100mb") as server:
+        here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE=namespace)
+        fill(server.url, namespace)
+        told = dedup("status", "--json", directory=here).json
+        (memory,) = told["memory"]
+        assert memory["limit"] == 100 << 20
+        assert memory["policy"] == "noeviction"
+        assert 0 < told["room"]["bytes"] <= memory["limit"] - memory["used"] + (1 << 20)
+        each = told["holds"]["posts"]["bytes_each"]
+        assert told["room"]["posts"] == pytest.approx(told["room"]["bytes"] / each, rel=0.01)
+        assert told["room"]["full_at"] is None  # it has been filled for a moment only
+        assert re.search(r"^room +\d.* MB, about [\d,]+ posts", dedup("status", directory=here).out,
+                         re.MULTILINE)  # fmt: skip
+
+
+def test_a_part_tells_what_all_hold(
+    valkey: ValkeyServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not all buckets are looked at it is told that it is about, and it is within 5 %."""
+    count = 100_000
+
+    async def look(ledger: Ledger) -> None:
+        await ledger.confirm_many([key(number) for number in range(count)])
+        server = Server(valkey.url, "", {}, 10)
+        part = await Walk(server, namespace, "posts").contents()
+        whole = await Walk(server, namespace, "posts", exact=True).contents()
+        await server.close()
+        assert not part.is_exact
+        assert part.entries == pytest.approx(count, rel=0.05)
+        assert (whole.entries, whole.is_exact) == (count, True)
+
+    monkeypatch.setattr(buckets, "_ENOUGH", 1000)
+    in_ledger(valkey.url, namespace, look)
