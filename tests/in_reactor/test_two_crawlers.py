@@ -11,6 +11,7 @@ from scrapy.utils.defer import deferred_from_coro
 from tests.conftest import World
 from tests.crawl_process import Job, Posts, settings_of
 from tests.crawls import pages_of, stored
+from tests.patience import PATIENCE
 
 
 @pytest_twisted.ensureDeferred
@@ -21,6 +22,7 @@ async def test_two_crawls_in_one_process(world: World) -> None:
         "VALKEY_DEDUP_URL": world.url,
         "VALKEY_DEDUP_NAMESPACE": world.namespace,
         "LOG_ENABLED": False,
+        "ASYNCIO_EVENT_LOOP": None,  # the reactor is there already, with a loop of its own
     }
     directory, pages, options = str(world.directory), sorted(site.pages), {"delay": 0.001}
     jobs = [Job(site.url, pages, directory, settings, options, seed) for seed in (1, 2)]
@@ -31,6 +33,8 @@ async def test_two_crawls_in_one_process(world: World) -> None:
         await runner.crawl(crawler, job=job)
         return crawler.stats.get_value("dedup/items/confirmed", 0)
 
-    confirmed = await deferred_from_coro(asyncio.wait_for(asyncio.gather(*map(crawl, jobs)), 30))
+    confirmed = await deferred_from_coro(
+        asyncio.wait_for(asyncio.gather(*map(crawl, jobs)), PATIENCE)
+    )
     assert stored(jobs[0]) == {str(post): 1 for post in range(200)}
     assert sum(confirmed) == 200
