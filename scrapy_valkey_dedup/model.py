@@ -63,7 +63,8 @@ class SettingsError(DedupError, ValueError):
     def __init__(self, faults: list[str]) -> None:
         self.faults = tuple(faults)
         lines = "".join(f"\n  - {fault}" for fault in faults)
-        super().__init__(f"{len(faults)} fault(s) in the settings of scrapy-valkey-dedup:{lines}")
+        noun = "fault" if len(faults) == 1 else "faults"
+        super().__init__(f"{len(faults)} {noun} in the settings of scrapy-valkey-dedup:{lines}")
 
 
 class UnkeyedError(DedupError, ValueError):

@@ -80,7 +80,8 @@ def account_of(crawl: Crawl, policy: str, seconds: float = PATIENCE) -> dict[str
     assert sum(map(crawl.log.count, (BACK, GONE, NEVER))) == outages
     unchecked = stats.get("dedup/items/unchecked", 0)
     if outages == 1:
-        assert f"; {unchecked} posts passed unchecked meanwhile" in crawl.log
+        noun = "post" if unchecked == 1 else "posts"
+        assert f"; {unchecked} {noun} passed unchecked meanwhile" in crawl.log
     if not outages:
         assert "dedup/valkey/outage_seconds" not in stats
         assert unchecked == 0

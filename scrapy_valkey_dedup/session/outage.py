@@ -260,8 +260,9 @@ class Outage:
             now - before
             for now, before in zip(self._count_unchecked(), self._unchecked, strict=True)
         )
-        pages_too = f", and {pages} pages" if pages else ""
-        return f"{seconds:.0f} seconds; {posts} posts passed unchecked meanwhile{pages_too}"
+        pages_too = f", and {pages} {'page' if pages == 1 else 'pages'}" if pages else ""
+        noun = "post" if posts == 1 else "posts"
+        return f"{seconds:.0f} seconds; {posts} {noun} passed unchecked meanwhile{pages_too}"
 
     def _count_unchecked(self) -> tuple[int, int]:
         return self._stats.number(ITEMS.unchecked), self._stats.number(REQUESTS.unchecked)

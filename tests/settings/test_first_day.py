@@ -233,7 +233,7 @@ def test_wrong_settings(project: Project) -> None:
     for enabled in ({}, by_hand):
         ran = project.crawl(VALKEY_DEDUP_WAITT=1, VALKEY_DEDUP_LEASE="soon", **enabled)
         assert ran.returncode == FAILED
-        assert ran.trouble == ["2 fault(s) in the settings of scrapy-valkey-dedup:"]
+        assert ran.trouble == ["2 faults in the settings of scrapy-valkey-dedup:"]
         assert "did you mean VALKEY_DEDUP_WAIT?" in ran.log
         assert "VALKEY_DEDUP_LEASE = 'soon': write seconds" in ran.log
 
@@ -242,7 +242,7 @@ def test_the_scheduler_of_scrapy_redis(project: Project) -> None:
     """It is said what to remove, instead of `AttributeError: from_settings`."""
     ran = project.crawl(SCHEDULER="scrapy_redis.scheduler.Scheduler")
     assert ran.returncode == FAILED
-    assert ran.trouble == ["1 fault(s) in the settings of scrapy-valkey-dedup:"]
+    assert ran.trouble == ["1 fault in the settings of scrapy-valkey-dedup:"]
     assert "SCHEDULER = 'scrapy_redis.scheduler.Scheduler' cannot use this" in ran.log
     assert "Remove it" in ran.log
 

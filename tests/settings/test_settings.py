@@ -374,9 +374,7 @@ def test_all_faults_at_once() -> None:
         "WAIT",
         "LEASE",
     ]
-    with pytest.raises(
-        SettingsError, match=r"^4 fault\(s\) in the settings of scrapy-valkey-dedup"
-    ):
+    with pytest.raises(SettingsError, match=r"^4 faults in the settings of scrapy-valkey-dedup"):
         parse(**settings)
 
 
@@ -857,7 +855,7 @@ def test_wrong_settings_stop_scrapy(
     done = scrapy_command(enabled, *arguments, *given)
     # Scrapy 2.14 ends with 0 whatever component cannot be built.
     assert (done.returncode != 0) == (scrapy.version_info >= (2, 15))
-    assert "2 fault(s) in the settings of scrapy-valkey-dedup" in done.stderr
+    assert "2 faults in the settings of scrapy-valkey-dedup" in done.stderr
     assert (
         "VALKEY_DEDUP_RETENTON = '3d': unknown; did you mean VALKEY_DEDUP_RETENTION?" in done.stderr
     )

@@ -524,7 +524,7 @@ def test_a_missing_extra_is_named() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 1
-    assert "1 fault(s) in the settings" in done.stderr
+    assert "1 fault in the settings" in done.stderr
     assert "pip install scrapy-valkey-dedup[aws]" in done.stderr
 
 
