@@ -10,6 +10,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 from scrapy.cmdline import execute
+from scrapy.settings import default_settings
 
 from tests.patience import PATIENCE
 from tests.processes import processes
@@ -34,6 +35,9 @@ def _obey(
     added = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [str(folder), *added, *(path for path in sys.path if path not in _OF_PYTEST)]
     sys.argv = ["scrapy", *arguments]
+    # All crawls of the machine want a port of the same few, and two that want one at the same time
+    # say so in their logs.
+    default_settings.TELNETCONSOLE_ENABLED = False
     execute()
 
 

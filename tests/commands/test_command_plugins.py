@@ -80,6 +80,7 @@ class Reader:
         self.write(**settings)
         self.site.served.clear()
         command = [sys.executable, "-m", "scrapy", "crawl", "reader", "-o", "posts.jl", *options]
+        command += ["-s", "TELNETCONSOLE_ENABLED=False"]
         given = {"url": self.site.url, "numbers": " ".join(map(str, numbers))}
         for name, value in given.items():
             command += ["-a", f"{name}={value}"]

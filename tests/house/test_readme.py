@@ -181,7 +181,9 @@ class Guide:
         for command in commands:
             assert command.wait() == 0
         logs = [feed.with_suffix(".log").read_text() for feed in feeds]
-        assert not any("ERROR" in log or "Traceback" in log for log in logs), logs
+        for log in logs:
+            at = re.search("ERROR|Traceback", log)
+            assert at is None, log[at.start() - 200 :]
         kept = sum(len(feed.read_text().splitlines()) for feed in feeds)
         return dict(self._web.served - before), kept - kept_before
 
