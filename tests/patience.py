@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
 
-PATIENCE = 300  # seconds for what takes one: who waits in vain has found a fault
+PATIENCE = 300  # seconds for what takes one: a wait that lasts so long has found a fault
 LOOP = f"{__name__}.PatientLoop"  # for Scrapy's ASYNCIO_EVENT_LOOP
 _SLICE = 0.02  # seconds that the loop sleeps at most
 _LATE, _WORK = 0.002, 0.02  # seconds that waking up, and the work of one turn, may count for

@@ -108,7 +108,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except (asyncio.CancelledError, KeyboardInterrupt):
         cure = "what was written is taken away again, unless the line above says something else"
         return _fail(f"Interrupted: {cure}.", INTERRUPTED)
-    except BrokenPipeError:  # whoever reads has read enough, as in `| head`
+    except BrokenPipeError:  # the reader has read enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     if given.json:

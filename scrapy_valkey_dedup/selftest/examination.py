@@ -64,7 +64,7 @@ async def examine(  # noqa: PLR0913 (all but one are keywords)
     finally:
         if report.has_written:
             report.left = await _cleaned(place)
-            if report.left:  # told, and not noted: whoever interrupts it gets no report
+            if report.left:  # logged, not noted: an interrupted examination gives no report
                 why = f"not all keys of {place.namespace} could be taken away: {report.left}"
                 tell(Finding("cleaning", Status.DIFFERS, why, needed=False))
         with suppress(Exception):  # a connection that does not take its leave

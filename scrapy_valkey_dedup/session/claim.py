@@ -34,7 +34,7 @@ class Claim:
         self._end(stored=True)
 
     def release(self) -> None:
-        """The post was not stored: whoever meets it next may store it."""
+        """The post was not stored: the next run that meets it may store it."""
         self._end(stored=False)
 
     @property

@@ -97,8 +97,8 @@ class Attempts:
         """The question for a server that lacks its script.
 
         The first of each script carries the source, which is long; the others follow it on the same
-        connection. A question that has followed in vain, as through a proxy that gives each command
-        to another server, carries it too: EVAL needs nothing to be known.
+        connection. A question that followed and still lacked it, as through a proxy that gives each
+        command to another server, carries it too: EVAL needs nothing to be known.
         """
         question = self._questions[number]
         assert question.call is not None  # noqa: S101 (only scripts can be lacking)

@@ -20,7 +20,7 @@ POST = ("--spider", "forum", "--item", "posts.items.Post")
 PLACES: dict[str, Any] = {
     "Sentinels": lambda: SentinelSet(0),
     "a cluster": lambda: ValkeyCluster(replicas=0),
-    # With TLS, a user of his own, and the rules that are reported of the real one.
+    # With TLS, a user of its own, and the rules that are reported of the real one.
     "Serverless": lambda: a_serverless(permissions=" ".join([*RULES, "+scan"])),
 }
 

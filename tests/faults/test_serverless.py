@@ -73,7 +73,7 @@ def test_what_aws_does_not_list_is_unknown(client: valkey_py.Valkey, words: str)
 
 @pytest.mark.parametrize("words", UNLISTED_PARTS)
 def test_so_are_parts_of_what_it_lists(client: valkey_py.Valkey, words: str) -> None:
-    """Likewise one of several deeds of a command."""
+    """The same with one of several deeds of a command."""
     assert said(client, *words.split()).startswith(f"unknown subcommand '{words.split()[1]}'")
 
 
@@ -127,7 +127,7 @@ def test_there_are_no_databases(client: valkey_py.Valkey) -> None:
 
 
 def test_all_slots_are_one_node(standin: Serverless, client: valkey_py.Valkey) -> None:
-    """Whoever asks for the topology is told this address, for all slots."""
+    """A client that asks for the topology is told this address, for all slots."""
     ((first, last, (host, port, _)),) = client.execute_command("CLUSTER", "SLOTS")
     assert (first, last, host, port) == (0, 16383, b"127.0.0.1", standin.port)
     assert client.execute_command("CLUSTER", "NODES").count(b"\n") == 1

@@ -346,7 +346,7 @@ async def test_a_server_that_goes_away_ends_it() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(number: signal.Signals) -> None:
-    """Whoever ends it early finds the server as it was, and no traceback."""
+    """Ended early, it leaves the server as it was, and shows no traceback."""
     with ValkeyServer(port=free_port()) as server:
         command = [sys.executable, "-m", "scrapy_valkey_dedup.selftest", server.url]
         with subprocess.Popen(

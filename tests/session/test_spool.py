@@ -91,7 +91,7 @@ def test_files_and_folders_are_the_users_own(directory: Path) -> None:
     ],
 )
 def test_rubbish_is_put_aside(directory: Path, damage, caplog: pytest.LogCaptureFixture) -> None:
-    """A file that is damaged is not delivered, is told of once, and stays for whoever looks."""
+    """A file that is damaged is not delivered, is told of once, and stays to be looked at."""
     path = spool(directory).write(KEYS)
     assert path is not None
     path.write_bytes(damage(path.read_bytes()))
@@ -249,7 +249,7 @@ def test_many_keys_go_into_several_files(directory: Path, monkeypatch: pytest.Mo
 
 
 def test_half_a_key_is_damage(directory: Path) -> None:
-    """Whoever made the sum: keys have 16 bytes."""
+    """A right checksum does not help: keys have 16 bytes."""
     path = spool(directory).write(KEYS[:-1])
     assert path is not None
     assert spool(directory).read(path) == b""

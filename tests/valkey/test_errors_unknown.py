@@ -1,4 +1,4 @@
-"""Rules of a server that nobody knows, its moods, and its limits: no post unchecked in vain."""
+"""Rules of a server that nobody knows, its moods, and its limits: no post unchecked for them."""
 
 from __future__ import annotations
 
@@ -359,7 +359,7 @@ async def test_throttling_is_no_outage_while_answers_come(
 async def test_as_many_are_put_at_once_as_came_through(front: Front, namespace: str) -> None:
     """Where eight scripts are taken at once, not many more are put; in the end any number again.
 
-    Else most of what a fleet asks at a limit would be asked in vain.
+    Otherwise most of what a fleet asks at a limit would be turned away.
     """
     left = 8
 
