@@ -6,6 +6,7 @@ A crawl is described by a :class:`Job`, which a process receives, and answered b
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -190,7 +191,7 @@ class Store:
             self.crawler.spider.job.database, timeout=30, isolation_level=None
         )
         self.connection.execute("PRAGMA synchronous = OFF")
-        create_table(self.connection)
+        create_table(self.connection, self.crawler.spider.job.database)
 
     async def process_item(self, item):
         if self.delay:
@@ -210,10 +211,13 @@ class Store:
         self.connection.close()
 
 
-def create_table(connection: sqlite3.Connection, name: str = "posts") -> None:
+def create_table(connection: sqlite3.Connection, database: Path, name: str = "posts") -> None:
     """Makes a table of posts, and lets processes write it at once."""
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({TABLES[name]})")
+    # SQLite refuses processes that turn on the WAL at once, whatever its timeout is.
+    with Path(f"{database}.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({TABLES[name]})")
 
 
 class NotingStore(Store):
@@ -221,7 +225,7 @@ class NotingStore(Store):
 
     def open_spider(self):
         super().open_spider()
-        create_table(self.connection, "begun")
+        create_table(self.connection, self.crawler.spider.job.database, "begun")
 
     async def process_item(self, item):
         self.connection.execute("INSERT INTO begun VALUES (?)", (str(identifier(item)),))

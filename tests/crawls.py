@@ -151,7 +151,7 @@ def start(job: Job) -> Crawl:
 def stored(job: Job, table: str = "posts") -> Counter[str]:
     """How often each post's id stands in a table."""
     with sqlite3.connect(job.database, timeout=30) as connection:
-        crawl_process.create_table(connection, table)
+        crawl_process.create_table(connection, job.database, table)
         return Counter(row[0] for row in connection.execute(f"SELECT id FROM {table}"))
 
 
