@@ -348,7 +348,7 @@ def test_a_page_hears_that_a_claim_was_not_granted(verdict: Verdict) -> None:
     book, asked = Book(1, lambda: False), Claim(b"post", None)
     book.enter(asked)
     page.await_claim(asked)
-    page.end_leg(failed=False)
+    page.end_attempt(failed=False)
     assert settled == []
     book.strike(asked.key, verdict)
     assert settled == [verdict is Verdict.SEEN]
