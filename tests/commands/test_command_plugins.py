@@ -15,10 +15,10 @@ from scrapy.http import Request
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.fingerprints import ScrapyRedisFingerprinter
-from tests.commands import dedup, environment
 from tests.conftest import SCRAPY_VERSION
-from tests.crawls import PATIENCE, Site, pages_of
-from tests.standin import not_on_serverless
+from tests.support.crawls.items import PATIENCE, Site, pages_of
+from tests.support.processes.dedup_command import dedup, environment
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("scrapy-redis speaks to the session's server itself")
 

@@ -11,15 +11,14 @@ from time import sleep
 
 import pytest
 
-from bench.topologies import ClusterNode, ValkeyCluster, free_port
+from bench.servers import ClusterNode, ValkeyCluster, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World, in_loop
-from tests.crawl_process import HERE
-from tests.crawls import is_held, pages_of, wait_until
-from tests.outages import (
+from tests.support.crawls.items import is_held, pages_of, wait_until
+from tests.support.outages import (
     BACK,
     BEGIN,
     account_of,
@@ -31,7 +30,8 @@ from tests.outages import (
     start_fleet,
     total,
 )
-from tests.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, now
+from tests.support.spiders.items import HERE
 
 POSTS = range(5000)
 FLEET = ["pass"] * 8

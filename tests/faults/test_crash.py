@@ -7,8 +7,8 @@ import random
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import heartbeats, pages_of, wait_until
+from tests.support.crawls.items import heartbeats, pages_of, wait_until
+from tests.support.spiders.items import HERE
 
 SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
 

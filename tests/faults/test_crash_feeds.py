@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
 from tests.faults.test_crash import assert_settled
-from tests.feed_crawls import S3, feed, half_of_the_time, posts_in
+from tests.support.crawls.feeds import S3, feed, half_of_the_time, posts_in
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.spiders.items import HERE
 
 KILLS = int(os.environ.get("CRASH_KILLS", "25"))
 POSTS = range(60 * KILLS)

@@ -12,16 +12,15 @@ import pytest
 from scrapy.statscollectors import DummyStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.model import LedgerUnavailableError
 from scrapy_valkey_dedup.session import outage
 from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
-from tests.standin import a_server, not_on_serverless
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.patience import PATIENCE
+from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.spiders.items import HERE
 
 POSTS = range(2000)
 EVERY_POST = {str(post) for post in POSTS}

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.topologies import Sentinel, SentinelSet
+from bench.servers import Sentinel, SentinelSet
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World, in_loop
-from tests.crawl_process import HERE
-from tests.crawls import heartbeats, pages_of
-from tests.outages import (
+from tests.support.crawls.items import heartbeats, pages_of
+from tests.support.outages import (
     BEGIN,
     NEVER,
     account_of,
@@ -25,7 +24,8 @@ from tests.outages import (
     start_fleet,
     total,
 )
-from tests.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, now
+from tests.support.spiders.items import HERE
 
 POSTS = range(1500)
 FLEET = ["pass"] * 3

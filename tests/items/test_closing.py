@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import Crawl, heartbeats, pages_of, wait_until
+from tests.support.crawls.items import Crawl, heartbeats, pages_of, wait_until
+from tests.support.spiders.items import HERE
 
 POSTS = range(50)
 EVERY_POST = {str(post) for post in POSTS}

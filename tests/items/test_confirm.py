@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.patience import PATIENCE
+from tests.support.spiders.items import HERE
 
 POSTS = range(50)
 EVERY_POST = {str(post): 1 for post in POSTS}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.spiders.items import HERE
 
 HUNDRED = range(100)
 

@@ -15,9 +15,9 @@ import pytest
 
 from scrapy_valkey_dedup.items.feed_files import _end_of_broken_line
 from tests.conftest import SCRAPY_VERSION, World
-from tests.crawl_process import HERE, Job, asdict
-from tests.crawls import pages_of, wait_until
-from tests.feed_crawls import S3, feed, lines_of, posts_in
+from tests.support.crawls.feeds import S3, feed, lines_of, posts_in
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.spiders.items import HERE, Job, asdict
 
 POSTS = range(50)
 EVERY_POST = {str(post) for post in POSTS}
@@ -169,7 +169,7 @@ def test_standard_output_that_is_full(world: World, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
         subprocess.run(
-            [sys.executable, "-m", "tests.crawl_process", json.dumps(asdict(job))],
+            [sys.executable, "-m", "tests.support.spiders.items", json.dumps(asdict(job))],
             stdout=full,
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parents[2],

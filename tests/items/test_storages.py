@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of
-from tests.feed_crawls import feed, posts_in
+from tests.support.crawls.feeds import feed, posts_in
+from tests.support.crawls.items import pages_of
+from tests.support.spiders.items import HERE
 
 POSTS = range(20)
 EVERY_POST = {str(post) for post in POSTS}
@@ -184,9 +184,9 @@ def test_feeds_that_overwrite_are_named(
 @pytest.mark.parametrize(
     ("pipelines", "level", "named"),
     [
-        ({f"{HERE}.Store": 50}, "WARNING", "tests.crawl_process.Store"),
+        ({f"{HERE}.Store": 50}, "WARNING", "tests.support.spiders.items.Store"),
         ({"scrapy.pipelines.images.ImagesPipeline": 1}, "WARNING", "ImagesPipeline"),
-        ({f"{HERE}.Dropper": 50}, "INFO", "tests.crawl_process.Dropper"),
+        ({f"{HERE}.Dropper": 50}, "INFO", "tests.support.spiders.items.Dropper"),
         ({f"{HERE}.Store": 300, "scrapy_valkey_dedup.DedupPipeline": 900}, "WARNING", "Store"),
     ],
 )

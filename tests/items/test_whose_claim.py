@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests import passage_process
-from tests.crawls import claims, remembered
-from tests.patience import PATIENCE
-from tests.processes import processes
-from tests.web import Reply, Web
+from tests.support.crawls.items import claims, remembered
+from tests.support.patience import PATIENCE
+from tests.support.processes.forkserver import processes
+from tests.support.servers.web import Reply, Web
+from tests.support.spiders import passage as passage_process
 
 _numbers = count()
 FILE = {"Content-Type": "application/octet-stream"}

@@ -11,11 +11,11 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import tag
-from tests.crawls import wait_until
-from tests.readings import Readings, changed, number, opened
-from tests.request_crawls import Run
-from tests.timeline_process import HERE, News, OtherNews
-from tests.web import Route, error, flapping, posts, redirect
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import Run
+from tests.support.crawls.timelines import Readings, changed, number, opened
+from tests.support.servers.web import Route, error, flapping, posts, redirect
+from tests.support.spiders.timelines import HERE, News, OtherNews
 
 LISTS, EACH = 4, 10
 LIST_PAGES = {"/list", *(f"/list/{number}" for number in range(LISTS))}

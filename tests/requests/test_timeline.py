@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from tests.crawls import wait_until
-from tests.readings import (
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import MODES, Run
+from tests.support.crawls.timelines import (
     Readings,
     changed,
     names,
@@ -29,8 +30,8 @@ from tests.readings import (
     pages_read,
     timeline,
 )
-from tests.request_crawls import MODES, Run
-from tests.timeline_process import (
+from tests.support.servers.web import RESET, Reply, Route, error, flapping, posts, redirect
+from tests.support.spiders.timelines import (
     HERE,
     Details,
     FromStart,
@@ -39,7 +40,6 @@ from tests.timeline_process import (
     Rounds,
     Timelines,
 )
-from tests.web import RESET, Reply, Route, error, flapping, posts, redirect
 
 Pages: TypeAlias = dict[str, Route]
 

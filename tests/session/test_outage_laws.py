@@ -32,10 +32,10 @@ from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.quorum import agreed
 from scrapy_valkey_dedup.valkey.urls import database, parsed
 from tests.conftest import World, in_loop
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
-from tests.standin import a_server, not_on_serverless
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.patience import PATIENCE
+from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.spiders.items import HERE
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"

@@ -25,11 +25,11 @@ from scrapy_valkey_dedup.session.outcomes import Ending, Passage
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
-from tests import patience
 from tests.conftest import SCRAPY_VERSION, World
-from tests.crawl_process import HERE
-from tests.crawls import claims, heartbeats, pages_of
-from tests.standin import not_on_serverless
+from tests.support import patience
+from tests.support.crawls.items import claims, heartbeats, pages_of
+from tests.support.servers.standin import not_on_serverless
+from tests.support.spiders.items import HERE
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
 OpenSession = Callable[..., Any]
