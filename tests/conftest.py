@@ -23,7 +23,7 @@ from tests.support import patience
 from tests.support.crawls.items import Crawl, Site, claims, heartbeats, remembered, start, stored
 from tests.support.patience import PATIENCE
 from tests.support.servers.standin import a_server
-from tests.support.spiders.items import Job
+from tests.support.spiders.jobs import Job
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()

@@ -25,7 +25,7 @@ from tests.support.outages import (
     total,
 )
 from tests.support.patience import PATIENCE, now
-from tests.support.spiders.items import HERE
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(1500)
 FLEET = ["pass"] * 3
@@ -81,7 +81,7 @@ def test_a_failover_costs_what_it_lost(world: World, sentinels: SentinelSet) -> 
     begun to store them (counted while the crawls are frozen), and of the others those that were
     claimed and not begun: at most 3 x 2 x 20 are on their way. None of them thrice, and no outage.
     """
-    settings = told(sentinels, ITEM_PIPELINES={f"{HERE}.NotingStore": 300})
+    settings = told(sentinels, ITEM_PIPELINES={f"{STORAGES}.NotingStore": 300})
     crawls = start_fleet(world, world.site(pages_of(POSTS, 100)), FLEET, **settings)
     primary = sentinels.primary
     first, second = sentinels.replicas

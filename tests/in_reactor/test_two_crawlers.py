@@ -11,7 +11,9 @@ from scrapy.utils.defer import deferred_from_coro
 from tests.conftest import World
 from tests.support.crawls.items import pages_of, stored
 from tests.support.patience import PATIENCE
-from tests.support.spiders.items import Job, Posts, settings_of
+from tests.support.spiders.items import settings_of
+from tests.support.spiders.jobs import Job
+from tests.support.spiders.posts import Posts
 
 
 @pytest_twisted.ensureDeferred

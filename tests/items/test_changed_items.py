@@ -7,7 +7,7 @@ import pytest
 from bench.servers import FaultyProxy, ValkeyServer
 from tests.conftest import World
 from tests.support.crawls.items import pages_of
-from tests.support.spiders.items import KINDS
+from tests.support.spiders.posts import KINDS
 
 POSTS = range(20)
 EVERY_POST = {str(post) for post in POSTS}

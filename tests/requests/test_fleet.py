@@ -33,7 +33,7 @@ from tests.support.servers.standin import a_server
 from tests.support.servers.web import RESET, Reply, Route, Web, posts, redirect
 from tests.support.spiders import fleet as fleet_process
 from tests.support.spiders.fleet import HERE
-from tests.support.spiders.items import Job
+from tests.support.spiders.jobs import Job
 
 PAGES = int(os.environ.get("FLEET_PAGES", "300"))
 # For workers that are killed or frozen, no others: on a busy machine one may well lose its lease.

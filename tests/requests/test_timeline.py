@@ -31,6 +31,7 @@ from tests.support.crawls.timelines import (
     timeline,
 )
 from tests.support.servers.web import RESET, Reply, Route, error, flapping, posts, redirect
+from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.timelines import (
     HERE,
     Details,
@@ -510,7 +511,7 @@ def test_a_reading_counts_when_its_posts_are_stored(
     }
     fault: dict[str, Any] = {"refuse": names("named", 30)[22:23]}
     if confirm == "exported":
-        fault = {"FEED_EXPORTERS": {"any": f"{HERE}.UnfinishedExporter"}}
+        fault = {"FEED_EXPORTERS": {"any": f"{FEEDS}.UnfinishedExporter"}}
     site.show(small("named"))
     assert read_named(site, **changes | fault) == 6
     assert read_named(site, **changes) == 6

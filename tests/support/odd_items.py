@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from tests.support.spiders.items import Store
+from tests.support.spiders.storages import Store
 
 
 @dataclass

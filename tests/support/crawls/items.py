@@ -24,8 +24,9 @@ from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.patience import PATIENCE
 from tests.support.processes.forkserver import processes
 from tests.support.servers.standin import as_admin
-from tests.support.spiders import items as crawl_process
-from tests.support.spiders.items import Job
+from tests.support.spiders.items import crawl
+from tests.support.spiders.jobs import Job
+from tests.support.spiders.storages import create_table
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
@@ -143,7 +144,7 @@ class Crawl:
 def start(job: Job) -> Crawl:
     """Starts a crawl."""
     Path(job.directory).mkdir(parents=True, exist_ok=True)
-    process = processes.Process(target=crawl_process.crawl, args=(job,))
+    process = processes.Process(target=crawl, args=(job,))
     process.start()
     return Crawl(job, process)
 
@@ -151,7 +152,7 @@ def start(job: Job) -> Crawl:
 def stored(job: Job, table: str = "posts") -> Counter[str]:
     """How often each post's id stands in a table."""
     with sqlite3.connect(job.database, timeout=30) as connection:
-        crawl_process.create_table(connection, job.database, table)
+        create_table(connection, job.database, table)
         return Counter(row[0] for row in connection.execute(f"SELECT id FROM {table}"))
 
 

@@ -11,6 +11,7 @@ from scrapy.dupefilters import BaseDupeFilter
 from scrapy.exceptions import DontCloseSpider, IgnoreRequest
 
 from scrapy_valkey_dedup import DupeFilter
+from tests.support.spiders.component import Component, until_told
 from tests.support.spiders.requests import Reader
 from tests.support.spiders.timelines import Timelines
 
@@ -138,20 +139,13 @@ class Gate:
             raise IgnoreRequest("not wanted")
 
 
-class Waits:
+class Waits(Component):
     """A pipeline in which the post "late" waits for the test, others for a moment."""
-
-    @classmethod
-    def from_crawler(cls, crawler):
-        pipeline = cls()
-        pipeline.crawler = crawler
-        return pipeline
 
     async def process_item(self, item):
         directory = Path(self.crawler.spider.job.directory)
         if item["post_id"] == "late":
             (directory / "waiting").touch()
-            while not (directory / "go").exists():
-                await asyncio.sleep(0.01)
+            await until_told(directory, "go")
         await asyncio.sleep(0.01)
         return item

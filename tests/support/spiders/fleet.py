@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 from pathlib import Path
 
@@ -11,9 +9,11 @@ import scrapy
 from scrapy.core.engine import ExecutionEngine
 from scrapy.crawler import AsyncCrawlerProcess
 
-from scrapy_valkey_dedup import current_claim
 from scrapy_valkey_dedup.session.registry import session_of
-from tests.support.spiders.items import Job, Post, settings_of
+from tests.support.spiders.items import settings_of
+from tests.support.spiders.jobs import Job, leave_result
+from tests.support.spiders.posts import Post
+from tests.support.spiders.storages import FileStore, SettledByHand
 
 HERE = "tests.support.spiders.fleet"
 
@@ -49,52 +49,19 @@ class Links(scrapy.Spider):
             yield scrapy.Request(link if ":" in link else self.job.site + link)
 
 
-class Store:
-    """A file that all workers append to: no lock, which one that is frozen could be holding.
+class Store(FileStore):
+    """The file of all workers, ``options["posts"]``; ``options["refuse"]``: ids that it refuses."""
 
-    ``options``: ``posts``, its path; ``refuse``: ids that it fails to store.
-    """
+    @property
+    def path(self):
+        return self.crawler.spider.options["posts"]
 
-    @classmethod
-    def from_crawler(cls, crawler):
-        pipeline = cls()
-        pipeline.crawler = crawler
-        return pipeline
-
-    def open_spider(self):
-        options = self.crawler.spider.options
-        self.refuse = options.get("refuse", ())
-        self.file = os.open(options["posts"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-    async def process_item(self, item):
-        if item.post_id in self.refuse:
-            raise OSError(f"the storage refuses {item.post_id}")
-        self.store(item)
-        return item
-
-    def store(self, item):
-        os.write(self.file, f"{item.post_id}\n".encode())
-
-    def close_spider(self):
-        os.close(self.file)
+    def refuses(self, item):
+        return item.post_id in self.crawler.spider.options.get("refuse", ())
 
 
-class LateStore(Store):
+class LateStore(SettledByHand, Store):
     """Stores all at the very end, and settles each claim itself."""
-
-    def open_spider(self):
-        super().open_spider()
-        self.batch = []
-
-    async def process_item(self, item):
-        self.batch.append((item, current_claim()))
-        return item
-
-    def close_spider(self):
-        for item, claim in self.batch:
-            self.store(item)
-            claim.confirm()
-        super().close_spider()
 
 
 def crawl(job: Job) -> None:
@@ -106,9 +73,4 @@ def crawl(job: Job) -> None:
     crawler = process.create_crawler(Links)
     process.crawl(crawler, job=job)
     process.start()
-    logging.shutdown()
-    path = Path(job.directory) / "result.json"
-    path.with_suffix(".new").write_text(
-        json.dumps({"stats": crawler.stats.get_stats()}, default=str)
-    )
-    path.with_suffix(".new").replace(path)
+    leave_result(job.directory, stats=crawler.stats.get_stats())

@@ -17,44 +17,38 @@ from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.exceptions import DropItem
 
 from tests.support.patience import LOOP
+from tests.support.spiders.component import Component
+from tests.support.spiders.jobs import QUIET
+from tests.support.spiders.storages import FileStore
 
 HERE = "tests.support.spiders.passage"
 
 
-class Validation:
+class Validation(Component):
     """Before the deduplication: drops what ``invalid`` names."""
 
-    @classmethod
-    def from_crawler(cls, crawler):
-        pipeline = cls()
-        pipeline.invalid = set(crawler.spidercls.job["invalid"])
-        return pipeline
-
     def process_item(self, item):
-        if item["id"] in self.invalid:
+        if item["id"] in self.crawler.spidercls.job["invalid"]:
             raise DropItem("not valid")
         return item
 
 
-class Storage:
-    """Behind it: takes a while, appends the id to a file, and refuses what ``refused`` names."""
+class Storage(FileStore):
+    """Behind it: takes a while, and refuses what ``refused`` names."""
 
-    @classmethod
-    def from_crawler(cls, crawler):
-        pipeline = cls()
-        pipeline.job = crawler.spidercls.job
-        return pipeline
+    @property
+    def path(self):
+        return self.crawler.spidercls.job["stored"]
+
+    def refuses(self, item):
+        return item["id"] in self.crawler.spidercls.job["refused"]
+
+    def line(self, item):
+        return item["id"]
 
     async def process_item(self, item):
-        await asyncio.sleep(self.job["seconds"].get(item["id"], 0.01))
-        if item["id"] in self.job["refused"]:
-            raise OSError("the storage refuses")
-        self.store(item["id"])
-        return item
-
-    def store(self, post):
-        with Path(self.job["stored"]).open("a") as file:
-            file.write(f"{post}\n")
+        await asyncio.sleep(self.crawler.spidercls.job["seconds"].get(item["id"], 0.01))
+        return await super().process_item(item)
 
 
 class Chain(scrapy.Spider):
@@ -118,15 +112,11 @@ def crawl(name: str, job: dict[str, Any], settings: dict[str, Any]) -> None:
     spider = type(name, (SPIDERS[name],), {"job": job})
     process = AsyncCrawlerProcess(
         {
+            **QUIET,
             "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
             "ASYNCIO_EVENT_LOOP": LOOP,
-            "BOT_NAME": "tests",
             "LOG_FILE": "log",
-            "LOG_LEVEL": "INFO",
-            "TELNETCONSOLE_ENABLED": False,
-            "HTTPPROXY_ENABLED": False,
             "RETRY_ENABLED": False,
-            "DOWNLOAD_DELAY": 0,
             "FILES_STORE": "files",
             "ITEM_PIPELINES": {
                 f"{HERE}.Validation": 50,

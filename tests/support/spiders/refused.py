@@ -7,7 +7,9 @@ import sys
 
 from scrapy.crawler import CrawlerProcess
 
-from tests.support.spiders.items import Job, Posts, settings_of
+from tests.support.spiders.items import settings_of
+from tests.support.spiders.jobs import Job
+from tests.support.spiders.posts import Posts
 
 if __name__ == "__main__":
     job = Job(**json.loads(sys.argv[1]))

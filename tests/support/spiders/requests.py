@@ -7,8 +7,6 @@ spider runs with plain Scrapy and with the plugin, and leaves a ``result.json``.
 from __future__ import annotations
 
 import importlib
-import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -25,6 +23,8 @@ from scrapy.settings import Settings
 from scrapy.spidermiddlewares.httperror import HttpError
 
 from tests.support.servers.web import Route
+from tests.support.spiders.jobs import QUIET, leave_result
+from tests.support.spiders.storages import FileStore
 
 HERE = "tests.support.spiders.requests"
 REFUSED = "http://127.0.0.1:1"
@@ -115,44 +115,29 @@ class Reader(scrapy.Spider):
         self.notes["errors"].append(f"{failure.type.__name__} {self.place(response.url)}")
 
 
-class Store:
-    """Appends each post to a file, with what a media pipeline has found. Written means stored."""
+class Store(FileStore):
+    """Writes with each post what a media pipeline has found."""
 
-    @classmethod
-    def from_crawler(cls, crawler):
-        pipeline = cls()
-        pipeline.crawler = crawler
-        return pipeline
+    def refuses(self, item):
+        return item["post_id"].startswith("refused")
 
-    def open_spider(self):
-        self.file = (Path(self.crawler.spider.job.directory) / "posts").open("a")
-
-    def process_item(self, item):
-        post = item["post_id"]
-        if post.startswith("dropped"):
-            raise DropItem("not wanted")
-        if post.startswith("refused"):
-            raise OSError("the storage refuses it")
+    def line(self, item):
         found = [*item.get("files", ()), *item.get("images", ())]
-        print(post, *(file["checksum"] for file in found), file=self.file, flush=True)
-        return item
+        return " ".join([item["post_id"], *(file["checksum"] for file in found)])
 
-    def close_spider(self):
-        self.file.close()
+    async def process_item(self, item):
+        if item["post_id"].startswith("dropped"):
+            raise DropItem("not wanted")
+        return await super().process_item(item)
 
 
 def settings_of(job: Job) -> Settings:
     """Scrapy's defaults, but for the store and for what would disturb a test."""
     return Settings(
         {
-            "BOT_NAME": "tests",
+            **QUIET,
             "ITEM_PIPELINES": {f"{HERE}.Store": 300},
             "LOG_FILE": str(Path(job.directory) / "log"),
-            "LOG_LEVEL": "INFO",
-            "TELNETCONSOLE_ENABLED": False,
-            "HTTPPROXY_ENABLED": False,
-            "DOWNLOAD_DELAY": 0,
-            "CONCURRENT_REQUESTS_PER_DOMAIN": 16,
             **job.settings,
         }
     )
@@ -175,10 +160,7 @@ def crawl(job: Job) -> None:
     crawler.signals.connect(spider_opened, signals.spider_opened)
     process.crawl(crawler, job=job)
     process.start()
-    logging.shutdown()
     result = {"failed": not opened}
     if opened:
         result |= {"stats": crawler.stats.get_stats(), **crawler.spider.notes}
-    path = Path(job.directory) / "result.json"
-    path.with_suffix(".new").write_text(json.dumps(result, default=str))
-    path.with_suffix(".new").replace(path)
+    leave_result(job.directory, **result)

@@ -29,6 +29,7 @@ from tests.support.servers.web import (
     refresh,
     robots,
 )
+from tests.support.spiders.component import Component
 from tests.support.spiders.requests import REFUSED, Reader
 
 HERE = "tests.support.spiders.scenarios"
@@ -458,14 +459,8 @@ class Inline(Reader):
         return [*self.posts(response), *self.posts(detail)]
 
 
-class AsksMore:
+class AsksMore(Component):
     """A pipeline that sends requests: through the scheduler, and past it."""
-
-    @classmethod
-    def from_crawler(cls, crawler):
-        pipeline = cls()
-        pipeline.crawler = crawler
-        return pipeline
 
     async def process_item(self, item):
         engine, spider = self.crawler.engine, self.crawler.spider
@@ -501,19 +496,13 @@ class AsksWhenIdle:
             raise DontCloseSpider
 
 
-class StartsMore:
+class StartsMore(Component):
     """A spider middleware that adds to what start() yields."""
 
     async def process_start(self, start):
         async for sent in start:
             yield sent
         yield scrapy.Request(self.crawler.spider.site + "/added")
-
-    @classmethod
-    def from_crawler(cls, crawler):
-        middleware = cls()
-        middleware.crawler = crawler
-        return middleware
 
 
 class Senders(Reader):
@@ -654,16 +643,10 @@ class Robots(Reader):
         yield self.get("/private/free", meta={"dont_obey_robotstxt": True})
 
 
-class Meddler:
+class Meddler(Component):
     """A middleware of both kinds that does what the request's meta says, once."""
 
     place = "inner"
-
-    @classmethod
-    def from_crawler(cls, crawler):
-        middleware = cls()
-        middleware.crawler = crawler
-        return middleware
 
     def told(self, request, *actions):
         action = request.meta.get(self.place)
@@ -919,14 +902,8 @@ class Held(Reader):
         return self.posts(response)
 
 
-class Rescuer:
+class Rescuer(Component):
     """A spider middleware that recovers: with what the request's meta names, from any error."""
-
-    @classmethod
-    def from_crawler(cls, crawler):
-        middleware = cls()
-        middleware.crawler = crawler
-        return middleware
 
     def process_spider_exception(self, response, exception):
         rescue = response.meta.get("rescue")

@@ -13,11 +13,11 @@ from typing import Any
 import scrapy
 from scrapy.downloadermiddlewares.retry import get_retry_request
 from scrapy.exceptions import CloseSpider, DropItem
-from scrapy.exporters import JsonLinesItemExporter
 from scrapy.http import JsonRequest
 
-from scrapy_valkey_dedup import current_claim
+from tests.support.spiders.component import Component, until_told
 from tests.support.spiders.requests import Reader
+from tests.support.spiders.storages import FileStore, SettledByHand
 
 HERE = "tests.support.spiders.timelines"
 
@@ -192,8 +192,7 @@ class Rounds(Timelines):
 
     async def start(self):
         for number in range(self.job.options["rounds"]):
-            while not (Path(self.job.directory) / f"go-{number}").exists():
-                await asyncio.sleep(0.01)
+            await until_told(self.job.directory, f"go-{number}")
             async for request in super().start():
                 yield request
 
@@ -230,84 +229,41 @@ class OtherNews(News):
     name = "other_news"
 
 
-class Storage:
-    """Appends each post to a file of its crawl. Written means stored.
+class Storage(FileStore):
+    """Keeps the posts of its crawl.
 
     A post says itself what is its ``fate``: "refuse" fails, "drop" is dropped, "hold" is stored
     when the test says so. So do the options of these names, for posts with these ids.
     """
 
-    @classmethod
-    def from_crawler(cls, crawler):
-        pipeline = cls()
-        pipeline.crawler = crawler
-        return pipeline
-
-    def open_spider(self):
-        self.job = self.crawler.spider.job
-        self.file = (Path(self.job.directory) / "posts").open("a")
-
     def meets(self, fate, item):
-        listed = self.crawler.spider.job.options.get(fate, ())
-        return item.get("fate") == fate or item.get("post_id") in listed
+        job = self.crawler.spider.job
+        return item.get("fate") == fate or item.get("post_id") in job.options.get(fate, ())
+
+    def refuses(self, item):
+        return self.meets("refuse", item)
+
+    def line(self, item):
+        return item.get("post_id")
 
     async def process_item(self, item):
         if self.meets("hold", item):
-            (Path(self.job.directory) / "holding").touch()
-            while not (Path(self.job.directory) / "go").exists():
-                await asyncio.sleep(0.01)
-        if self.meets("refuse", item):
-            raise OSError("the storage refuses it")
+            directory = Path(self.crawler.spider.job.directory)
+            (directory / "holding").touch()
+            await until_told(directory, "go")
         if self.meets("drop", item):
             raise DropItem("not wanted")
-        self.store(item)
-        return item
-
-    def store(self, item):
-        print(item.get("post_id"), file=self.file, flush=True)
-
-    def close_spider(self):
-        self.file.close()
+        return await super().process_item(item)
 
 
-class ManualStorage(Storage):
+class ManualStorage(SettledByHand, Storage):
     """Stores all at the end, and settles each claim itself."""
 
-    def open_spider(self):
-        super().open_spider()
-        self.batch = []
 
-    async def process_item(self, item):
-        self.batch.append((item, current_claim()))
-        return item
-
-    def close_spider(self):
-        for item, claim in self.batch:
-            if self.meets("refuse", item):
-                claim.release()
-            else:
-                self.store(item)
-                claim.confirm()
-        super().close_spider()
-
-
-class DropsEarly(Storage):
+class DropsEarly(Component):
     """A pipeline before the plugin's, which drops posts whose fate it is."""
 
-    def open_spider(self):
-        pass
-
-    async def process_item(self, item):
-        if self.meets("drop_early", item):
+    def process_item(self, item):
+        if item.get("fate") == "drop_early":
             raise DropItem("not wanted")
         return item
-
-    def close_spider(self):
-        pass
-
-
-class UnfinishedExporter(JsonLinesItemExporter):
-    """An exporter that cannot write the last bytes."""
-
-    def finish_exporting(self):
-        raise OSError("the disk is full")
