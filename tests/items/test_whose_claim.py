@@ -16,7 +16,7 @@ from tests.support.crawls.items import claims, remembered
 from tests.support.patience import PATIENCE
 from tests.support.processes.forkserver import processes
 from tests.support.servers.web import Reply, Web
-from tests.support.spiders import passage as passage_process
+from tests.support.spiders import whose_claim as whose_claim_process
 
 _numbers = count()
 FILE = {"Content-Type": "application/octet-stream"}
@@ -36,7 +36,7 @@ def crawl(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Callable[...,
             "VALKEY_DEDUP_NAMESPACE": namespace,
             **(settings or {}),
         }
-        process = processes.Process(target=passage_process.crawl, args=(name, job, settings))
+        process = processes.Process(target=whose_claim_process.crawl, args=(name, job, settings))
         process.start()
         process.join(PATIENCE)
         return json.loads((directory / "stats.json").read_text())
