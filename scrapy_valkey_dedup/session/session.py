@@ -13,6 +13,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
+from scrapy_valkey_dedup.ledger.trial import ledger_of
 from scrapy_valkey_dedup.model import (
     DedupError,
     EmbeddedServerError,
@@ -23,7 +24,7 @@ from scrapy_valkey_dedup.model import (
     UnknownReplyError,
     Verdict,
 )
-from scrapy_valkey_dedup.session.advice import describe
+from scrapy_valkey_dedup.session.advice import describe, warn_of_trial
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
@@ -173,6 +174,8 @@ class Session:
                     "VALKEY_DEDUP_RESET = True: what earlier runs have stored is fetched and "
                     "stored once more, and remembered anew. Remove it after this run."
                 )
+            if self.settings.trial is not None:
+                warn_of_trial(self.settings.trial)
         except BaseException as error:
             await self._outage.close()
             await self._disconnect()
@@ -196,10 +199,11 @@ class Session:
             )
         else:
             self._place = str(settings.data_dir.resolve())
-        self._ledger = Ledger(
+        self._ledger = ledger_of(
             server,
             settings.namespace,
             self.run,
+            tried=settings.tried_namespace,
             retention=settings.retention,
             refresh=settings.refresh,
             record=at_once,
@@ -219,10 +223,11 @@ class Session:
     def shelf(self, name: str, *, retention: float | None) -> Ledger:
         """A part of the ledger for other things than posts. See :meth:`when_ledger_opens`."""
         assert self._server is not None  # noqa: S101 (the ledger opens)
-        made = Ledger(
+        made = ledger_of(
             self._server,
             self.settings.namespace,
             self.run,
+            tried=self.settings.tried_namespace,
             retention=retention,
             refresh=False,
             reset=self.settings.reset,
