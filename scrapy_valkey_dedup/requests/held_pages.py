@@ -104,7 +104,7 @@ class SetAside:
         for request, held in list(self._held.items()):
             waits_for_us = held.holder in idle and held.holder == before.get(request)
             # One of this run's own that is settled will be told in a moment whether it is free.
-            ours = not held.holder and self._claims.find(held.key).is_open
+            ours = not held.holder and self._claims.get(held.key).is_open
             if (waits_for_us or ours) and self._is_idle():
                 self._drop(request, Verdict.HELD)
 
@@ -124,7 +124,7 @@ class SetAside:
     def _tell_of_waiting(self, beats: dict[Token, bytes | None]) -> None:
         for held in self._held.values():
             if beat := beats.get(held.holder):
-                self._claims.waiting.look(held.key, run_of(held.holder), beat)
+                self._claims.wait_notice.note(held.key, run_of(held.holder), beat)
 
     async def _ask(self, request: Request, held: _Held, dead: Token) -> None:
         outcome = await self._claims.attempt(held.key, dead)
@@ -141,5 +141,5 @@ class SetAside:
     def _drop(self, request: Request, outcome: Claim | Verdict) -> None:
         held = self._held.pop(request, None)
         if held is not None:
-            self._claims.waiting.over(held.key)
+            self._claims.wait_notice.end(held.key)
             self._resolve(request, outcome)

@@ -10,7 +10,7 @@ from scrapy.http import Request, Response
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.timelines import Reading
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 
 
 class Page:
@@ -161,28 +161,30 @@ class Visit:
         """Items without an identity, and requests that do not wait."""
         self._send = send
 
-    def add_item(self, ending: Ending, passage: Passage) -> None:
+    def add_item(self, outcome: ItemOutcome, item: ItemInProgress) -> None:
         """An item's way has ended."""
-        verdict, claim, failed = passage.verdict, passage.claim, ending is Ending.FAILED
-        if passage.key is not None:
-            self.posts.append(passage.key)
+        verdict, claim, failed = item.verdict, item.claim, outcome is ItemOutcome.FAILED
+        if item.key is not None:
+            self.posts.append(item.key)
         else:
             self.others += 1
         if verdict in (Verdict.NEW, Verdict.HELD) or failed:
             self.found_new()
-        unsettled = claim if ending is Ending.SCRAPED else NO_CLAIM
-        if verdict is Verdict.HELD or passage.twin.accepted:
-            unsettled = passage.twin
+        unsettled = claim if outcome is ItemOutcome.SCRAPED else NO_CLAIM
+        if verdict is Verdict.HELD or item.duplicate_of.accepted:
+            unsettled = item.duplicate_of
         if unsettled.is_open and not failed:
             self.page.await_claim(unsettled)
             return
         in_flight = verdict is Verdict.HELD  # whether the other run stores it is not known
-        given_back = ending is Ending.SCRAPED and (claim.stored is False or not passage.remembered)
+        given_back = outcome is ItemOutcome.SCRAPED and (
+            claim.stored is False or not item.remembered
+        )
         known = verdict is Verdict.SEEN
         self.page.add_item(
-            stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),
+            stored=known or (outcome is ItemOutcome.SCRAPED and not in_flight and not given_back),
             failed=failed or in_flight or given_back,
-            is_post=passage.key is not None,
+            is_post=item.key is not None,
         )
 
     def found_new(self) -> None:
@@ -223,8 +225,8 @@ class Visits:
         found = self._visits.get(id(response))
         return None if found is None else found[1]
 
-    def add_item(self, response: Any, ending: Ending, passage: Passage) -> None:
+    def add_item(self, response: Any, outcome: ItemOutcome, item: ItemInProgress) -> None:
         """An item's way has ended; it came from this response, if from any."""
         visit = self.get(response)
         if visit is not None:
-            visit.add_item(ending, passage)
+            visit.add_item(outcome, item)

@@ -21,7 +21,7 @@ from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
 from scrapy_valkey_dedup.requests.marks import IF_NEW, Marks
 from scrapy_valkey_dedup.requests.next_pages import NextPages
 from scrapy_valkey_dedup.requests.pages import Page, Visit, Visits
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
 
 
@@ -126,13 +126,13 @@ class Scraping:
         return False
 
     def _item_scraped(self, response: Any) -> None:
-        self._visits.add_item(response, Ending.SCRAPED, Passage())
+        self._visits.add_item(response, ItemOutcome.SCRAPED, ItemInProgress())
 
     def _item_dropped(self, response: Any) -> None:
-        self._visits.add_item(response, Ending.DROPPED, Passage())
+        self._visits.add_item(response, ItemOutcome.DROPPED, ItemInProgress())
 
     def _item_failed(self, response: Any) -> None:
-        self._visits.add_item(response, Ending.FAILED, Passage())
+        self._visits.add_item(response, ItemOutcome.FAILED, ItemInProgress())
 
     def _spider_opened(self) -> None:
         # Without Scrapy's own judge of statuses every response is the spider's business.
