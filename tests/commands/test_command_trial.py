@@ -62,7 +62,7 @@ def test_a_trial_changes_nothing_for_others(world: World) -> None:
     stats = world.crawl(site, **trial)
     assert (stats["dedup/items/new"], stats["dedup/items/confirmed"]) == (60, 60)
     assert stats["dedup/requests/duplicate"] == 2
-    assert site.served == {page: 1 for page in range(5)}
+    assert site.served == dict.fromkeys(range(5), 1)
     assert "VALKEY_DEDUP_TRIAL = 'first': what this run stores" in world.log
     stats = world.crawl(site, **trial)
     assert stats["dedup/requests/duplicate"] == 5
@@ -118,6 +118,31 @@ def test_a_trial_that_is_killed(world: World) -> None:
     site.free = inf
     world.crawl(site)
     assert world.stored == {str(post): 2 if post < 40 else 1 for post in range(60)}
+
+
+def test_a_trial_that_ends_in_an_outage(tmp_path: Path, namespace: str) -> None:
+    """What it could not confirm waits for the next run of the trial; no other run delivers it."""
+    with ValkeyServer(persistent=True) as server:
+        world = World(server.url, namespace, tmp_path)
+        data = {"VALKEY_DEDUP_DATA_DIR": str(tmp_path / "data"), "VALKEY_DEDUP_TIMEOUT": 0.5}
+        trial = {**data, "VALKEY_DEDUP_TRIAL": "x"}
+        site = world.site(pages_of(range(60)))
+        site.free = 1
+        crawl = world.start(site, CONCURRENT_REQUESTS=1, **trial)
+        wait_until(lambda: len(world.stored) == 20)
+        server.kill()
+        site.free = inf
+        spooled = crawl.wait()["dedup/items/spooled"]
+        assert spooled >= 40
+        server.start()
+        stats = world.crawl(site, **data)
+        assert stats["dedup/items/confirmed"] == 60
+        assert "dedup/items/recovered" not in stats
+        stats = world.crawl(site, **trial)
+        assert stats["dedup/items/recovered"] == spooled
+        assert "dedup/items/new" not in stats
+        assert world.stored == {str(post): 2 for post in range(60)}
+        world.close()
 
 
 def test_the_verbs_in_a_trial(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
