@@ -348,7 +348,7 @@ def test_a_page_hears_that_a_claim_was_not_granted(verdict: Verdict) -> None:
     in_flight, asked = InFlightClaims(1, lambda: False), Claim(b"post", None)
     in_flight.add(asked)
     page.await_claim(asked)
-    page.end_leg(failed=False)
+    page.end_attempt(failed=False)
     assert settled == []
     in_flight.remove(asked.key, verdict)
     assert settled == [verdict is Verdict.SEEN]
