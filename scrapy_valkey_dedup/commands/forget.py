@@ -162,7 +162,7 @@ def _since_when(parts: Parts, since: float | None) -> str:
         return f", all that was stored since {moment(since)}"
     return (
         f": all that was stored since {moment(since)}, and with it what was stored or met from "
-        f"{moment(began)} on"
+        f"{moment(began)} on, as a generation is forgotten as a whole"
     )
 
 

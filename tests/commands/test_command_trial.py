@@ -267,7 +267,7 @@ def test_forget_since_a_moment(tmp_path: Path, valkey: ValkeyServer, namespace: 
     assert known(url, namespace) == known(url, namespace, "timelines") == list(AGES)
 
     shown = on_terminal("forget", "--since", "10m", directory=here, typed="n\n")
-    began = r"and with it what was stored or met from \d{4}-\d\d-\d\d \d\d:\d\d UTC on"
+    began = r"and with it what was stored or met from \d{4}-\d\d-\d\d \d\d:\d\d UTC on, as a gen"
     assert re.search(f"all that was stored since .* UTC, {began}", shown.plain), shown.plain
     assert known(url, namespace) == list(AGES)
     ended = dedup("forget", "--since", "10m", "--yes", "--json", directory=here)
