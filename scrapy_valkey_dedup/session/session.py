@@ -27,8 +27,8 @@ from scrapy_valkey_dedup.session.advice import describe
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import Outage
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import ITEMS, Names, Stats, quantity
@@ -91,7 +91,7 @@ class Session:
         self.run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
         self.has_pipeline = False
         """Whether the item pipeline is enabled."""
-        self.item_watchers: list[Callable[[Any, Ending, Passage], None]] = []
+        self.item_watchers: list[Callable[[Any, ItemOutcome, ItemInProgress], None]] = []
         """They are told of the end of each item, with the response that it came from."""
         self.flushers: list[Callable[[float], Awaitable[None]]] = []
         """They deliver what else is to be remembered, each for at most so many seconds."""
@@ -393,7 +393,7 @@ class Session:
 
     def open_claim(self, key: Key) -> Claim:
         """The claim of this run on a post, as long as it is not settled."""
-        return self._posts.find(key)
+        return self._posts.get(key)
 
     def accept(self, claim: Claim) -> None:
         """Every pipeline has accepted the item, and its storing comes later."""
@@ -429,10 +429,10 @@ class Session:
             with contextlib.suppress(LedgerRefusedError):  # a crawl does not need it
                 await self._ledger.note(note.written(), 2 * self._heartbeat.lifetime)
 
-    def item_ended(self, response: Any, ending: Ending, passage: Passage) -> None:
-        """An item's way through the pipelines has ended; it came from this response, if any."""
+    def item_ended(self, response: Any, outcome: ItemOutcome, item: ItemInProgress) -> None:
+        """An item has left the pipelines; it came from this response, if any."""
         for tell in self.item_watchers:
-            tell(response, ending, passage)
+            tell(response, outcome, item)
 
     def engine_started(self) -> None:
         """All components have started: ``engine_stopped`` will come."""

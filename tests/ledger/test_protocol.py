@@ -20,7 +20,7 @@ from scrapy_valkey_dedup.session import heartbeat
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import UNKNOWN, Sights
 from scrapy_valkey_dedup.session.held_claims import Wait
-from scrapy_valkey_dedup.session.in_flight import Book
+from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.conftest import in_loop
@@ -181,7 +181,7 @@ async def test_who_is_told_held_leaves_no_ghost(runs: Runs, server: ValkeyServer
             holds = await other.claim(KEYS[0])
             proxy.swallow_replies = True
             asking = asyncio.create_task(one.claim(KEYS[0]))
-            await until(lambda: one._posts.find(KEYS[0]).in_doubt)
+            await until(lambda: one._posts.get(KEYS[0]).in_doubt)
             proxy.swallow_replies = False
             assert await asking is Verdict.HELD
             await one.flush()
@@ -251,13 +251,13 @@ async def test_a_release_that_was_kept_is_delivered(runs: Runs, server: ValkeySe
 
 def test_the_end_of_a_release_is_not_that_of_a_confirm() -> None:
     """R1: a post that was stored since stays the run's own until Valkey knows of that."""
-    book, key = Book(1, lambda: False), KEYS[0]
-    book.enter(Claim(key, None))
-    book.settle(key, stored=True)
-    book.acknowledge([key], stored=False)
-    assert key in book
-    book.acknowledge([key], stored=True)
-    assert key not in book
+    in_flight, key = InFlightClaims(1, lambda: False), KEYS[0]
+    in_flight.add(Claim(key, None))
+    in_flight.settle(key, stored=True)
+    in_flight.acknowledge([key], stored=False)
+    assert key in in_flight
+    in_flight.acknowledge([key], stored=True)
+    assert key not in in_flight
 
 
 @in_loop

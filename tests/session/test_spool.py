@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scrapy_valkey_dedup.session import settlement as settling
+from scrapy_valkey_dedup.session import settlements
 from scrapy_valkey_dedup.session.spool import MOST, Spool
 
 KEYS = bytes(range(256)) * 4  # 64 keys
@@ -227,11 +227,11 @@ def test_the_largest_file_is_read(directory: Path) -> None:
 
 def test_many_keys_go_into_several_files(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a size that is read; what the disk did not take is told."""
-    monkeypatch.setattr(settling, "MOST", 10)
+    monkeypatch.setattr(settlements, "MOST", 10)
     nobody: Any = None
-    made = settling.Settling(
+    made = settlements.Settlements(
         ledger=nobody,
-        book=nobody,
+        in_flight=nobody,
         known=nobody,
         stats=nobody,
         names=nobody,

@@ -13,7 +13,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import KEY_BYTES, DedupError, Given, Key
 from scrapy_valkey_dedup.session.batching import Batcher
 from scrapy_valkey_dedup.session.claim import Claim
-from scrapy_valkey_dedup.session.in_flight import Book
+from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.spool import MOST, Spool
@@ -30,7 +30,7 @@ _MINUTE = 60.0
 _AT_ONCE = 10_000
 
 
-class Settling:
+class Settlements:
     """The way of settlements to Valkey. What cannot be delivered is kept, and tried again.
 
     Confirmations go to the spool when they are many, once a minute, and at the end: what is killed
@@ -41,7 +41,7 @@ class Settling:
         self,
         *,
         ledger: Ledger,
-        book: Book,
+        in_flight: InFlightClaims,
         known: RecentKeys,
         stats: Stats,
         names: Names,
@@ -49,7 +49,7 @@ class Settling:
         spool: Spool,
     ) -> None:
         self._ledger = ledger
-        self._book = book
+        self._in_flight = in_flight
         self._known = known
         self._stats = stats
         self._names = names
@@ -74,7 +74,7 @@ class Settling:
             if stored:  # late, but it is known now: the next run confirms it
                 self._spool.write(claim.key)
             return
-        self._book.settle(claim.key, stored=stored)
+        self._in_flight.settle(claim.key, stored=stored)
         self.unconfirmed += stored
         if stored:
             self._known.add(claim.key)
@@ -101,7 +101,7 @@ class Settling:
         """Ends the work. What is stored and not delivered by now is left to the next run."""
         self._is_closed = True
         await self._batcher.close()
-        self._stored += b"".join(self._book.told_as_stored())
+        self._stored += b"".join(self._in_flight.stored_unacknowledged())
         await self._empty_into_spool()
         self.count()
 
@@ -118,7 +118,7 @@ class Settling:
         try:
             self._outage.check()
             await self._settle(stored, not_stored)
-            self._book.acknowledge([claim.key for claim in not_stored], stored=False)
+            self._in_flight.acknowledge([claim.key for claim in not_stored], stored=False)
         except DedupError as error:
             self._outage.failed(error)
             await self._keep(stored, not_stored)
@@ -127,7 +127,7 @@ class Settling:
     async def _settle(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
         self._stats.batch(len(stored) + len(not_stored))
         await self._ledger.settle_many(stored, not_stored)
-        self._book.acknowledge(stored, stored=True)
+        self._in_flight.acknowledge(stored, stored=True)
         self.delivered += len(stored) + len(not_stored)
         self.unconfirmed -= len(stored)
         self._stats.count_some(self._names.confirmed, len(stored))
@@ -136,9 +136,9 @@ class Settling:
     # -- keeping ---------------------------------------------------------------------------------
 
     async def _keep(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
-        # The book has room for what is on its way only; the run's duplicates are known elsewhere.
-        self._book.acknowledge(stored, stored=True)
-        self._book.acknowledge([claim.key for claim in not_stored], stored=False)
+        # What is kept is not in flight any more: the run knows its own posts by ``known``.
+        self._in_flight.acknowledge(stored, stored=True)
+        self._in_flight.acknowledge([claim.key for claim in not_stored], stored=False)
         self._stored += b"".join(stored)
         if len(self._not_stored) < KEPT * _GIVEN.size:  # else they are free when this run has ended
             self._not_stored += b"".join(_GIVEN.pack(*claim) for claim in not_stored)
@@ -172,8 +172,12 @@ class Settling:
             stored = _taken_from(self._stored, KEY_BYTES)
             not_stored = _taken_from(self._not_stored, _GIVEN.size)
             given = _given(not_stored)
-            # A post that is asked for anew, unchecked, is left to its new claim in the book.
-            told = [claim.key for claim in given if self._book.tell_again(claim.key, stored=False)]
+            # A post that is asked for anew, unchecked, is left to its new claim.
+            told = [
+                claim.key
+                for claim in given
+                if self._in_flight.add_settlement(claim.key, stored=False)
+            ]
             try:
                 await self._settle(_split(stored), given)
             except BaseException:
@@ -181,7 +185,7 @@ class Settling:
                 self._not_stored += not_stored
                 raise
             finally:
-                self._book.acknowledge(told, stored=False)
+                self._in_flight.acknowledge(told, stored=False)
 
     @property
     def can_tell_kept(self) -> bool:
@@ -191,18 +195,18 @@ class Settling:
         delivered: Valkey might take it for new.
         """
         return not self._unlisted and not any(
-            self._book.is_asked_for(key) for key in _split(self._stored)
+            self._in_flight.is_open(key) for key in _split(self._stored)
         )
 
     def tell_kept(self) -> None:
-        """Sends what is kept the usual way: the outage is over. The book knows of it from now."""
+        """Sends what is kept the usual way: the outage is over. It is in flight again."""
         stored, not_stored = _split(self._stored), _given(self._not_stored)
         self._stored, self._not_stored = bytearray(), bytearray()
         for key in stored:
-            self._book.tell_again(key, stored=True)
+            self._in_flight.add_settlement(key, stored=True)
             self._batcher.tell((Given(key), True))
         for claim in not_stored:
-            self._book.tell_again(claim.key, stored=False)
+            self._in_flight.add_settlement(claim.key, stored=False)
             self._batcher.tell((claim, False))
 
     # -- the spool -------------------------------------------------------------------------------
