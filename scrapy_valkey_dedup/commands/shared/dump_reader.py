@@ -102,7 +102,7 @@ class DumpReader:
             head = Head(**_json(content))
         except TypeError:
             raise self._broken("no ledger") from None
-        if kind != LEDGER:
+        if kind != LEDGER or not isinstance(head.namespace, str | None):
             raise self._broken("no ledger")
         if head.layout != LAYOUT:
             raise CommandError(
