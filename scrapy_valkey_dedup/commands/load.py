@@ -45,7 +45,7 @@ async def run(job: Job) -> int:
             with screen.progress(f"load {options.file}", total, "entries") as advance:
                 found = await load(place, file, namespace, advance, screen.note)
     own = job.project.settings.namespace
-    if own != namespace:
+    if namespace not in (own, options.into):
         screen.note(
             f"it is in the namespace {namespace!r} now; here VALKEY_DEDUP_NAMESPACE is {own!r}: "
             "spiders with this setting do not see it (--into)"
