@@ -9,46 +9,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from math import ceil, inf
 from typing import Any, Protocol
 
+from scrapy.crawler import Crawler
 from scrapy.http import Request
+from scrapy.utils.job import job_dir
 
-_LOOK = 1.0  # seconds
-_NEWEST = 0.1  # the weight of the newest of the times measured, against all before it
+from scrapy_valkey_dedup.requests.download_limits import DownloadLimits
+from scrapy_valkey_dedup.requests.engine_queue import EngineQueue
+
+_CHECK = 1.0  # seconds
 
 
 class Queue(Protocol):
-    """The requests that the engine will take, as it finds room for them."""
+    """The requests that the engine takes when it has room for them."""
 
     def next_priority(self) -> int | None:
-        """That of the request which comes next; None if no request may be taken at this moment."""
+        """The priority of the next request; None if no request may be taken now."""
 
     def take(self) -> None:
-        """Has the engine take that request now."""
+        """Lets the engine take that request now."""
 
 
 @dataclass(eq=False)
 class ClaimWait:
-    """A request's place in the order of admission."""
+    """A request that waits until it may claim its page, and then until its download begins."""
 
     request: Request
     slot: str
     allowed: asyncio.Future[None]
-    taken: bool = field(default=False)
-    """It may ask for its page, or it is being downloaded."""
+    is_allowed: bool = field(default=False)
 
 
 @dataclass(eq=False)
 class DownloadWait:
-    """Of a request that has claimed its page, or claims none, and waits until it may download."""
+    """A request that has claimed its page, or needs none, and waits for its download."""
 
     request: Request
-    given: asyncio.Future[None]
+    allowed: asyncio.Future[None]
 
 
 def _urgency(waiting: ClaimWait | DownloadWait) -> int:
-    """The urgent come first, and among equals who has waited longest."""
+    """Sorts by priority, and equal priorities by the time of waiting."""
     return -waiting.request.priority
 
 
@@ -56,183 +58,165 @@ class Admission:
     """Lets as many requests claim their page as can be downloaded at once, and a few ahead.
 
     Without a limit here a run would claim pages that only wait for a free slot of the downloader,
-    or for ``DOWNLOAD_DELAY``, while the other runs of its fleet have nothing to do. With none ahead
-    a download would begin only when Valkey has answered: with Valkey 20 ms away and pages that take
-    50 ms a third of the downloads would be missing. So when the engine has taken as many requests
-    as the user's ``CONCURRENT_REQUESTS``, this has it take a few more from the scheduler, and a
-    request that has claimed its page waits here until the downloads are fewer than that.
+    or for ``DOWNLOAD_DELAY``, while the other runs of its fleet have nothing to do. So when the
+    engine has taken as many requests as the user's ``CONCURRENT_REQUESTS``, it takes only a few
+    more from the scheduler; a request that has claimed its page waits here for a free download.
 
-    The engine's own limit stays what the user has set: it backs out as in plain Scrapy, so a
-    ``start()`` that asks it does not run ahead. And urgent requests are not overtaken: each is
-    taken and let through as if those of less priority that wait here were still in the scheduler.
+    The engine's own limit stays what the user has set: ``needs_backout()`` answers as in plain
+    Scrapy, so a ``start()`` that asks it does not run ahead. And urgent requests are not overtaken:
+    each is taken and let through as if less urgent requests that wait here were still in the
+    scheduler.
     """
 
     def __init__(self, downloader: Any, delay: float = 0.0, *, queue: Queue | None = None) -> None:
-        """``downloader``: the engine's. One of another kind that has no such limits gets none.
+        """``downloader`` and ``delay``: see :class:`DownloadLimits`.
 
-        ``delay``: that of a site which has no slot in the downloader yet. ``queue``: from which a
-        few more requests are taken; None if they cannot be.
+        ``queue``: a few more requests are taken from it; None if none can be.
         """
-        self._downloader = downloader
-        self._delay = delay
+        self._limits = DownloadLimits(downloader, delay)
         self._queue = queue
-        self._will_look = False
-        self._limit: int = getattr(downloader, "total_concurrency", 0)
-        self._answer_time = 0.0
-        self._download_time: float | None = None  # not known yet
-        self._taken: Counter[str] = Counter()
+        self._checks_queue = False
+        self._allowed: Counter[str] = Counter()
+        """How many requests of a slot may claim their page, or have claimed it."""
         self._waiting: defaultdict[str, list[ClaimWait]] = defaultdict(list)
         self._claimed: list[DownloadWait] = []
-        self._outside: set[Request] = set()
-        """Who is in the downloader's middlewares, but does not download yet."""
-        self._early: dict[Request, ClaimWait] = {}
-        """Of these, who has taken a place."""
+        self._not_downloading: set[Request] = set()
+        """Requests in the downloader middlewares whose download has not begun."""
+        self._claiming: dict[Request, ClaimWait] = {}
+        """Of these, the requests that may claim their page, or have claimed it."""
 
-    # -- asking for a page -----------------------------------------------------------------------
+    @classmethod
+    def from_crawler(cls, crawler: Crawler) -> Admission:
+        """For the downloader and the scheduler of a crawl."""
+        engine, settings = crawler.engine, crawler.settings
+        assert engine is not None  # noqa: S101
+        delay = float(getattr(crawler.spider, "download_delay", settings["DOWNLOAD_DELAY"]))
+        if settings.getbool("AUTOTHROTTLE_ENABLED"):
+            delay = max(delay, settings.getfloat("AUTOTHROTTLE_START_DELAY"))
+        # A disk queue returns other objects than it was given: they would look like requests that
+        # a component waits for, which must not wait here.
+        queue = None if job_dir(settings) else EngineQueue(engine)
+        return cls(engine.downloader, delay, queue=queue)
+
+    # -- claiming a page -------------------------------------------------------------------------
 
     async def wait_to_claim(self, request: Request, task: asyncio.Task[Any]) -> None:
-        """Waits until a request may ask for its page; ``task`` runs its download to the end."""
-        loop = asyncio.get_running_loop()
-        place = ClaimWait(request, self._downloader.get_slot_key(request), loop.create_future())
-        self._outside.add(request)
-        task.add_done_callback(partial(self._leave, place))
-        insort(self._waiting[place.slot], place, key=_urgency)
-        self._allow(place.slot)
+        """Waits until a request may claim its page; ``task`` runs its download to the end."""
+        allowed = asyncio.get_running_loop().create_future()
+        wait = ClaimWait(request, self._limits.slot_of(request), allowed)
+        self._not_downloading.add(request)
+        task.add_done_callback(partial(self._task_ended, wait))
+        insort(self._waiting[wait.slot], wait, key=_urgency)
+        self._allow_claims(wait.slot)
         self.look_ahead()
-        await place.allowed
+        await wait.allowed
 
     @contextmanager
     def timing_claim(self) -> Iterator[None]:
-        """Around a question to Valkey: how long the answer takes decides how many go ahead."""
+        """Around a claim: how long the answer takes decides how many are claimed ahead."""
         clock = asyncio.get_running_loop().time
         began = clock()
         yield
-        self._answer_time += _NEWEST * (clock() - began - self._answer_time)
+        self._limits.answer_took(clock() - began)
         self.look_ahead()
 
-    def _leave(self, place: ClaimWait, _: object) -> None:
-        self._outside.discard(place.request)
-        self._early.pop(place.request, None)
-        if place.taken:
-            self._taken[place.slot] -= 1
+    def _task_ended(self, wait: ClaimWait, _: object) -> None:
+        self._stop_waiting(wait.request)
+        slot = wait.slot
+        if wait.is_allowed:
+            self._allowed[slot] -= 1
         else:
-            self._waiting[place.slot].remove(place)
-        self._allow(place.slot)
-        if (
-            not self._taken[place.slot] and not self._waiting[place.slot]
-        ):  # a broad crawl has a million of them
-            del self._taken[place.slot], self._waiting[place.slot]
+            self._waiting[slot].remove(wait)
+        self._allow_claims(slot)
+        if not self._allowed[slot] and not self._waiting[slot]:
+            del self._allowed[slot], self._waiting[slot]  # a broad crawl has a million of them
         self.download_ended()
 
-    def _allow(self, slot: str) -> None:
-        waiting, room = self._waiting[slot], self._room(slot)
-        while waiting and self._taken[slot] < room + self._less_urgent_than(waiting[0]):
-            place = waiting.pop(0)
-            place.taken = True
-            self._taken[slot] += 1
-            self._early[place.request] = place
-            if not place.allowed.done():
-                place.allowed.set_result(None)
+    def _allow_claims(self, slot: str) -> None:
+        waiting, limit = self._waiting[slot], self._limits.claims(slot)
+        while waiting and self._allowed[slot] < limit + self._less_urgent_than(waiting[0]):
+            wait = waiting.pop(0)
+            wait.is_allowed = True
+            self._allowed[slot] += 1
+            self._claiming[wait.request] = wait
+            if not wait.allowed.done():
+                wait.allowed.set_result(None)
 
-    def _less_urgent_than(self, place: ClaimWait) -> int:
-        """How many of the same site have taken a place, and would yield the download to it."""
+    def _less_urgent_than(self, wait: ClaimWait) -> int:
+        """How many requests of the same slot will let this one be downloaded first."""
         return sum(
-            early.slot == place.slot and early.request.priority < place.request.priority
-            for early in self._early.values()
+            other.slot == wait.slot and other.request.priority < wait.request.priority
+            for other in self._claiming.values()
         )
-
-    def _room(self, key: str) -> float:
-        """How many requests of a downloader slot may hold their pages."""
-        slot = getattr(self._downloader, "slots", {}).get(key)
-        if slot is None:
-            concurrency = getattr(self._downloader, "domain_concurrency", 0)
-            own = getattr(self._downloader, "per_slot_settings", {}).get(key, {})
-            concurrency = own.get("concurrency", concurrency)
-            delay = own.get("delay", self._delay)
-        else:
-            concurrency, delay = slot.concurrency, slot.delay
-        if not concurrency:
-            return inf
-        if delay:  # the downloads are fewer: one begins with each delay
-            concurrency = min(concurrency, ceil((self._download_time or delay) / delay))
-        return float(concurrency + self._ahead(concurrency))
 
     # -- the download ----------------------------------------------------------------------------
 
     async def wait_to_download(self, request: Request) -> None:
         """Waits until one more download is within the limit."""
-        turn = DownloadWait(request, asyncio.get_running_loop().create_future())
-        self._outside.add(request)
-        insort(self._claimed, turn, key=_urgency)
+        wait = DownloadWait(request, asyncio.get_running_loop().create_future())
+        self._not_downloading.add(request)
+        insort(self._claimed, wait, key=_urgency)
         self.download_ended()
         try:
-            while not turn.given.done():
-                # Nobody tells of the end of requests that another middleware answers before ours.
-                await asyncio.wait([turn.given], timeout=_LOOK)
+            while not wait.allowed.done():
+                # The end of a request that another middleware answers before ours is not told.
+                await asyncio.wait([wait.allowed], timeout=_CHECK)
                 self.download_ended()
         finally:
-            turn.given.cancel()
-            self._begin(request)
+            wait.allowed.cancel()
+            self._stop_waiting(request)
 
     def download_took(self, seconds: float | None) -> None:
-        """How long a download took."""
-        if seconds and self._download_time is None:
-            self._download_time = seconds
-        elif seconds and self._download_time is not None:
-            self._download_time += _NEWEST * (seconds - self._download_time)
+        """How long a download took, if that is known."""
+        self._limits.download_took(seconds)
 
     def download_ended(self, _: object = None) -> None:
-        """A download has ended, or a question: the most urgent of those who wait is next."""
-        while self._claimed and (not self._limit or self._downloads < self._limit):
-            if self._claimed[0].given.done():  # cancelled
+        """A download may have ended: the most urgent request that waits is next."""
+        limit = self._limits.total
+        while self._claimed and (not limit or self._downloads < limit):
+            if self._claimed[0].allowed.done():  # cancelled
                 self._claimed.pop(0)
             elif self._is_overtaken(self._claimed[0]):
                 break
             else:
-                turn = self._claimed.pop(0)
-                self._begin(turn.request)
-                turn.given.set_result(None)
+                wait = self._claimed.pop(0)
+                self._stop_waiting(wait.request)
+                wait.allowed.set_result(None)
         self.look_ahead()
 
-    def _begin(self, request: Request) -> None:
-        self._outside.discard(request)
-        self._early.pop(request, None)
+    def _stop_waiting(self, request: Request) -> None:
+        self._not_downloading.discard(request)
+        self._claiming.pop(request, None)
 
-    def _is_overtaken(self, turn: DownloadWait) -> bool:
-        """Whether a more urgent request will have its answer in a moment.
+    def _is_overtaken(self, wait: DownloadWait) -> bool:
+        """Whether a more urgent request will have claimed its page in a moment.
 
-        The first of those who have theirs is asked for: so who is more urgent is still asking.
+        ``wait`` is the most urgent of those that have. So a more urgent one is still claiming.
         """
-        return any(request.priority > turn.request.priority for request in self._early)
+        return any(request.priority > wait.request.priority for request in self._claiming)
 
     @property
     def _downloads(self) -> int:
-        """The requests that are being downloaded, with those for media and robots.txt."""
-        active: set[Request] = self._downloader.active
-        return len(active) - len(active & self._outside)
+        """The requests that are being downloaded, including those for media and robots.txt."""
+        active = self._limits.active()
+        return len(active) - len(active & self._not_downloading)
 
     # -- going ahead -----------------------------------------------------------------------------
 
     def look_ahead(self) -> None:
-        """Looks, in a moment, whether more requests may be taken: the engine has the first say."""
-        if self._queue is not None and self._limit and not self._will_look:
-            self._will_look = True
+        """Checks, a moment later, whether more requests may be taken; the engine comes first."""
+        if self._queue is not None and self._limits.total and not self._checks_queue:
+            self._checks_queue = True
             asyncio.get_running_loop().call_soon(self._take_ahead, self._queue)
 
     def _take_ahead(self, queue: Queue) -> None:
-        self._will_look = False
-        active: set[Request] = self._downloader.active
-        while len(active) >= self._limit and (priority := queue.next_priority()) is not None:
-            yielding = sum(request.priority < priority for request in self._outside)
-            if len(active) - yielding >= self._limit + self._ahead(self._limit):
+        self._checks_queue = False
+        active, limit = self._limits.active(), self._limits.total
+        while len(active) >= limit and (priority := queue.next_priority()) is not None:
+            less_urgent = sum(request.priority < priority for request in self._not_downloading)
+            if len(active) - less_urgent >= limit + self._limits.ahead(limit):
                 break
             before = len(active)
             queue.take()
-            if len(active) <= before:  # a downloader of another kind
+            if len(active) <= before:  # another kind of downloader
                 break
-
-    def _ahead(self, downloads: int) -> int:
-        """How many pages are claimed while others are downloaded: Little's law, and one more."""
-        if self._download_time is None:
-            return 1
-        return 1 + min(ceil(downloads * self._answer_time / self._download_time), downloads)

@@ -1,58 +1,47 @@
-"""The next pages that spiders want only if there is something new: ``meta={"dedup": "if_new"}``."""
+"""Decides which next pages are sent: requests with ``meta={"dedup": "if_new"}``."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
 from functools import partial
 
 from scrapy.http import Request
 
+from scrapy_valkey_dedup.requests.callback_output import CallbackOutput
+from scrapy_valkey_dedup.requests.empty_pages import EmptyPageLimit
 from scrapy_valkey_dedup.requests.marks import Marks
-from scrapy_valkey_dedup.requests.pages import CallbackOutput, Page
-from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
+from scrapy_valkey_dedup.requests.options import RequestOptions
+from scrapy_valkey_dedup.requests.pages import Page
+from scrapy_valkey_dedup.requests.readings import Readings
+from scrapy_valkey_dedup.requests.rescheduling import Rescheduling
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 
-logger = logging.getLogger(__name__)
-
 
 class NextPages:
-    """Sends a next page if the page before it brought a new post, else leaves it out.
+    """Sends a next page if the page before it has a new post, else leaves it out.
 
-    Of a named timeline: unless an earlier reading, which came to its end, has met all the posts of
-    the page before it. A page without posts tells nothing of what is below it: the next one is
-    sent, up to ``VALKEY_DEDUP_EMPTY_PAGES`` pages without anything.
+    In a named timeline, a post is new unless an earlier reading that was complete has met it. A
+    page without posts says nothing about the pages below it: the next one is sent, up to
+    ``VALKEY_DEDUP_EMPTY_PAGES`` empty pages in a row.
     """
 
     def __init__(
         self,
         session: Session,
         stats: Stats,
+        options: RequestOptions,
         marks: Marks,
-        *,
-        send: Callable[[Request], None],
-        discard: Callable[[Request], None],
+        rescheduling: Rescheduling,
     ) -> None:
-        """``discard`` wakes the engine, which may have nothing else to do but to close."""
-        self._session = session
         self._stats = stats
+        self._options = options
         self._marks = marks
-        self._send = send
-        self._discard = discard
-        self._limit = session.settings.empty_pages
-        self._warned = False
-        self._timelines: Timelines | None = None
-        session.when_ledger_opens(self._open_timelines)
-        self._readings: dict[str, Reading] = {}
+        self._rescheduling = rescheduling
+        self._readings = Readings(session)
+        self._limit = EmptyPageLimit(session.settings.empty_pages)
         self._undecided: set[CallbackOutput] = set()
         self._deciding: set[asyncio.Task[None]] = set()
-
-    def _open_timelines(self) -> None:
-        shelf = self._session.shelf("timelines", retention=self._session.settings.retention)
-        self._timelines = Timelines(shelf, self._session.outage)
-        self._session.flushers.append(self._timelines.flush)
 
     @property
     def undecided(self) -> bool:
@@ -62,68 +51,59 @@ class NextPages:
     # -- a page is scraped -----------------------------------------------------------------------
 
     def begin(self, request: Request | None, page: Page) -> CallbackOutput:
-        """A response has come: maybe the next page of a timeline."""
-        output = CallbackOutput(page, partial(self._send_on, page))
-        mark = self._marks.reading(request) if request is not None else None
-        if request is not None:
-            output.empty_before = self._marks.empty_pages(request)
-        if request is None or mark is None:
+        """A response has come: it may be the next page of a timeline."""
+        output = CallbackOutput(page, partial(self._continue, page))
+        if request is None:
             return output
-        if mark.page != self._marks.key(request):
-            output.redirects = int(request.meta.get("redirect_times", 0))
-        if mark.timeline not in page.readings:
-            reading = self._readings.get(mark.timeline)
-            if reading is None or not mark.is_mine:  # it was waiting in a JOBDIR
-                reading = self._reading(mark.timeline)
-                reading.fail()
-                reading.expect_page()
-            self._join(page, mark.timeline, reading)
+        output.empty_before = self._marks.empty_pages(request)
+        mark = self._marks.reading(request)
+        if mark is not None:
+            if mark.page != self._options.page_key(request):
+                output.redirects = int(request.meta.get("redirect_times", 0))
+            self._readings.add_next_page(mark, page)
         return output
 
-    def let_pass(self, request: Request, output: CallbackOutput, *, is_same_page: bool) -> bool:
-        """Whether a next page that a callback wants goes at once; else it waits.
+    def passes(self, request: Request, output: CallbackOutput, *, is_same_page: bool) -> bool:
+        """Whether a next page that a callback yields is sent at once; if not, it waits.
 
-        ``is_same_page``: it is the one that is being scraped, as far as the filter can tell.
+        ``is_same_page``: its key is that of the page that is being scraped.
         """
         if is_same_page:
             self._mark_page(request, output.page)
-        name = self._marks.timeline(request)
+        name = self._options.timeline(request)
         if name is None and output.new:
-            self._go_on(output.page, request)
+            self._begin_attempt(output.page, request)
             return True
         self._undecided.add(output)
         if name is None:
             output.waiting.append(request)
-            return False
-        if name not in output.page.readings:  # the reading begins with this page
-            reading = self._reading(name)
-            reading.expect_page()
-            self._join(output.page, name, reading)
-        output.next_pages.append((name, request))
+        else:
+            self._readings.begin(name, output.page)
+            output.next_pages.append((name, request))
         return False
 
     def fetch_again(self, request: Request, output: CallbackOutput, first: Request) -> None:
-        """A callback wants its page, which came by the request ``first``, once more."""
+        """A callback requests its own page again, which the request ``first`` has fetched."""
         output.fetched_again = True
         is_read = self._marks.reading(first) is not None
-        self._marks.hand_on(first, request)
+        self._marks.continue_readings(first, request)
         self._mark_page(request, output.page)
         if self._marks.page(request) is not None:
-            output.page.begin_attempt()  # the same page, so for its readings, too
+            output.page.begin_attempt()  # its readings wait for the page
         elif is_read:
             for reading in output.page.readings.values():
                 reading.expect_page()
 
     def scraped(self, output: CallbackOutput, *, failed: bool) -> None:
-        """Everything of a page has come, and its items have ended."""
+        """The output for a response is complete, and its items have ended."""
         self._doubt_redirect(output)
         for reading in output.page.readings.values():
             reading.meet(output.posts, redirects=output.redirects)
         self._count_empty(output)
-        gives_up = not failed and self._gives_up(output)
+        gives_up = not failed and self._limit.is_reached(output)
         if gives_up and (output.waiting or output.next_pages):
             self._give_up(output)
-        if failed or (output.says_nothing and not gives_up):
+        if failed or (output.has_no_post and not gives_up):
             output.found_new()
         for request in output.waiting:
             self._leave_out(request, output)
@@ -131,19 +111,19 @@ class NextPages:
             self._undecided.discard(output)
             output.page.end_attempt(failed=failed)
             return
-        task = asyncio.get_running_loop().create_task(self._read_on(output, failed=failed))
+        task = asyncio.get_running_loop().create_task(self._decide(output, failed=failed))
         self._deciding.add(task)
         task.add_done_callback(self._deciding.discard)
 
-    # -- what becomes of its next pages ----------------------------------------------------------
+    # -- its next pages in named timelines -------------------------------------------------------
 
-    async def _read_on(self, output: CallbackOutput, *, failed: bool) -> None:
+    async def _decide(self, output: CallbackOutput, *, failed: bool) -> None:
         done = False
         try:
             while output.next_pages:
                 name, request = output.next_pages[0]
                 known = not failed and await self._is_known(name, output)
-                if not output.next_pages:  # sent meanwhile
+                if not output.next_pages:  # sent in the meantime
                     break
                 del output.next_pages[0]
                 if known:
@@ -156,103 +136,76 @@ class NextPages:
             output.page.end_attempt(failed=failed or not done)
 
     async def _is_known(self, name: str, output: CallbackOutput) -> bool:
-        """Whether what is below a page was read before, or is not to be looked for any more."""
-        if output.says_nothing:
-            return self._gives_up(output)
-        known = self._timelines
-        return known is not None and await known.all_met(name, output.posts)
-
-    def _gives_up(self, output: CallbackOutput) -> bool:
-        """Whether as many pages without anything have come as one is to read over."""
-        return self._limit is not None and 0 < output.empty_pages >= self._limit
+        """Whether the pages below were read before, or are given up."""
+        if output.has_no_post:
+            return self._limit.is_reached(output)
+        return await self._readings.all_met(name, output.posts)
 
     def _give_up(self, output: CallbackOutput) -> None:
-        """Too many pages without anything: whether there is something below nobody knows."""
-        if not self._limit:
-            return  # an empty page is the end, says the user
+        """There were too many empty pages: it is unknown whether posts are below them."""
+        if self._limit.is_end:
+            return
         for name, _ in output.next_pages:
             output.page.readings[name].fail()
-        if not self._warned:
-            self._warned = True
-            wanted = [*output.waiting, *(request for _, request in output.next_pages)]
-            logger.warning(
-                "VALKEY_DEDUP_EMPTY_PAGES = %d: so many pages in a row had nothing, and %s is not "
-                "sent. What is below them was not read, so this reading is not complete. If an "
-                "empty page is the end there, send no next page from it, or set 0; if posts come "
-                "below, set a higher number. Further ones are not reported.",
-                self._limit,
-                wanted[0],
-            )
+        self._limit.warn([*output.waiting, *(request for _, request in output.next_pages)][0])
 
     def _doubt_redirect(self, output: CallbackOutput) -> None:
-        """A page that redirects to one without a post and a next page may have met a block page."""
+        """A reading fails if its page redirects to one that may be a block page.
+
+        That is one without a post and without a next page, unless pages with posts redirect, too.
+        """
         if output.posts or output.fetched_again:
             return
-        goes_on = {name for name, _ in output.next_pages}
+        continued = {name for name, _ in output.next_pages}
         for name, reading in output.page.readings.items():
-            if name not in goes_on and not reading.is_usual(output.redirects):
+            if name not in continued and not reading.is_usual(output.redirects):
                 reading.fail()
 
+    # -- sending ---------------------------------------------------------------------------------
+
     def _leave_out(self, request: Request, output: CallbackOutput) -> None:
-        after_empty = self._limit and self._gives_up(output)
+        after_empty = self._limit.is_reached(output) and not self._limit.is_end
         self._stats.count(REQUESTS.after_empty if after_empty else REQUESTS.not_new)
-        self._discard(request)
+        self._rescheduling.leave_out(request)
 
     def _send_next(self, name: str, request: Request, output: CallbackOutput) -> None:
-        self._marks.put_reading(request, name)
-        if self._marks.page(request) is None:  # else it goes on with a page of the reading
+        self._marks.mark_reading(request, name)
+        if self._marks.page(request) is None:  # else it continues a page of the reading
             output.page.readings[name].expect_page()
-        self._send_on(output.page, request)
+        self._continue(output.page, request)
 
-    def _send_on(self, page: Page, request: Request) -> None:
-        self._go_on(page, request)
-        self._send(request)
+    def _continue(self, page: Page, request: Request) -> None:
+        self._begin_attempt(page, request)
+        self._rescheduling.send(request)
 
-    def _go_on(self, page: Page, request: Request) -> None:
-        """A next page is sent, which for the filter may be the same page."""
+    def _begin_attempt(self, page: Page, request: Request) -> None:
+        """A next page is sent. If it has the key of the page itself, it is an attempt of that."""
         if self._marks.page(request) is not None:
             page.begin_attempt()
 
     def _count_empty(self, output: CallbackOutput) -> None:
-        """Has its next pages know how many pages without anything came before them."""
+        """Notes in the next pages how many empty pages came before them."""
         for request in (*output.waiting, *(request for _, request in output.next_pages)):
-            self._marks.put_empty_pages(request, output.empty_pages)
+            self._marks.mark_empty_pages(request, output.empty_pages)
 
     def _mark_page(self, request: Request, page: Page) -> None:
-        """Has a request go on with a page, if this run has claimed it."""
+        """Marks a request for a page, if this run has claimed it."""
         self._marks.remove_page(request)
         if page.claims:
-            self._marks.put(request, page.claims[0].key)
+            self._marks.mark_page(request, page.claims[0].key)
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def forget(self) -> None:
-        """Nothing is under way: what a reading still waits for does not come, the next is new."""
-        self._readings.clear()
+    def forget_readings(self) -> None:
+        """Nothing is in progress: pages that a reading still expects will not come."""
+        self._readings.forget()
 
     def send_undecided(self) -> None:
-        """The spider is stopped: what is not decided yet belongs in the JOBDIR."""
+        """The spider is stopped: next pages that are not decided go to the ``JOBDIR``."""
         for output in self._undecided:
-            self._count_empty(output)  # its items have ended, though nobody was told yet
+            self._count_empty(output)  # its items may have ended, which is not told yet
             output.found_new()
             next_pages, output.next_pages = output.next_pages, []
             for name, request in next_pages:
                 self._send_next(name, request, output)
         self._undecided.clear()
-
-    def _reading(self, name: str) -> Reading:
-        """The reading that is under way, or a new one."""
-        reading = self._readings.get(name)
-        if reading is None or reading.ended:
-            reading = self._readings[name] = Reading(name)
-        return reading
-
-    def _join(self, page: Page, name: str, reading: Reading) -> None:
-        page.readings[name] = reading
-        page.watch(partial(self._page_done, reading))
-
-    def _page_done(self, reading: Reading, well: bool) -> None:  # noqa: FBT001 (a callback)
-        if reading.page_done(well=well) and self._timelines is not None:
-            self._timelines.remember(reading)
-        if reading.ended and self._readings.get(reading.name) is reading:
-            del self._readings[reading.name]

@@ -1,4 +1,4 @@
-"""Timelines that are read newest first: how far an earlier reading came, if it came to its end."""
+"""Timelines that are read newest first: what an earlier reading met, if it was complete."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from scrapy_valkey_dedup.model import KEY_BYTES, DedupError, Key
 from scrapy_valkey_dedup.session.batching import Batcher
 from scrapy_valkey_dedup.session.outage import Outage
 
-# Of a reading's posts these are kept: the next one needs a single page of them to know where it is.
+# So many posts of a reading are remembered: the next reading stops at one page of them.
 _KEPT_POSTS, _KEPT_PAGES = 2000, 3
 
 
 class Reading:
     """A run's reading of one timeline, page by page.
 
-    What it met is remembered only when every page of it was done well: a reading that was killed
-    or failed half way has left posts below that nobody has read, and the next one must come by.
+    It is remembered only if it is complete, and no page of it failed. A reading that was killed, or
+    that failed, has left posts below that no run has read; the next reading must go past them.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,15 +33,15 @@ class Reading:
 
     @property
     def ended(self) -> bool:
-        """No page of it is asked for any more."""
+        """No page of it is expected any more."""
         return self._outstanding == 0
 
     def expect_page(self) -> None:
-        """A page is asked for."""
+        """A page is requested."""
         self._outstanding += 1
 
     def meet(self, posts: Sequence[Key], redirects: int = 0) -> None:
-        """The posts of a page, to which so many redirects led; the newest page comes first."""
+        """The posts of a page, and how many redirects led to it. The newest page comes first."""
         if posts:
             self._usual.add(redirects)
         if self._pages < _KEPT_PAGES or len(self.met) < _KEPT_POSTS:
@@ -49,17 +49,17 @@ class Reading:
         self._pages += 1
 
     def is_usual(self, redirects: int) -> bool:
-        """Whether posts have come by so many redirects, or by none. If not, it may be a block page."""
+        """Whether pages with posts came by so many redirects. If not, it may be a block page."""
         return redirects in self._usual
 
     def page_done(self, *, well: bool) -> bool:
-        """Returns whether the reading has come to its end, and every page of it went well."""
+        """A page has ended. Returns whether the reading is complete, and no page has failed."""
         self._outstanding -= 1
         self._failed |= not well
         return self.ended and not self._failed
 
     def fail(self) -> None:
-        """Pages of it were read by another run."""
+        """It is not complete: another run has read pages of it, or pages were not read."""
         self._failed = True
 
 
@@ -73,7 +73,7 @@ class Timelines:
         self._news = Batcher(self._deliver)
 
     async def all_met(self, name: str, posts: Sequence[Key]) -> bool:
-        """Whether an earlier reading met all of the posts; no, if Valkey cannot be asked."""
+        """Whether an earlier reading met all of the posts. False if Valkey cannot be asked."""
         sightings = _sightings(name, posts)
         while True:
             try:
@@ -83,12 +83,12 @@ class Timelines:
                     return False
 
     def remember(self, reading: Reading) -> None:
-        """The reading has come to its end."""
+        """Remembers a reading that is complete."""
         for sighting in _sightings(reading.name, reading.met):
             self._news.tell(sighting)
 
     async def flush(self, patience: float) -> None:
-        """Delivers what is to be remembered; what cannot be delivered will be read again."""
+        """Delivers what is to be remembered. What cannot be delivered is read again next time."""
         try:
             await asyncio.wait_for(self._news.drain(), patience)
         except asyncio.TimeoutError:
@@ -112,6 +112,6 @@ class Timelines:
 
 
 def _sightings(name: str, posts: Iterable[Key]) -> list[Key]:
-    """What stands for posts met in a timeline."""
+    """The keys of posts that were met in a timeline."""
     whose = blake2b(name.encode("utf-8", "surrogatepass")).digest()
     return [blake2b(post, digest_size=KEY_BYTES, key=whose).digest() for post in posts]

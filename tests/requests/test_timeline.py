@@ -372,7 +372,7 @@ def test_an_unknown_wish_is_named_and_ignored(site: Readings, wish: Any) -> None
         assert run.log.count("is ignored") == 1
         request = f"<GET {site.web.url}/plain?below=plain-25>"
         assert f"meta['dedup'] = {wish!r} of {request} is ignored" in run.log
-        assert "it knows True, False and 'if_new'" in run.log
+        assert "set it to True, False or 'if_new'" in run.log
 
 
 def each_page(pages: Pages, **changes: Any) -> Pages:
