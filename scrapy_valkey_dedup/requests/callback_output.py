@@ -10,7 +10,7 @@ from scrapy.http import Request, Response
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.session.claim import NO_CLAIM
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 
 
 class CallbackOutput:
@@ -40,28 +40,29 @@ class CallbackOutput:
         """How many items without an identity there are, and requests that do not wait."""
         self._send = send
 
-    def add_item(self, ending: Ending, passage: Passage) -> None:
+    def add_item(self, outcome: ItemOutcome, item: ItemInProgress) -> None:
         """An item has ended."""
-        verdict, claim, failed = passage.verdict, passage.claim, ending is Ending.FAILED
-        if passage.key is not None:
-            self.posts.append(passage.key)
+        verdict, claim = item.verdict, item.claim
+        scraped, failed = outcome is ItemOutcome.SCRAPED, outcome is ItemOutcome.FAILED
+        if item.key is not None:
+            self.posts.append(item.key)
         else:
             self.others += 1
         if verdict in (Verdict.NEW, Verdict.HELD) or failed:
             self.found_new()
-        unsettled = claim if ending is Ending.SCRAPED else NO_CLAIM
-        if verdict is Verdict.HELD or passage.twin.accepted:
-            unsettled = passage.twin
+        unsettled = claim if scraped else NO_CLAIM
+        if verdict is Verdict.HELD or item.duplicate_of.accepted:
+            unsettled = item.duplicate_of
         if unsettled.is_open and not failed:
             self.page.await_claim(unsettled)
             return
         in_flight = verdict is Verdict.HELD  # it is unknown whether the other run stores it
-        given_back = ending is Ending.SCRAPED and (claim.stored is False or not passage.remembered)
+        released = scraped and (claim.stored is False or not item.remembered)
         known = verdict is Verdict.SEEN
         self.page.add_item(
-            stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),
-            failed=failed or in_flight or given_back,
-            is_post=passage.key is not None,
+            stored=known or (scraped and not in_flight and not released),
+            failed=failed or in_flight or released,
+            is_post=item.key is not None,
         )
 
     def found_new(self) -> None:
@@ -102,8 +103,8 @@ class CallbackOutputs:
         found = self._outputs.get(id(response))
         return None if found is None else found[1]
 
-    def add_item(self, response: Any, ending: Ending, passage: Passage) -> None:
+    def add_item(self, response: Any, outcome: ItemOutcome, item: ItemInProgress) -> None:
         """An item has ended; it came from this response, if from any."""
         output = self.get(response)
         if output is not None:
-            output.add_item(ending, passage)
+            output.add_item(outcome, item)

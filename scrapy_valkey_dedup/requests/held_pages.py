@@ -106,7 +106,7 @@ class HeldPages:
         for request, page in list(self._pages.items()):
             waits_for_us = page.holder in idle and page.holder == before.get(request)
             # If this run's own claim is settled, the next answer says whether the page is free.
-            ours = not page.holder and self._claims.find(page.key).is_open
+            ours = not page.holder and self._claims.get(page.key).is_open
             if (waits_for_us or ours) and self._is_idle():
                 self._decide(request, Verdict.HELD)
 
@@ -126,7 +126,7 @@ class HeldPages:
     def _report_waiting(self, beats: dict[Token, bytes | None]) -> None:
         for page in self._pages.values():
             if beat := beats.get(page.holder):
-                self._claims.waiting.look(page.key, run_of(page.holder), beat)
+                self._claims.wait_notice.note(page.key, run_of(page.holder), beat)
 
     async def _ask(self, request: Request, page: _HeldPage, dead: Token) -> None:
         outcome = await self._claims.attempt(page.key, dead)
@@ -143,5 +143,5 @@ class HeldPages:
     def _decide(self, request: Request, outcome: Claim | Verdict) -> None:
         page = self._pages.pop(request, None)
         if page is not None:
-            self._claims.waiting.over(page.key)
+            self._claims.wait_notice.end(page.key)
             self._decided(request, outcome)

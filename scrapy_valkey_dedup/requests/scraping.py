@@ -18,7 +18,7 @@ from scrapy_valkey_dedup.requests.marks import Marks
 from scrapy_valkey_dedup.requests.next_pages import NextPages
 from scrapy_valkey_dedup.requests.options import IF_NEW, RequestOptions
 from scrapy_valkey_dedup.requests.pages import Page
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
 
 
@@ -150,10 +150,10 @@ class Scraping:
     # -- items, where the item pipeline is not enabled -------------------------------------------
 
     def _item_scraped(self, response: Any) -> None:
-        self._outputs.add_item(response, Ending.SCRAPED, Passage())
+        self._outputs.add_item(response, ItemOutcome.SCRAPED, ItemInProgress())
 
     def _item_dropped(self, response: Any) -> None:
-        self._outputs.add_item(response, Ending.DROPPED, Passage())
+        self._outputs.add_item(response, ItemOutcome.DROPPED, ItemInProgress())
 
     def _item_failed(self, response: Any) -> None:
-        self._outputs.add_item(response, Ending.FAILED, Passage())
+        self._outputs.add_item(response, ItemOutcome.FAILED, ItemInProgress())

@@ -20,8 +20,8 @@ from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, Callbac
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
 from scrapy_valkey_dedup.session.claim import Claim
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import PASS, Outage
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.clocked import Clock, clocked
@@ -143,24 +143,24 @@ def test_a_page_that_is_given_up_is_free() -> None:
 # -- what callbacks yield --------------------------------------------------------------------------
 
 
-WAYS = [(verdict, ending) for verdict in [None, *Verdict] for ending in Ending]
+WAYS = [(verdict, outcome) for verdict in [None, *Verdict] for outcome in ItemOutcome]
 """Every way of an item through the pipelines; without a verdict it has no identity."""
 
 
-def passage_of(verdict: Verdict | None, ending: Ending) -> Passage:
+def item_of(verdict: Verdict | None, outcome: ItemOutcome) -> ItemInProgress:
     """An item that has gone this way."""
-    passage = Passage()
-    passage.verdict = verdict
-    passage.key = None if verdict is None else b"key"
+    item = ItemInProgress()
+    item.verdict = verdict
+    item.key = None if verdict is None else b"key"
     if verdict is Verdict.NEW:
-        passage.claim = Claim(b"key", lambda *_: None)
-        if ending is not Ending.SCRAPED:
-            passage.claim.release()  # as the pipeline does
-    return passage
+        item.claim = Claim(b"key", lambda *_: None)
+        if outcome is not ItemOutcome.SCRAPED:
+            item.claim.release()  # as the pipeline does
+    return item
 
 
-@pytest.mark.parametrize(("verdict", "ending"), WAYS)
-def test_what_sends_a_next_page(verdict: Verdict | None, ending: Ending) -> None:
+@pytest.mark.parametrize(("verdict", "outcome"), WAYS)
+def test_what_sends_a_next_page(verdict: Verdict | None, outcome: ItemOutcome) -> None:
     """Claimed, in flight and failed is new; a duplicate is not; without an identity says nothing.
 
     What waits is sent at once when something new comes, and once.
@@ -170,8 +170,8 @@ def test_what_sends_a_next_page(verdict: Verdict | None, ending: Ending) -> None
     request = Request("https://example.test/older")
     output.waiting.append(request)
     for _ in range(2):
-        output.add_item(ending, passage_of(verdict, ending))
-    is_new = verdict in (Verdict.NEW, Verdict.HELD) or ending is Ending.FAILED
+        output.add_item(outcome, item_of(verdict, outcome))
+    is_new = verdict in (Verdict.NEW, Verdict.HELD) or outcome is ItemOutcome.FAILED
     assert sent == [request] * is_new
     assert output.new == is_new
     assert output.has_no_post == (verdict is None)
@@ -179,20 +179,20 @@ def test_what_sends_a_next_page(verdict: Verdict | None, ending: Ending) -> None
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-@pytest.mark.parametrize(("verdict", "ending"), WAYS)
+@pytest.mark.parametrize(("verdict", "outcome"), WAYS)
 def test_what_keeps_a_page_from_being_done(
-    verdict: Verdict | None, ending: Ending, mode: str
+    verdict: Verdict | None, outcome: ItemOutcome, mode: str
 ) -> None:
     """Failed and in flight always do; dropped where all must be stored, but for duplicates."""
     settled = Settled()
     output = CallbackOutput(Page(settled.claim(), only_if_stored=mode == "stored"), lambda _: None)
-    passage = passage_of(verdict, ending)
-    output.add_item(ending, passage)
+    item = item_of(verdict, outcome)
+    output.add_item(outcome, item)
     output.page.end_attempt(failed=False)
-    assert (settled.how == []) == passage.claim.is_open
-    passage.claim.confirm()
-    bad = ending is Ending.FAILED or verdict is Verdict.HELD
-    dropped = ending is Ending.DROPPED and verdict is not Verdict.SEEN
+    assert (settled.how == []) == item.claim.is_open
+    item.claim.confirm()
+    bad = outcome is ItemOutcome.FAILED or verdict is Verdict.HELD
+    dropped = outcome is ItemOutcome.DROPPED and verdict is not Verdict.SEEN
     assert settled.how == [not bad and not (mode == "stored" and dropped)]
 
 
@@ -201,11 +201,11 @@ def test_a_duplicate_of_a_twin_waits_for_it() -> None:
     for stored in (True, False):
         settled, twin = Settled(), Claim(b"key", lambda *_: None)
         twin.accepted = True
-        passage = Passage()
-        passage.key, passage.verdict, passage.twin = b"key", Verdict.SEEN, twin
+        item = ItemInProgress()
+        item.key, item.verdict, item.duplicate_of = b"key", Verdict.SEEN, twin
         pages = [Page(settled.claim(), only_if_stored=True) for _ in range(3)]
         for page in pages:
-            CallbackOutput(page, lambda _: None).add_item(Ending.DROPPED, passage)
+            CallbackOutput(page, lambda _: None).add_item(ItemOutcome.DROPPED, item)
             page.end_attempt(failed=False)
         assert settled.how == []
         twin.confirm() if stored else twin.release()
@@ -219,10 +219,10 @@ def test_items_find_the_output_they_belong_to() -> None:
     output = CallbackOutput(page, lambda _: None)
     outputs.begin(one, output)
     for response in (other, None, "a failure", one):
-        outputs.add_item(response, Ending.SCRAPED, Passage())
+        outputs.add_item(response, ItemOutcome.SCRAPED, ItemInProgress())
     assert output.others == 1
     outputs.end(one)
-    outputs.add_item(one, Ending.SCRAPED, Passage())
+    outputs.add_item(one, ItemOutcome.SCRAPED, ItemInProgress())
     assert output.others == 1
 
 

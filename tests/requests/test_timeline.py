@@ -393,7 +393,7 @@ def test_a_timeline_needs_a_text_for_a_name(site: Readings) -> None:
         assert run.log.count("is ignored") == 1
     run = read(site, timelines=starts[:1])
     assert "meta['dedup_timeline'] = 7 of <GET" in run.log
-    assert "it is a text that names the timeline" in run.log
+    assert "set it to a text that names the timeline" in run.log
 
 
 WISHES = [
