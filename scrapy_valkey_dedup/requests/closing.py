@@ -8,9 +8,9 @@ from scrapy.exceptions import DontCloseSpider
 from scrapy.utils.job import job_dir
 
 from scrapy_valkey_dedup.requests.in_progress import PagesInProgress
-from scrapy_valkey_dedup.requests.next_pages import NextPages
 from scrapy_valkey_dedup.requests.rescheduling import Rescheduling
 from scrapy_valkey_dedup.requests.scraping import Scraping
+from scrapy_valkey_dedup.requests.timelines.next_pages import NextPages
 from scrapy_valkey_dedup.session.session import Session
 
 

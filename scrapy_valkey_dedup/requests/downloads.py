@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 from scrapy.http import Request, Response
 
 from scrapy_valkey_dedup.model import DuplicatePage, Key, Verdict
-from scrapy_valkey_dedup.requests.admission import Admission
+from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.in_progress import PagesInProgress
-from scrapy_valkey_dedup.requests.marks import Marks
-from scrapy_valkey_dedup.requests.options import RequestOptions
+from scrapy_valkey_dedup.requests.meta.marks import Marks
+from scrapy_valkey_dedup.requests.meta.options import RequestOptions
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.requests.redirects import Redirects
 from scrapy_valkey_dedup.requests.rescheduling import Rescheduling

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from scrapy.http import Request
 
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.requests.marks import Marks
+from scrapy_valkey_dedup.requests.meta.marks import Marks
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.session.claim import Claim
 

@@ -17,19 +17,19 @@ from scrapy.utils.job import job_dir
 from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.model import DedupError
-from scrapy_valkey_dedup.requests.admission import Admission
+from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.closing import Closing
 from scrapy_valkey_dedup.requests.downloads import Downloads
 from scrapy_valkey_dedup.requests.in_progress import PagesInProgress
-from scrapy_valkey_dedup.requests.marks import Marks
-from scrapy_valkey_dedup.requests.next_pages import NextPages
-from scrapy_valkey_dedup.requests.options import RequestOptions
+from scrapy_valkey_dedup.requests.meta.marks import Marks
+from scrapy_valkey_dedup.requests.meta.options import RequestOptions
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.requests.redirects import Redirects
 from scrapy_valkey_dedup.requests.rescheduling import Rescheduling
 from scrapy_valkey_dedup.requests.scheduling import Scheduling
 from scrapy_valkey_dedup.requests.scraping import Scraping
 from scrapy_valkey_dedup.requests.states import RequestStates
+from scrapy_valkey_dedup.requests.timelines.next_pages import NextPages
 from scrapy_valkey_dedup.session.refusals import refused
 from scrapy_valkey_dedup.session.registry import session_of, spider_name
 from scrapy_valkey_dedup.stats import REQUESTS, Stats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.requests.timelines import Reading
+from scrapy_valkey_dedup.requests.timelines.reading import Reading
 from scrapy_valkey_dedup.session.claim import Claim
 
 

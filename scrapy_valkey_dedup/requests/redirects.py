@@ -6,7 +6,7 @@ from scrapy.http import Request
 
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.requests.in_progress import PagesInProgress
-from scrapy_valkey_dedup.requests.options import RequestOptions
+from scrapy_valkey_dedup.requests.meta.options import RequestOptions
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.requests.rescheduling import Rescheduling
 from scrapy_valkey_dedup.requests.states import RequestState, RequestStates

@@ -8,8 +8,8 @@ from scrapy.http import Request
 from scrapy_valkey_dedup.model import Key, Token, Verdict
 from scrapy_valkey_dedup.requests.held_pages import HeldPages
 from scrapy_valkey_dedup.requests.in_progress import PagesInProgress
-from scrapy_valkey_dedup.requests.marks import Marks
-from scrapy_valkey_dedup.requests.options import RequestOptions
+from scrapy_valkey_dedup.requests.meta.marks import Marks
+from scrapy_valkey_dedup.requests.meta.options import RequestOptions
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.requests.states import RequestState, RequestStates
 from scrapy_valkey_dedup.session.claim import Claim

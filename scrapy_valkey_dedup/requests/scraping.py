@@ -14,10 +14,10 @@ from scrapy.http import Request, Response
 from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
 
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
-from scrapy_valkey_dedup.requests.marks import Marks
-from scrapy_valkey_dedup.requests.next_pages import NextPages
-from scrapy_valkey_dedup.requests.options import IF_NEW, RequestOptions
+from scrapy_valkey_dedup.requests.meta.marks import Marks
+from scrapy_valkey_dedup.requests.meta.options import IF_NEW, RequestOptions
 from scrapy_valkey_dedup.requests.pages import Page
+from scrapy_valkey_dedup.requests.timelines.next_pages import NextPages
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
 

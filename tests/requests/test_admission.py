@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scrapy import Request
 
-from scrapy_valkey_dedup.requests.admission import Admission
-from scrapy_valkey_dedup.requests.engine_queue import EngineQueue
+from scrapy_valkey_dedup.requests.admission.admission import Admission
+from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
 from tests.conftest import in_loop
 
 

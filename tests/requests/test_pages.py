@@ -18,7 +18,8 @@ from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, PARTITIONS, Ledge
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
 from scrapy_valkey_dedup.requests.pages import Page
-from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
+from scrapy_valkey_dedup.requests.timelines.memory import Timelines
+from scrapy_valkey_dedup.requests.timelines.reading import Reading
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import PASS, Outage

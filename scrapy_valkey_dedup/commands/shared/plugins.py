@@ -14,7 +14,7 @@ from scrapy_valkey_dedup.commands.shared.keyed import Keyed
 from scrapy_valkey_dedup.commands.shared.project import Project
 from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.requests.page_keys import (
+from scrapy_valkey_dedup.requests.meta.page_keys import (
     key_of_fingerprint,
     key_of_own_key,
     scope_of_pages,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from scrapy.http import Request
 
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.requests.options import RequestOptions
+from scrapy_valkey_dedup.requests.meta.options import RequestOptions
 
 _PAGE = "_dedup_page"
 """The run and the key of the request's page, and whether it passes the filter."""

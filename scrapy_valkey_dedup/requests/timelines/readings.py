@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.requests.marks import ReadingMark
+from scrapy_valkey_dedup.requests.meta.marks import ReadingMark
 from scrapy_valkey_dedup.requests.pages import Page
-from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
+from scrapy_valkey_dedup.requests.timelines.memory import Timelines
+from scrapy_valkey_dedup.requests.timelines.reading import Reading
 from scrapy_valkey_dedup.session.session import Session
 
 

@@ -8,12 +8,12 @@ from functools import partial
 from scrapy.http import Request
 
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput
-from scrapy_valkey_dedup.requests.empty_pages import EmptyPageLimit
-from scrapy_valkey_dedup.requests.marks import Marks
-from scrapy_valkey_dedup.requests.options import RequestOptions
+from scrapy_valkey_dedup.requests.meta.marks import Marks
+from scrapy_valkey_dedup.requests.meta.options import RequestOptions
 from scrapy_valkey_dedup.requests.pages import Page
-from scrapy_valkey_dedup.requests.readings import Readings
 from scrapy_valkey_dedup.requests.rescheduling import Rescheduling
+from scrapy_valkey_dedup.requests.timelines.empty_pages import EmptyPageLimit
+from scrapy_valkey_dedup.requests.timelines.readings import Readings
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 

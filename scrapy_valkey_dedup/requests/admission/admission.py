@@ -15,8 +15,8 @@ from scrapy.crawler import Crawler
 from scrapy.http import Request
 from scrapy.utils.job import job_dir
 
-from scrapy_valkey_dedup.requests.download_limits import DownloadLimits
-from scrapy_valkey_dedup.requests.engine_queue import EngineQueue
+from scrapy_valkey_dedup.requests.admission.download_limits import DownloadLimits
+from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
 
 _CHECK = 1.0  # seconds
 

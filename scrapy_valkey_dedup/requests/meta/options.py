@@ -10,7 +10,7 @@ from scrapy.crawler import Crawler
 from scrapy.http import Request
 
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.requests.page_keys import (
+from scrapy_valkey_dedup.requests.meta.page_keys import (
     key_of_fingerprint,
     key_of_own_key,
     scope_of_pages,
