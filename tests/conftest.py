@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -17,11 +16,9 @@ from hypothesis import HealthCheck, settings
 from scrapy import version_info
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
 from tests.support import patience
 from tests.support.crawls.items import Crawl, Site, claims, heartbeats, remembered, start, stored
-from tests.support.patience import PATIENCE
+from tests.support.ledgers import ledger_at
 from tests.support.servers.standin import a_server
 from tests.support.spiders.jobs import Job
 
@@ -87,13 +84,8 @@ def namespace() -> str:
 def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
     """Opens the test's ledger as one run sees it: ``async with open_ledger("run-a") as ledger``."""
 
-    @asynccontextmanager
-    async def opened(run: str = "run-a", **options: object) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
-        try:
-            yield Ledger(server, namespace, run, **{"retention": 3600.0, **options})
-        finally:
-            await server.close()
+    def opened(run: str = "run-a", **options: object) -> object:
+        return ledger_at(valkey.url, namespace, run, **{"retention": 3600.0, **options})
 
     return opened
 

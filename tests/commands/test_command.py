@@ -16,10 +16,10 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from tests.support.ledgers import in_ledger
 from tests.support.processes.dedup_command import (
     Ended,
     dedup,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,

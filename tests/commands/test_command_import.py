@@ -34,10 +34,10 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from tests.conftest import World
 from tests.support.crawls.items import pages_of, wait_until
+from tests.support.ledgers import in_ledger
 from tests.support.processes.dedup_command import (
     dedup,
     environment,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,

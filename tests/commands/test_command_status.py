@@ -23,8 +23,9 @@ from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.conftest import World
+from tests.support.ledgers import in_ledger
 from tests.support.patience import PATIENCE
-from tests.support.processes.dedup_command import Ended, dedup, in_ledger, on_terminal, project, run
+from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project, run
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look at all keys, and make users")

@@ -9,20 +9,16 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from itertools import count
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import valkey as valkey_py
-from scrapy.settings import Settings
-from scrapy.statscollectors import MemoryStatsCollector
-from scrapy.utils.test import get_crawler
 
 from bench.servers import ClusterNode, FaultyProxy, ValkeyCluster, ValkeyServer, free_port, wait_for
-from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerReplyError,
@@ -31,13 +27,12 @@ from scrapy_valkey_dedup.model import (
 )
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.session import Session
-from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Stats
-from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.topology import slot_of
 from tests.conftest import World, in_loop
 from tests.support.crawls.items import pages_of
+from tests.support.ledgers import ledger_at
 from tests.support.patience import PATIENCE, now
+from tests.support.runs import new_session
 
 TIMEOUT = 1.0
 SLACK = PATIENCE / 10  # seconds for what takes none
@@ -51,25 +46,15 @@ OLD = Path(
 """A server that is too old; ``make test`` puts it there."""
 
 KEYS = [bytes([number]) * 16 for number in range(250)]
-_runs = count()
+
+a_run = partial(ledger_at, namespace="states", timeout=TIMEOUT)
+"""A ledger as a new run sees it."""
 
 State = Callable[[Any], AbstractContextManager[object]]
 """Brings a server into a state, and out of it again."""
 
 
-@asynccontextmanager
-async def ledger_at(
-    url: str, namespace: str = "states", timeout: float = TIMEOUT, **more: Any
-) -> AsyncIterator[Ledger]:
-    """A ledger as a new run sees it."""
-    server = Server(url, "valkey://place", {}, timeout)
-    try:
-        yield Ledger(server, namespace, f"run-{next(_runs)}", **{"retention": 60.0, **more})
-    finally:
-        await server.close()
-
-
-def new_session(url: str, directory: Path, **changes: Any) -> Session:
+def session_at(url: str, directory: Path, **changes: Any) -> Session:
     """A run's session, not open yet."""
     settings = {
         "VALKEY_DEDUP_URL": url,
@@ -78,12 +63,7 @@ def new_session(url: str, directory: Path, **changes: Any) -> Session:
         "VALKEY_DEDUP_DATA_DIR": str(directory),
         **changes,
     }
-    return Session(
-        DedupSettings.parse(Settings(settings), "spider"),
-        Stats(MemoryStatsCollector(get_crawler())),
-        close_spider=print,
-        is_closing=lambda: False,
-    )
+    return new_session(settings)
 
 
 async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -274,7 +254,7 @@ async def assert_unavailable_while(
     state: AbstractContextManager[object], url: str, words: str
 ) -> None:
     """A run that comes meanwhile is told in time what it is; when it is over it is welcome."""
-    async with ledger_at(url) as ledger:
+    async with a_run(url) as ledger:
         with state:
             began = now()
             with pytest.raises(LedgerUnavailableError, match=words) as caught:
@@ -293,7 +273,7 @@ async def assert_an_outage_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A run that is under way goes on unchecked, says so once, and makes up for it by itself."""
-    session = new_session(url, directory)
+    session = session_at(url, directory)
     await session.open()
     try:
         (claim,) = await claimed(session, KEYS[:1])
@@ -314,7 +294,7 @@ async def assert_an_outage_while(
         assert await session.claim(KEYS[1]) is Verdict.SEEN
     finally:
         await session.close()
-    async with ledger_at(url, timeout=5) as ledger:
+    async with a_run(url, timeout=5) as ledger:
         assert all(await ledger.seen_many(KEYS[1:]))
 
 
@@ -345,7 +325,7 @@ async def test_who_is_there_lives_through_it(
 @in_loop
 async def test_an_orphan_says_so_where_nothing_is_written(own: Own) -> None:
     """MASTERDOWN, which only reading shows: of writing a replica says that it is one."""
-    async with ledger_at(own.url) as ledger:
+    async with a_run(own.url) as ledger:
         with (
             orphan(own),
             pytest.raises(LedgerUnavailableError, match="it is a replica that has lost its prim"),
@@ -358,7 +338,7 @@ async def test_an_orphan_says_so_where_nothing_is_written(own: Own) -> None:
 @in_loop
 async def test_what_asking_again_does_not_cure_costs_no_deadline(own: Own, state: State) -> None:
     """Who is full, or cannot save, says so at once; what only reads is answered."""
-    async with ledger_at(own.url, timeout=PATIENCE) as ledger:
+    async with a_run(own.url, timeout=PATIENCE) as ledger:
         await ledger.confirm_many(KEYS[:5])
         with state(own):
             began = now()
@@ -372,7 +352,7 @@ async def test_what_asking_again_does_not_cure_costs_no_deadline(own: Own, state
 @in_loop
 async def test_a_state_that_is_over_in_time_is_not_noticed(own: Own, state: State) -> None:
     """A question outlasts it."""
-    async with ledger_at(own.url, timeout=PATIENCE) as ledger:
+    async with a_run(own.url, timeout=PATIENCE) as ledger:
         await ledger.open()
         with state(own):
             question = asyncio.create_task(ledger.claim_many(KEYS))
@@ -384,7 +364,7 @@ async def test_a_state_that_is_over_in_time_is_not_noticed(own: Own, state: Stat
 @in_loop
 async def test_forgotten_scripts_are_not_noticed(own: Own, tmp_path: Path) -> None:
     """NOSCRIPT: what a server has lost is loaded within the same question."""
-    session = new_session(own.url, tmp_path)
+    session = session_at(own.url, tmp_path)
     await session.open()
     for key in KEYS[:50]:
         own.ask("SCRIPT", "FLUSH")
@@ -395,7 +375,7 @@ async def test_forgotten_scripts_are_not_noticed(own: Own, tmp_path: Path) -> No
         await session.flush()
         assert not session._outage
     await session.close()
-    async with ledger_at(own.url) as ledger:
+    async with a_run(own.url) as ledger:
         assert all(await ledger.seen_many(KEYS[:50]))
 
 
@@ -456,7 +436,7 @@ async def test_something_else_answers(greeting: bytes, reply: bytes) -> None:
     port = listener.sockets[0].getsockname()[1]
     words = "something else.*check host, port and TLS" if greeting or reply else "no answer within"
     for url in (f"valkey://127.0.0.1:{port}", f"valkey+cluster://127.0.0.1:{port}"):
-        async with ledger_at(url) as ledger:
+        async with a_run(url) as ledger:
             began = now()
             with pytest.raises(LedgerUnavailableError, match=words):
                 await ledger.open()
@@ -515,7 +495,7 @@ async def test_a_node_without_slots(scheme: str) -> None:
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with ClusterNode(*options, port=free_port()) as node:
         url = f"{scheme}://127.0.0.1:{node.port}"
-        async with ledger_at(url) as ledger:
+        async with a_run(url) as ledger:
             with pytest.raises(LedgerUnavailableError, match="slots: look at its nodes"):
                 await ledger.open()
             node.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
@@ -536,7 +516,7 @@ def served_by(cluster: ValkeyCluster, node: ClusterNode) -> str:
 async def test_a_plain_url_of_a_cluster(cluster: ValkeyCluster, tmp_path: Path) -> None:
     """MOVED: a run is refused at its start, even where the first questions would be answered."""
     for node in cluster.nodes:
-        session = new_session(node.url, tmp_path, VALKEY_DEDUP_NAMESPACE=served_by(cluster, node))
+        session = session_at(node.url, tmp_path, VALKEY_DEDUP_NAMESPACE=served_by(cluster, node))
         with pytest.raises(LedgerRefusedError, match=r"valkey\+cluster://.*VALKEY_DEDUP_URL"):
             await session.open()
 
@@ -544,13 +524,13 @@ async def test_a_plain_url_of_a_cluster(cluster: ValkeyCluster, tmp_path: Path) 
 @in_loop
 async def test_a_plain_url_meets_a_slot_on_the_move(cluster: ValkeyCluster) -> None:
     """ASK: it is a cluster, and the cure is the same."""
-    async with ledger_at(cluster.url) as ledger:
+    async with a_run(cluster.url) as ledger:
         slot = slot_of(ledger._partitions[0])
         source = cluster.primary_of(slot)
         target = next(node for node in cluster.nodes if node is not source)
         move = cluster.migration(slot, target)
         next(move)
-        async with ledger_at(source.url) as plain:
+        async with a_run(source.url) as plain:
             with pytest.raises(LedgerRefusedError, match=r"ASK .*valkey\+cluster://"):
                 await plain.claim_many([b"\0" * 16])
         for _ in move:
@@ -562,7 +542,10 @@ async def test_a_plain_url_meets_a_slot_on_the_move(cluster: ValkeyCluster) -> N
 @in_loop
 async def test_a_slot_on_the_move(cluster: ValkeyCluster) -> None:
     """ASK, and TRYAGAIN for several keys: the question waits, and the reason is told."""
-    async with ledger_at(cluster.url) as ledger, ledger_at(cluster.url, timeout=60) as patient:
+    async with (
+        a_run(cluster.url) as ledger,
+        a_run(cluster.url, timeout=60) as patient,
+    ):
         await ledger.beat(1, 60)
         slot = slot_of(ledger._root)
         source = cluster.primary_of(slot)
@@ -677,7 +660,7 @@ async def test_a_run_is_refused_at_its_start(
     with place() as url:
         for policy in POLICIES:
             settings = {"VALKEY_DEDUP_ON_OUTAGE": policy, "VALKEY_DEDUP_TIMEOUT": PATIENCE}
-            session = new_session(url, tmp_path, **settings)
+            session = session_at(url, tmp_path, **settings)
             began = now()
             with pytest.raises(LedgerRefusedError, match=cure) as caught:
                 await session.open()
