@@ -22,8 +22,8 @@ from scrapy_valkey_dedup.identity.normalise import NORMALISERS
 from scrapy_valkey_dedup.items.pipeline import MARK_REFUSED
 from scrapy_valkey_dedup.items.processor import begin_item
 from scrapy_valkey_dedup.session.claim import Claim
+from scrapy_valkey_dedup.session.handshake import REFUSED
 from scrapy_valkey_dedup.session.outage import CLOSED
-from scrapy_valkey_dedup.session.session import REFUSED
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 from scrapy_valkey_dedup.valkey.urls import parsed

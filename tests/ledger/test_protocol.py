@@ -163,7 +163,7 @@ async def test_a_question_without_a_reply_leaves_no_ghost(runs: Runs, server: Va
             assert claim.in_doubt
             claim.release()
             await one.flush()
-            copy = Ledger(one._server, runs.namespace, one.run, retention=60)
+            copy = Ledger(one._access.connection._server, runs.namespace, one.run, retention=60)
             await copy.claim_many(POST, (), claim.number)
             assert runs.claims == {}
             mine = await other.claim(KEYS[0])
@@ -186,7 +186,7 @@ async def test_who_is_told_held_leaves_no_ghost(runs: Runs, server: ValkeyServer
             await one.flush()
             holds.release()
             await other.flush()
-            copy = Ledger(one._server, runs.namespace, one.run, retention=60)
+            copy = Ledger(one._access.connection._server, runs.namespace, one.run, retention=60)
             await copy.claim_many(POST, (), 1)
             assert runs.claims == {}
 
@@ -197,7 +197,7 @@ async def test_a_cancelled_question_is_released_after_it(runs: Runs, server: Val
     async with runs.open() as one, runs.open() as other:
         server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
         asking = asyncio.create_task(one.claim(KEYS[0]))
-        ask = one._posts._batcher
+        ask = one._posts._questions._claims
         await until(lambda: ask._calls and "NOREPLICAS" in str(server.ask("INFO", "errorstats")))
         asking.cancel()
         await asyncio.wait([asking])
@@ -292,7 +292,7 @@ async def test_a_renewal_does_not_keep_a_run_from_beating(runs: Runs) -> None:
             return 1
 
         one._posts._ledger.renew_many = slow
-        one._renewed -= one._ledger.claim_lifetime
+        one._access._upkeep._renewed_at -= one._access.shelves.ledger.claim_lifetime
         await begun.wait()
         before = runs.beat_of(one)
         await until(lambda: runs.beat_of(one) >= before + 4)
@@ -428,7 +428,7 @@ async def test_a_beat_that_finds_none_before_it_begins_a_grace(runs: Runs) -> No
             await silence(run)
             runs.raw.delete(runs.beat_name(run))
         other._heartbeat._grace_began = 0.0
-        await other._heartbeat.beat(other._ledger)
+        await other._heartbeat.beat(other._access.shelves.ledger)
         assert await other._heartbeat.of(one.run) == UNKNOWN
 
 

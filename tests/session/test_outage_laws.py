@@ -143,25 +143,29 @@ async def test_a_probe_that_is_broken_is_tried_again(caplog: pytest.LogCaptureFi
     """A fault of ours in it is told with its traceback, and does not end the probing."""
     async with outage() as away:
         healthy, away.probe = away.probe, None
-        away.outage._probe = lambda: asyncio.sleep(0, 1 / 0)
+        away.outage._prober._probe = lambda: asyncio.sleep(0, 1 / 0)
         while "ZeroDivisionError" not in caplog.text:
             await asyncio.sleep(0.01)
-        away.outage._probe, away.answers = healthy, True
+        away.outage._prober._probe, away.answers = healthy, True
         while away.outage:
             await asyncio.sleep(0.01)
 
 
 @in_loop
-async def test_the_seconds_so_far_are_told() -> None:
-    """The stats that Scrapy dumps say how long an outage has lasted that has not ended."""
+async def test_stats_and_log_have_the_same_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """The stats that Scrapy dumps count an outage that lasts; the line at its end says the same."""
+    caplog.set_level("INFO")
     async with outage() as away:
-        away.outage._began -= 100
+        away.outage._account.began -= 100
         away.outage.count()
         assert away.collector.get_value(Stats.OUTAGE_SECONDS) == 100
+        away.outage._account._counted_at -= 30  # the spider was closed half a minute ago
+        away.outage._account.began -= 30
         away.answers = True
         while away.outage:
             await asyncio.sleep(0.01)
     assert away.collector.get_value(Stats.OUTAGE_SECONDS) == 100
+    assert f"{END} 100 seconds; " in caplog.text
 
 
 @in_loop
@@ -210,16 +214,16 @@ async def test_an_outage_does_not_end_past_a_file(
         )
         await settlements.deliver_spool("a-ledger")
         await settlements._keep([key], [])
-        assert settlements.can_tell_kept
+        assert settlements.outage_may_end
         saving = asyncio.create_task(settlements.save())
         await asyncio.sleep(0)
         await settlements.deliver_spool("a-ledger")
-        assert not settlements.can_tell_kept
+        assert not settlements.outage_may_end
         spool.go.set()
         await saving
-        assert not settlements.can_tell_kept
+        assert not settlements.outage_may_end
         await settlements.deliver_spool("a-ledger")
-        assert settlements.can_tell_kept
+        assert settlements.outage_may_end
         assert await ledger.seen_many([key]) == [True]
 
 

@@ -192,7 +192,7 @@ def test_long_claims_are_renewed(
     async def check() -> None:
         async with open_session(lease=1, wait=0.1) as session:
             session._posts._ledger._renew = (*session._posts._ledger._renew[:1], 60_000)
-            session._ledger.claim_lifetime = 0.4
+            session._access.shelves.ledger.claim_lifetime = 0.4
             claim = await session.claim(KEYS[0])
             with valkey.client() as raw:
                 (name,) = raw.keys(f"vd1:{{{namespace}:*}}:c:*")
@@ -227,7 +227,7 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
 
     async def check() -> None:
         async with open_session(timeout=2) as session:
-            settlements = session._posts._settlements
+            settlements = session._posts.settlements
             deliver = settlements._ledger.settle_many
 
             async def slowly(*news: Any) -> None:

@@ -14,7 +14,7 @@ from scrapy.crawler import AsyncCrawlerProcess
 from scrapy.settings import Settings
 
 from scrapy_valkey_dedup.items import feeds, processor
-from scrapy_valkey_dedup.session import session
+from scrapy_valkey_dedup.session import ending
 from tests.support.patience import LOOP
 from tests.support.spiders.jobs import QUIET, Job, leave_result
 from tests.support.spiders.posts import Posts
@@ -60,7 +60,7 @@ def crawl(job: Job) -> None:
     if job.options.get("faulty_client"):
         break_the_client()
     if "longest_end" in job.options:
-        session.LONGEST_END = processor.LONGEST_END = job.options["longest_end"]
+        ending.LONGEST_END = processor.LONGEST_END = job.options["longest_end"]
     if "sync_interval" in job.options:
         feeds.SYNC_INTERVAL = job.options["sync_interval"]
     process = AsyncCrawlerProcess(settings_of(job))
