@@ -22,7 +22,7 @@ from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.conftest import World
+from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project, run

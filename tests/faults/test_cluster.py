@@ -15,9 +15,8 @@ from bench.servers import ClusterNode, ValkeyCluster, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import is_held, pages_of, wait_until
-from tests.support.ledgers import ledger_at
+from tests.support.crawls.world import World
+from tests.support.ledgers import is_held, ledger_at
 from tests.support.outages import (
     BACK,
     BEGIN,
@@ -30,7 +29,8 @@ from tests.support.outages import (
     start_fleet,
     total,
 )
-from tests.support.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, in_loop, now, wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.storages import STORAGES
 
 POSTS = range(5000)

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import FaultyProxy, ValkeyServer, free_port
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
 from tests.support.outages import (
     BACK,
     BEGIN,
@@ -31,7 +30,8 @@ from tests.support.outages import (
     start_fleet,
     total,
 )
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_server, not_on_serverless
 
 POLICIES = "pass", "pause", "close"

@@ -16,9 +16,9 @@ from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.model import LedgerUnavailableError
 from scrapy_valkey_dedup.session import outage, probing
 from scrapy_valkey_dedup.stats import Stats
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_server, not_on_serverless
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.storages import STORAGES

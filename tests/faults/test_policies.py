@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from tests.conftest import World
-from tests.support.crawls.items import Crawl, pages_of, wait_until
+from tests.support.crawls.items import Crawl
+from tests.support.crawls.world import World
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 
 POSTS = range(1000)
 EVERY_POST = {str(post): 1 for post in POSTS}

@@ -11,8 +11,8 @@ import pytest
 from bench.servers import Sentinel, SentinelSet
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import heartbeats, pages_of
+from tests.support.crawls.world import World
+from tests.support.ledgers import heartbeats
 from tests.support.outages import (
     BEGIN,
     NEVER,
@@ -24,7 +24,8 @@ from tests.support.outages import (
     start_fleet,
     total,
 )
-from tests.support.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, in_loop, now
+from tests.support.servers.site import pages_of
 from tests.support.spiders.storages import STORAGES
 
 POSTS = range(1500)

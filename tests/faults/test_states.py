@@ -29,11 +29,11 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.valkey.topology import slot_of
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
-from tests.support.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, in_loop, now
 from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
 
 TIMEOUT = 1.0
 SLACK = PATIENCE / 10  # seconds for what takes none

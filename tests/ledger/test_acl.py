@@ -22,12 +22,12 @@ from scrapy_valkey_dedup.ledger.permissions import IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.model import Given, LedgerRefusedError
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
 from tests.support.crawls.timelines import Readings, names, opened, timeline
+from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
 from tests.support.spiders.timelines import Timelines
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")

@@ -17,8 +17,8 @@ from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, split
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.session import Session
-from tests.conftest import in_loop
 from tests.ledger.test_ledger import OpenLedger
+from tests.support.patience import in_loop
 from tests.support.runs import new_session
 
 LUA = files("scrapy_valkey_dedup.ledger") / "lua"

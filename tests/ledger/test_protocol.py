@@ -22,8 +22,7 @@ from scrapy_valkey_dedup.session.held_claims import Wait
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import in_loop
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 from tests.support.runs import KEYS, Runs, revive, silence, until
 
 POST = KEYS[:1]

@@ -13,12 +13,12 @@ import pytest
 
 from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.session import heartbeat
-from tests.conftest import in_loop
 from tests.protocol.acceptance import TOLD_HELD, Event, rejected
 from tests.protocol.model import Model
 from tests.protocol.scopes import ONE_EACH, TWINS
 from tests.protocol.state import Scope
 from tests.protocol.tape import Tape
+from tests.support.patience import in_loop
 from tests.support.runs import KEYS, Runs, silence, until
 
 QUICK = {"lease": 1, "timeout": 0.6, "wait": 1}

@@ -27,7 +27,9 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
 from tests.conftest import SCRAPY_VERSION
 from tests.support.crawls import items as crawls
-from tests.support.crawls.items import Crawl, ask_ledger, wait_until
+from tests.support.crawls.items import Crawl
+from tests.support.ledgers import ask_ledger
+from tests.support.patience import wait_until
 from tests.support.processes.forkserver import processes
 from tests.support.servers.standin import a_server
 from tests.support.servers.web import RESET, Reply, Route, Web, posts, redirect

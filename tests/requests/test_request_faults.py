@@ -15,9 +15,10 @@ from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
-from tests.support.crawls.items import claims, heartbeats, wait_until
 from tests.support.crawls.requests import Run, Runs
 from tests.support.crawls.timelines import pages_read, timeline
+from tests.support.ledgers import claims, heartbeats
+from tests.support.patience import wait_until
 from tests.support.servers.web import RESET, Route, Web, error, flapping, posts, redirect
 from tests.support.spiders.faults import HERE, Anywhere, ManyRounds, Pages
 from tests.support.spiders.requests import Reader

@@ -31,9 +31,9 @@ from scrapy_valkey_dedup.stats import ITEMS, Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.quorum import agreed
 from scrapy_valkey_dedup.valkey.urls import database, parsed
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, in_loop, wait_until
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_server, not_on_serverless
 from tests.support.spiders.storages import STORAGES
 

@@ -22,10 +22,12 @@ from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.conftest import SCRAPY_VERSION, World
+from tests.conftest import SCRAPY_VERSION
 from tests.support import patience
-from tests.support.crawls.items import claims, heartbeats, pages_of
+from tests.support.crawls.world import World
+from tests.support.ledgers import claims, heartbeats
 from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 from tests.support.spiders.pipelines import PIPELINES
 

@@ -20,10 +20,10 @@ from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, SettingsEr
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, in_loop
 from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
 
 SECRET = "hunter2-with@specials/and%"
 WRITTEN = "hunter2-with%40specials%2Fand%25"

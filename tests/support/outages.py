@@ -14,9 +14,10 @@ from typing import Any
 from valkey.exceptions import ValkeyError
 
 from bench.servers import ValkeyServer
-from tests.conftest import World
-from tests.support.crawls.items import Crawl, Site, stored, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.items import Crawl, stored
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import Site
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.servers import SentinelSet, Tls, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
-from tests.conftest import in_loop
 from tests.support.ledgers import ledger_at
-from tests.support.patience import now
+from tests.support.patience import in_loop, now
 from tests.support.servers.tls import ELSEWHERE, LOOPBACK, SPEAKER, Authority, needs_tls
 
 TIMEOUT = 2.0
