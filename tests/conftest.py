@@ -79,13 +79,27 @@ def world(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Worl
     made.close()
 
 
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[World]:
+    """Crawls with a server of the test's own, ``fragile.server``, which it may hurt."""
+    with a_server(persistent=True) as server:
+        made = World(server.url, "fragile", tmp_path, server=server)
+        yield made
+        made.close()
+
+
 @pytest.fixture(params=["reactor", "no reactor"])
-def either_world(world: World, request: pytest.FixtureRequest) -> World:
-    """Crawls under the asyncio reactor, and without a Twisted reactor where Scrapy can do that."""
-    if request.param == "no reactor":
-        if SCRAPY_VERSION < (2, 15):
-            pytest.skip("Scrapy runs without a reactor from 2.15 on")
-        world.reactor = False
+def reactor(request: pytest.FixtureRequest) -> bool:
+    """Both ways to run Scrapy: the asyncio reactor, and none, where Scrapy can do that."""
+    if request.param == "no reactor" and SCRAPY_VERSION < (2, 15):
+        pytest.skip("Scrapy runs without a reactor from 2.15 on")
+    return request.param == "reactor"
+
+
+@pytest.fixture
+def either_world(world: World, reactor: bool) -> World:  # noqa: FBT001 (a fixture)
+    """Crawls in both ways to run Scrapy."""
+    world.reactor = reactor
     return world
 
 
@@ -94,6 +108,3 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str
     """The warnings so far."""
     with caplog.at_level(logging.DEBUG):
         yield lambda: [record.getMessage() for record in caplog.records]
-
-
-# -- what a first day is told ----------------------------------------------------------------------

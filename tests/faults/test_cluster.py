@@ -27,7 +27,6 @@ from tests.support.outages import (
     lose_writes,
     offset,
     start_fleet,
-    total,
 )
 from tests.support.patience import PATIENCE, in_loop, now, wait_until
 from tests.support.servers.site import pages_of
@@ -102,13 +101,7 @@ def test_a_failover_costs_what_it_lost(world: World, cluster: ValkeyCluster) -> 
     primary = cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_NAMES[7]}}}")
     (replica,) = cluster.replicas_of(primary)
     begun, unremembered = lose_writes(world, crawls, primary, replica, cluster.wait_ok)
-    assert 0 < len(unremembered) < len(begun)
-    stats = [account_of(*both) for both in zip(crawls, FLEET, strict=True)]
-    assert {found["finish_reason"] for found in stats} == {"finished"}
-    assert not any("dedup/valkey/outages" in found for found in stats)
-    assert world.stored.keys() == {str(post) for post in POSTS}
-    assert_bounded(world, begun, unremembered, len(FLEET) * 2 * AT_ONCE)
-    assert sum(world.stored.values()) == total(stats, "confirmed")
+    assert_bounded(world, FLEET, begun, unremembered, len(FLEET) * 2 * AT_ONCE)
     assert_settled(world, cluster, claims=len(unremembered))
 
 

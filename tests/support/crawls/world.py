@@ -24,6 +24,8 @@ class World:
     sites: list[Site] = field(default_factory=list)
     crawls: list[Crawl] = field(default_factory=list)
     reactor: bool = True
+    server: Any = None
+    """The server, if it is the test's own."""
 
     def site(self, pages: dict[int, list[dict[str, Any]]]) -> Site:
         """Serves pages for the length of the test."""
