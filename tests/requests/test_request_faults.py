@@ -21,7 +21,7 @@ from tests.support.patience import wait_until
 from tests.support.servers.gated_web import GatedWeb
 from tests.support.servers.web import RESET, Route, error, flapping, posts, redirect
 from tests.support.spiders.faults import HERE, Anywhere, ManyRounds, Pages
-from tests.support.spiders.requests import Reader
+from tests.support.spiders.requests import STORE, Reader
 from tests.support.spiders.timelines import HERE as TIMELINES
 from tests.support.spiders.timelines import Timelines
 
@@ -309,7 +309,7 @@ def test_pages_with_a_post_in_common_are_settled(site: Site) -> None:
     site.show({"/": posts(links=paths)})
     site.show({path: posts(*["pinned"] * 6, path, delay=0.02) for path in paths})
     site.web.gates["/"] = lambda: site.web.asked["/"] >= 4
-    pipelines = {f"{HERE}.Waits": 300, "tests.support.spiders.requests.Store": 400}
+    pipelines = {f"{HERE}.Waits": 300, STORE: 400}
     runs = [site.start(ITEM_PIPELINES=pipelines, CONCURRENT_ITEMS=2) for _ in range(4)]
     for run in runs:
         assert number(run.wait(), "released") == 0
