@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger, tag
 from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.patience import PATIENCE
 from tests.support.servers.standin import as_admin
@@ -46,16 +48,25 @@ def in_ledger(
     namespace: str,
     deed: Callable[[Ledger], Awaitable[Any]],
     run: str = "outsider",
-    shelf: str = "",
+    **more: Any,
 ) -> Any:
     """What another run does in the ledger."""
 
     async def do() -> Any:
-        async with ledger_at(url, namespace, run, retention=3600, shelf=shelf) as ledger:
+        async with ledger_at(url, namespace, run, **{"retention": 3600, **more}) as ledger:
             await ledger.open()
             return await deed(ledger)
 
     return asyncio.run(do())
+
+
+def in_embedded_ledger(folder: Path, deed: Callable[[Ledger], Awaitable[Any]]) -> Any:
+    """What a run does in a project's embedded ledger, whose posts are kept for ever."""
+    server = EmbeddedServer(folder)
+    try:
+        return in_ledger(server.acquire(), "posts", deed, retention=None)
+    finally:
+        server.release()
 
 
 def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], Any]) -> Any:
