@@ -14,13 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from bench.topologies import ValkeyCluster
-from tests.crawls import pages_of, remembered, stored, wait_until
-from tests.standin import a_serverless, as_admin, not_on_serverless
-from tests.tls import LOOPBACK, SPEAKER, Authority, needs_tls
 
 from bench import servers
 from bench.servers import Tls, ValkeyServer, free_port
+from bench.servers.cluster import ValkeyCluster
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
@@ -29,8 +26,21 @@ from scrapy_valkey_dedup.ledger.transfer import Shelf
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.commands import dedup, environment, in_ledger, key_of_post, on_terminal, project, words
 from tests.conftest import World
+from tests.support.crawls.items import stored
+from tests.support.ledgers import in_ledger, remembered
+from tests.support.patience import wait_until
+from tests.support.processes.dedup_command import (
+    dedup,
+    environment,
+    key_of_post,
+    on_terminal,
+    project,
+    words,
+)
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import a_serverless, as_admin, not_on_serverless
+from tests.support.servers.tls import LOOPBACK, SPEAKER, Authority, needs_tls
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
-from tests.patience import PATIENCE
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, split
@@ -18,7 +17,7 @@ from scrapy_valkey_dedup.ledger.transfer import CAPACITY, FOREVER, Bucket, Shelf
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import ScriptCall
-from tests.conftest import in_loop
+from tests.support.patience import PATIENCE, in_loop
 
 DAY = 86400
 LATEST = 9_999_999_999_999
