@@ -16,8 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from bench import servers
-from bench.servers import Tls, ValkeyServer, free_port
-from bench.servers.cluster import ValkeyCluster
+from bench.servers import Tls, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
@@ -26,8 +25,8 @@ from scrapy_valkey_dedup.ledger.transfer import Shelf
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.conftest import World
 from tests.support.crawls.items import stored
+from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger, remembered
 from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import (

@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.commands.shared.moments import read_moment
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from tests.conftest import World
+from tests.support.crawls.world import World
 from tests.support.ledgers import heartbeats, in_ledger
 from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import Ended, dedup, key_of_post, on_terminal, project
