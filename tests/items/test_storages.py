@@ -135,8 +135,8 @@ def test_what_stores_nothing_is_no_storage(world: World, changes: dict[str, Any]
 @pytest.mark.parametrize(
     ("before", "found"),
     [
-        (f"{HERE}.Store", "as nothing behind the deduplication stores the posts, none is"),
-        (f"{HERE}.Dropper", f"If {HERE}.Dropper stores them, give it a higher number"),
+        (f"{STORAGES}.Store", "as nothing behind the deduplication stores the posts, none is"),
+        (f"{PIPELINES}.Dropper", f"If {PIPELINES}.Dropper stores them, give it a higher number"),
     ],
     ids=["named like a storage", "named like none"],
 )
