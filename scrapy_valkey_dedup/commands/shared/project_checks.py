@@ -17,7 +17,8 @@ from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.identity.item_classes import class_path
 from scrapy_valkey_dedup.identity.resolution import Resolved
 from scrapy_valkey_dedup.items.pipeline import DedupPipeline
-from scrapy_valkey_dedup.items.storages import storages_in, when_stored
+from scrapy_valkey_dedup.items.storage_advice import when_stored
+from scrapy_valkey_dedup.items.storages import storages_in
 from scrapy_valkey_dedup.session.advice import warn_of_closing
 
 _STORING = "docs/settings.md#confirm"
