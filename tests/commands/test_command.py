@@ -16,7 +16,15 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
-from tests.commands import Ended, dedup, in_ledger, key_of_post, on_terminal, project, run
+from tests.support.processes.dedup_command import (
+    Ended,
+    dedup,
+    in_ledger,
+    key_of_post,
+    on_terminal,
+    project,
+    run,
+)
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 ONE = '{"site": "X", "post_id": 1}'
@@ -154,7 +162,7 @@ WRONG = {
     "unknown format": (["check", *POST, "posts.txt"], "--format takes jsonlines"),
     "not compressed": (["check", *POST, "broken.jl.gz"], "cannot be read"),
     "no query": (["check", *POST, "posts.db"], "--query"),
-    "no type": (["check", *POST, "--type", "a=b", ONE], "'b' is none; there are bool"),
+    "no type": (["check", *POST, "--type", "a=b", ONE], "there is no 'b'; there are bool"),
     "not a setting": (["check", *POST, "-s", "nothing", ONE], "-s and -a take NAME=VALUE"),
     "a wrong setting": (["check", *POST, "-s", "VALKEY_DEDUP_WAIT=x", ONE], "VALKEY_DEDUP_WAIT"),
     "a wrong password": (["check", *POST, "--url", "{password}", ONE], "refuses"),

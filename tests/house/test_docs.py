@@ -27,7 +27,7 @@ from scrapy_valkey_dedup.session.outage import CLOSED
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 from scrapy_valkey_dedup.valkey.urls import parsed
-from tests.item_forms import key
+from tests.support.item_forms import key
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -17,8 +17,8 @@ from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY, Addon
 from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.forked import Command
-from tests.web import Reply, Web
+from tests.support.processes.scrapy_command import Command
+from tests.support.servers.web import Reply, Web
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

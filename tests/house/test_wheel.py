@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
