@@ -83,10 +83,10 @@ def named(posts: Sequence[str]) -> str | list[Any]:
         try:
             records.append(json.loads(post))
         except ValueError as error:
-            cause = f"{post:.60}: it is no JSON object ({error}); a file is given alone"
+            cause = f"{post:.60}: not a JSON object ({error}); give a file alone"
             raise CommandError(cause) from None
         if not isinstance(records[-1], dict):
-            raise CommandError(f"{post:.60}: it is no JSON object")
+            raise CommandError(f"{post:.60}: not a JSON object")
     return records
 
 

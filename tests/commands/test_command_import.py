@@ -239,7 +239,7 @@ def test_import_a_file(here: Path, valkey: ValkeyServer, namespace: str) -> None
     assert known(valkey.url, namespace, range(300)) == 0
     ended = dedup(*given, "--strict", directory=here)
     assert ended.code == 1
-    assert "posts.jl, line 102: it is no JSON" in ended.json["error"]
+    assert "posts.jl, line 102: not valid JSON" in ended.json["error"]
     for _ in range(2):
         ended = dedup(*given, directory=here)
         assert ended.code == 1, ended.err
@@ -300,7 +300,7 @@ WRONG = {
         "not a database",
     ),
     "no driver": (["nosuch://user:hunter2@x/y", "--query", "SELECT 1"], "nosuch"),
-    "no XML": (["posts.csv", "--format", "xml"], "is no XML"),
+    "no XML": (["posts.csv", "--format", "xml"], "is not valid XML"),
     "no source": ([], "required: source"),
     "no ledger": (["--url", "{nobody}", "posts.jl"], "gave no answer"),
 }

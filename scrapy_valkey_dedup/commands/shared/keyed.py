@@ -136,14 +136,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FIELD",
-        help="a column that has another name than the item's field",
+        help="a column whose name differs from the item's field",
     )
     group.add_argument(
         "--type",
         action="append",
         default=[],
         metavar="FIELD=TYPE",
-        help="a field that is no text in the spider's items, where the class does not say so: "
+        help="a field that is not a text in the spider's items, if the class does not say so: "
         + ", ".join(CONVERSIONS),
     )
 
