@@ -87,6 +87,7 @@ _PARTS = {
     "look": ("find", "look"),
     "inspect": ("find", "inspect"),
     "forget": ("generations", "forget"),
+    "restore": ("clock", "generations", "restore"),
 }  # fmt: skip
 """What a script consists of, behind the layout: what most calls do comes early, and ends them."""
 

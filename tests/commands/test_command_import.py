@@ -34,7 +34,9 @@ from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
-from tests.commands import (
+from tests.conftest import World
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.processes.dedup_command import (
     dedup,
     environment,
     in_ledger,
@@ -44,9 +46,7 @@ from tests.commands import (
     run,
     words,
 )
-from tests.conftest import World
-from tests.crawls import pages_of, wait_until
-from tests.standin import not_on_serverless
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 

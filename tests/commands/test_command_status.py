@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 import valkey as valkey_py
 
-from bench.servers import ValkeyServer, free_port, wait_for
-from bench.topologies import ValkeyCluster
+from bench.servers import ValkeyCluster, ValkeyServer, free_port, wait_for
 from scrapy_valkey_dedup.commands.shared import buckets
 from scrapy_valkey_dedup.commands.shared.buckets import Contents, Generation, Walk
 from scrapy_valkey_dedup.commands.shared.server import Node
@@ -30,10 +29,10 @@ from scrapy_valkey_dedup.stats import RunNote
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.commands import Ended, dedup, in_ledger, on_terminal, project, run
 from tests.conftest import World
-from tests.patience import PATIENCE
-from tests.standin import not_on_serverless
+from tests.support.patience import PATIENCE
+from tests.support.processes.dedup_command import Ended, dedup, in_ledger, on_terminal, project, run
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look at all keys, and make users")
 

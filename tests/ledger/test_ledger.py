@@ -32,9 +32,9 @@ from scrapy_valkey_dedup.ledger.ledger import (
 from scrapy_valkey_dedup.model import TRIAL_MARK, Answer, Given, Key, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import Question
-from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
-from tests.patience import PATIENCE
+from tests.support.clocked import Clock, clocked
+from tests.support.patience import PATIENCE
 
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 

@@ -23,7 +23,7 @@ from scrapy_valkey_dedup.identity.rules import field_rule
 from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.forked import scrapy as scrapy_in
+from tests.support.processes.scrapy_command import scrapy as scrapy_in
 
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}
