@@ -89,7 +89,7 @@ def test_a_key_that_is_copied_with_meta_loses_no_page(site: Readings, mode: str)
     site.show({"/": posts("0", links=["/1", "/2"]), "/1": posts("1"), "/2": posts("2")})
     run = start(site, mode, ("/", keyed("page")), copies=True).wait()
     assert run.posts == Counter("012")
-    assert run.log.count("it is that of the page that leads there, copied") == 1
+    assert run.log.count("it is copied from the page that links there") == 1
     assert fetched(site, mode, ("/1", {}), ("/elsewhere", keyed("page"))) == set()
 
 

@@ -373,7 +373,7 @@ def test_an_unknown_wish_is_named_and_ignored(site: Readings, wish: Any) -> None
         assert run.log.count("is ignored") == 1
         request = f"<GET {site.web.url}/plain?below=plain-25>"
         assert f"meta['dedup'] = {wish!r} of {request} is ignored" in run.log
-        assert "it knows True, False and 'if_new'" in run.log
+        assert "set it to True, False or 'if_new'" in run.log
 
 
 def each_page(pages: Pages, **changes: Any) -> Pages:
@@ -394,7 +394,7 @@ def test_a_timeline_needs_a_text_for_a_name(site: Readings) -> None:
         assert run.log.count("is ignored") == 1
     run = read(site, timelines=starts[:1])
     assert "meta['dedup_timeline'] = 7 of <GET" in run.log
-    assert "it is a text that names the timeline" in run.log
+    assert "set it to a text that names the timeline" in run.log
 
 
 WISHES = [

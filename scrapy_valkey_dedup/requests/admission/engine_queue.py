@@ -1,4 +1,4 @@
-"""The scheduler's queue as the engine uses it, for who must be ahead of the engine."""
+"""The queue of Scrapy's scheduler, seen from the engine: what comes next, and to take it early."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 class EngineQueue:
     """The requests that wait in the memory of Scrapy's own scheduler.
 
-    Of another scheduler, and of queues that cannot be looked into, nothing is known and nothing is
-    taken: there requests claim their pages when the engine itself takes them.
+    Another scheduler, or queues that have no ``peek()``, show no request and let none be taken:
+    there requests claim their pages when the engine itself takes them.
     """
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        # Private, and there in Scrapy 2.14 to 2.19: takes one request, whatever the limits.
+        # Private, and the same in Scrapy 2.14 to 2.19: takes one request, ignoring the limits.
         self._take = getattr(engine, "_start_scheduled_request", None)
 
     def next_priority(self) -> int | None:
-        """That of the request which comes next; None if the engine must not take one, or none."""
+        """The priority of the next request; None if the engine has none, or must take none."""
         slot = getattr(self._engine, "_slot", None)
         if self._take is None or slot is None or slot.closing is not None:
             return None
@@ -32,10 +32,10 @@ class EngineQueue:
         try:
             request = peek()
         except (AttributeError, KeyError, NotImplementedError):
-            return None  # queues of the user's own; or between two priorities, where peek fails
+            return None  # the user's own queues; or between two priorities, where peek() fails
         return None if request is None else int(request.priority)
 
     def take(self) -> None:
-        """Has the engine take that request now."""
+        """Lets the engine take that request now."""
         if self._take is not None:
             self._take()
