@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import re
@@ -14,12 +13,11 @@ import pytest
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from tests.support.ledgers import in_embedded_ledger, in_ledger
 from tests.support.processes.dedup_command import (
     Ended,
     dedup,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,
@@ -103,16 +101,7 @@ def test_check_of_an_embedded_ledger(tmp_path: Path) -> None:
     assert "there is no ledger yet" in ended.err
     assert not folder.exists()
 
-    async def store() -> None:
-        server = EmbeddedServer(folder)
-        client = Server(server.acquire(), "", {}, 5)
-        ledger = Ledger(client, "posts", "outsider", retention=None)
-        await ledger.open()
-        await ledger.confirm_many([key_of_post(1)])
-        await client.close()
-        server.release()
-
-    asyncio.run(store())
+    in_embedded_ledger(folder, lambda ledger: ledger.confirm_many([key_of_post(1)]))
     ended = dedup("check", *POST, ONE, "--json", directory=here)
     assert ended.code == 0, ended.err
     assert ended.json["posts"][0]["kept_until"] == "forever"

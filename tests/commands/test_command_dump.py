@@ -30,16 +30,18 @@ from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.conftest import World
-from tests.support.crawls.items import pages_of, remembered, stored, wait_until
+from tests.support.crawls.items import stored
+from tests.support.ledgers import in_ledger, remembered
+from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import (
     dedup,
     environment,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,
     words,
 )
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_serverless, as_admin, not_on_serverless
 from tests.support.servers.tls import LOOPBACK, SPEAKER, Authority, needs_tls
 

@@ -13,9 +13,9 @@ import pytest
 from bench.servers import ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
+from tests.support.ledgers import in_ledger
 from tests.support.processes.dedup_command import (
     dedup,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,

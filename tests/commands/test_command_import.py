@@ -34,18 +34,19 @@ from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.ledgers import in_ledger
+from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import (
     dedup,
     environment,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,
     run,
     words,
 )
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 import valkey as valkey_py
-from tests.crawls import heartbeats, pages_of, wait_until
-from tests.standin import not_on_serverless
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.commands.shared.moments import read_moment
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from tests.commands import Ended, dedup, in_ledger, key_of_post, on_terminal, project
 from tests.conftest import World
+from tests.support.ledgers import heartbeats, in_ledger
+from tests.support.patience import wait_until
+from tests.support.processes.dedup_command import Ended, dedup, key_of_post, on_terminal, project
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 

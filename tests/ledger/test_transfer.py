@@ -25,8 +25,7 @@ from scrapy_valkey_dedup.ledger.transfer import (
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import ScriptCall
-from tests.conftest import in_loop
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 
 DAY = 86400
 LATEST = 9_999_999_999_999
