@@ -7,8 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
-from math import inf
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
@@ -16,6 +14,7 @@ from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.explain import Explanation, explain
 from scrapy_valkey_dedup.commands.shared.keyed import Faults, Keyer, maker_of
 from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
+from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
 from scrapy_valkey_dedup.commands.shared.sources import Source, source
@@ -52,6 +51,8 @@ async def run(job: Job) -> int:
         origin = source(given, form=job.options.format, query=job.options.query)
         return await check_source(job, keyer, origin)
     items = [maker.make(record) for record in given]
+    if maker.unmet:
+        raise CommandError(f"--rename {maker.unmet.pop()}=...: no post has a field of that name")
     project = job.project
     found = [
         explain(project.identifier, item, project.spider, project.settings.scope) for item in items
@@ -84,10 +85,10 @@ def named(posts: Sequence[str]) -> str | list[Any]:
         try:
             records.append(json.loads(post))
         except ValueError as error:
-            cause = f"{post:.60}: it is no JSON object ({error}); a file is given alone"
+            cause = f"{post:.60}: not a JSON object ({error}); give a file alone"
             raise CommandError(cause) from None
         if not isinstance(records[-1], dict):
-            raise CommandError(f"{post:.60}: it is no JSON object")
+            raise CommandError(f"{post:.60}: not a JSON object")
     return records
 
 
@@ -115,13 +116,6 @@ async def states_of(ledger: Ledger, keys: Sequence[Key]) -> list[State]:
         )
         for each in standings
     ]
-
-
-def moment(seconds: float) -> str:
-    """A time, as it is shown."""
-    if seconds == inf:
-        return "forever"
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def _show_identity(screen: Screen, found: Explanation) -> None:
@@ -210,7 +204,8 @@ async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
         await ledger.look_at()
         with screen.progress(f"check {origin.name}", origin.total, origin.unit) as advance:
             found = await tally(ledger, keyer, origin, advance)
-    screen.facts([("ledger", place.name), ("namespace", settings.namespace)])
+    about = [("ledger", place.name), ("namespace", settings.namespace), *keyer.rule.facts]
+    screen.facts(about)
     show_counts(
         screen,
         [
@@ -227,6 +222,7 @@ async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
             "ledger": place.name,
             "namespace": settings.namespace,
             "source": origin.name,
+            "identity": asdict(keyer.rule),
             "records": found.records,
             "known": found.known,
             "new": found.new,

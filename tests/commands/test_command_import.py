@@ -12,9 +12,11 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +34,20 @@ from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
-from tests.commands import (
+from tests.support.crawls.world import World
+from tests.support.ledgers import in_ledger
+from tests.support.patience import wait_until
+from tests.support.processes.dedup_command import (
     dedup,
     environment,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,
     run,
     words,
 )
-from tests.conftest import World
-from tests.crawls import pages_of, wait_until
-from tests.standin import not_on_serverless
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 
@@ -236,12 +239,18 @@ def test_import_a_file(here: Path, valkey: ValkeyServer, namespace: str) -> None
     assert known(valkey.url, namespace, range(300)) == 0
     ended = dedup(*given, "--strict", directory=here)
     assert ended.code == 1
-    assert "posts.jl, line 102: it is no JSON" in ended.json["error"]
+    assert "posts.jl, line 102: not valid JSON" in ended.json["error"]
     for _ in range(2):
         ended = dedup(*given, directory=here)
         assert ended.code == 1, ended.err
         assert (ended.json["records"], ended.json["remembered"]) == (303, 300)
         assert ended.json["lines"] == [102, 103, 104]
+        assert ended.json["identity"] == {
+            "item_class": "posts.items:Post",
+            "decided_by": "VALKEY_DEDUP_FIELDS, for all classes",
+            "kind": "spider 'forum', class posts.items:Post, fields site, post_id",
+            "fields": ["site:casefold", "post_id"],
+        }
         (reason,) = ended.json["without_identity"]
         assert ended.json["without_identity"][reason] == {"count": 1, "first_line": 103}
         assert known(valkey.url, namespace, range(300)) == 300
@@ -258,6 +267,8 @@ def test_the_first_back_fill_on_one_machine(tmp_path: Path) -> None:
     assert ended.code == 0, ended.plain
     assert "import posts.csv" in ended.plain
     assert re.search(r"remembered\s+100", ended.plain)
+    by = r"site:casefold, post_id \(VALKEY_DEDUP_FIELDS, for all classes\)"
+    assert re.search(rf"identified by\s+{by}", ended.plain), ended.plain
     ended = run("check", *POST, "--json", directory=here, stdin=posts(range(99, 101)))
     assert (ended.json["known"], ended.json["new"]) == (1, 1), ended.err
 
@@ -289,6 +300,10 @@ def test_import_a_parquet_file(here: Path, valkey: ValkeyServer, namespace: str)
 QUERY = "SELECT * FROM posts"
 WRONG = {
     "a missing column": (["posts.csv"], "they have site, id"),
+    "a rename of nothing": (
+        ["posts.jl", "--rename", "id=post_id"],
+        "none of the first 3 records has a 'id', as --rename id=... says; they have site, post_id",
+    ),
     "a missing query": (["posts.db"], "--query"),
     "a wrong query": (["posts.db", "--query", "SELECT * FROM gone"], "no such table: gone"),
     "no rows": (["posts.db", "--query", "PRAGMA wrong"], "returns rows"),
@@ -297,7 +312,7 @@ WRONG = {
         "not a database",
     ),
     "no driver": (["nosuch://user:hunter2@x/y", "--query", "SELECT 1"], "nosuch"),
-    "no XML": (["posts.csv", "--format", "xml"], "is no XML"),
+    "no XML": (["posts.csv", "--format", "xml"], "is not valid XML"),
     "no source": ([], "required: source"),
     "no ledger": (["--url", "{nobody}", "posts.jl"], "gave no answer"),
 }
@@ -446,4 +461,34 @@ def test_while_a_crawl_goes_on(world: World) -> None:
     site.free = 100
     crawl.wait()
     assert world.stored == {str(number): 1 for number in (*range(50, 80), *range(120, 200))}
+    world.assert_settled()
+
+
+def test_while_a_fleet_crawls(world: World) -> None:
+    """What comes from both sides at once is stored once, or was imported first; none is lost.
+
+    None that was imported before the fleet began is stored at all.
+    """
+    site = world.site(pages_of(range(600)))
+    lines = "".join(f'{{"post_id": {number}}}\n' for number in range(400))
+    given = (
+        "import", "--url", world.url, "--namespace", world.namespace, "-", "--spider", "x",
+        "-s", f"VALKEY_DEDUP_FIELDS={FIELDS}",
+    )  # fmt: skip
+    before = "".join(lines.splitlines(keepends=True)[:100])
+    assert dedup(*given, directory=world.directory, stdin=before).code == 0
+    site.free = 3  # all are at work when the import begins
+    crawls = [world.start(site, CONCURRENT_REQUESTS=2) for _ in range(2)]
+    wait_until(lambda: site.free < 0)
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(dedup, *given, directory=world.directory, stdin=lines)
+        site.free = inf
+        assert task.result().code == 0
+    for crawl in crawls:
+        crawl.wait()
+    assert set(world.stored.values()) == {1}
+    stored = {int(post) for post in world.stored}
+    assert set(range(400, 600)) <= stored
+    assert stored.isdisjoint(range(100))
+    assert world.remembered(range(600)) == {str(post) for post in range(600)}
     world.assert_settled()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
+from tests.support.spiders.pipelines import PIPELINES
+from tests.support.spiders.storages import STORAGES
 
 HUNDRED = range(100)
 
@@ -26,7 +28,7 @@ def test_a_second_run_stores_nothing(either_world: World) -> None:
     assert "item_scraped_count" not in second
     assert second["item_dropped_reasons_count/DuplicatePost"] == 100
     assert world.log.splitlines()[-1].endswith(
-        "Deduplication of spider 'posts': 100 posts seen: 100 duplicate"
+        "Deduplication of spider 'posts': 100 posts seen (100 duplicates)"
     )
     assert "Dropped" not in world.log
     world.assert_settled()
@@ -40,7 +42,7 @@ def test_only_new_posts_are_stored(either_world: World) -> None:
     assert world.stored == {str(post): 1 for post in range(160)}
     assert (stats["dedup/items/new"], stats["dedup/items/duplicate"]) == (60, 40)
     assert world.log.splitlines()[-1].endswith(
-        "spider 'posts': 100 posts seen: 60 new, 40 duplicate, 60 remembered"
+        "spider 'posts': 100 posts seen (60 new, 40 duplicates), 60 stored and remembered"
     )
 
 
@@ -85,7 +87,7 @@ def test_a_dropping_pipeline_loses_nothing(either_world: World) -> None:
     world = either_world
     posts = range(500)
     site = world.site(pages_of(posts))
-    pipelines = {f"{HERE}.Dropper": 200, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.Dropper": 200, f"{STORAGES}.Store": 300}
     stats = world.crawl(site, ITEM_PIPELINES=pipelines, drop=[post for post in posts if post % 2])
     assert stats["dedup/items/released"] == 250
     world.crawl(site, ITEM_PIPELINES=pipelines)
@@ -96,7 +98,7 @@ def test_a_replaced_item_keeps_its_claim(either_world: World) -> None:
     """A later pipeline may hand on another object of another type."""
     world = either_world
     site = world.site(pages_of(HUNDRED))
-    pipelines = {f"{HERE}.Replacer": 200, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.Replacer": 200, f"{STORAGES}.Store": 300}
     stats = world.crawl(site, ITEM_PIPELINES=pipelines)
     assert stats["dedup/items/confirmed"] == 100
     world.crawl(site, ITEM_PIPELINES=pipelines)
@@ -117,7 +119,7 @@ def test_a_twin_stores_what_the_first_could_not(world: World) -> None:
     pages = {0: [{"post_id": 7, "text": "first"}, {"post_id": 7, "text": "second"}]}
     stats = world.crawl(
         world.site(pages),
-        ITEM_PIPELINES={f"{HERE}.DropFirst": 200, f"{HERE}.Store": 300},
+        ITEM_PIPELINES={f"{PIPELINES}.DropFirst": 200, f"{STORAGES}.Store": 300},
         delay=0.05,
     )
     assert world.stored == {"7": 1}
@@ -146,7 +148,7 @@ def test_posts_of_a_live_run_are_waited_for(world: World) -> None:
 def test_a_live_run_is_not_waited_for_longer_than_wait(world: World) -> None:
     """A post that a live run holds for longer than WAIT is dropped as in flight."""
     site = world.site(pages_of([7]))
-    slow = world.start(site, delay=30, ITEM_PIPELINES={f"{HERE}.HeldStore": 300})
+    slow = world.start(site, delay=30, ITEM_PIPELINES={f"{STORAGES}.HeldStore": 300})
     wait_until(lambda: world.claims)
     stats = world.crawl(site, VALKEY_DEDUP_WAIT=0.2)
     assert stats["dedup/items/in_flight"] == 1
@@ -206,22 +208,22 @@ def test_the_plugin_can_be_switched_off(world: World) -> None:
 
 def test_the_pipeline_can_be_enabled_by_hand(world: World) -> None:
     """Without the add-on, the classical way."""
-    pipelines = {"scrapy_valkey_dedup.DedupPipeline": 100, f"{HERE}.Store": 300}
+    pipelines = {"scrapy_valkey_dedup.DedupPipeline": 100, f"{STORAGES}.Store": 300}
     world.crawl(world.site(pages_of([1, 1, 2])), ADDONS={}, ITEM_PIPELINES=pipelines)
     assert world.stored == {"1": 1, "2": 1}
 
 
 def test_a_pipeline_of_the_users_own_takes_the_place(world: World) -> None:
     """A subclass placed by hand is left alone: the add-on does not put a second one beside it."""
-    pipelines = {f"{HERE}.OwnPipeline": 100, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.OwnPipeline": 100, f"{STORAGES}.Store": 300}
     world.crawl(world.site(pages_of([1, 1, 2])), ITEM_PIPELINES=pipelines)
     assert world.stored == {"1": 1, "2": 1}
 
 
 def test_two_pipelines_are_refused(world: World) -> None:
     """Two of them would wait for each other: the crawl does not start, and the message says why."""
-    pipelines = {f"{HERE}.OwnPipeline": 100, "scrapy_valkey_dedup.DedupPipeline": 110}
-    world.crawl(world.site(pages_of([1])), ITEM_PIPELINES=pipelines | {f"{HERE}.Store": 300})
+    pipelines = {f"{PIPELINES}.OwnPipeline": 100, "scrapy_valkey_dedup.DedupPipeline": 110}
+    world.crawl(world.site(pages_of([1])), ITEM_PIPELINES=pipelines | {f"{STORAGES}.Store": 300})
     assert "ITEM_PIPELINES enables the deduplication pipeline twice" in world.log
     assert world.stored == {}
 
@@ -229,26 +231,41 @@ def test_two_pipelines_are_refused(world: World) -> None:
 def test_an_identity_function_decides(world: World) -> None:
     """VALKEY_DEDUP_IDENTITY names a function; None from it is a post without an identity."""
     stats = world.crawl(
-        world.site(pages_of([1, "1", 2, "none"])), VALKEY_DEDUP_IDENTITY=f"{HERE}.fingerprint"
+        world.site(pages_of([1, "1", 2, "none"])), VALKEY_DEDUP_IDENTITY=f"{PIPELINES}.fingerprint"
     )
     assert world.stored == {"1": 1, "2": 1, "none": 1}
     assert stats["dedup/items/unkeyed"] == 1
 
 
 @pytest.mark.parametrize(
-    ("policy", "kept", "stat"),
+    ("policy", "kept", "stat", "fate"),
     [
-        ("pass", 2, "item_scraped_count"),
-        ("drop", 0, "item_dropped_reasons_count/DropItem"),
-        ("error", 0, "log_count/ERROR"),
+        ("pass", 2, "item_scraped_count", "was stored unchecked, and will be stored again"),
+        ("drop", 0, "item_dropped_reasons_count/DropItem", "was dropped"),
+        ("error", 0, "log_count/ERROR", "ended as item_error"),
     ],
 )
-def test_posts_without_identity(world: World, policy: str, kept: int, stat: str) -> None:
-    """A post without an identity passes, is dropped or is an error, as ON_UNKEYED says."""
+def test_posts_without_identity(world: World, policy: str, kept: int, stat: str, fate: str) -> None:
+    """A post without an identity passes, is dropped or is an error; a run of only such is told."""
     stats = world.crawl(world.site(pages_of(["", ""])), VALKEY_DEDUP_ON_UNKEYED=policy)
     assert sum(world.stored.values()) == kept
     assert (stats["dedup/items/unkeyed"], stats[stat]) == (2, 2)
     assert world.log.count("its field 'post_id' is missing or empty") == 1
+    (warning,) = [line for line in world.log.splitlines() if "Nothing was deduplicated" in line]
+    assert "WARNING: Nothing was deduplicated, as no item of this run has an identity" in warning
+    assert f"(2 items): each {fate}" in warning
+    assert "Let VALKEY_DEDUP_FIELDS name fields that the items have" in warning
+
+
+def test_the_fields_of_an_item_without_identity(world: World) -> None:
+    """The warning names the field that a dict does not have and those it has, and no value."""
+    items = [{"id": "secret", "text": "words"}, {"post_id": 1}, {"url": "another"}]
+    stats = world.crawl(world.site({}), kind="dict", items=items)
+    assert stats["dedup/items/unkeyed"] == 2
+    (warning,) = [line for line in world.log.splitlines() if "has no identity" in line]
+    assert "it has no field 'post_id'; its fields are 'id', 'text'." in warning
+    assert "secret" not in warning
+    assert "Nothing was deduplicated" not in world.log
 
 
 def test_odd_ids_do_no_harm(world: World) -> None:

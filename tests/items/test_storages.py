@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of
-from tests.feed_crawls import feed, posts_in
+from tests.support.crawls.feeds import feed, posts_in
+from tests.support.crawls.world import World
+from tests.support.servers.site import pages_of
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.pipelines import PIPELINES
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(20)
 EVERY_POST = {str(post) for post in POSTS}
@@ -39,7 +41,8 @@ def test_a_trial_run_remembers_nothing(either_world: World) -> None:
     assert "Nothing that can be seen stores the posts" in warning
     assert "VALKEY_DEDUP_CONFIRM = 'scraped'" in warning
     assert world.log.splitlines()[-1].endswith(
-        "40 posts seen: 20 new, 20 duplicate, 20 not remembered, as nothing stores them"
+        "40 posts seen (20 new, 20 duplicates), 20 not remembered, as nothing behind the "
+        "deduplication stores them"
     )
     assert world.crawl(site)["dedup/items/confirmed"] == 20
     assert world.stored == dict.fromkeys(EVERY_POST, 1)
@@ -114,8 +117,8 @@ def test_a_feed_that_overwrites_what_was_remembered(world: World) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ITEM_PIPELINES": {f"{HERE}.HandsOn": 300}},
-        {"ITEM_PIPELINES": {f"{HERE}.Dropper": 50}},
+        {"ITEM_PIPELINES": {f"{PIPELINES}.HandsOn": 300}},
+        {"ITEM_PIPELINES": {f"{PIPELINES}.Dropper": 50}},
         {"ITEM_PIPELINES": {"scrapy.pipelines.images.ImagesPipeline": 300}, "IMAGES_STORE": "i"},
         {"ITEM_PIPELINES": {}, "FEEDS": {"/dev/null": {"format": "jsonlines"}}},
     ],
@@ -126,6 +129,24 @@ def test_what_stores_nothing_is_no_storage(world: World, changes: dict[str, Any]
     stats = world.crawl(world.site(pages_of(POSTS)), kind="dict", **changes)
     assert stats["dedup/items/not_remembered"] == 20
     assert world.log.count("Nothing that can be seen stores the posts") == 1
+    assert world.remembered(POSTS) == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        (f"{STORAGES}.Store", "as nothing behind the deduplication stores the posts, none is"),
+        (f"{PIPELINES}.Dropper", f"If {PIPELINES}.Dropper stores them, give it a higher number"),
+    ],
+    ids=["named like a storage", "named like none"],
+)
+def test_a_storage_that_stands_before(world: World, before: str, found: str) -> None:
+    """One warning says that none is remembered and which pipeline goes behind the deduplication."""
+    world.crawl(world.site(pages_of(POSTS)), ITEM_PIPELINES={before: 50})
+    (warning,) = warnings(world)
+    assert found in warning
+    assert before in warning
+    assert "higher number" in warning
     assert world.remembered(POSTS) == set()
 
 
@@ -157,7 +178,7 @@ def test_dicts_of_two_kinds_under_one_identity_are_told(world: World) -> None:
         ("posts-%(name)s-%(batch_id)d.json", {"overwrite": True, "batch_item_count": 9}, 1),
         ("posts-%(time)s.json", {"overwrite": True}, 0),
         ("posts-%(time).10s.json", {"overwrite": True}, 1),
-        ("posts-%(country)s.json", {"overwrite": True, "uri_params": f"{HERE}.country"}, 1),
+        ("posts-%(country)s.json", {"overwrite": True, "uri_params": f"{FEEDS}.country"}, 1),
         ("posts-%(batch_time)s.json", {"overwrite": True, "batch_item_count": 9}, 0),
         ("s3://bucket/posts.json", {}, 1),
         ("s3://bucket/posts.json", {"overwrite": False}, 1),
@@ -184,10 +205,10 @@ def test_feeds_that_overwrite_are_named(
 @pytest.mark.parametrize(
     ("pipelines", "level", "named"),
     [
-        ({f"{HERE}.Store": 50}, "WARNING", "tests.crawl_process.Store"),
+        ({f"{STORAGES}.Store": 50}, "WARNING", f"{STORAGES}.Store"),
         ({"scrapy.pipelines.images.ImagesPipeline": 1}, "WARNING", "ImagesPipeline"),
-        ({f"{HERE}.Dropper": 50}, "INFO", "tests.crawl_process.Dropper"),
-        ({f"{HERE}.Store": 300, "scrapy_valkey_dedup.DedupPipeline": 900}, "WARNING", "Store"),
+        ({f"{PIPELINES}.Dropper": 50}, "INFO", f"{PIPELINES}.Dropper"),
+        ({f"{STORAGES}.Store": 300, "scrapy_valkey_dedup.DedupPipeline": 900}, "WARNING", "Store"),
     ],
 )
 def test_pipelines_before_the_deduplication_are_named(
@@ -206,19 +227,19 @@ def test_pipelines_before_the_deduplication_are_named(
 def test_an_item_processor_of_the_users(world: World) -> None:
     """With another ITEM_PROCESSOR a pipeline before ours is refused with the cure."""
     site = world.site(pages_of(POSTS))
-    other = {"ITEM_PROCESSOR": f"{HERE}.OwnProcessor"}
+    other = {"ITEM_PROCESSOR": f"{PIPELINES}.OwnProcessor"}
     assert world.crawl(site, **other)["dedup/items/confirmed"] == 20
-    crawl = world.start(site, ITEM_PIPELINES={f"{HERE}.Dropper": 50}, **other)
+    crawl = world.start(site, ITEM_PIPELINES={f"{PIPELINES}.Dropper": 50}, **other)
     crawl.process.join()
     assert "set scrapy_valkey_dedup.DedupItemProcessor" in world.log
-    extends = {"ITEM_PROCESSOR": f"{HERE}.OwnDedupProcessor"}
-    pipelines = {f"{HERE}.Dropper": 50, f"{HERE}.Store": 300}
+    extends = {"ITEM_PROCESSOR": f"{PIPELINES}.OwnDedupProcessor"}
+    pipelines = {f"{PIPELINES}.Dropper": 50, f"{STORAGES}.Store": 300}
     stats = world.crawl(site, ITEM_PIPELINES=pipelines, drop=[3], **extends)
     assert stats["dedup/items/duplicate"] == 19
 
 
 def test_an_item_processor_of_old_is_refused(world: World) -> None:
     """One that overrides the deprecated process_item is refused: ends come in other contexts."""
-    crawl = world.start(world.site({}), ITEM_PROCESSOR=f"{HERE}.OldProcessor")
+    crawl = world.start(world.site({}), ITEM_PROCESSOR=f"{PIPELINES}.OldProcessor")
     crawl.process.join()
     assert "override process_item_async instead" in world.log

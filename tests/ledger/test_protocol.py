@@ -5,27 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import valkey as valkey_py
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import NUMBERS, Ledger, token
 from scrapy_valkey_dedup.model import Answer, Given, LedgerUnavailableError, Verdict
-from scrapy_valkey_dedup.session import heartbeat
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import UNKNOWN, Sights
 from scrapy_valkey_dedup.session.held_claims import Wait
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import in_loop
-from tests.patience import PATIENCE
-from tests.runs import KEYS, Runs, revive, silence, until
+from tests.support.patience import PATIENCE, in_loop
+from tests.support.runs import KEYS, Runs, revive, silence, until
 
 POST = KEYS[:1]
 NEW, TAKEN_OVER = Answer(Verdict.NEW), Answer(Verdict.NEW, taken_over=True)
@@ -41,22 +37,6 @@ def held(run: str, number: int) -> Answer:
 def in_doubt(number: int) -> Given:
     """A claim on the post that is given back while copies of its question may be on their way."""
     return Given(POST[0], number, in_doubt=True)
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """One of the test's own, which it may hurt."""
-    with ValkeyServer(port=free_port()) as own:
-        yield own
-
-
-@pytest.fixture
-def runs(server: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """Runs whose grace is a second, on a server of the test's own."""
-    monkeypatch.setattr(heartbeat, "LONGEST_PAUSE", 0.2)
-    made = Runs(server.url, "n", tmp_path)
-    yield made
-    made.raw.close()
 
 
 # -- messages --------------------------------------------------------------------------------------
@@ -164,7 +144,7 @@ async def test_a_question_without_a_reply_leaves_no_ghost(runs: Runs, server: Va
             assert claim.in_doubt
             claim.release()
             await one.flush()
-            copy = Ledger(one._server, runs.namespace, one.run, retention=60)
+            copy = Ledger(one._access.connection._server, runs.namespace, one.run, retention=60)
             await copy.claim_many(POST, (), claim.number)
             assert runs.claims == {}
             mine = await other.claim(KEYS[0])
@@ -187,7 +167,7 @@ async def test_who_is_told_held_leaves_no_ghost(runs: Runs, server: ValkeyServer
             await one.flush()
             holds.release()
             await other.flush()
-            copy = Ledger(one._server, runs.namespace, one.run, retention=60)
+            copy = Ledger(one._access.connection._server, runs.namespace, one.run, retention=60)
             await copy.claim_many(POST, (), 1)
             assert runs.claims == {}
 
@@ -198,7 +178,7 @@ async def test_a_cancelled_question_is_released_after_it(runs: Runs, server: Val
     async with runs.open() as one, runs.open() as other:
         server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
         asking = asyncio.create_task(one.claim(KEYS[0]))
-        ask = one._posts._batcher
+        ask = one._posts._questions._claims
         await until(lambda: ask._calls and "NOREPLICAS" in str(server.ask("INFO", "errorstats")))
         asking.cancel()
         await asyncio.wait([asking])
@@ -293,7 +273,7 @@ async def test_a_renewal_does_not_keep_a_run_from_beating(runs: Runs) -> None:
             return 1
 
         one._posts._ledger.renew_many = slow
-        one._renewed -= one._ledger.claim_lifetime
+        one._access._upkeep._renewed_at -= one._access.shelves.ledger.claim_lifetime
         await begun.wait()
         before = runs.beat_of(one)
         await until(lambda: runs.beat_of(one) >= before + 4)
@@ -429,7 +409,7 @@ async def test_a_beat_that_finds_none_before_it_begins_a_grace(runs: Runs) -> No
             await silence(run)
             runs.raw.delete(runs.beat_name(run))
         other._heartbeat._grace_began = 0.0
-        await other._heartbeat.beat(other._ledger)
+        await other._heartbeat.beat(other._access.shelves.ledger)
         assert await other._heartbeat.of(one.run) == UNKNOWN
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.servers import ValkeyServer
-from bench.topologies import ValkeyCluster
+from bench.servers import ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, split
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
@@ -17,9 +16,9 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.conftest import in_loop
-from tests.fronts import Front
-from tests.runs import Runs, until
+from tests.support.patience import in_loop
+from tests.support.runs import Runs, until
+from tests.support.servers.fronts import Front
 
 BEGIN, END = "Until it answers again", "Valkey answers again"
 KEYS = [digest("Post", [str(post)]) for post in range(300)]
@@ -109,8 +108,8 @@ async def test_each_node_takes_a_write_at_the_start(
         async with runs.open(url=cluster.url, timeout=0.5) as run:
             (line,) = (text for text in caplog.messages if BEGIN in text)
             assert "min-replicas-to-write" in line
-            probed = run._outage._probed
-            await until(lambda run=run, before=probed: run._outage._probed is not before)
+            probed = run._outage._prober._probed
+            await until(lambda run=run, before=probed: run._outage._prober._probed is not before)
             assert run._outage
             node.ask("CONFIG", "SET", "min-replicas-to-write", "0")
             await until(lambda: any(END in text for text in caplog.messages))

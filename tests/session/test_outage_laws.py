@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from scrapy_valkey_dedup.stats import ITEMS, Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.quorum import agreed
 from scrapy_valkey_dedup.valkey.urls import database, parsed
-from tests.conftest import World, in_loop
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
-from tests.standin import a_server, not_on_serverless
+from tests.support.crawls.world import World
+from tests.support.outages import SLOW
+from tests.support.patience import PATIENCE, in_loop, wait_until
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
+from tests.support.spiders.storages import STORAGES
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -143,25 +144,29 @@ async def test_a_probe_that_is_broken_is_tried_again(caplog: pytest.LogCaptureFi
     """A fault of ours in it is told with its traceback, and does not end the probing."""
     async with outage() as away:
         healthy, away.probe = away.probe, None
-        away.outage._probe = lambda: asyncio.sleep(0, 1 / 0)
+        away.outage._prober._probe = lambda: asyncio.sleep(0, 1 / 0)
         while "ZeroDivisionError" not in caplog.text:
             await asyncio.sleep(0.01)
-        away.outage._probe, away.answers = healthy, True
+        away.outage._prober._probe, away.answers = healthy, True
         while away.outage:
             await asyncio.sleep(0.01)
 
 
 @in_loop
-async def test_the_seconds_so_far_are_told() -> None:
-    """The stats that Scrapy dumps say how long an outage has lasted that has not ended."""
+async def test_stats_and_log_have_the_same_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """The stats that Scrapy dumps count an outage that lasts; the line at its end says the same."""
+    caplog.set_level("INFO")
     async with outage() as away:
-        away.outage._began -= 100
+        away.outage._account.began -= 100
         away.outage.count()
         assert away.collector.get_value(Stats.OUTAGE_SECONDS) == 100
+        away.outage._account._counted_at -= 30  # the spider was closed half a minute ago
+        away.outage._account.began -= 30
         away.answers = True
         while away.outage:
             await asyncio.sleep(0.01)
     assert away.collector.get_value(Stats.OUTAGE_SECONDS) == 100
+    assert f"{END} 100 seconds; " in caplog.text
 
 
 @in_loop
@@ -210,16 +215,16 @@ async def test_an_outage_does_not_end_past_a_file(
         )
         await settlements.deliver_spool("a-ledger")
         await settlements._keep([key], [])
-        assert settlements.can_tell_kept
+        assert settlements.outage_may_end
         saving = asyncio.create_task(settlements.save())
         await asyncio.sleep(0)
         await settlements.deliver_spool("a-ledger")
-        assert not settlements.can_tell_kept
+        assert not settlements.outage_may_end
         spool.go.set()
         await saving
-        assert not settlements.can_tell_kept
+        assert not settlements.outage_may_end
         await settlements.deliver_spool("a-ledger")
-        assert settlements.can_tell_kept
+        assert settlements.outage_may_end
         assert await ledger.seen_many([key]) == [True]
 
 
@@ -306,18 +311,6 @@ def test_which_database(url: str, options: dict[str, Any], number: str) -> None:
 
 # -- crawls ----------------------------------------------------------------------------------------
 
-SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[World]:
-    """Crawls with a server that the test may hurt."""
-    with a_server(persistent=True) as server:
-        made = World(server.url, "fragile", tmp_path)
-        made.server = server
-        yield made
-        made.close()
-
 
 def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     """What an outage kept is on disk before the run takes its last chance to deliver it."""
@@ -384,7 +377,7 @@ def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
 
 def test_an_outage_is_no_death(fragile: World) -> None:
     """Runs whose heartbeats an outage let expire keep their claims: each post is stored once."""
-    pipelines = {f"{HERE}.ManualStore": 300}
+    pipelines = {f"{STORAGES}.ManualStore": 300}
     settings = {
         "VALKEY_DEDUP_ON_OUTAGE": "pause",
         "VALKEY_DEDUP_CONFIRM": "manual",

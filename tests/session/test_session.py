@@ -11,8 +11,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from scrapy.settings import Settings
-from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
@@ -23,13 +21,15 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
-from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import REQUESTS, Stats
-from tests import patience
-from tests.conftest import SCRAPY_VERSION, World
-from tests.crawl_process import HERE
-from tests.crawls import claims, heartbeats, pages_of
-from tests.standin import not_on_serverless
+from scrapy_valkey_dedup.stats import REQUESTS
+from tests.conftest import SCRAPY_VERSION
+from tests.support import patience
+from tests.support.crawls.world import World
+from tests.support.ledgers import claims, heartbeats
+from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
+from tests.support.spiders.pipelines import PIPELINES
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
 OpenSession = Callable[..., Any]
@@ -48,13 +48,7 @@ def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
             "VALKEY_DEDUP_NAMESPACE": namespace,
             **{f"VALKEY_DEDUP_{name.upper()}": value for name, value in changes.items()},
         }
-        stats = Stats(MemoryStatsCollector(get_crawler()))
-        session = Session(
-            DedupSettings.parse(Settings(settings), "spider"),
-            stats,
-            close_spider=print,
-            is_closing=lambda: False,
-        )
+        session = new_session(settings)
         prepare(session)
         await session.open()
         try:
@@ -200,7 +194,7 @@ def test_long_claims_are_renewed(
     async def check() -> None:
         async with open_session(lease=1, wait=0.1) as session:
             session._posts._ledger._renew = (*session._posts._ledger._renew[:1], 60_000)
-            session._ledger.claim_lifetime = 0.4
+            session._access.shelves.ledger.claim_lifetime = 0.4
             claim = await session.claim(KEYS[0])
             with valkey.client() as raw:
                 (name,) = raw.keys(f"vd1:{{{namespace}:*}}:c:*")
@@ -215,7 +209,7 @@ def test_long_claims_are_renewed(
 @pytest.mark.parametrize("pipeline", ["FailsToOpen", "FailsAtOnce", "ClosesAtOpen"])
 def test_a_failed_start_leaves_nothing(world: World, pipeline: str, embedded: bool) -> None:  # noqa: FBT001
     """If another component fails to start, heartbeat and embedded server end with the crawl."""
-    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{HERE}.{pipeline}": 300}}
+    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{PIPELINES}.{pipeline}": 300}}
     ledger = world.directory / "ledger"
     if embedded:
         changes |= {"VALKEY_DEDUP_URL": None, "VALKEY_DEDUP_DATA_DIR": str(ledger)}
@@ -235,7 +229,7 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
 
     async def check() -> None:
         async with open_session(timeout=2) as session:
-            settlements = session._posts._settlements
+            settlements = session._posts.settlements
             deliver = settlements._ledger.settle_many
 
             async def slowly(*news: Any) -> None:

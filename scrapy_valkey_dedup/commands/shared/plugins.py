@@ -14,7 +14,11 @@ from scrapy_valkey_dedup.commands.shared.keyed import Keyed
 from scrapy_valkey_dedup.commands.shared.project import Project
 from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.requests.marks import key_of_own, key_of_page, whose_pages
+from scrapy_valkey_dedup.requests.meta.page_keys import (
+    key_of_fingerprint,
+    key_of_own_key,
+    scope_of_pages,
+)
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
@@ -65,7 +69,7 @@ class PageKeyer:
             names = f" ({', '.join(project.spiders)})" if project.spiders else ""
             raise CommandError(f"pages are remembered by spider: --spider NAME{names}")
         self._keys = self._both if knows_own_keys else self._page
-        self._whose = whose_pages(settings, project.spider.name)
+        self._whose = scope_of_pages(settings, project.spider.name)
 
     def keyed(self, block: Block) -> Keyed:
         """The keys of a block."""
@@ -73,22 +77,22 @@ class PageKeyer:
         assert not isinstance(block.content, bytes)  # noqa: S101 (see Fingerprints)
         for number, found in block.content:
             if type(found) is not bytes or not found:
-                made.bad.add(number, "it is no fingerprint")
+                made.bad.add(number, "not a fingerprint")
                 continue
             made.keys += self._keys(found)
         return made
 
     def _page(self, found: bytes) -> Iterator[bytes]:
-        yield key_of_page(found, self._whose)
+        yield key_of_fingerprint(found, self._whose)
 
     def _both(self, found: bytes) -> Iterator[bytes]:
         is_text = _PRINTABLE.issuperset(found)
         if is_text:
-            yield key_of_own(found, self._whose)
+            yield key_of_own_key(found, self._whose)
         if len(found) == _FINGERPRINT and not is_text:
-            yield key_of_page(found, self._whose)
+            yield key_of_fingerprint(found, self._whose)
         elif len(found) == 2 * _FINGERPRINT and (fingerprint := from_hex(found)):
-            yield key_of_page(fingerprint, self._whose)
+            yield key_of_fingerprint(fingerprint, self._whose)
 
 
 def from_hex(text: bytes) -> bytes | None:
@@ -121,7 +125,7 @@ def deltafetch_keys(path: Path) -> Iterator[bytes]:
     try:
         kind = dbm.whichdb(str(path))
         if not kind:
-            raise CommandError(f"{path} is no database that Python's dbm knows")
+            raise CommandError(f"{path} is not a database that Python's dbm can read")
         with dbm.open(str(path), "r") as database:
             yield from _keys_of(database)
     except (*_ERRORS, ImportError) as error:
