@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from bench.memory import RETENTION, info, key
 from bench.servers import ValkeyServer
+from bench.shared import RETENTION, connected, info, key
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Server
@@ -124,12 +124,9 @@ async def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         url = arguments.url or stack.enter_context(ValkeyServer()).url
-        server = Server(url, "the server", {}, timeout=60)
-        try:
+        async with connected(url) as server:
             await server.ask(command("PING"))
             await table(server, arguments.known, arguments.posts, arguments.rounds)
-        finally:
-            await server.close()
 
 
 if __name__ == "__main__":

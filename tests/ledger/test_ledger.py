@@ -19,6 +19,7 @@ from valkey.crc import key_slot
 
 from bench import memory
 from bench.servers import ValkeyServer, free_port
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.ledger import (
     CALL_LIMIT,
     IDLE,
@@ -66,7 +67,7 @@ def held(run: str) -> Answer:
 
 def keys(count: int, start: int = 0) -> list[Key]:
     """Keys as those of real posts."""
-    return [memory.key(number) for number in range(start, start + count)]
+    return [key(number) for number in range(start, start + count)]
 
 
 def crafted(member: int, path: int = 0, partition: int = 0) -> Key:

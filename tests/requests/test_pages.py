@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scrapy import Request
 from scrapy.http import Response
 
-from bench import memory
 from bench.servers import ValkeyServer, free_port
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
@@ -246,7 +246,7 @@ def test_a_reading_is_complete_when_every_page_went_well() -> None:
 
 def keys(numbers: range) -> list[Key]:
     """The keys of posts."""
-    return [memory.key(number) for number in numbers]
+    return [key(number) for number in numbers]
 
 
 @asynccontextmanager
