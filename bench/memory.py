@@ -2,7 +2,7 @@
 
 Confirms distinct posts through the plugin's own ledger and prints, at several sizes on the way,
 what ``INFO memory`` counts as used beyond the start, the keys, and the posts a second. Without
-``--url`` it starts a server of its own; ``VALKEY_SERVER`` names another binary. Fails if the last
+``--url`` it starts a server; ``VALKEY_SERVER`` names another binary. Fails if the last
 size takes more than 10 bytes a post, or if fewer than 30,000 posts a second went in.
 """
 
