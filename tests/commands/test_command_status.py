@@ -418,9 +418,9 @@ NOW = 1_800_000_000.0
         (125_999_990, {10: 1_000_000}, 1, 12_499_999, 100_000, 124.99999),
         # Full already.
         (900_000, {10: 1_000_000}, 1, 0, 100_000, 0),
-        # For less than an hour: nobody can tell.
+        # For less than an hour it cannot be told.
         (6_000_000, {0.04: 1_000_000}, 1, 500_000, None, None),
-        # Nothing is remembered: nobody knows what a post takes.
+        # Nothing is remembered, so what a post takes is not known.
         (6_000_000, {}, 1, None, None, None),
     ],
 )

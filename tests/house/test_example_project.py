@@ -40,7 +40,7 @@ STATUS_FIELDS = {
     "replies_count", "url", "in_reply_to_id", "in_reply_to_account_id", "reblog", "poll",
     "card", "language", "edited_at", "quote",
 }  # fmt: skip
-# https://docs.joinmastodon.org/entities/Account/, likewise.
+# https://docs.joinmastodon.org/entities/Account/, as above.
 ACCOUNT_FIELDS = {
     "id", "username", "acct", "url", "display_name", "note", "avatar", "avatar_static",
     "header", "header_static", "locked", "fields", "emojis", "bot", "group", "discoverable",

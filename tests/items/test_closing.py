@@ -70,7 +70,7 @@ def test_another_pipeline_that_cannot_close(world: World) -> None:
 
 
 def test_nothing_is_waited_for_that_does_not_come(world: World) -> None:
-    """If all pipelines have closed, one of them badly, posts nobody settled are not waited for."""
+    """If all pipelines have closed, one of them badly, unsettled posts are not waited for."""
     pipelines = {f"{STORAGES}.NeverSettles": 300, f"{PIPELINES}.FailsToClose": 400}
     stats = world.crawl(
         world.site(pages_of(POSTS)),

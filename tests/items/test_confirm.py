@@ -56,7 +56,7 @@ def test_manual_remembers_what_the_storage_confirms(either_world: World) -> None
 
 
 def test_manual_frees_what_nobody_confirmed(world: World) -> None:
-    """With "manual" a post whose claim nobody settled is free at the end, and the log says so."""
+    """With "manual" a post whose claim is never settled is free at the end; the log says so."""
     site = world.site(pages_of(POSTS))
     world.crawl(site, VALKEY_DEDUP_CONFIRM="manual")
     assert "neither confirmed nor released, so free again: 50 posts" in world.log

@@ -430,7 +430,7 @@ async def test_who_should_have_beaten_judges_nobody(runs: Runs) -> None:
 
 @in_loop
 async def test_a_newcomer_has_its_grace(runs: Runs) -> None:
-    """W2: a run that starts takes nobody for dead whose beat an outage may have ended."""
+    """W2: a run that starts takes no run for dead whose heartbeat an outage may have ended."""
     async with runs.open(**QUICK) as one:
         await one.claim(KEYS[0])
         await silence(one)
@@ -446,7 +446,7 @@ async def test_a_newcomer_has_its_grace(runs: Runs) -> None:
 
 @in_loop
 async def test_a_clock_that_steps_kills_nobody(runs: Runs) -> None:
-    """W2: a run that does not find its own beat takes nobody for dead: all have run out at once."""
+    """W2: a run that does not find its own heartbeat takes no run for dead: all expired at once."""
     async with runs.open(**QUICK) as one, runs.open(**QUICK) as other:
         held = [await one.claim(key) for key in KEYS[:20]]
         other._heartbeat._grace_began -= 3600

@@ -387,7 +387,7 @@ async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace:
 
 @in_loop
 async def test_without_valkey_nothing_was_met(namespace: str) -> None:
-    """Nobody waits in vain, and what cannot be delivered is given up."""
+    """No request waits without end, and what cannot be delivered is given up."""
     url = f"valkey://127.0.0.1:{free_port()}"
     async with opened(url, namespace) as (timelines, _):
         assert await pages_read(timelines, 100, 10) == 10

@@ -206,7 +206,7 @@ def test_a_filter_with_a_memory_of_its_own_loses_no_page(site: Site) -> None:
 
 
 def test_a_middleware_that_answers_by_itself_holds_up_nobody(site: Site) -> None:
-    """A request that a middleware before ours refuses leaves its turn to who waits for it."""
+    """A request that a middleware before ours refuses leaves its turn to the next one."""
     slow = {"/slow": {"priority": 1}}
     site.show(
         {

@@ -214,7 +214,7 @@ async def test_a_full_server() -> None:
     assert any("maxmemory" in finding.said for finding in report.spoiled)
 
 
-# -- where nobody is -------------------------------------------------------------------------------
+# -- without a server ----------------------------------------------------------------------------
 
 
 def ended(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -130,7 +130,7 @@ async def test_a_flickering_valkey_meets_the_limit_of_a_pause() -> None:
 
 @in_loop
 async def test_a_closing_spider_is_not_held() -> None:
-    """Whoever waits is let go when the spider is on its way to its end, unchecked."""
+    """When the spider is closing, posts that wait pass unchecked."""
     async with outage(PAUSE) as away:
         waits = asyncio.ensure_future(away.outage.over())
         await asyncio.sleep(0.01)
@@ -270,7 +270,7 @@ async def test_what_is_recorded_is_not_asked_too_late(
 )
 @in_loop
 async def test_most_of_the_servers_are_believed(answers: list[tuple[Any, float]]) -> None:
-    """Not the fastest, which may be cut off from the others; nobody waits for a frozen one."""
+    """Not the fastest, which may be cut off from the others; a frozen one is not waited for."""
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
@@ -359,7 +359,7 @@ def test_a_spool_is_for_one_ledger(fragile: World) -> None:
 
 
 def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
-    """Something of somebody's in the place of a page's partition: the pause meets its limit."""
+    """A foreign value instead of a page's partition: the pause meets its limit."""
     with valkey_py.Valkey.from_url(fragile.url) as client:
         for partition in PARTITION_NAMES:
             client.sadd(f"vd1:{{fragile+pages:{partition}}}", "somebody's")

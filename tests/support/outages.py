@@ -201,7 +201,7 @@ def assert_bounded(
     Nothing else: the crawls have no outage, and every post of the site is stored and confirmed.
 
     A post that the new primary remembers is never stored again, nor is any post stored thrice. Of
-    posts that nobody had begun to store, those may be stored twice whose claim was lost when they
+    posts that no run had begun to store, those may be stored twice whose claim was lost when they
     had been claimed and not begun: ``on_way`` at most.
     """
     assert 0 < len(unremembered) < len(begun)

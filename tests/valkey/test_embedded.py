@@ -52,7 +52,7 @@ def members(url):
 
 
 def is_gone(pid):
-    """Whether a process has ended, be it that nobody has reaped it yet."""
+    """Whether a process has ended, reaped or not."""
     try:
         os.kill(pid, 0)
         return ") Z " in Path(f"/proc/{pid}/stat").read_text()
@@ -63,7 +63,7 @@ def is_gone(pid):
 
 
 def is_free(lock):
-    """Whether nobody holds a lock file."""
+    """Whether a lock file is free."""
     with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,7 +242,7 @@ def test_ten_processes_at_once_share_one_server(data_dir, spider):
 
 
 def test_leaving_and_coming_at_once_loses_nothing(data_dir, spider):
-    """Whoever comes while the last one leaves gets a server that lives, whichever of them wins."""
+    """A run that starts while the last one ends gets a living server, whichever is first."""
     spiders = [spider() for _ in range(4)]
     for number, one in enumerate(spiders):
         one.order("rounds", number * 15, number * 15 + 15)
@@ -366,7 +366,7 @@ def test_a_server_that_is_used_goes_on(data_dir, spider):
         one.do("release")
     for one in others[2:]:
         one.die()
-    time.sleep(2.5)  # as long as a watcher takes to end a server that nobody uses
+    time.sleep(2.5)  # as long as a watcher takes to end an unused server
     assert server_pid(stays.acquire()) == pid
     assert watchers(data_dir) == [watcher]
     stays.release()
@@ -399,7 +399,7 @@ def test_a_folder_that_is_made_anew_has_a_server_of_its_own(data_dir):
     assert server_pid(url) != old
     until(lambda: is_gone(old), "the old server ends")
     assert not is_free(data_dir / "users.lock")
-    time.sleep(2.5)  # as long as a watcher takes to end a server that nobody uses
+    time.sleep(2.5)  # as long as a watcher takes to end an unused server
     assert server_pid(server.acquire()) == server_pid(url)
     server.release()
     assert is_free(data_dir / "server.lock")
@@ -425,7 +425,7 @@ def test_kills_at_random(data_dir, spider):
             with contextlib.suppress(EOFError, ConnectionResetError):
                 while one.pipe.poll(PATIENCE):
                     acknowledged.add(one.pipe.recv())
-        time.sleep(chance.uniform(1, 2))  # who comes next meets a server that is ending, or gone
+        time.sleep(chance.uniform(1, 2))  # the next one meets a server that is ending, or gone
         server = EmbeddedServer(data_dir)
         assert acknowledged <= members(server.acquire())
         server.release()
@@ -544,7 +544,7 @@ def test_the_server_inherits_its_own_lock_and_no_other(data_dir):
 
 
 def test_a_stale_socket_file_is_replaced(data_dir):
-    """A socket file that nobody listens on, left by a dead server, does not stop a new one."""
+    """A socket file that a dead server left does not stop a new one."""
     data_dir.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(data_dir / "valkey.sock"))
@@ -564,7 +564,7 @@ def test_garbage_is_replaced(data_dir):
 
 
 def test_pipes_are_not_waited_for(data_dir):
-    """A pipe under the name of a lock file holds nobody up."""
+    """A pipe under the name of a lock file delays no run."""
     data_dir.mkdir(mode=0o700)
     for name in ("watcher.lock", "start.lock", "users.lock", "server.lock"):
         os.mkfifo(data_dir / name)
@@ -775,7 +775,7 @@ def on_a_disk_of_its_own(scenario, tmp_path):
                 [*command, scenario], capture_output=True, text=True, check=True
             )
             return result.stdout.splitlines()
-    return pytest.skip("this system lets nobody mount a disk of his own")
+    return pytest.skip("this system lets users mount no disk")
 
 
 def test_a_full_disk(tmp_path):
@@ -873,7 +873,7 @@ def test_a_binary_that_stays_in_the_foreground(data_dir, script):
 
 
 def test_a_server_that_loads_for_long(data_dir, script):
-    """A server too slow to load is told as such, goes on loading, and serves who comes later."""
+    """A server too slow to load is reported as such, continues to load, and serves later runs."""
     server = EmbeddedServer(data_dir)
     with client(server.acquire()) as connection, connection.pipeline(transaction=False) as pipe:
         for number in range(10000):
@@ -888,7 +888,7 @@ def test_a_server_that_loads_for_long(data_dir, script):
 
 
 def test_a_server_that_hangs(data_dir):
-    """A stopped server holds nobody longer than the deadline, neither who comes nor who leaves."""
+    """A stopped server delays a run no longer than the deadline, at its start and at its end."""
     server = EmbeddedServer(data_dir, start_timeout=PATIENCE)
     pid = server_pid(server.acquire())
     server._start_timeout = 0.5
@@ -906,7 +906,7 @@ def test_a_server_that_hangs(data_dir):
 
 
 def test_a_start_that_hangs(data_dir):
-    """Who waits for another's start or stop of the server waits no longer than the deadline."""
+    """Another run's start or stop of the server is waited for until the deadline at most."""
     data_dir.mkdir(mode=0o700)
     with (data_dir / "start.lock").open("w") as busy:
         fcntl.flock(busy, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""TLS for tests: a certificate authority of one's own, and a terminator in front of a Valkey."""
+"""TLS for tests: a certificate authority, and a terminator in front of a Valkey."""
 
 from __future__ import annotations
 

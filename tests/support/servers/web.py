@@ -44,7 +44,7 @@ class Reply:
 
 
 Route: TypeAlias = Reply | Sequence[Reply] | Callable[[Asked], Reply]
-"""A reply; several, given in turn, the last for ever; or a function that makes one."""
+"""A reply; several, given in turn, the last forever; or a function that makes one."""
 
 RESET = Reply(reset=True)
 MISSING = Reply(b"not here", 404)
