@@ -236,7 +236,7 @@ def test_status_with_a_user_who_may_only_read(
 def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: ValkeyServer) -> None:
     """Spider, host, start, claims, new and duplicate, of the living; who a dead run was; then none.
 
-    The note has a life of its own: a key beside the heartbeat, which takes less than 400 bytes.
+    The note is a key beside the heartbeat, with its own expiry, which takes less than 400 bytes.
     """
     here = project(
         tmp_path / "project", VALKEY_DEDUP_URL=world.url, VALKEY_DEDUP_NAMESPACE=world.namespace

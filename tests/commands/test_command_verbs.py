@@ -104,7 +104,7 @@ def test_doctor(here: Path) -> None:
     levels = {each["what"]: each["level"] for each in found}
     assert (levels["permissions"], levels["layout"]) == ("fine", "fine")
     wrong = {each["what"] for each in found if each["level"] == "wrong"}
-    assert wrong <= {"storing", "persistence"}  # a server of one's own keeps nothing here
+    assert wrong <= {"storing", "persistence"}  # the tests' server keeps nothing
     assert ("unknown" in levels.values()) is IS_SERVERLESS
 
 

@@ -364,7 +364,7 @@ def test_a_wrong_argument_fails_the_command(tmp_path: Path):
 
 
 def test_a_post_that_left_the_pipeline_is_stored(tmp_path: Path):
-    """The next pipeline finds each post in the database, through a connection of its own."""
+    """The next pipeline finds each post in the database, through another connection."""
     (tmp_path / "look.py").write_text(
         "import sqlite3\n"
         "class Look:\n"
@@ -507,7 +507,7 @@ def test_posts_below_what_others_have_stored_are_found(tmp_path: Path):
 
 
 class Broken(Instance):
-    """An instance that has an error of its own in place of the third page, once."""
+    """An instance that answers an error instead of the third page, once."""
 
     broken = True
 

@@ -111,5 +111,5 @@ def test_a_confirmation_that_comes_too_late_still_counts(world: World) -> None:
 
 
 def data_dir(crawl: Crawl) -> str:
-    """Where a crawl without a setting of its own keeps what it could not confirm."""
+    """Where a crawl that sets nothing keeps what it could not confirm."""
     return str(Path(crawl.job.directory, ".scrapy", "valkey-dedup"))

@@ -383,5 +383,5 @@ def test_the_ledger_is_its_model(machines: None) -> None:
 
 
 def test_an_eviction_loses_no_post(machines: None) -> None:
-    """When Valkey drops keys of its own accord, posts may be new again; none is seen unstored."""
+    """When Valkey drops keys by itself, posts may be new again; none is seen unstored."""
     run_state_machine_as_test(EvictingMachine, settings=examples(60))

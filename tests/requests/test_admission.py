@@ -68,7 +68,7 @@ class Waiting:
 
 
 class Crowd:
-    """Requests on their way through a downloader, each in a task of its own, as in Scrapy."""
+    """Requests on their way through a downloader, each in a task, as in Scrapy."""
 
     def __init__(self, downloader: Any) -> None:
         self.downloader = downloader
@@ -160,7 +160,7 @@ async def test_as_many_claim_as_can_be_downloaded_and_one_more() -> None:
 
 @in_loop
 async def test_sites_do_not_wait_for_one_another() -> None:
-    """Each slot has room of its own, by its own settings."""
+    """Each slot has its own room, by its own settings."""
     downloader = Downloader(100, 2, slots={"b": Slot(5), "c": Slot(8, delay=60)})
     crowd = Crowd(downloader)
     for slot in "abc":

@@ -161,7 +161,7 @@ def test_a_download_with_the_meta_of_a_page_is_no_page(site: Site) -> None:
     assert (number(run, "new"), number(run, "in_flight"), number(run, "duplicate")) == (1, 0, 0)
 
 
-# -- filters, schedulers and middlewares of one's own ----------------------------------------------
+# -- a user's filters, schedulers and middlewares --------------------------------------------------
 
 
 @pytest.mark.parametrize(

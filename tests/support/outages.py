@@ -36,7 +36,7 @@ NEVER = "Valkey was never reached, for"
 def start_fleet(
     world: World, site: Site, policies: Sequence[str], *, of_each: int | None = None, **changes: Any
 ) -> list[Crawl]:
-    """Starts a crawl with each policy, each in an order of its own.
+    """Starts a crawl with each policy, each in another order.
 
     Each page is read by all, or by ``of_each`` of them. Returns when they have stored the first
     hundred posts: they are in the middle. However slow the machine is, none can have come to its

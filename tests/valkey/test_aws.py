@@ -134,7 +134,7 @@ async def who(server: Server) -> str:
 
 
 class Stub:
-    """A provider of one's own: each call takes ``delay`` seconds and returns the next answer.
+    """A user's provider: each call takes ``delay`` seconds and returns the next answer.
 
     With ``held`` each call takes until the test lets it ``go``.
     """
@@ -728,7 +728,7 @@ async def test_every_node_of_a_cluster_is_given_them() -> None:
 
 @in_loop
 async def test_sentinels_are_not_given_those_of_the_service() -> None:
-    """They have a provider of their own, or none; that is asked in a thread as well."""
+    """They have another provider, or none; that is asked in a thread as well."""
     with SentinelSet(0, password=ADMIN, sentinel_password="watch") as sentinels:
         url = without_user(sentinels.url)
         theirs = Stub(("watch",))

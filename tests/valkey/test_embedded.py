@@ -110,7 +110,7 @@ def live(pipe, data_dir, environment):
 
 
 class Spider:
-    """A process of its own that uses the server of a directory."""
+    """A process that uses the server of a directory."""
 
     def __init__(self, data_dir, **environment):
         self.pipe, theirs = processes.Pipe()
@@ -679,7 +679,7 @@ def test_no_port_is_open(data_dir):
 
 
 def test_a_directory_open_to_others_is_refused(data_dir):
-    """Where others could put a server of their own, none is used, and the cure is named."""
+    """Where other users could put a server, none is used, and the cure is named."""
     data_dir.mkdir()
     data_dir.chmod(0o770)
     with pytest.raises(

@@ -38,7 +38,7 @@ needs_tls = pytest.mark.skipif(
 
 
 class Authority:
-    """A certificate authority of one's own."""
+    """A certificate authority."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory

@@ -110,7 +110,7 @@ def gzip_bomb(size: int) -> Reply:
 
 
 class Web:
-    """Serves routes from a thread of its own until it is closed.
+    """Serves routes from a thread until it is closed.
 
     ``served`` counts by path; a method other than GET stands before it: ``"POST /search"``.
     """
