@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from scrapy_valkey_dedup.items.line_files import end_of_broken_line
-from tests.conftest import SCRAPY_VERSION, World
+from tests.conftest import SCRAPY_VERSION
 from tests.support.crawls.feeds import S3, feed, lines_of, posts_in
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.jobs import Job
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
 from tests.support.crawls.feeds import feed, posts_in
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.storages import STORAGES

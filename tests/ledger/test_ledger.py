@@ -32,9 +32,8 @@ from scrapy_valkey_dedup.ledger.ledger import (
 from scrapy_valkey_dedup.model import TRIAL_MARK, Answer, Given, Key, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import Question
-from tests.conftest import in_loop
 from tests.support.clocked import Clock, clocked
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 

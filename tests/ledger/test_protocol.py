@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import valkey as valkey_py
 
-from bench.servers import FaultyProxy, ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import NUMBERS, Ledger, token
 from scrapy_valkey_dedup.model import Answer, Given, LedgerUnavailableError, Verdict
-from scrapy_valkey_dedup.session import heartbeat
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.failure_detector import UNKNOWN, FailureDetector
 from scrapy_valkey_dedup.session.holder_wait import HolderWait
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import in_loop
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 from tests.support.runs import KEYS, Runs, revive, silence, until
 
 POST = KEYS[:1]
@@ -40,22 +37,6 @@ def held(run: str, number: int) -> Answer:
 def in_doubt(number: int) -> Given:
     """A claim on the post that is given back while copies of its question may be on their way."""
     return Given(POST[0], number, in_doubt=True)
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """One of the test's own, which it may hurt."""
-    with ValkeyServer(port=free_port()) as own:
-        yield own
-
-
-@pytest.fixture
-def runs(server: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """Runs whose grace is a second, on a server of the test's own."""
-    monkeypatch.setattr(heartbeat, "LONGEST_PAUSE", 0.2)
-    made = Runs(server.url, "n", tmp_path)
-    yield made
-    made.raw.close()
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ import pytest
 import scrapy
 
 from bench.servers import ValkeyServer, free_port
-from tests.conftest import World
-from tests.support.crawls.items import Site, pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes.scrapy_command import Command
+from tests.support.servers.site import Site, pages_of
 
 SECRET = "hunter2"
 FAILED = int(scrapy.version_info >= (2, 15))  # 2.14 ends with 0 whatever cannot start

@@ -13,7 +13,7 @@ from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import DedupError, Given, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import in_loop
+from tests.support.patience import in_loop
 
 KEY = bytes(range(16))
 MINE = token("run-a")
