@@ -76,7 +76,7 @@ def verb(name: str) -> Verb:
 
     """
     if name not in verbs():
-        raise CommandError(f"there is no verb {name!r}; {suggestion(name, verbs())}")
+        raise CommandError(f"unknown verb {name!r}: {suggestion(name, verbs())}")
     module = f"{name}_" if name == "import" else name  # a keyword names no module
     return cast("Verb", import_module(f"{__name__}.{module}"))
 
@@ -174,7 +174,7 @@ def _first_verb(unknown: list[str], words: list[str]) -> Verb:
     if unknown:
         raise CommandError(f"{unknown[0]!r} comes before the verb: write it after the verb")
     if not words:
-        raise CommandError(f"which verb? {suggestion('', verbs())}; `scrapy dedup --help`")
+        raise CommandError(f"no verb: {suggestion('', verbs())}; see `scrapy dedup --help`")
     return verb(words[0])
 
 

@@ -84,7 +84,7 @@ async def run(job: Job) -> int:
             task.resume(restart=options.restart)
         with screen.progress(f"import {origin.name}", origin.total, origin.unit) as advance:
             reached = await task.carry_out(advance)
-    show_import(job, place.name, reached, origin.name)
+    show_import(job, place.name, reached, origin.name, keyer.rule)
     return FOUND if reached.bad.total or reached.unkeyed.total else FINE
 
 

@@ -84,6 +84,23 @@ def test_a_trial_changes_nothing_for_others(world: World) -> None:
     assert world.remembered(NUMBERS) == {str(post) for post in NUMBERS}
 
 
+def test_a_trial_that_is_kept(world: World) -> None:
+    """A dump of it, loaded into the namespace that was tried: no run fetches or stores it again."""
+    requests = {"VALKEY_DEDUP_REQUESTS": "stored"}
+    site = world.site(pages_of(range(60)))
+    world.crawl(site, VALKEY_DEDUP_TRIAL="x", **requests)
+    where, file = ("--url", world.url), str(world.directory / "x.dump")
+    own = ("--namespace", world.namespace, "--trial", "x")
+    for given in (("dump", *own, file), ("load", file, "--into", world.namespace)):
+        ended = dedup(*given, *where, directory=world.directory)
+        assert ended.code == 0, ended.err
+    assert forget(world, "--trial", "x").code == 0
+    assert world.remembered(range(60)) == {str(post) for post in range(60)}
+    stats = world.crawl(site, **requests)
+    assert stats["dedup/requests/duplicate"] == 3
+    assert world.stored == {str(post): 1 for post in range(60)}
+
+
 def test_a_trial_and_a_crawl_at_once(world: World) -> None:
     """Neither waits for the other, nor drops what the other is storing: each stores all."""
     site = world.site(pages_of(range(40)))

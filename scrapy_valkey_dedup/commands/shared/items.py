@@ -83,6 +83,8 @@ class Maker:
         """
         self.cls = cls
         self._renames: dict[str, str] = dict(renames or {})
+        self.unmet = set(self._renames)
+        """Names to be replaced that no record has had so far."""
         for name in (types or {}).values():
             if name not in CONVERSIONS:
                 raise CommandError(
@@ -108,6 +110,8 @@ class Maker:
             raise BadRecordError(f"it is a {type(record).__name__}")
         if self.changes_nothing:
             return record
+        if self.unmet:
+            self.unmet.difference_update(record)
         values: dict[str, Any] = {
             self._renames.get(str(name), str(name)): value for name, value in record.items()
         }
