@@ -30,8 +30,8 @@ from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.conftest import World
 from tests.support.crawls.items import stored
+from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger, remembered
 from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import (

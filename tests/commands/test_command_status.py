@@ -134,7 +134,7 @@ def test_status_for_prometheus(here: Path, valkey: ValkeyServer, namespace: str)
     assert prefix.format("claims", ',run="dead"', 3) in lines
     ended = dedup("status", "--json", "--format", "prometheus", directory=here)
     assert ended.code == 2
-    assert "one of them" in ended.err
+    assert "exclude each other" in ended.err
 
 
 def test_status_of_an_empty_ledger(here: Path, valkey: ValkeyServer, namespace: str) -> None:

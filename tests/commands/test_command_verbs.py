@@ -13,7 +13,7 @@ import pytest
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from tests.conftest import World
+from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
 from tests.support.processes.dedup_command import Ended, dedup, key_of_post, project
 from tests.support.servers.site import pages_of

@@ -97,7 +97,10 @@ def test_a_server_that_is_gone_for_good(fragile: World) -> None:
     assert stats["finish_reason"] == "finished"
     confirmed = stats["dedup/items/confirmed"]
     assert crawl.log.count(BEGIN) == 1
-    assert f"{2000 - confirmed} stored but not remembered yet" in crawl.log.splitlines()[-1]
+    assert (
+        f"{2000 - confirmed} stored and noted on disk for the next run"
+        in crawl.log.splitlines()[-1]
+    )
 
 
 def test_a_server_that_never_answers(world: World) -> None:
@@ -108,6 +111,9 @@ def test_a_server_that_never_answers(world: World) -> None:
     assert stats["dedup/items/unchecked"] + stats.get("dedup/items/duplicate", 0) == 40
     assert world.log.count(BEGIN) == 1
     assert "secret" not in world.log
+    assert world.log.splitlines()[-1].endswith(
+        "20 stored but not remembered (a later run may store a second copy)"
+    )
 
 
 def test_a_wrong_password_stops_the_crawl(tmp_path: Path) -> None:

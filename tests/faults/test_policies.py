@@ -153,7 +153,10 @@ def test_what_cannot_be_confirmed_is_for_the_next_run(fragile: World) -> None:
     assert fragile.stored == EVERY_POST
     left = len(POSTS) - stats["dedup/items/confirmed"]
     assert stats["dedup/items/unconfirmed"] == stats["dedup/items/spooled"] == left > 0
-    assert f"{left} of them noted for the next run" in crawl.log.splitlines()[-1]
+    assert (
+        f"{left} stored and noted on disk for the next run to remember"
+        in crawl.log.splitlines()[-1]
+    )
     fragile.server.start()
     other = fragile.crawl(
         fragile.sites[0], VALKEY_DEDUP_DATA_DIR=str(fragile.directory / "data"), **SLOW

@@ -24,7 +24,7 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
-from tests.support.crawls import items as crawls
+from tests.support import ledgers
 from tests.support.crawls.items import Crawl
 from tests.support.ledgers import ask_ledger
 from tests.support.patience import wait_until
@@ -133,7 +133,7 @@ class Fleet:
 
     @property
     def _claims(self) -> dict[bytes, bytes]:
-        return crawls.claims(self.url, self.namespace)
+        return ledgers.claims(self.url, self.namespace)
 
     def beat(self, worker: Worker) -> str | None:
         """The last heartbeat of a worker."""

@@ -276,7 +276,7 @@ def test_what_a_good_run_says(project: Project) -> None:
     assert "Identity: every class by post_id, page." in line
     assert "CONFIRM = 'scraped', REQUESTS = 'job', JOB = None" in line
     last = ran.lines("INFO")[-1]
-    assert last.startswith("Deduplication of spider 'posts': 4 posts seen: 4 without an identity")
+    assert last.startswith("Deduplication of spider 'posts': 4 posts seen (4 without an identity)")
     advice = [line for line in ran.lines("WARNING") if line.startswith("CLOSESPIDER")]
     assert [line.partition(" counts the items that are stored")[0] for line in advice] == [
         "CLOSESPIDER_TIMEOUT_NO_ITEM = 60",
