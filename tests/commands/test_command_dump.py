@@ -26,6 +26,7 @@ from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.ledger.transfer import Bucket, Shelf, Step
+from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.urls import redacted
@@ -162,6 +163,28 @@ def test_claims_and_other_namespaces_stay(here: Path, valkey: ValkeyServer, name
     )
     assert state.until is not None
     assert state.holder == "outsider"
+
+
+def test_all_namespaces(tmp_path: Path) -> None:
+    """Each goes into a file; where keys have only the digest of a name, --into says the name."""
+    with ValkeyServer(port=free_port()) as server:
+        here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE="Frühling")
+        names = ["Frühling", "one", "two words"]
+        for number, name in enumerate(names):
+            store(server.url, name, range(100 * number, 100 * number + 50))
+        store(server.url, f"one{TRIAL_MARK}x")
+        found = answer("dump", "--all-namespaces", "backups", directory=here)["dumps"]
+        assert {each["tag"] for each in found} == set(map(tag, names))
+        assert {each["namespace"] for each in found} == {"Frühling", "one", None}
+        files = {each["tag"]: each["file"] for each in found}
+        before = [held(server.url, name) for name in names]
+        server.ask("FLUSHALL")
+        ended = dedup("load", files[tag("two words")], directory=here)
+        assert (ended.code, "--into says it" in ended.err) == (2, True)
+        for name in names:
+            into = ("--into", name) if name == "two words" else ()
+            answer("load", files[tag(name)], *into, directory=here)
+        assert [held(server.url, name) for name in names] == before
 
 
 def test_what_an_operator_sees(here: Path, valkey: ValkeyServer, namespace: str) -> None:

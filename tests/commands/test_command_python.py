@@ -12,7 +12,7 @@ from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import dedup, environment, project
 from tests.support.servers.standin import not_on_serverless
 
-pytestmark = not_on_serverless("it says how many bytes a post takes, which nobody may ask there")
+pytestmark = not_on_serverless("it says how many bytes a post takes, which may not be asked there")
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 

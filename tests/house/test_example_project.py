@@ -40,7 +40,7 @@ STATUS_FIELDS = {
     "replies_count", "url", "in_reply_to_id", "in_reply_to_account_id", "reblog", "poll",
     "card", "language", "edited_at", "quote",
 }  # fmt: skip
-# https://docs.joinmastodon.org/entities/Account/, likewise.
+# https://docs.joinmastodon.org/entities/Account/, as above.
 ACCOUNT_FIELDS = {
     "id", "username", "acct", "url", "display_name", "note", "avatar", "avatar_static",
     "header", "header_static", "locked", "fields", "emojis", "bot", "group", "discoverable",
@@ -365,7 +365,7 @@ def test_a_wrong_argument_fails_the_command(tmp_path: Path):
 
 
 def test_a_post_that_left_the_pipeline_is_stored(tmp_path: Path):
-    """The next pipeline finds each post in the database, through a connection of its own."""
+    """The next pipeline finds each post in the database, through another connection."""
     (tmp_path / "look.py").write_text(
         "import sqlite3\n"
         "class Look:\n"
@@ -508,7 +508,7 @@ def test_posts_below_what_others_have_stored_are_found(tmp_path: Path):
 
 
 class Broken(Instance):
-    """An instance that has an error of its own in place of the third page, once."""
+    """An instance that answers an error instead of the third page, once."""
 
     broken = True
 

@@ -23,8 +23,8 @@ from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.ledger.test_acl import NAMESPACE_PATTERNS, SECRET, url_of, user_of
 from tests.support.patience import PATIENCE, in_loop, wait_until
+from tests.support.servers.strangers import REPLIES, answering
 from tests.support.servers.tls import LOCALHOST, Authority, terminator
-from tests.valkey.test_strangers import REPLIES, answering
 
 (START,) = (rule for rule in LEDGER_RULES if rule.name == "start")
 
@@ -214,7 +214,7 @@ async def test_a_full_server() -> None:
     assert any("maxmemory" in finding.said for finding in report.spoiled)
 
 
-# -- where nobody is -------------------------------------------------------------------------------
+# -- without a server ----------------------------------------------------------------------------
 
 
 def ended(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
