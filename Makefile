@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Most tests wait for others most of the time, so more of them than there are processors run at once.
-WORKERS ?= 6
+WORKERS ?= 8
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 # The oldest of everything that is supported, for `make test-oldest`.
