@@ -20,7 +20,7 @@ from secrets import token_hex
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 RETENTION = 90 * 86400.0
@@ -41,26 +41,26 @@ def sizes(posts: int) -> Iterator[int]:
     yield posts
 
 
-async def info(server: Server, section: str) -> dict[str, str]:
+async def info(server: Client, section: str) -> dict[str, str]:
     """A section of the server's INFO."""
     (text,) = await server.ask(command("INFO", section))
     lines = text.decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-async def number_of_keys(server: Server) -> int:
+async def number_of_keys(server: Client) -> int:
     """All keys of the server."""
     (size,) = await server.ask(command("DBSIZE"))
     return int(size)
 
 
-async def processor_seconds(server: Server) -> float:
+async def processor_seconds(server: Client) -> float:
     """What the server and this process have used: other programs do not count."""
     used = await info(server, "cpu")
     return time.process_time() + float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
-async def fill(server: Server, posts: int, batch: int) -> bool:
+async def fill(server: Client, posts: int, batch: int) -> bool:
     """Confirms posts and prints the table; returns whether the limits held."""
     about = await info(server, "server") | await info(server, "memory")
     version = about.get("valkey_version") or about["redis_version"]
@@ -98,7 +98,7 @@ async def main() -> bool:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         url = arguments.url or stack.enter_context(ValkeyServer()).url
-        server = Server(url, "the server", {}, timeout=60)
+        server = Client(url, "the server", {}, timeout=60)
         try:
             return await fill(server, arguments.posts, arguments.batch)
         finally:

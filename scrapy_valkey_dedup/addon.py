@@ -48,7 +48,7 @@ class Addon:
             SettingsError: names every fault.
 
         """
-        if not DedupSettings.wanted(settings):
+        if not DedupSettings.is_enabled(settings):
             return
         if self._crawler is not None and (off := is_off(self._crawler)) is not None:
             raise off

@@ -37,7 +37,17 @@ class Answer:
     taken_over: bool = False
 
 
-class Given(NamedTuple):
+@dataclass(frozen=True)
+class PostState:
+    """What the ledger keeps of one post."""
+
+    until: float | None
+    """The time, in seconds, until which it is remembered: ``inf`` forever, None: it is not."""
+    holder: str | None
+    """The run that has claimed it."""
+
+
+class ReleasedClaim(NamedTuple):
     """A claim that is given back."""
 
     key: Key

@@ -13,9 +13,9 @@ from typing import Any
 from scrapy.settings import BaseSettings
 from scrapy.utils.conf import closest_scrapy_cfg
 
-from scrapy_valkey_dedup.identity.links import tracking
+from scrapy_valkey_dedup.identity.links import parse_tracking
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS, normalisers
-from scrapy_valkey_dedup.identity.rules import ClassRule, Known, class_rules
+from scrapy_valkey_dedup.identity.rules import ClassRule, Normalisers, class_rules
 from scrapy_valkey_dedup.model import CLAIM_LIFETIME, SettingsError
 from scrapy_valkey_dedup.parsing import (
     choice,
@@ -30,7 +30,7 @@ from scrapy_valkey_dedup.parsing import (
     text,
 )
 from scrapy_valkey_dedup.valkey.client_options import SENTINEL_KWARGS, option_faults
-from scrapy_valkey_dedup.valkey.credentials import Provider, conflicts, provider
+from scrapy_valkey_dedup.valkey.credentials import Provider, credential_conflicts, parse_provider
 from scrapy_valkey_dedup.valkey.urls import NOT_SHOWN, redacted, refuse_reserved, server_url
 
 PREFIX = "VALKEY_DEDUP_"
@@ -45,7 +45,7 @@ class Context:
     bot: str = "scrapybot"
     spider: str = "spider"
     feeds: bool = False
-    normalisers: Known = field(default_factory=lambda: NORMALISERS)
+    normalisers: Normalisers = field(default_factory=lambda: NORMALISERS)
 
 
 def _options(value: Any) -> Mapping[str, Any]:
@@ -148,12 +148,12 @@ class DedupSettings:
     enabled: bool = _setting(True, _plain(flag))
     url: str | None = _setting(None, _plain(server_url), _shown_url)
     client_options: Mapping[str, Any] = _setting({}, _plain(_options), _not_shown)
-    credentials: Provider | None = _setting(None, _plain(provider), _not_shown)
+    credentials: Provider | None = _setting(None, _plain(parse_provider), _not_shown)
     namespace: str = _setting("{bot}", _named)
     fields: Mapping[type | None, ClassRule] = _setting(None, _fields)  # None: any other class
     identity: Callable[..., Any] | None = _setting(None, _plain(_function))
     scope: str = _setting("spider", _plain(choice("spider", "project")))
-    tracking_parameters: Mapping[str, tuple[str, ...]] = _setting(None, _plain(tracking))
+    tracking_parameters: Mapping[str, tuple[str, ...]] = _setting(None, _plain(parse_tracking))
     retention: float | None = _setting("90d", _retention)
     refresh: bool = _setting(True, _plain(flag))
     confirm: str | None = _setting(None, _confirm)  # None: as the crawl's storages need it
@@ -179,7 +179,7 @@ class DedupSettings:
         return self.requests == "stored" or (self.requests == "job" and self.job is not None)
 
     @staticmethod
-    def wanted(settings: BaseSettings) -> bool:
+    def is_enabled(settings: BaseSettings) -> bool:
         """Whether the plugin is switched on; what else is set does not matter while it is off."""
         try:
             return flag(settings.get(PREFIX + "ENABLED", True))
@@ -214,7 +214,7 @@ class DedupSettings:
         if {"url", "client_options", "credentials"} <= values.keys():
             faults += [
                 f"{PREFIX}CREDENTIALS = {NOT_SHOWN}: {fault}"
-                for fault in conflicts(
+                for fault in credential_conflicts(
                     values["url"], values["client_options"], values["credentials"]
                 )
             ]
@@ -224,10 +224,10 @@ class DedupSettings:
         return cls(**values)
 
 
-def _own_normalisers(settings: BaseSettings) -> Known:
+def _own_normalisers(settings: BaseSettings) -> Normalisers:
     """With the user's tracking parameters, before the rules that use them are parsed."""
     try:
-        return normalisers(tracking(settings.get(PREFIX + "TRACKING_PARAMETERS")))
+        return normalisers(parse_tracking(settings.get(PREFIX + "TRACKING_PARAMETERS")))
     except ValueError:
         return NORMALISERS  # the fault is named where the setting itself is parsed
 

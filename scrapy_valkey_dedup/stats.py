@@ -23,7 +23,7 @@ class Collector(Protocol):
     def get_value(self, key: str, default: Any = None) -> Any: ...  # noqa: D102
 
 
-class Names:
+class StatNames:
     """The stats of what is deduplicated: the items of a run, or its requests."""
 
     def __init__(self, subject: str) -> None:
@@ -57,12 +57,12 @@ class Names:
         """Requests ``if_new`` that were not sent after too many pages without anything."""
 
 
-ITEMS = Names("items")
-REQUESTS = Names("requests")
+ITEMS = StatNames("items")
+REQUESTS = StatNames("requests")
 
 
 @dataclass(frozen=True)
-class RunNote:
+class RunInfo:
     """What a run writes into the ledger of itself, for those who look who is at work."""
 
     spider: str
@@ -74,13 +74,13 @@ class RunNote:
     new: int = 0
     duplicate: int = 0
 
-    def written(self) -> bytes:
+    def to_json(self) -> bytes:
         """As it stands in Valkey."""
         facts = {**vars(self), "spider": self.spider[:_LONGEST], "host": self.host[:_LONGEST]}
         return json.dumps(facts, separators=(",", ":")).encode()
 
     @classmethod
-    def read(cls, written: bytes | None) -> RunNote | None:
+    def from_json(cls, written: bytes | None) -> RunInfo | None:
         """None: there is none, or another version wrote it."""
         try:
             return cls(**json.loads(written or b""))
@@ -104,7 +104,7 @@ class Stats:
         self._collector = collector
         self.count = collector.inc_value
 
-    def count_some(self, name: str, number: int) -> None:
+    def count_nonzero(self, name: str, number: int) -> None:
         """Counts, unless there is nothing to count: a stat that is there says that it happened."""
         if number:
             self.count(name, number)
@@ -117,7 +117,7 @@ class Stats:
         """Sets a number that may still change."""
         self._collector.set_value(name, number)
 
-    def set_some(self, name: str, number: int) -> None:
+    def set_nonzero(self, name: str, number: int) -> None:
         """Sets a number that may still change; never makes a stat of nothing."""
         if number or self._collector.get_value(name):
             self._collector.set_value(name, number)
@@ -127,10 +127,10 @@ class Stats:
         self.count(self.BATCHES)
         self.count(self.KEYS, keys)
 
-    def note(self, spider: str, host: str, start: float, claims: int) -> RunNote:
+    def run_info(self, spider: str, host: str, start: float, claims: int) -> RunInfo:
         """The run so far; ``claims``: how many are open."""
         new, duplicate = self.number(ITEMS.new), self.number(ITEMS.duplicate)
-        return RunNote(spider, host, start, claims, new, duplicate)
+        return RunInfo(spider, host, start, claims, new, duplicate)
 
     def summary(self) -> str:
         """One sentence for the end of a run; what counts nothing is left out."""
@@ -139,7 +139,7 @@ class Stats:
         sentence = _listed(f"{quantity(seen, 'post')} seen", posts, _OF_POSTS)
         return sentence + _listed("; pages", pages, _OF_PAGES) if any(pages.values()) else sentence
 
-    def _numbers(self, names: Names, words: dict[str, str]) -> dict[str, int]:
+    def _numbers(self, names: StatNames, words: dict[str, str]) -> dict[str, int]:
         return {stat: self._collector.get_value(getattr(names, stat), 0) for stat in words}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests import command_process
 from tests.processes import processes
 
@@ -188,7 +188,7 @@ def in_ledger(
     """What another run does in the ledger."""
 
     async def do() -> Any:
-        server = Server(url, url, {}, 10)
+        server = Client(url, url, {}, 10)
         try:
             ledger = Ledger(server, namespace, run, retention=3600, shelf=shelf)
             await ledger.open()

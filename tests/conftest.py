@@ -18,7 +18,7 @@ from scrapy import version_info
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests import patience
 from tests.crawl_process import Job
 from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
@@ -89,7 +89,7 @@ def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
 
     @asynccontextmanager
     async def opened(run: str = "run-a", **options: object) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
+        server = Client(valkey.url, valkey.url, {}, timeout=PATIENCE)
         try:
             yield Ledger(server, namespace, run, **{"retention": 3600.0, **options})
         finally:

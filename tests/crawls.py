@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import digest
-from scrapy_valkey_dedup.ledger.ledger import Ledger, tag
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.keys import namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests import crawl_process
 from tests.crawl_process import Job
@@ -155,11 +156,11 @@ def stored(job: Job, table: str = "posts") -> Counter[str]:
         return Counter(row[0] for row in connection.execute(f"SELECT id FROM {table}"))
 
 
-def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], Any]) -> Any:
+def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Client], Any]) -> Any:
     """Puts a question to the ledger from outside any crawl."""
 
     async def ask() -> Any:
-        server = Server(as_admin(url), url, {}, PATIENCE)
+        server = Client(as_admin(url), url, {}, PATIENCE)
         try:
             ledger = Ledger(server, namespace, "outsider", retention=1)
             return await question(ledger, server)
@@ -189,9 +190,9 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
 
     Without what a claim that was given back in doubt leaves behind for an hour: it holds nothing.
     """
-    patterns = [f"vd1:{{{tag(namespace)}{shelf}:??}}:c:*" for shelf in ("", "+pages")]
+    patterns = [f"vd1:{{{namespace_tag(namespace)}{shelf}:??}}:c:*" for shelf in ("", "+pages")]
 
-    async def look(_: Ledger, server: Server) -> dict[bytes, bytes]:
+    async def look(_: Ledger, server: Client) -> dict[bytes, bytes]:
         keys = []
         for pattern in patterns:
             keys += await _names(server, pattern)
@@ -202,7 +203,7 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
     return dict(ask_ledger(url, namespace, look))
 
 
-async def _names(server: Server, pattern: str) -> list[bytes]:
+async def _names(server: Client, pattern: str) -> list[bytes]:
     """The keys whose names are like the pattern."""
     names, cursor = [], b"0"
     while True:
@@ -215,9 +216,9 @@ async def _names(server: Server, pattern: str) -> list[bytes]:
 
 def heartbeats(url: str, namespace: str) -> int:
     """How many runs are alive."""
-    pattern = f"vd1:{{{tag(namespace)}}}:run:*"
+    pattern = f"vd1:{{{namespace_tag(namespace)}}}:run:*"
 
-    async def look(_: Ledger, server: Server) -> int:
+    async def look(_: Ledger, server: Client) -> int:
         return len(await _names(server, pattern))
 
     return int(ask_ledger(url, namespace, look))

@@ -132,7 +132,7 @@ async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:
     screen = job.screen
     async with opened(job.project.settings) as place:
         ledger = place.ledger()
-        await ledger.look_at()
+        await ledger.exists()
         with screen.progress(f"look for {origin.name}", origin.total, origin.unit) as advance:
             found = await look_for(ledger, keyer, origin, advance)
         known, forgotten = len(found.keys), 0
@@ -152,7 +152,7 @@ async def _forget_all(job: Job, what: str) -> int:
     screen, kinds = job.screen, list(SHELVES) if what == _WHOLE else [what]
     async with opened(job.project.settings) as place:
         ledger = place.ledger()
-        await ledger.look_at()
+        await ledger.exists()
         shelves = {kind: Shelf(place, kind) for kind in kinds}
         with screen.progress("count", None, "entries") as advance:
             held = {kind: await shelf.count(advance) for kind, shelf in shelves.items()}
@@ -178,14 +178,14 @@ def _counts(held: dict[str, Holdings], forgotten: int) -> list[tuple[str, int]]:
 
 async def _leave_nothing(ledger: Ledger, place: Place) -> None:
     """The next run makes a ledger of its own: what waits on a disk for this one is not its."""
-    names = ledger.names_of_all
+    names = ledger.namespace_keys
     await place.server.ask(*(command("DEL", name) for name in names), key=names[0])
 
 
 async def living(ledger: Ledger, claims: Counter[str]) -> dict[str, int]:
     """The claims of runs that live."""
     runs = list(claims)
-    beats = await ledger.beats(runs) if runs else []
+    beats = await ledger.runs.read_heartbeats(runs) if runs else []
     return {run: claims[run] for run, beat in zip(runs, beats, strict=True) if beat is not None}
 
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from itemadapter import ItemAdapter
 
-from scrapy_valkey_dedup.identity.blanks import refuse_blank
 from scrapy_valkey_dedup.identity.encoding import NOTHING, counted, encode, key_of
 from scrapy_valkey_dedup.identity.item_classes import attributes, extra_fields
 from scrapy_valkey_dedup.identity.normalise import normalisers
-from scrapy_valkey_dedup.identity.resolution import Resolved, resolve
+from scrapy_valkey_dedup.identity.placeholders import refuse_placeholder
+from scrapy_valkey_dedup.identity.resolution import ResolvedRule, resolve
 from scrapy_valkey_dedup.identity.rules import ClassRule, FieldRule
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 
@@ -28,7 +28,7 @@ _CONSEQUENCES = {
 }
 
 
-class Choices(Protocol):
+class IdentitySettings(Protocol):
     """What the settings say of identities: those of these names, in lower case."""
 
     @property
@@ -50,11 +50,11 @@ class Identifier:
     metadata; ``FIELDS`` for all classes; all fields of the item.
     """
 
-    def __init__(self, settings: Choices) -> None:
+    def __init__(self, settings: IdentitySettings) -> None:
         self._settings = settings
         self._function = settings.identity
         self._known = normalisers(settings.tracking_parameters)
-        self._by_class: dict[type, tuple[Resolved, bytes]] = {}
+        self._by_class: dict[type, tuple[ResolvedRule, bytes]] = {}
         self._inside: dict[type, bool] = {}
         self._told: set[tuple[str, str]] = set()
 
@@ -96,7 +96,7 @@ class Identifier:
         except Exception as error:  # noqa: BLE001 (as in key)
             raise UnkeyedError(_raised(error)) from None
 
-    def rule_for(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+    def rule_for(self, cls: type, spider: Any) -> tuple[ResolvedRule, bytes]:
         """What identifies the items of a class, and their encoded kind."""
         known = self._by_class.get(cls)
         if known is None:
@@ -129,7 +129,7 @@ class Identifier:
             return key_of(kind, counted(b"l", [_field(item, field) for field in rule.fields]))
         return key_of(kind, _from_all_fields(item))
 
-    def _resolve(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+    def _resolve(self, cls: type, spider: Any) -> tuple[ResolvedRule, bytes]:
         by_function = self._function is not None
         found = resolve(cls, self._settings.fields, self._known, by_function=by_function)
         if found.overruled:
@@ -189,7 +189,7 @@ def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> byte
         found = function(item, spider)
         values = list(found) if isinstance(found, (list, tuple)) else [found]
         for value in values:
-            refuse_blank(_sole(value))
+            refuse_placeholder(_sole(value))
         encoded = [encode(_sole(value), 1) for value in values]
     except UnkeyedError as error:
         reason = f"returned what identifies no post: {error}"
@@ -222,14 +222,14 @@ def _value(item: Any, rule: FieldRule) -> Any:
     value = item
     for step in rule.path:
         value = _step(value, step)
-    refuse_blank(_sole(value))
+    refuse_placeholder(_sole(value))
     if rule.normalise is not None:
         value = rule.normalise(value)
-        refuse_blank(_sole(value))
+        refuse_placeholder(_sole(value))
     return _sole(value)
 
 
-def steps_of(item: Any, rule: FieldRule) -> tuple[Any, Any]:
+def field_values(item: Any, rule: FieldRule) -> tuple[Any, Any]:
     """The value that a rule finds in an item, and what its normalisers make of it."""
     value = item
     for step in rule.path:

@@ -101,7 +101,7 @@ def _names(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(written), re.IGNORECASE | re.DOTALL)
 
 
-def tracking(value: Any) -> Mapping[str, tuple[str, ...]]:
+def parse_tracking(value: Any) -> Mapping[str, tuple[str, ...]]:
     """Parses the setting: names of parameters, or a dict of them by host ("*": any host).
 
     Raises:

@@ -10,7 +10,13 @@ from itemadapter import ItemAdapter
 
 from scrapy_valkey_dedup.identity.encoding import encode
 from scrapy_valkey_dedup.identity.item_classes import class_path
-from scrapy_valkey_dedup.identity.rules import ClassRule, FieldRule, Known, field_rule, undeclared
+from scrapy_valkey_dedup.identity.rules import (
+    ClassRule,
+    FieldRule,
+    Normalisers,
+    field_rule,
+    undeclared,
+)
 
 _UNNAMED = ClassRule()
 ALL_FIELDS = "nothing: all fields of the item count"
@@ -18,7 +24,7 @@ METADATA = "the dedup metadata of the item class"
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedRule:
     """What identifies the items of one class."""
 
     fields: tuple[FieldRule, ...] | None = None
@@ -45,40 +51,40 @@ class Resolved:
 
 
 def resolve(
-    cls: type, rules: Mapping[type | None, ClassRule], known: Known, *, by_function: bool
-) -> Resolved:
+    cls: type, rules: Mapping[type | None, ClassRule], known: Normalisers, *, by_function: bool
+) -> ResolvedRule:
     """The settings' rule for the class or its nearest ancestor, its metadata, the rule for all."""
     base = next((base for base in cls.__mro__ if base in rules), None)
     own = rules[base] if base is not None else None
     others = rules.get(None, _UNNAMED)
     if by_function:
-        return Resolved(kind=(own or others).kind, decided_by="VALKEY_DEDUP_IDENTITY")
+        return ResolvedRule(kind=(own or others).kind, decided_by="VALKEY_DEDUP_IDENTITY")
     try:
         marked = _from_metadata(cls, known)
     except ValueError as error:
-        return Resolved(fault=str(error))
+        return ResolvedRule(fault=str(error))
     if own is not None and own.fields is not None:
         overruled = "its dedup metadata" if marked else None
         named = f"VALKEY_DEDUP_FIELDS, for {class_path(base)}" if base is not None else ""
-        return _checked(cls, Resolved(own.fields, own.kind, None, overruled, named))
+        return _checked(cls, ResolvedRule(own.fields, own.kind, None, overruled, named))
     if marked is None:
         named = "VALKEY_DEDUP_FIELDS, for all classes" if others.fields else ALL_FIELDS
         kind = (own or others).kind
-        return _checked(cls, Resolved(others.fields, kind, decided_by=named))
+        return _checked(cls, ResolvedRule(others.fields, kind, decided_by=named))
     overruled = "the rule for all classes in VALKEY_DEDUP_FIELDS" if others.fields else None
     # The kind of a rule for all classes is that of its fields, if it names any.
     kind = (own or others).kind if own or not others.fields else None
-    return Resolved(marked, kind, overruled=overruled, decided_by=METADATA)
+    return ResolvedRule(marked, kind, overruled=overruled, decided_by=METADATA)
 
 
-def _checked(cls: type, found: Resolved) -> Resolved:
+def _checked(cls: type, found: ResolvedRule) -> ResolvedRule:
     wrong = undeclared(cls, found.fields or ())
     if wrong is None:
         return found
     return replace(found, fault=f"VALKEY_DEDUP_FIELDS: {wrong}")
 
 
-def _from_metadata(cls: type, known: Known) -> tuple[FieldRule, ...] | None:
+def _from_metadata(cls: type, known: Normalisers) -> tuple[FieldRule, ...] | None:
     """The fields declared with ``dedup=True`` or ``dedup="url"`` (a normaliser), by name.
 
     Not in the order of their declaration: Scrapy 2.14 does not know that of an Item.

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import TypeAlias
 
-from scrapy_valkey_dedup.ledger.ledger import NUMBERS, Ledger, run_of
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import CLAIM_NUMBERS, run_of
 from scrapy_valkey_dedup.model import Answer, DedupError, Key, OutageError, Token, Verdict
 from scrapy_valkey_dedup.session.batching import Batcher
 from scrapy_valkey_dedup.session.claim import Claim
@@ -19,7 +20,7 @@ from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.settlement import Settling
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.session.waiting import Waiting
-from scrapy_valkey_dedup.stats import ITEMS, Names, Stats
+from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats
 
 _AT_ONCE = 10_000
 _RENEWED_AT_ONCE = 1000
@@ -37,7 +38,7 @@ class Claims:
         self,
         ledger: Ledger,
         stats: Stats,
-        names: Names,
+        names: StatNames,
         *,
         outage: Outage,
         spool: Spool,
@@ -223,7 +224,7 @@ class Claims:
         self._outage.check()
         self._stats.batch(len(questions))
 
-        number = next(self._numbers) % NUMBERS
+        number = next(self._numbers) % CLAIM_NUMBERS
         for claim, _ in questions:
             claim.number = number
 
@@ -243,7 +244,7 @@ class Claims:
             self._outage.failed(error)
             raise
         taken_over = sum(answer.taken_over for answer in answers)
-        self._stats.count_some(self._names.taken_over, taken_over)
+        self._stats.count_nonzero(self._names.taken_over, taken_over)
         return answers
 
     # -- settling --------------------------------------------------------------------------------

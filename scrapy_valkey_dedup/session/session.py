@@ -12,7 +12,8 @@ from socket import gethostname
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import RUN_NAME_BYTES
 from scrapy_valkey_dedup.model import (
     DedupError,
     EmbeddedServerError,
@@ -31,8 +32,8 @@ from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.outcomes import Ending, Passage
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import ITEMS, Names, Stats, quantity
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats, quantity
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.urls import database, redacted
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Session:
         name that messages have.
         """
         self.settings = settings
-        self.run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
+        self.run = urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
         self.has_pipeline = False
         """Whether the item pipeline is enabled."""
         self.item_watchers: list[Callable[[Any, Ending, Passage], None]] = []
@@ -125,7 +126,7 @@ class Session:
         self._claims: list[Claims] = []
         self._shelves: list[Ledger] = []
         self._embedded: EmbeddedServer | None = None
-        self._server: Server | None = None
+        self._server: Client | None = None
         self._is_open = False
         self._renewed = 0.0
         self._beats = 0
@@ -154,7 +155,7 @@ class Session:
         try:
             url = self.settings.url or await self._start_embedded()
             revive = self._embedded.acquire if self._embedded is not None else None
-            self._server = Server(
+            self._server = Client(
                 url,
                 redacted(url),
                 self.settings.client_options,
@@ -187,7 +188,7 @@ class Session:
         """Says at DEBUG how the run is set up; ``when_stored``: when its posts count as stored."""
         describe(self._spider, self.run, self._place, self.settings, when_stored)
 
-    def _open_ledgers(self, server: Server) -> None:
+    def _open_ledgers(self, server: Client) -> None:
         settings = self.settings
         at_once = settings.confirm == "claimed"
         if settings.url:
@@ -231,12 +232,12 @@ class Session:
         self._shelves.append(made)
         return made
 
-    def shelf_claims(self, name: str, names: Names, *, retention: float | None) -> Claims:
+    def shelf_claims(self, name: str, names: StatNames, *, retention: float | None) -> Claims:
         """The claims of the run on what such a shelf remembers."""
         return self._claims_in(self.shelf(name, retention=retention), name, names)
 
     def _claims_in(
-        self, ledger: Ledger, shelf: str, names: Names, *, remembers_at_once: bool = False
+        self, ledger: Ledger, shelf: str, names: StatNames, *, remembers_at_once: bool = False
     ) -> Claims:
         place = f"{self._place}\n{self.settings.namespace}"
         spool = Spool(self.settings.data_dir / "spool", place, shelf)
@@ -285,7 +286,7 @@ class Session:
             try:
                 await self._come_in()
             except UnknownReplyError as error:
-                if self._welcome or not await self._ledger.answers():
+                if self._welcome or not await self._ledger.ping():
                     raise
                 raise LedgerRefusedError(f"{error}. {_UNKNOWN_RULE}") from error
         except LedgerRefusedError as error:
@@ -306,10 +307,10 @@ class Session:
         # Before the rest, which takes its time: others may wait to see whether this run lives.
         await self._heartbeat.beat(self._ledger)
         await asyncio.gather(
-            self._ledger.try_partitions(rehearsed=not is_known),
-            *(shelf.try_partitions(everywhere=False) for shelf in self._shelves),
+            self._ledger.probe.check_partitions(permissions_checked=not is_known),
+            *(shelf.probe.check_partitions(everywhere=False) for shelf in self._shelves),
             # A user may be allowed the keys of posts and not those of pages: docs/security.md.
-            *(shelf.try_keys() for shelf in self._shelves if not is_known),
+            *(shelf.probe.check_keys() for shelf in self._shelves if not is_known),
         )
 
     def _throttled(self, commands: int, words: str) -> None:
@@ -425,9 +426,9 @@ class Session:
         self._beats += 1
         if self._beats % _BEATS_BETWEEN_NOTES == 1:
             claimed = sum(claims.held for claims in self._claims)
-            note = self._stats.note(self._spider, self._host, self._start, claimed)
+            note = self._stats.run_info(self._spider, self._host, self._start, claimed)
             with contextlib.suppress(LedgerRefusedError):  # a crawl does not need it
-                await self._ledger.note(note.written(), 2 * self._heartbeat.lifetime)
+                await self._ledger.runs.write_info(note.to_json(), 2 * self._heartbeat.lifetime)
 
     def item_ended(self, response: Any, ending: Ending, passage: Passage) -> None:
         """An item's way through the pipelines has ended; it came from this response, if any."""
@@ -494,7 +495,7 @@ class Session:
         with contextlib.suppress(DedupError):
             self._outage.check()
             if spider_has_ended:
-                await self._ledger.leave()
+                await self._ledger.runs.sign_off()
         await self._outage.close(reached=self._welcome)
         for claims in self._claims:
             await claims.close()

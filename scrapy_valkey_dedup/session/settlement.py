@@ -10,14 +10,14 @@ from struct import Struct
 from time import monotonic
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.model import KEY_BYTES, DedupError, Given, Key
+from scrapy_valkey_dedup.model import KEY_BYTES, DedupError, Key, ReleasedClaim
 from scrapy_valkey_dedup.session.batching import Batcher
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.in_flight import Book
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.spool import MOST, Spool
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import StatNames, Stats
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Settling:
         book: Book,
         known: RecentKeys,
         stats: Stats,
-        names: Names,
+        names: StatNames,
         outage: Outage,
         spool: Spool,
     ) -> None:
@@ -55,7 +55,7 @@ class Settling:
         self._names = names
         self._outage = outage
         self._spool = spool
-        self._batcher: Batcher[tuple[Given, bool], None] = Batcher(self._deliver)
+        self._batcher: Batcher[tuple[ReleasedClaim, bool], None] = Batcher(self._deliver)
         self._stored = bytearray()
         self._not_stored = bytearray()
         self._spilled: dict[Path, int] = {}
@@ -78,11 +78,11 @@ class Settling:
         self.unconfirmed += stored
         if stored:
             self._known.add(claim.key)
-        self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), stored))
+        self._batcher.tell((ReleasedClaim(claim.key, claim.number, claim.in_doubt), stored))
 
     def give_back(self, claim: Claim) -> None:
         """Valkey may have granted it, and nobody is at the post."""
-        self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), False))
+        self._batcher.tell((ReleasedClaim(claim.key, claim.number, claim.in_doubt), False))
 
     async def flush(self, patience: float) -> None:
         """Returns when all is delivered or kept, or when nothing was for ``patience`` seconds.
@@ -90,11 +90,11 @@ class Settling:
         A part counts: of what Valkey turns away, as it may not do more at once, parts come through.
         """
         while True:
-            before = self._ledger.answered
+            before = self._ledger.calls_answered
             try:
                 return await asyncio.wait_for(self._batcher.drain(), patience)
             except asyncio.TimeoutError:
-                if self._ledger.answered == before:
+                if self._ledger.calls_answered == before:
                     return None
 
     async def close(self) -> None:
@@ -107,12 +107,12 @@ class Settling:
 
     def count(self) -> None:
         """Writes into the stats what Valkey has not acknowledged so far."""
-        self._stats.set_some(self._names.unconfirmed, self.unconfirmed)
-        self._stats.set_some(self._names.spooled, sum(self._spilled.values()))
+        self._stats.set_nonzero(self._names.unconfirmed, self.unconfirmed)
+        self._stats.set_nonzero(self._names.spooled, sum(self._spilled.values()))
 
     # -- delivering ------------------------------------------------------------------------------
 
-    async def _deliver(self, news: Sequence[tuple[Given, bool]]) -> Sequence[None]:
+    async def _deliver(self, news: Sequence[tuple[ReleasedClaim, bool]]) -> Sequence[None]:
         stored = [claim.key for claim, was_stored in news if was_stored]
         not_stored = [claim for claim, was_stored in news if not was_stored]
         try:
@@ -124,18 +124,18 @@ class Settling:
             await self._keep(stored, not_stored)
         return [None] * len(news)
 
-    async def _settle(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
+    async def _settle(self, stored: Sequence[Key], not_stored: Sequence[ReleasedClaim]) -> None:
         self._stats.batch(len(stored) + len(not_stored))
         await self._ledger.settle_many(stored, not_stored)
         self._book.acknowledge(stored, stored=True)
         self.delivered += len(stored) + len(not_stored)
         self.unconfirmed -= len(stored)
-        self._stats.count_some(self._names.confirmed, len(stored))
-        self._stats.count_some(self._names.released, len(not_stored))
+        self._stats.count_nonzero(self._names.confirmed, len(stored))
+        self._stats.count_nonzero(self._names.released, len(not_stored))
 
     # -- keeping ---------------------------------------------------------------------------------
 
-    async def _keep(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
+    async def _keep(self, stored: Sequence[Key], not_stored: Sequence[ReleasedClaim]) -> None:
         # The book has room for what is on its way only; the run's duplicates are known elsewhere.
         self._book.acknowledge(stored, stored=True)
         self._book.acknowledge([claim.key for claim in not_stored], stored=False)
@@ -200,7 +200,7 @@ class Settling:
         self._stored, self._not_stored = bytearray(), bytearray()
         for key in stored:
             self._book.tell_again(key, stored=True)
-            self._batcher.tell((Given(key), True))
+            self._batcher.tell((ReleasedClaim(key), True))
         for claim in not_stored:
             self._book.tell_again(claim.key, stored=False)
             self._batcher.tell((claim, False))
@@ -264,7 +264,7 @@ class Settling:
     def _is_delivered(self, path: Path) -> None:
         count = self._spilled.pop(path, 0)
         self.unconfirmed -= count
-        self._stats.count_some(self._names.confirmed, count)
+        self._stats.count_nonzero(self._names.confirmed, count)
 
 
 def _taken_from(kept: bytearray, size: int) -> bytes:
@@ -278,5 +278,5 @@ def _split(keys: bytes | bytearray) -> list[Key]:
     return [bytes(keys[at : at + KEY_BYTES]) for at in range(0, len(keys), KEY_BYTES)]
 
 
-def _given(kept: bytes | bytearray) -> list[Given]:
-    return [Given(*entry) for entry in _GIVEN.iter_unpack(kept)]
+def _given(kept: bytes | bytearray) -> list[ReleasedClaim]:
+    return [ReleasedClaim(*entry) for entry in _GIVEN.iter_unpack(kept)]

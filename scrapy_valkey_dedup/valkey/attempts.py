@@ -6,12 +6,12 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from scrapy_valkey_dedup.valkey.connections import Outcome
-from scrapy_valkey_dedup.valkey.errors import error_in, fault, lacks_script
-from scrapy_valkey_dedup.valkey.replies import Cure
+from scrapy_valkey_dedup.valkey.errors import classify, first_error, is_noscript
+from scrapy_valkey_dedup.valkey.replies import Reaction
 from scrapy_valkey_dedup.valkey.resp import Question
 
 
-class Found(NamedTuple):
+class AttemptResult(NamedTuple):
     """What one attempt has brought."""
 
     answered: int
@@ -30,10 +30,10 @@ class Found(NamedTuple):
 class Attempts:
     """Puts those questions again that have no answer yet: of a cluster one part may be away."""
 
-    def __init__(self, questions: Sequence[Question], place_of: Callable[[str], Hashable]) -> None:
-        """``place_of`` tells where a key is asked at: what a server has heard there it knows."""
+    def __init__(self, questions: Sequence[Question], node_of: Callable[[str], Hashable]) -> None:
+        """``node_of`` tells where a key is asked at: what a server has heard there it knows."""
         self._questions = questions
-        self._place_of = place_of
+        self._node_of = node_of
         self.answers: list[list[Any]] = [[] for _ in questions]
         self.left = dict(enumerate(questions))
         self.runs_scripts = any(question.call is not None for question in questions)
@@ -57,41 +57,41 @@ class Attempts:
         self._put = list(self.left)[:limit]
         return [self.left[number] for number in self._put]
 
-    def take(self, outcomes: Sequence[Outcome]) -> Found:
+    def take(self, outcomes: Sequence[Outcome]) -> AttemptResult:
         """Takes what came of those that were put, and prepares the next attempt."""
         answered, turned_away = 0, list[Exception]()
         is_lost = waits = False
         hopeless: Exception | None = None
         sources: set[tuple[Hashable, str]] = set()
         for number, outcome in zip(self._put, outcomes, strict=True):
-            error = error_in(outcome)
+            error = first_error(outcome)
             if error is None and isinstance(outcome, list):
                 self.answers[number] = outcome
                 del self.left[number]
                 answered += 1
                 continue
             assert error is not None  # noqa: S101 (else it is a list of replies)
-            if lacks_script(error) and number not in self._in_full:
+            if is_noscript(error) and number not in self._in_full:
                 # A new, a flushed or a promoted server; or one of several behind one address.
                 self.left[number] = self._with_source(number, sources)
                 continue
             self._in_full.discard(number)
             self.left[number] = self._questions[number]
-            cure = fault(error).cure
+            cure = classify(error).cure
             # Who knows what was done before something unknown went wrong?
-            is_lost = is_lost or not isinstance(outcome, list) or cure is Cure.UNKNOWN
-            if cure in (Cure.OUTAGE, Cure.REFUSE):
+            is_lost = is_lost or not isinstance(outcome, list) or cure is Reaction.UNKNOWN
+            if cure in (Reaction.OUTAGE, Reaction.REFUSE):
                 hopeless = hopeless or error
                 continue
             self.trouble = error
-            if cure is Cure.SLOW_DOWN:
+            if cure is Reaction.SLOW_DOWN:
                 turned_away.append(error)
             else:
                 waits = True
         # Those that were not put wait for the same reason.
         self.is_throttled = bool(turned_away) or len(self.left) > len(self._put) - answered
         heard = any(isinstance(outcome, list) for outcome in outcomes)
-        return Found(answered, turned_away, heard, is_lost, waits, hopeless)
+        return AttemptResult(answered, turned_away, heard, is_lost, waits, hopeless)
 
     def _with_source(self, number: int, sources: set[tuple[Hashable, str]]) -> Question:
         """The question for a server that lacks its script.
@@ -102,7 +102,7 @@ class Attempts:
         """
         question = self._questions[number]
         assert question.call is not None  # noqa: S101 (only scripts can be lacking)
-        there = self._place_of(question.key), question.call.script.sha
+        there = self._node_of(question.key), question.call.script.sha
         if there in sources and number not in self._behind:
             self._behind.add(number)
             return question

@@ -8,18 +8,18 @@ from time import time
 from typing import Any
 
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, LedgerUnavailableError
-from scrapy_valkey_dedup.valkey.attempts import Attempts, Found
+from scrapy_valkey_dedup.valkey.attempts import AttemptResult, Attempts
 from scrapy_valkey_dedup.valkey.connections import Outcome
 from scrapy_valkey_dedup.valkey.credentials import Provider, with_provider
 from scrapy_valkey_dedup.valkey.errors import (
-    explained,
-    is_unforeseen,
-    persistent,
-    translated,
-    words,
+    as_dedup_error,
+    because_of,
+    deadline_error,
+    is_unexpected,
+    message_of,
 )
-from scrapy_valkey_dedup.valkey.pace import Pace, jittered
 from scrapy_valkey_dedup.valkey.resp import Question, ScriptCall
+from scrapy_valkey_dedup.valkey.throttle import Throttle, jittered
 from scrapy_valkey_dedup.valkey.topology import route_to
 from scrapy_valkey_dedup.valkey.urls import parsed
 
@@ -28,7 +28,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts, before
 _LONGEST_IN_HASTE = 0.25
 
 
-class Server:
+class Client:
     """A Valkey (one server, a cluster), asked in pipelines within one deadline for all attempts.
 
     Every command sent from here may be sent again, as its reply may be lost: callers send only what
@@ -62,7 +62,7 @@ class Server:
         self._revive = revive
         self._revival: asyncio.Future[DedupError | None] | None = None
         self._on_throttled = on_throttled
-        self._pace = Pace(timeout)
+        self._throttle = Throttle(timeout)
         self._has_answered = False
         self.failed: set[str] = set()
         """The keys of questions that were given up, and not answered since."""
@@ -107,13 +107,13 @@ class Server:
         return [replies[0] for replies in asked]
 
     @property
-    def answered(self) -> int:
+    def calls_answered(self) -> int:
         """How many script calls were answered so far."""
-        return self._pace.answers(scripts=True)
+        return self._throttle.answers(scripts=True)
 
-    def place_of(self, key: str) -> Hashable:
+    def node_of(self, key: str) -> Hashable:
         """Stands for the server that a key is asked at."""
-        return self._route.place_of(key)
+        return self._route.node_of(key)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -127,7 +127,7 @@ class Server:
     ) -> list[list[Any]]:
         # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
         # what it has cancelled has ended.
-        attempts = Attempts(questions, self._route.place_of)
+        attempts = Attempts(questions, self._route.node_of)
         asking = asyncio.ensure_future(self._until_answered(attempts, within, on_lost))
         try:
             await self._deadline(asking, attempts)
@@ -141,7 +141,7 @@ class Server:
         if on_lost is not None:
             on_lost()
         deadline = f"within {self._timeout:g} s (VALKEY_DEDUP_TIMEOUT)"
-        raise persistent(attempts.trouble, self._place, deadline, self._doubt)
+        raise deadline_error(attempts.trouble, self._place, deadline, self._doubt)
 
     async def _deadline(self, asking: asyncio.Future[None], attempts: Attempts) -> None:
         """Returns when it is answered, or when the deadline is over.
@@ -151,11 +151,11 @@ class Server:
         server turns this away and answers others, the deadline begins anew: it is there.
         """
         scripts = attempts.runs_scripts
-        slices, before = 0, self._pace.answers(scripts=scripts)
+        slices, before = 0, self._throttle.answers(scripts=scripts)
         while slices < _SLICES and not asking.done():
             await asyncio.wait([asking], timeout=self._timeout / _SLICES)
             slices += 1
-            answers = self._pace.answers(scripts=scripts)
+            answers = self._throttle.answers(scripts=scripts)
             if attempts.is_throttled and answers != before:
                 slices, before = 0, answers
 
@@ -182,13 +182,15 @@ class Server:
         await self._turn(attempts)
         pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
         while not attempts.is_abandoned:
-            limit = self._pace.limit if attempts.runs_scripts else None
+            limit = self._throttle.limit if attempts.runs_scripts else None
             found = attempts.take(await self._exchange(attempts.next(limit)))
             self._learn(found, attempts)
             if on_lost is not None and found.is_lost:
                 on_lost()
             if (error := found.hopeless) is not None:
-                raise translated(error, self._place) from (error if is_unforeseen(error) else None)
+                raise as_dedup_error(error, self._place) from (
+                    error if is_unexpected(error) else None
+                )
             if not attempts.left:
                 return
             if found.waits:
@@ -200,7 +202,7 @@ class Server:
             if within is not None and not 0 <= time() - asked < within:
                 raise LedgerUnavailableError(
                     f"Valkey at {self._place} gave no answer, and it is too late to ask again"
-                    f"{explained(attempts.trouble)}"
+                    f"{because_of(attempts.trouble)}"
                 )
 
     async def _turn(self, attempts: Attempts) -> None:
@@ -209,17 +211,17 @@ class Server:
         Heartbeats and other plain commands do not: they take little, and without them others would
         take this run for dead.
         """
-        if attempts.runs_scripts and await self._pace.turn():
+        if attempts.runs_scripts and await self._throttle.wait():
             attempts.is_throttled = True
 
-    def _learn(self, found: Found, attempts: Attempts) -> None:
+    def _learn(self, found: AttemptResult, attempts: Attempts) -> None:
         self._has_answered |= found.is_heard
-        self._pace.answered(found.answered, scripts=attempts.runs_scripts)
+        self._throttle.answered(found.answered, scripts=attempts.runs_scripts)
         if found.turned_away:
-            self._pace.turned_away(found.answered)
-            self._on_throttled(len(found.turned_away), words(found.turned_away[0]))
+            self._throttle.turned_away(found.answered)
+            self._on_throttled(len(found.turned_away), message_of(found.turned_away[0]))
         elif attempts.runs_scripts and found.answered:
-            self._pace.took_all()
+            self._throttle.took_all()
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         try:

@@ -15,7 +15,7 @@ from valkey.asyncio import ConnectionPool, SSLConnection
 
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.valkey.client_options import option_faults
-from scrapy_valkey_dedup.valkey.errors import NotHereError, leads_elsewhere
+from scrapy_valkey_dedup.valkey.errors import NotHereError, is_retryable
 from scrapy_valkey_dedup.valkey.resp import Question
 
 Outcome = list[Any] | Exception
@@ -25,7 +25,7 @@ _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER without patience
 _WRITE_IT = "write valkey://user:password@host:6379/0, special characters percent-encoded"
 
 
-class Connections:
+class NodeConnections:
     """A pool of connections to one server, each of which carries one exchange at a time."""
 
     def __init__(self, url: str, place: str, options: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ class Connections:
                     replies.append(await connection.read_response())
                 except exceptions.ResponseError as error:
                     replies.append(error)
-            if any(map(leads_elsewhere, replies)):
+            if any(map(is_retryable, replies)):
                 # The address may lead to another server by now, as after a failover.
                 await connection.disconnect(nowait=True)
         except BaseException as error:
@@ -102,7 +102,7 @@ class Connections:
                 await connection.disconnect(nowait=True)
         return replies
 
-    def place_of(self, _: str) -> str:
+    def node_of(self, _: str) -> str:
         """All keys are in one place."""
         return ""
 

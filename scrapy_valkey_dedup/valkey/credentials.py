@@ -53,7 +53,7 @@ class Connection(Protocol):
 # -- the setting -----------------------------------------------------------------------------------
 
 
-def provider(value: Any) -> Provider | None:
+def parse_provider(value: Any) -> Provider | None:
     """What ``VALKEY_DEDUP_CREDENTIALS`` means: a provider, or None.
 
     It is a provider; or a class or a function that makes one, or its import path; or a dict with
@@ -139,7 +139,9 @@ def _without_get(found: Any) -> str:
     return f"{_name(found)} has no method get_credentials()"
 
 
-def conflicts(url: str | None, options: Mapping[str, Any], given: Provider | None) -> Iterable[str]:
+def credential_conflicts(
+    url: str | None, options: Mapping[str, Any], given: Provider | None
+) -> Iterable[str]:
     """What in a URL, and in options for valkey-py, contradicts a provider of credentials."""
     if given is None:
         return
@@ -161,7 +163,7 @@ def conflicts(url: str | None, options: Mapping[str, Any], given: Provider | Non
 _Given: TypeAlias = tuple[str | None, str]
 
 
-class _Inquiry:
+class _CredentialFetcher:
     """Asks a provider in a thread, since it may ask others over the network.
 
     Who comes while it is being asked shares the answer: one that hangs holds a single thread.
@@ -188,14 +190,14 @@ class _Inquiry:
         return answer
 
 
-def authenticating(
+def connect_hook(
     given: Provider, patience: float
 ) -> Callable[[Connection], Coroutine[Any, Any, None]]:
     """What valkey-py is to call as the ``valkey_connect_func`` of its connections.
 
     ``patience``: how many seconds one attempt waits for the provider.
     """
-    inquiry = _Inquiry(given, patience)
+    inquiry = _CredentialFetcher(given, patience)
 
     async def authenticate(connection: Connection) -> None:
         try:
@@ -221,7 +223,7 @@ def with_provider(
     if given is None or "valkey_connect_func" in options:
         return options
     # The provider stays among them: valkey-py finds out if there is a password as well.
-    asking = {"credential_provider": given, "valkey_connect_func": authenticating(given, patience)}
+    asking = {"credential_provider": given, "valkey_connect_func": connect_hook(given, patience)}
     return {**options, **asking}
 
 

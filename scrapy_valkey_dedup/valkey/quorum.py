@@ -14,7 +14,7 @@ _CANCEL_AGAIN = 0.05  # seconds
 _LOOK = 0.5  # seconds without an answer before each look whether another server is in charge
 
 
-async def agreed(questions: Iterable[Coroutine[Any, Any, _Found]]) -> _Found:
+async def majority_answer(questions: Iterable[Coroutine[Any, Any, _Found]]) -> _Found:
     """Puts all questions at once, each to another server; returns what most of them answer.
 
     Who is frozen or far away is not waited for: the first answer ends the wait in a moment. But not
@@ -95,14 +95,14 @@ async def unless_replaced(
             watching.cancel()
 
 
-class Shared:
+class SingleFlight:
     """A piece of work that many wait for and that is under way once at most."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
         self._task: asyncio.Task[None] | None = None
 
-    async def done(self) -> None:
+    async def run(self) -> None:
         """Returns when it was done once more; raises what it raised."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())

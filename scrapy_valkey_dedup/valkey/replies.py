@@ -7,7 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class Cure(Enum):
+class Reaction(Enum):
     """What helps against a fault."""
 
     RETRY = "ask again in a moment"
@@ -20,7 +20,7 @@ class Cure(Enum):
 class Fault(NamedTuple):
     """What a fault is called for, and what the user can do."""
 
-    cure: Cure
+    cure: Reaction
     hint: str = ""
 
 
@@ -29,11 +29,11 @@ CREDENTIALS = (
     "VALKEY_DEDUP_CREDENTIALS; docs/security.md has the permissions that are needed"
 )
 
-BY_FIRST_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
+BY_PREFIX: tuple[tuple[tuple[str, ...], Fault], ...] = (
     (
         ("MOVED ", "ASK "),
         Fault(
-            Cure.REFUSE,
+            Reaction.REFUSE,
             "It is a node of a cluster: write valkey+cluster:// (with TLS valkeys+cluster://) in "
             "VALKEY_DEDUP_URL",
         ),
@@ -41,28 +41,30 @@ BY_FIRST_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
     (
         # Valkey 7.2 to 9, and Redis 7.0, for a command or a key that only the script touches.
         ("ACL failure in script", "The user executing the script can't"),
-        Fault(Cure.REFUSE, CREDENTIALS),
+        Fault(Reaction.REFUSE, CREDENTIALS),
     ),
     (
         ("This instance has cluster support disabled", "unknown command 'CLUSTER'"),
-        Fault(Cure.REFUSE, "It is no cluster: write valkey:// or valkeys:// in VALKEY_DEDUP_URL"),
+        Fault(
+            Reaction.REFUSE, "It is no cluster: write valkey:// or valkeys:// in VALKEY_DEDUP_URL"
+        ),
     ),
     (
         ("unknown command 'SENTINEL'",),
         Fault(
-            Cure.REFUSE,
+            Reaction.REFUSE,
             "It is no Sentinel: let VALKEY_DEDUP_URL name the Sentinels, or write valkey:// or "
             "valkeys://",
         ),
     ),
     (
         ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode"),
-        Fault(Cure.REFUSE, "It has no such database: leave its number out of VALKEY_DEDUP_URL"),
+        Fault(Reaction.REFUSE, "It has no such database: leave its number out of VALKEY_DEDUP_URL"),
     ),
     (
         ("DENIED ",),
         Fault(
-            Cure.REFUSE,
+            Reaction.REFUSE,
             "It takes connections from its own machine only (protected-mode): give it a user and a "
             "password, docs/security.md",
         ),
@@ -73,18 +75,18 @@ BY_FIRST_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
             "Attempted to access a non local key",  # Valkey
             "Script attempted to access a non local key",  # Redis 7.0
         ),
-        Fault(Cure.RETRY, "the slot is being migrated"),
+        Fault(Reaction.RETRY, "the slot is being migrated"),
     ),
     (
         ("CLUSTERDOWN",),
-        Fault(Cure.RETRY, "the cluster does not serve all slots: look at its nodes"),
+        Fault(Reaction.RETRY, "the cluster does not serve all slots: look at its nodes"),
     ),
-    (("MASTERDOWN",), Fault(Cure.RETRY, "it is a replica that has lost its primary")),
-    (("TRYAGAIN",), Fault(Cure.RETRY, "the slot is being migrated")),
+    (("MASTERDOWN",), Fault(Reaction.RETRY, "it is a replica that has lost its primary")),
+    (("TRYAGAIN",), Fault(Reaction.RETRY, "the slot is being migrated")),
     (
         ("NOREPLICAS",),
         Fault(
-            Cure.RETRY,
+            Reaction.RETRY,
             "it takes no writes while it has too few replicas (min-replicas-to-write)",
         ),
     ),
@@ -92,17 +94,22 @@ BY_FIRST_WORDS: tuple[tuple[tuple[str, ...], Fault], ...] = (
         # A connection that was reset a moment ago is written to: CPython's writelines, from 3.12
         # on, looks at the transport's socket and not whether it has been lost.
         ("'NoneType' object has no attribute '_add_writer'",),
-        Fault(Cure.RETRY, "the connection was reset"),
+        Fault(Reaction.RETRY, "the connection was reset"),
     ),
-    (("BUSY",), Fault(Cure.RETRY, "a script of somebody's has been running for too long there")),
+    (
+        ("BUSY",),
+        Fault(Reaction.RETRY, "a script of somebody's has been running for too long there"),
+    ),
     (
         ("MISCONF",),
-        Fault(Cure.OUTAGE, "it takes no writes because it cannot save its data: look at its log"),
+        Fault(
+            Reaction.OUTAGE, "it takes no writes because it cannot save its data: look at its log"
+        ),
     ),
     (
         ("WRONGTYPE",),
         Fault(
-            Cure.OUTAGE,
+            Reaction.OUTAGE,
             "something else than this plugin has written to its keys, which begin with vd1:; "
             "choose another VALKEY_DEDUP_NAMESPACE",
         ),
@@ -123,7 +130,7 @@ THROTTLING = (
     "ecpu",
 )
 SLOW_DOWN = Fault(
-    Cure.SLOW_DOWN,
+    Reaction.SLOW_DOWN,
     "it turns questions away since it may not do more: raise its limit (ElastiCache Serverless: "
     "ECPUs a second), or run fewer spiders at once",
 )
@@ -144,10 +151,10 @@ _NO_ENTRY = re.compile(
     r"|not authorized|unauthorized",
     re.IGNORECASE,
 )
-NO_ENTRY = Fault(Cure.REFUSE, CREDENTIALS)
+NO_ACCESS = Fault(Reaction.REFUSE, CREDENTIALS)
 _QUOTES_ARGUMENTS = re.compile(_UNKNOWN_COMMAND, re.IGNORECASE)
 UNABLE = Fault(
-    Cure.REFUSE,
+    Reaction.REFUSE,
     "It does not do what the plugin needs: allow it there, or let VALKEY_DEDUP_URL name another "
     "server. docs/security.md has all commands that are needed",
 )
@@ -157,9 +164,9 @@ _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _LONGEST = 300
 
 
-def at_the_beginning(text: str) -> Fault | None:
+def by_prefix(text: str) -> Fault | None:
     """What an error reply means that begins with known words."""
-    for starts, found in BY_FIRST_WORDS:
+    for starts, found in BY_PREFIX:
         if text.startswith(starts):
             return found
     return None
@@ -172,14 +179,14 @@ def is_throttled(text: str) -> bool:
     return any(word in lower for word in THROTTLING) and not _QUOTES_ARGUMENTS.search(text)
 
 
-def in_the_middle(text: str) -> Fault | None:
+def by_pattern(text: str) -> Fault | None:
     """What an error reply means that has known words anywhere."""
     if _UNABLE.search(text):
         return UNABLE
-    return NO_ENTRY if _NO_ENTRY.search(text) else None
+    return NO_ACCESS if _NO_ENTRY.search(text) else None
 
 
-def shown(text: str) -> str:
+def without_arguments(text: str) -> str:
     """The text as a message may show it: without our arguments, and not endless."""
     text = _ARGUMENTS.sub("", text)
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

@@ -23,10 +23,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.valkey.client_options import SENTINEL_KWARGS, option_faults
-from scrapy_valkey_dedup.valkey.connections import Connections, Outcome, refuse_options
+from scrapy_valkey_dedup.valkey.connections import NodeConnections, Outcome, refuse_options
 from scrapy_valkey_dedup.valkey.credentials import with_provider
-from scrapy_valkey_dedup.valkey.errors import NotHereError, error_in, leads_elsewhere, redirection
-from scrapy_valkey_dedup.valkey.quorum import Shared, agreed, unless_replaced
+from scrapy_valkey_dedup.valkey.errors import NotHereError, first_error, is_retryable, redirection
+from scrapy_valkey_dedup.valkey.quorum import SingleFlight, majority_answer, unless_replaced
 from scrapy_valkey_dedup.valkey.resp import Question, command
 from scrapy_valkey_dedup.valkey.urls import CLUSTER, SENTINEL, ServerURL, redacted
 
@@ -45,7 +45,7 @@ class Route(Protocol):
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         """Puts each question once, all at the same time; tells what came of each."""
 
-    def place_of(self, key: str) -> Hashable:
+    def node_of(self, key: str) -> Hashable:
         """Stands for the server that a key is asked at: what was loaded there is there."""
 
     async def close(self) -> None:
@@ -66,8 +66,8 @@ def route_to(url: ServerURL, options: Mapping[str, Any], attempt: float) -> Rout
     common = {"socket_timeout": attempt, "socket_connect_timeout": attempt, **options}
     of_sentinels = common.pop(SENTINEL_KWARGS, None) or {}
 
-    def connections(address: Address) -> Connections:
-        return Connections(url.at(*address), place, common)
+    def connections(address: Address) -> NodeConnections:
+        return NodeConnections(url.at(*address), place, common)
 
     if url.kind == CLUSTER:
         return Cluster(url.hosts, connections)
@@ -80,17 +80,17 @@ def route_to(url: ServerURL, options: Mapping[str, Any], attempt: float) -> Rout
             "db": 0,
             **with_provider(of_sentinels, None, attempt),
         }
-        asked = [Connections(url.without_user(*host), place, theirs) for host in url.hosts]
+        asked = [NodeConnections(url.without_user(*host), place, theirs) for host in url.hosts]
         return Sentinels(url.service, asked, connections)
-    return Connections(url.text, place, common)
+    return NodeConnections(url.text, place, common)
 
 
 async def _answer(
-    connections: Connections, question: Question, read: Callable[[Any], _Found]
+    connections: NodeConnections, question: Question, read: Callable[[Any], _Found]
 ) -> _Found:
     """What a server answers to a question of one command, as it is read; raises its error."""
     (outcome,) = await connections.exchange([question])
-    if (error := error_in(outcome)) is not None:
+    if (error := first_error(outcome)) is not None:
         raise error
     assert isinstance(outcome, list)  # noqa: S101 (else it is an error)
     return read(outcome[0])
@@ -102,23 +102,23 @@ class Sentinels:
     def __init__(
         self,
         service: str,
-        sentinels: Sequence[Connections],
-        connect: Callable[[Address], Connections],
+        sentinels: Sequence[NodeConnections],
+        connect: Callable[[Address], NodeConnections],
     ) -> None:
         self._question = Question("", (command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service),))
         self._service = service
         self._sentinels = sentinels
         self._connect = connect
         self._address: Address | None = None
-        self._primary: Connections | None = None
+        self._primary: NodeConnections | None = None
         self._doubtful = True
-        self._search = Shared(self._find)
+        self._search = SingleFlight(self._find)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         """Puts the questions to the primary."""
         try:
             if self._doubtful:
-                await self._search.done()
+                await self._search.run()
         except Exception as error:  # noqa: BLE001 (it is known in errors.py what it means)
             return [error] * len(questions)
         primary = self._primary
@@ -126,7 +126,7 @@ class Sentinels:
 
         async def is_replaced() -> bool:
             with suppress(Exception):  # Sentinels that do not answer name nobody else
-                await self._search.done()
+                await self._search.run()
             return self._primary is not primary
 
         outcomes = await unless_replaced(primary.exchange(questions), is_replaced)
@@ -136,7 +136,7 @@ class Sentinels:
         return outcomes
 
     async def _find(self) -> None:
-        address = await agreed(
+        address = await majority_answer(
             _answer(sentinel, self._question, _address_in) for sentinel in self._sentinels
         )
         if address is None:
@@ -151,7 +151,7 @@ class Sentinels:
                 await former.close()
         self._doubtful = False
 
-    def place_of(self, _: str) -> Hashable:
+    def node_of(self, _: str) -> Hashable:
         """All keys are at the primary."""
         return self._address
 
@@ -172,20 +172,22 @@ class Cluster:
     whole, and so it does with ASK; where they go to, nobody asks before all are there.
     """
 
-    def __init__(self, seeds: Sequence[Address], connect: Callable[[Address], Connections]) -> None:
+    def __init__(
+        self, seeds: Sequence[Address], connect: Callable[[Address], NodeConnections]
+    ) -> None:
         self._seeds = seeds
         self._connect = connect
         self._nodes = {address: connect(address) for address in seeds}
         self._owners: list[Address | None] = [None] * SLOTS
         self._stale = True
-        self._lesson = Shared(self._learn)
+        self._lesson = SingleFlight(self._learn)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         """Puts each question to the node that serves it."""
         trouble: Exception = NotHereError("no node of the cluster serves the slot")
         try:
             if self._stale:
-                await self._lesson.done()
+                await self._lesson.run()
         except Exception as error:  # noqa: BLE001 (what was known before may still do)
             trouble = error
         outcomes: list[Outcome] = [trouble] * len(questions)
@@ -215,7 +217,7 @@ class Cluster:
 
         async def is_replaced() -> bool:
             with suppress(Exception):  # nodes that do not answer know no other
-                await self._lesson.done()
+                await self._lesson.run()
             return node not in {self._owners[slot_of(question.key)] for question in asked}
 
         found = await unless_replaced(self._connections(node).exchange(asked), is_replaced)
@@ -237,7 +239,7 @@ class Cluster:
         self._stale |= _is_doubtful(outcome)
         return outcome
 
-    def _connections(self, node: Address) -> Connections:
+    def _connections(self, node: Address) -> NodeConnections:
         if node not in self._nodes:
             self._nodes[node] = self._connect(node)
         return self._nodes[node]
@@ -246,7 +248,7 @@ class Cluster:
         """Asks all nodes that are known at once: whoever lives answers first."""
         question = Question("", (command("CLUSTER", "SLOTS"),))
         self._owners = list(
-            await agreed(
+            await majority_answer(
                 _answer(connections, question, partial(_owners, address[0]))
                 for address, connections in self._nodes.items()
             )
@@ -256,7 +258,7 @@ class Cluster:
         for address in [address for address in self._nodes if address not in known]:
             await self._nodes.pop(address).close()
 
-    def place_of(self, key: str) -> Hashable:
+    def node_of(self, key: str) -> Hashable:
         """The node that serves a key."""
         return self._owners[slot_of(key)]
 
@@ -274,7 +276,7 @@ def _address_in(reply: Any) -> Address | None:
 
 def _is_doubtful(outcome: Outcome) -> bool:
     """Whether it may be another server by now that is to be asked."""
-    return isinstance(outcome, Exception) or any(map(leads_elsewhere, outcome))
+    return isinstance(outcome, Exception) or any(map(is_retryable, outcome))
 
 
 def _owners(asked: str, ranges: Any) -> Map:

@@ -14,7 +14,7 @@ import pytest
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from tests.commands import Ended, dedup, in_ledger, key_of_post, on_terminal, project, run
 
@@ -33,7 +33,7 @@ def test_check_explains_a_post(here: Path, valkey: ValkeyServer, namespace: str)
 
     async def stored(ledger: Ledger) -> None:
         await ledger.confirm_many([key_of_post(1)])
-        await ledger.beat(1, 3600)
+        await ledger.runs.write_heartbeat(1, 3600)
         await ledger.claim_many([key_of_post(2)])
 
     in_ledger(valkey.url, namespace, stored)
@@ -97,7 +97,7 @@ def test_check_of_an_embedded_ledger(tmp_path: Path) -> None:
 
     async def store() -> None:
         server = EmbeddedServer(folder)
-        client = Server(server.acquire(), "", {}, 5)
+        client = Client(server.acquire(), "", {}, 5)
         ledger = Ledger(client, "posts", "outsider", retention=None)
         await ledger.open()
         await ledger.confirm_many([key_of_post(1)])

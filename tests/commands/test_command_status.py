@@ -20,7 +20,7 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.session.spool import Spool
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.commands import Ended, dedup, in_ledger, on_terminal, project, run
@@ -54,7 +54,7 @@ def fill(url: str, namespace: str) -> None:
         await ledger.confirm_many([key(number) for number in range(PAGES)])
 
     async def live(ledger: Ledger) -> None:
-        await ledger.beat(1, 3600)
+        await ledger.runs.write_heartbeat(1, 3600)
         await ledger.claim_many([key(number) for number in range(-5, 0)])
 
     async def claim(ledger: Ledger) -> None:
@@ -184,7 +184,7 @@ def test_status_of_an_embedded_ledger(tmp_path: Path) -> None:
 
     async def store() -> None:
         server = EmbeddedServer(folder)
-        client = Server(server.acquire(), "", {}, 5)
+        client = Client(server.acquire(), "", {}, 5)
         ledger = Ledger(client, "posts", "outsider", retention=None)
         await ledger.open()
         await ledger.confirm_many([key(number) for number in range(100)])
@@ -319,7 +319,7 @@ def test_a_part_tells_what_all_hold(
 
     async def look(ledger: Ledger) -> None:
         await ledger.confirm_many([key(number) for number in range(count)])
-        server = Server(valkey.url, "", {}, 10)
+        server = Client(valkey.url, "", {}, 10)
         part = await Walk(server, namespace, "posts").contents()
         whole = await Walk(server, namespace, "posts", exact=True).contents()
         await server.close()

@@ -24,7 +24,9 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.runs import IDLE_MARK
+from scrapy_valkey_dedup.ledger.tokens import run_of
 from tests import crawls, fleet_process
 from tests.conftest import SCRAPY_VERSION
 from tests.crawl_process import Job
@@ -173,14 +175,14 @@ class Fleet:
             return None
 
         async def look(ledger: Ledger, _: object) -> bytes | None:
-            return (await ledger.beats([worker.run]))[0]
+            return (await ledger.runs.read_heartbeats([worker.run]))[0]
 
         found = ask_ledger(self.url, self.namespace, look)
         return None if found is None else found.decode()
 
     def is_idle(self, worker: Worker) -> bool:
         """Whether it says that it has nothing left but pages that others are at."""
-        return (self.beat(worker) or "").endswith(IDLE)
+        return (self.beat(worker) or "").endswith(IDLE_MARK)
 
     def assert_settled(self, *, killed: Iterable[Worker] = ()) -> None:
         """No run that ended well leaves a claim or a heartbeat."""

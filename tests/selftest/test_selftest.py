@@ -21,7 +21,7 @@ from scrapy_valkey_dedup.selftest import Finding, Report, Status, examine
 from scrapy_valkey_dedup.selftest.__main__ import main
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.conftest import in_loop
 from tests.crawls import wait_until
 from tests.ledger.test_acl import NAMESPACE_PATTERNS, SECRET, url_of, user_of
@@ -175,7 +175,7 @@ async def test_a_namespace_that_is_used_stays_as_it_is(
     valkey: ValkeyServer, namespace: str
 ) -> None:
     """Posts, layout and identity of a real ledger are neither touched nor met."""
-    server = Server(valkey.url, valkey.url, {}, timeout=5)
+    server = Client(valkey.url, valkey.url, {}, timeout=5)
     ledger = Ledger(server, namespace, "run-a", retention=3600.0)
     posts = [bytes([number]) * 16 for number in range(200)]
     try:

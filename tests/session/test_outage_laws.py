@@ -19,7 +19,8 @@ from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.in_flight import Book
@@ -28,8 +29,8 @@ from scrapy_valkey_dedup.session.outage import CLOSED, PASS, PAUSE, Outage
 from scrapy_valkey_dedup.session.settlement import Settling
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, Stats
-from scrapy_valkey_dedup.valkey.client import Server
-from scrapy_valkey_dedup.valkey.quorum import agreed
+from scrapy_valkey_dedup.valkey.client import Client
+from scrapy_valkey_dedup.valkey.quorum import majority_answer
 from scrapy_valkey_dedup.valkey.urls import database, parsed
 from tests.conftest import World, in_loop
 from tests.crawl_process import HERE
@@ -226,7 +227,7 @@ async def test_an_outage_does_not_end_past_a_file(
 # -- questions -------------------------------------------------------------------------------------
 
 
-class LateReplies(Server):
+class LateReplies(Client):
     """Each first reply is lost, and the process is suspended until its record has gone."""
 
     lost = False
@@ -275,7 +276,7 @@ async def test_most_of_the_servers_are_believed(answers: list[tuple[Any, float]]
             raise said
         return str(said)
 
-    assert await asyncio.wait_for(agreed(answer(*said) for said in answers), 10) == "new"
+    assert await asyncio.wait_for(majority_answer(answer(*said) for said in answers), 10) == "new"
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
@@ -368,7 +369,7 @@ def test_a_spool_is_for_one_ledger(fragile: World) -> None:
 def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
     """Something of somebody's in the place of a page's partition: the pause meets its limit."""
     with valkey_py.Valkey.from_url(fragile.url) as client:
-        for partition in PARTITION_NAMES:
+        for partition in PARTITION_TAGS:
             client.sadd(f"vd1:{{fragile+pages:{partition}}}", "somebody's")
     stats = fragile.start(
         fragile.site(pages_of(range(100))),

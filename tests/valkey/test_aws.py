@@ -32,7 +32,7 @@ from scrapy_valkey_dedup.model import (
     SettingsError,
 )
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.conftest import World, in_loop
 from tests.crawls import pages_of
@@ -101,7 +101,7 @@ class Door:
     options: dict[str, str]
 
     @asynccontextmanager
-    async def opened(self, provider: Any, timeout: float = 5) -> AsyncIterator[Server]:
+    async def opened(self, provider: Any, timeout: float = 5) -> AsyncIterator[Client]:
         """The way through it."""
         async with (
             terminator(self.valkey, self.context) as port,
@@ -120,16 +120,16 @@ def door(guarded: ValkeyServer, tmp_path: Path) -> Door:
 @asynccontextmanager
 async def connected(
     url: str, provider: Any, timeout: float = 5, **options: Any
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[Client]:
     """The way to a server, for who has a provider."""
-    server = Server(url, "valkey://place", options, timeout, credentials=provider)
+    server = Client(url, "valkey://place", options, timeout, credentials=provider)
     try:
         yield server
     finally:
         await server.close()
 
 
-async def who(server: Server) -> str:
+async def who(server: Client) -> str:
     """As whom the server knows this connection."""
     (name,) = await server.ask(command("ACL", "WHOAMI"))
     return bytes(name).decode()

@@ -19,7 +19,7 @@ from bench import servers
 from bench.topologies import SentinelSet, Tls, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.conftest import in_loop
 from tests.patience import now
 from tests.tls import ELSEWHERE, LOOPBACK, SPEAKER, Authority, needs_tls
@@ -133,7 +133,7 @@ def place(places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
 @asynccontextmanager
 async def ledger_at(url: str, **options: Any) -> AsyncIterator[Ledger]:
     """A ledger as a new run sees it."""
-    server = Server(url, "valkeys://place", options, TIMEOUT)
+    server = Client(url, "valkeys://place", options, TIMEOUT)
     try:
         yield Ledger(server, "posts", f"run-{next(_runs)}", retention=60.0)
     finally:
@@ -152,7 +152,7 @@ async def assert_welcome(url: str, **options: Any) -> None:
     """All works, on all nodes."""
     async with ledger_at(url, **options) as ledger:
         await ledger.open()
-        await ledger.try_partitions()
+        await ledger.probe.check_partitions()
         await ledger.confirm_many(KEYS)
         assert all(await ledger.seen_many(KEYS))
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, is_held, run_of, tag
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, namespace_tag
+from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 _STEP = 1000
@@ -34,11 +35,11 @@ class Shelf:
 
     def __init__(self, place: Place, what: str) -> None:
         """``what``: ``posts``, ``pages`` or ``timelines``."""
-        root = tag(place.settings.namespace)
+        root = namespace_tag(place.settings.namespace)
         shelf = SHELVES[what]
         self.name = f"{root}+{shelf}" if shelf else root
-        self._server: Server = place.server
-        self._partitions = [f"vd1:{{{self.name}:{name}}}" for name in PARTITION_NAMES]
+        self._server: Client = place.server
+        self._partitions = [f"vd1:{{{self.name}:{name}}}" for name in PARTITION_TAGS]
         known = re.escape(self.name)
         self._list = re.compile(rf"vd1:\{{{known}:[0-9a-f]{{2}}\}}")
         self._bucket = re.compile(rf"{self._list.pattern}:\d+:[0-9a-f]{{2}}[0-7]*")
@@ -73,7 +74,7 @@ class Shelf:
 
     async def _keys(self) -> AsyncIterator[list[str]]:
         """All keys of the shelf, on every server that has a part of it."""
-        servers = {self._server.place_of(name): name for name in self._partitions}
+        servers = {self._server.node_of(name): name for name in self._partitions}
         for at in servers.values():
             cursor = b"0"
             while True:

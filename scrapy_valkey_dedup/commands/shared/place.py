@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import RUN_NAME_BYTES
 from scrapy_valkey_dedup.model import EmbeddedServerError
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.urls import database, redacted
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class NoLedgerError(EmbeddedServerError):
 class Place:
     """Where the ledger is, and the way to it."""
 
-    server: Server
+    server: Client
     settings: DedupSettings
     name: str
     """As it may be shown."""
@@ -78,7 +79,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
             if embedded is not None and in_use:
                 embedded.acquire()
 
-        server = Server(
+        server = Client(
             url,
             redacted(url),
             settings.client_options,
@@ -87,7 +88,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
             credentials=settings.credentials,
         )
         try:
-            run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
+            run = urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
             yield Place(server, settings, name, run, url)
         finally:
             in_use = False

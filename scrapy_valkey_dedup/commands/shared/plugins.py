@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.requests.marks import key_of_own, key_of_page, whose_pages
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from scrapy_valkey_dedup.valkey.urls import redacted
 
@@ -179,7 +179,7 @@ async def scrapy_redis(settings: DedupSettings, url: str, key: str) -> AsyncIter
         CommandError: there is no such set.
 
     """
-    server = Server(url, redacted(url), {}, settings.timeout)
+    server = Client(url, redacted(url), {}, settings.timeout)
     try:
         (size,) = await server.ask(command("SCARD", key), key=key)
         if not size:

@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.commands.shared.spiders import (
 )
 from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.identity.item_classes import class_path
-from scrapy_valkey_dedup.identity.resolution import Resolved
+from scrapy_valkey_dedup.identity.resolution import ResolvedRule
 from scrapy_valkey_dedup.items.pipeline import DedupPipeline
 from scrapy_valkey_dedup.items.storages import storages_in, when_stored
 from scrapy_valkey_dedup.session.advice import warn_of_closing
@@ -124,7 +124,7 @@ def _two_spiders(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
             yield Finding("identity", WRONG, said, cure, _KINDS)
 
 
-def _written(rule: Resolved) -> str:
+def _written(rule: ResolvedRule) -> str:
     if rule.fields is None:
         return "all fields"
     return ", ".join(

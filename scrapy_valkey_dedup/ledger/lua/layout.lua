@@ -1,4 +1,4 @@
--- The layout of one partition. ledger.py puts this in front of every script.
+-- The layout of one partition. scripts.py puts this in front of every script.
 --
 -- KEYS[1] = vd1:{namespace:pp} names the partition. All keys below derive from it, so they share its
 -- hash tag and its slot:

@@ -19,7 +19,7 @@ def jittered(seconds: float) -> float:
     return uniform(0.5, 1) * seconds  # noqa: S311 (no secret)
 
 
-class Pace:
+class Throttle:
     """Shared by all who ask a server.
 
     Each refusal doubles the pause, and shows how many scripts may be run at once; each success
@@ -35,11 +35,11 @@ class Pace:
         """So many scripts may be put at once; None: any number."""
         self._answers = self._script_answers = 0
 
-    def wait_for(self, seconds: float) -> None:
+    def hold(self, seconds: float) -> None:
         """Nobody's turn comes before that."""
         self._until = monotonic() + seconds
 
-    async def turn(self) -> bool:
+    async def wait(self) -> bool:
         """Waits for one's turn. Returns whether one had to wait."""
         left = self._until - monotonic()
         if left > 0:
@@ -52,7 +52,7 @@ class Pace:
             return  # they were under way already when others were refused
         self.limit = max(answered, _FEW)
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), self._longest)
-        self.wait_for(jittered(self._pause))
+        self.hold(jittered(self._pause))
 
     def answered(self, answers: int, *, scripts: bool) -> None:
         """So many of the questions that were put together were answered."""
