@@ -33,7 +33,7 @@ from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline, current_claim
 from scrapy_valkey_dedup.items import feeds, processor
-from scrapy_valkey_dedup.session import session
+from scrapy_valkey_dedup.session import ending
 from tests.patience import LOOP
 
 HERE = "tests.crawl_process"
@@ -614,7 +614,7 @@ def crawl(job: Job) -> None:
     if job.options.get("faulty_client"):
         break_the_client()
     if "longest_end" in job.options:
-        session.LONGEST_END = processor.LONGEST_END = job.options["longest_end"]
+        ending.LONGEST_END = processor.LONGEST_END = job.options["longest_end"]
     if "sync_interval" in job.options:
         feeds.SYNC_INTERVAL = job.options["sync_interval"]
     process = AsyncCrawlerProcess(settings_of(job))

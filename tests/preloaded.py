@@ -10,7 +10,7 @@ from scrapy.settings import default_settings
 
 PROCESSES = [
     "command_process", "crawl_process", "fault_process", "fleet_process", "forked",
-    "passage_process", "request_process", "timeline_process",
+    "whose_claim_process", "request_process", "timeline_process",
 ]  # fmt: skip
 # pytest, because a process imports the program again by which the test was started.
 OTHERS = [

@@ -77,8 +77,8 @@ async def silence(session: Session) -> None:
 async def revive(session: Session) -> None:
     """It goes on."""
     session._heartbeat._stopped = False
-    await session._heartbeat.beat(session._ledger)
-    session._heartbeat.start(session._ledger)
+    await session._heartbeat.beat(session._access.shelves.ledger)
+    session._heartbeat.start(session._access.shelves.ledger)
 
 
 async def until(condition: Callable[[], Any]) -> None:

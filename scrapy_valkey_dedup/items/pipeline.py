@@ -15,10 +15,10 @@ from scrapy.exceptions import DropItem
 from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.items.feeds import FeedWatch
 from scrapy_valkey_dedup.items.processor import (
-    begin_passage,
-    begins_passages,
-    current_passage,
-    end_passage,
+    begin_item,
+    current_item,
+    end_item,
+    tracks_items,
 )
 from scrapy_valkey_dedup.items.snapshot import Snapshot
 from scrapy_valkey_dedup.items.storages import (
@@ -33,7 +33,7 @@ from scrapy_valkey_dedup.items.variety import Variety
 from scrapy_valkey_dedup.model import DedupError, DuplicatePost, Key, UnkeyedError, Verdict
 from scrapy_valkey_dedup.session.advice import warn_of_closing
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
-from scrapy_valkey_dedup.session.outcomes import Ending
+from scrapy_valkey_dedup.session.item_in_progress import ItemOutcome
 from scrapy_valkey_dedup.session.refusals import refused
 from scrapy_valkey_dedup.session.registry import has_engine, session_of
 from scrapy_valkey_dedup.stats import ITEMS, Stats
@@ -52,8 +52,8 @@ def current_claim() -> Claim:
     be, stored. Where there is nothing to settle (an item without an identity) the claim that is
     returned ignores both.
     """
-    passage = current_passage()
-    return NO_CLAIM if passage is None else passage.claim
+    current = current_item()
+    return NO_CLAIM if current is None else current.claim
 
 
 class DedupPipeline:
@@ -78,7 +78,7 @@ class DedupPipeline:
         self._settings = self._session.settings
         self._stats = Stats(crawler.stats)
         self._identifier = Identifier(self._settings)
-        self._begins_passages = True
+        self._begins_items = True
         self._when_stored = self._settings.confirm or SCRAPED
         self._ask: Callable[[Key], Awaitable[Claim | Verdict]] = self._session.claim
         self._has_warned = False
@@ -103,8 +103,8 @@ class DedupPipeline:
         """Connects to Valkey, and looks where the posts are stored."""
         storages = storages_of(self._crawler, self) if has_engine(self._crawler) else None
         if storages is not None:
-            self._begins_passages = not begins_passages(self._crawler)
-            if self._begins_passages and storages.before:
+            self._begins_items = not tracks_items(self._crawler)
+            if self._begins_items and storages.before:
                 _refuse_other_processors(self._crawler, storages.before[0])
             _refuse_old_processors(self._crawler)
         await self._session.open()
@@ -142,32 +142,32 @@ class DedupPipeline:
 
     async def process_item(self, item: Any) -> Any:
         """Returns the item if it is to be stored."""
-        passage = begin_passage() if self._begins_passages else current_passage() or begin_passage()
+        current = begin_item() if self._begins_items else current_item() or begin_item()
         key = self._identifier.key(item, self._crawler.spider)
         if key is None:
             return self._unkeyed(item)
         if self._marks and type(item) not in self._markable:
             self._check_mark_field(item)
-        passage.key = key
+        current.key = key
         if self._variety is not None and not self._variety.add(key, item):
             self._variety = None
         came = Snapshot(item)
         outcome = await self._ask(key)
         if isinstance(outcome, Claim):
-            passage.verdict = Verdict.NEW
-            passage.claim = outcome
+            current.verdict = Verdict.NEW
+            current.claim = outcome
         else:
-            passage.verdict = outcome
+            current.verdict = outcome
         if not came.is_of(item):
             self._warn_of_change(item)
             item = came.of(item)
         if self._identifier.looks_inside(type(item)) and came.has_containers:
             self._check_inside(item, key)
-        if passage.verdict is not Verdict.NEW:
-            passage.twin = self._session.open_claim(key)
-            return self._duplicate(item, passage.verdict)
+        if current.verdict is not Verdict.NEW:
+            current.duplicate_of = self._session.open_claim(key)
+            return self._duplicate(item, current.verdict)
         if self._when_stored == NOWHERE:
-            passage.remembered = False
+            current.remembered = False
             self._stats.count(ITEMS.not_remembered)
         return item
 
@@ -235,23 +235,23 @@ class DedupPipeline:
             self._session.close_spider(MARK_REFUSED)
 
     def _item_scraped(self, item: Any, response: Any) -> None:
-        passage = end_passage()
+        current = end_item()
         if self._when_stored == EXPORTED:
-            self._feeds.item_scraped(passage.claim, item)
+            self._feeds.item_scraped(current.claim, item)
         elif self._when_stored != MANUAL:
-            passage.claim.confirm()
-        self._session.item_ended(response, Ending.SCRAPED, passage)
+            current.claim.confirm()
+        self._session.item_ended(response, ItemOutcome.SCRAPED, current)
 
     def _item_dropped(self, response: Any) -> None:
-        self._end_without_storing(response, Ending.DROPPED)
+        self._end_without_storing(response, ItemOutcome.DROPPED)
 
     def _item_failed(self, response: Any) -> None:
-        self._end_without_storing(response, Ending.FAILED)
+        self._end_without_storing(response, ItemOutcome.FAILED)
 
-    def _end_without_storing(self, response: Any, ending: Ending) -> None:
-        passage = end_passage()
-        passage.claim.release()
-        self._session.item_ended(response, ending, passage)
+    def _end_without_storing(self, response: Any, outcome: ItemOutcome) -> None:
+        current = end_item()
+        current.claim.release()
+        self._session.item_ended(response, outcome, current)
 
     async def _feeds_closed(self) -> None:
         await self._feeds.close()

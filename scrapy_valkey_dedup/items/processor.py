@@ -1,4 +1,4 @@
-"""The item processor: gives every item a passage of its own, from before the first pipeline on."""
+"""The item processor: tracks every item from before the first pipeline to its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scrapy.pipelines import ItemPipelineManager
 from scrapy.utils.defer import ensure_awaitable
 from scrapy.utils.python import global_object_name
 
-from scrapy_valkey_dedup.session.outcomes import Passage
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress
 from scrapy_valkey_dedup.session.registry import session_of
 from scrapy_valkey_dedup.stats import quantity
 
@@ -27,40 +27,40 @@ LONGEST_END = 60.0
 _LOOK = 0.02  # seconds
 
 # Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
-# context, so the passage is found even if a pipeline has replaced the item. But contexts are
+# context, so its ItemInProgress is found even if a pipeline has replaced the item. But contexts are
 # inherited: while an item waits in a pipeline, the engine may start unrelated downloads in its
-# context. So each item begins a passage of its own before anything else can end, and a passage
-# that has ended leads to the one around it: that of the item whose pipeline has sent this one.
-_current: ContextVar[Passage | None] = ContextVar("scrapy_valkey_dedup_passage", default=None)
+# context. So each item gets an ItemInProgress before anything else can end, and one that has ended
+# leads to the one around it: that of the item whose pipeline has sent this one.
+_current: ContextVar[ItemInProgress | None] = ContextVar("scrapy_valkey_dedup_item", default=None)
 
 
-def current_passage() -> Passage | None:
-    """The innermost passage of this context that has not ended."""
-    passage = _current.get()
-    while passage is not None and passage.ended:
-        passage = passage.outer
-    return passage
+def current_item() -> ItemInProgress | None:
+    """The innermost item of this context that has not ended."""
+    current = _current.get()
+    while current is not None and current.ended:
+        current = current.outer
+    return current
 
 
-def begin_passage() -> Passage:
-    """Begins the passage of an item that has come to its pipelines."""
-    outer = current_passage()
+def begin_item() -> ItemInProgress:
+    """An item has come to its pipelines."""
+    outer = current_item()
     if outer is not None:
         outer.forget_ended()
-    passage = Passage(outer)
-    _current.set(passage)
-    return passage
+    current = ItemInProgress(outer)
+    _current.set(current)
+    return current
 
 
-def end_passage() -> Passage:
-    """Ends the passage of the item whose end Scrapy tells; a blank one if there is none."""
-    passage = current_passage() or Passage()
-    passage.end()
-    return passage
+def end_item() -> ItemInProgress:
+    """Scrapy tells that an item has ended: returns which one, a blank one if there is none."""
+    current = current_item() or ItemInProgress()
+    current.end()
+    return current
 
 
-def begins_passages(crawler: Crawler) -> bool:
-    """Whether the crawl's item processor begins the passages of its items."""
+def tracks_items(crawler: Crawler) -> bool:
+    """Whether the crawl's item processor tracks its items."""
     engine = crawler.engine
     processor = engine.scraper.itemproc if engine is not None else None
     return isinstance(processor, DedupItemProcessor)
@@ -82,7 +82,7 @@ class DedupItemProcessor(ItemPipelineManager):
         if crawler is not None:
             with contextlib.suppress(NotConfigured):
                 self._session = session_of(crawler)
-        self._under_way: set[Passage] = set()
+        self._under_way: set[ItemInProgress] = set()
         self._closing = 0
         """How many pipelines are closing at this moment."""
         closers = self.methods["close_spider"]
@@ -93,15 +93,15 @@ class DedupItemProcessor(ItemPipelineManager):
         """Scrapy's call for each item."""
         if not self._is_used:
             return await super().process_item_async(item)
-        passage = begin_passage()
-        passage.keep_in(self._under_way)
+        current = begin_item()
+        current.keep_in(self._under_way)
         try:
             return await super().process_item_async(item)
         except Exception:
             raise
         except BaseException:  # cancelled: Scrapy tells of no end
-            passage.claim.release()
-            passage.end()
+            current.claim.release()
+            current.end()
             raise
 
     def _counted(self, close: Any) -> Any:
@@ -145,7 +145,7 @@ class DedupItemProcessor(ItemPipelineManager):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether Scrapy has no item in the pipelines, whatever passages have seen no end."""
+        """Whether Scrapy has no item in the pipelines, whatever has seen no end."""
         engine = self.crawler.engine if self.crawler is not None else None
         slot = engine.scraper.slot if engine is not None else None
         return slot is not None and slot.itemproc_size == 0

@@ -29,7 +29,7 @@ class Queue(Protocol):
 
 
 @dataclass(eq=False)
-class Place:
+class ClaimWait:
     """A request's place in the order of admission."""
 
     request: Request
@@ -40,14 +40,14 @@ class Place:
 
 
 @dataclass(eq=False)
-class Turn:
+class DownloadWait:
     """Of a request that has claimed its page, or claims none, and waits until it may download."""
 
     request: Request
     given: asyncio.Future[None]
 
 
-def _urgency(waiting: Place | Turn) -> int:
+def _urgency(waiting: ClaimWait | DownloadWait) -> int:
     """The urgent come first, and among equals who has waited longest."""
     return -waiting.request.priority
 
@@ -81,19 +81,19 @@ class Admission:
         self._answer_time = 0.0
         self._download_time: float | None = None  # not known yet
         self._taken: Counter[str] = Counter()
-        self._waiting: defaultdict[str, list[Place]] = defaultdict(list)
-        self._claimed: list[Turn] = []
+        self._waiting: defaultdict[str, list[ClaimWait]] = defaultdict(list)
+        self._claimed: list[DownloadWait] = []
         self._outside: set[Request] = set()
         """Who is in the downloader's middlewares, but does not download yet."""
-        self._early: dict[Request, Place] = {}
+        self._early: dict[Request, ClaimWait] = {}
         """Of these, who has taken a place."""
 
     # -- asking for a page -----------------------------------------------------------------------
 
-    async def place(self, request: Request, task: asyncio.Task[Any]) -> None:
+    async def wait_to_claim(self, request: Request, task: asyncio.Task[Any]) -> None:
         """Waits until a request may ask for its page; ``task`` runs its download to the end."""
         loop = asyncio.get_running_loop()
-        place = Place(request, self._downloader.get_slot_key(request), loop.create_future())
+        place = ClaimWait(request, self._downloader.get_slot_key(request), loop.create_future())
         self._outside.add(request)
         task.add_done_callback(partial(self._leave, place))
         insort(self._waiting[place.slot], place, key=_urgency)
@@ -102,7 +102,7 @@ class Admission:
         await place.allowed
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def timing_claim(self) -> Iterator[None]:
         """Around a question to Valkey: how long the answer takes decides how many go ahead."""
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -110,7 +110,7 @@ class Admission:
         self._answer_time += _NEWEST * (clock() - began - self._answer_time)
         self.look_ahead()
 
-    def _leave(self, place: Place, _: object) -> None:
+    def _leave(self, place: ClaimWait, _: object) -> None:
         self._outside.discard(place.request)
         self._early.pop(place.request, None)
         if place.taken:
@@ -122,7 +122,7 @@ class Admission:
             not self._taken[place.slot] and not self._waiting[place.slot]
         ):  # a broad crawl has a million of them
             del self._taken[place.slot], self._waiting[place.slot]
-        self.left()
+        self.download_ended()
 
     def _allow(self, slot: str) -> None:
         waiting, room = self._waiting[slot], self._room(slot)
@@ -134,7 +134,7 @@ class Admission:
             if not place.allowed.done():
                 place.allowed.set_result(None)
 
-    def _less_urgent_than(self, place: Place) -> int:
+    def _less_urgent_than(self, place: ClaimWait) -> int:
         """How many of the same site have taken a place, and would yield the download to it."""
         return sum(
             early.slot == place.slot and early.request.priority < place.request.priority
@@ -159,29 +159,29 @@ class Admission:
 
     # -- the download ----------------------------------------------------------------------------
 
-    async def turn(self, request: Request) -> None:
+    async def wait_to_download(self, request: Request) -> None:
         """Waits until one more download is within the limit."""
-        turn = Turn(request, asyncio.get_running_loop().create_future())
+        turn = DownloadWait(request, asyncio.get_running_loop().create_future())
         self._outside.add(request)
         insort(self._claimed, turn, key=_urgency)
-        self.left()
+        self.download_ended()
         try:
             while not turn.given.done():
                 # Nobody tells of the end of requests that another middleware answers before ours.
                 await asyncio.wait([turn.given], timeout=_LOOK)
-                self.left()
+                self.download_ended()
         finally:
             turn.given.cancel()
             self._begin(request)
 
-    def took(self, seconds: float | None) -> None:
+    def download_took(self, seconds: float | None) -> None:
         """How long a download took."""
         if seconds and self._download_time is None:
             self._download_time = seconds
         elif seconds and self._download_time is not None:
             self._download_time += _NEWEST * (seconds - self._download_time)
 
-    def left(self, _: object = None) -> None:
+    def download_ended(self, _: object = None) -> None:
         """A download has ended, or a question: the most urgent of those who wait is next."""
         while self._claimed and (not self._limit or self._downloads < self._limit):
             if self._claimed[0].given.done():  # cancelled
@@ -198,7 +198,7 @@ class Admission:
         self._outside.discard(request)
         self._early.pop(request, None)
 
-    def _is_overtaken(self, turn: Turn) -> bool:
+    def _is_overtaken(self, turn: DownloadWait) -> bool:
         """Whether a more urgent request will have its answer in a moment.
 
         The first of those who have theirs is asked for: so who is more urgent is still asking.

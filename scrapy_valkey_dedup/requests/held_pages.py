@@ -24,13 +24,13 @@ _RATE = 500  # pages a second that one run asks for again, so that many of them 
 
 
 @dataclass
-class _Held:
+class _HeldPage:
     key: Key
     holder: Token
     """Empty: this run itself."""
 
 
-class SetAside:
+class HeldPages:
     """The pages of one run that others are at. Takes over from the dead.
 
     A page is given up only when both runs have nothing left to do but to wait for one another: its
@@ -49,7 +49,7 @@ class SetAside:
         self._beat_of = beat_of
         self._is_idle = is_idle
         self._resolve = resolve
-        self._held: dict[Request, _Held] = {}
+        self._held: dict[Request, _HeldPage] = {}
         """Several may be for one page: by redirects, or by the user's own keys."""
         self._worker: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -59,7 +59,7 @@ class SetAside:
 
     def add(self, key: Key, request: Request, holder: Token) -> None:
         """Sets a page aside; ``holder`` is the claim that stands in its way."""
-        self._held[request] = _Held(key, holder)
+        self._held[request] = _HeldPage(key, holder)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
@@ -105,7 +105,7 @@ class SetAside:
         for request, held in list(self._held.items()):
             waits_for_us = held.holder in idle and held.holder == before.get(request)
             # One of this run's own that is settled will be told in a moment whether it is free.
-            ours = not held.holder and self._claims.find(held.key).is_open
+            ours = not held.holder and self._claims.get(held.key).is_open
             if (waits_for_us or ours) and self._is_idle():
                 self._drop(request, Verdict.HELD)
 
@@ -125,9 +125,9 @@ class SetAside:
     def _tell_of_waiting(self, beats: dict[Token, bytes | None]) -> None:
         for held in self._held.values():
             if beat := beats.get(held.holder):
-                self._claims.waiting.look(held.key, run_of(held.holder), beat)
+                self._claims.wait_notice.note(held.key, run_of(held.holder), beat)
 
-    async def _ask(self, request: Request, held: _Held, dead: Token) -> None:
+    async def _ask(self, request: Request, held: _HeldPage, dead: Token) -> None:
         outcome = await self._claims.attempt(held.key, dead)
         if isinstance(outcome, Claim):
             if request in self._held:
@@ -142,5 +142,5 @@ class SetAside:
     def _drop(self, request: Request, outcome: Claim | Verdict) -> None:
         held = self._held.pop(request, None)
         if held is not None:
-            self._claims.waiting.over(held.key)
+            self._claims.wait_notice.end(held.key)
             self._resolve(request, outcome)

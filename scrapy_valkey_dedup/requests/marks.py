@@ -203,7 +203,7 @@ class Marks:
         """Whether the errback of a request is to be called if its page is known."""
         return bool(request.meta.get(ERRBACK)) and request.errback is not None
 
-    def warn_if_in_vain(self, request: Request) -> None:
+    def warn_if_ignored(self, request: Request) -> None:
         """Of a wish that nobody is asked about, as neither a job nor "stored" is set."""
         wish = request.meta.get(WISH)
         if wish is True and self._settings.requests == "job":

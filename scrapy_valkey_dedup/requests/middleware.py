@@ -25,7 +25,7 @@ from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.model import DedupError, DuplicatePage, Key, Token, Verdict
 from scrapy_valkey_dedup.requests.admission import Admission
-from scrapy_valkey_dedup.requests.held_pages import SetAside
+from scrapy_valkey_dedup.requests.held_pages import HeldPages
 from scrapy_valkey_dedup.requests.lookahead import EngineQueue
 from scrapy_valkey_dedup.requests.marks import Marks
 from scrapy_valkey_dedup.requests.next_pages import NextPages
@@ -76,7 +76,7 @@ class RequestDedupMiddleware:
         self._page_of_response: WeakKeyDictionary[Response, Page] = WeakKeyDictionary()
         self._targets: WeakValueDictionary[Key, Page] = WeakValueDictionary()
         """By the page that a redirect leads to: the first page under way that leads there."""
-        self._aside: SetAside | None = None
+        self._held_pages: HeldPages | None = None
         # What is known of requests that come, or come again, to the filter. By object, not in their
         # meta, which spiders copy.
         self._held: WeakSet[Request] = WeakSet()
@@ -89,7 +89,7 @@ class RequestDedupMiddleware:
             self._stats,
             self._marks,
             send=self._send,
-            discard=self._vanish,
+            discard=self._discard,
         )
         self._scraping = Scraping(crawler, self._session, self._marks, self._next_pages)
         if version_info < (2, 16):
@@ -122,7 +122,7 @@ class RequestDedupMiddleware:
                 # It will raise the same, and other pipelines, which Scrapy closes, are open then.
                 return
             raise
-        self._aside = SetAside(
+        self._held_pages = HeldPages(
             self._claims, self._session.beat_of, lambda: self._session.idle, self._resolve
         )
         engine = self._crawler.engine
@@ -145,7 +145,7 @@ class RequestDedupMiddleware:
         return float(delay)
 
     def _spider_opened(self) -> None:
-        if self.asks and self._aside is None:
+        if self.asks and self._held_pages is None:
             logger.error(
                 "The scheduler has not opened DUPEFILTER_CLASS, so requests cannot be shared with "
                 "the fleet: call super().open() and super().from_crawler() in a class that extends "
@@ -208,10 +208,10 @@ class RequestDedupMiddleware:
             self._held.discard(request)
             raise IgnoreRequest("set aside, or left out because there is nothing new")
         if not self.asks:
-            self._marks.warn_if_in_vain(request)
+            self._marks.warn_if_ignored(request)
             return
         self._scheduled.add(request)
-        if self._aside is not None:
+        if self._held_pages is not None:
             self._admission.look_ahead()
         if self._marks.is_included(request) and self._page_of(request) is None:
             self._mark_as_waiting(request)
@@ -222,7 +222,7 @@ class RequestDedupMiddleware:
         """Lets a request go on, or gives it back to the scheduler, where it is dropped."""
         await self._session.resumed()
         task = asyncio.current_task()
-        if self._aside is None or task is None:
+        if self._held_pages is None or task is None:
             return None
         self._session.idle = False
         is_scheduled = request in self._scheduled
@@ -230,8 +230,8 @@ class RequestDedupMiddleware:
         key, page = self._marks.page(request), self._page_of(request)
         if key is not None:
             self._marks.restore(request)
-        if page is not None and page.travelling:
-            page.travelling -= 1
+        if page is not None and page.scheduled:
+            page.scheduled -= 1
             if await self._leads_to_known_page(request, page):
                 return request
             self._begin_download(page, task)
@@ -239,11 +239,11 @@ class RequestDedupMiddleware:
             return await self._claim_page(request, key, task)
         elif key is not None:
             self._marks.remove_page(request)  # copied with the meta of another request
-        task.add_done_callback(self._admission.left)
+        task.add_done_callback(self._admission.download_ended)
         if is_scheduled:
             # The others come from components that wait for them: to wait here for requests that
             # wait for robots.txt would be to wait for ever.
-            await self._admission.turn(request)
+            await self._admission.wait_to_download(request)
         return None
 
     async def _claim_page(
@@ -254,13 +254,13 @@ class RequestDedupMiddleware:
         if request in self._refused:
             raise DuplicatePage("another run has fetched it")
         self._marks.put(request, key)  # in the place of an earlier run's, from the JOBDIR
-        await self._admission.place(request, task)
+        await self._admission.wait_to_claim(request, task)
         page = await self._claim(request, key)
         if page is None:
             return request
         page.target = self._marks.key(request)  # a redirect that waited in the JOBDIR has another
         self._begin_download(page, task)
-        await self._admission.turn(request)
+        await self._admission.wait_to_download(request)
         return None
 
     def _stop_waiting(self, key: Key) -> None:
@@ -273,25 +273,25 @@ class RequestDedupMiddleware:
         task.add_done_callback(partial(self._downloaded, page))
 
     async def _claim(self, request: Request, key: Key) -> Page | None:
-        with self._admission.asking():
+        with self._admission.timing_claim():
             outcome = await self._claims.attempt(key)
         if isinstance(outcome, Claim):
-            return self._enter(outcome)
+            return self._add_page(outcome)
         if outcome.verdict is Verdict.HELD:
-            self._set_aside(request, key, outcome.holder)
+            self._hold(request, key, outcome.holder)
         elif self._marks.wants_errback(request):
             raise DuplicatePage("it is known")
         else:
             self._drop(request)
         return None
 
-    def _set_aside(self, request: Request, key: Key, holder: Token) -> None:
+    def _hold(self, request: Request, key: Key, holder: Token) -> None:
         self._stats.count(REQUESTS.in_flight)
-        assert self._aside is not None  # noqa: S101 (else no request comes as far as this)
-        self._aside.add(key, request, holder)
+        assert self._held_pages is not None  # noqa: S101 (else no request comes as far as this)
+        self._held_pages.add(key, request, holder)
         self._held.add(request)
 
-    def _enter(self, claim: Claim) -> Page:
+    def _add_page(self, claim: Claim) -> Page:
         page = Page(claim, only_if_stored=self._settings.requests == "stored")
         self._pages[claim.key] = page
         claim.watch(lambda _: self._forget(claim.key))
@@ -309,38 +309,38 @@ class RequestDedupMiddleware:
         try:
             outcome = await self._claims.attempt(key)
         except BaseException:  # cancelled: no download of it has begun that could end
-            page.end_leg(failed=True)
+            page.end_attempt(failed=True)
             raise
         if isinstance(outcome, Claim):
             page.claims.append(outcome)
             return False
         if outcome.verdict is Verdict.SEEN:
             self._drop(request)
-            page.end_leg(failed=True)  # a wall is done, too, and what is behind it is not
+            page.end_attempt(failed=True)  # the target may be a block page
         else:
-            page.is_aside = True
-            self._set_aside(request, key, outcome.holder)
+            page.target_is_held = True
+            self._hold(request, key, outcome.holder)
         return True
 
     def _resolve(self, request: Request, outcome: Claim | Verdict) -> None:
         """It is known what becomes of a page that was set aside."""
         page = self._page_of(request)  # one that leads there by a redirect
         if page is not None:
-            page.is_aside = False
+            page.target_is_held = False
         if isinstance(outcome, Claim):
             self._session.idle = False
             if page is None:
-                page = self._enter(outcome)
+                page = self._add_page(outcome)
             else:
                 page.claims.append(outcome)
-            page.travelling += 1
+            page.scheduled += 1
             self._marks.pass_filter(request)
         elif page is None and outcome is Verdict.SEEN and self._marks.wants_errback(request):
             self._refuse(request)
         else:
             self._drop(request)
             if page is not None:
-                page.end_leg(failed=True)
+                page.end_attempt(failed=True)
         self._send(request)
 
     def _drop(self, request: Request) -> None:
@@ -356,7 +356,7 @@ class RequestDedupMiddleware:
         self._refused.add(request)
         self._marks.pass_filter(request)
 
-    def _vanish(self, request: Request) -> None:
+    def _discard(self, request: Request) -> None:
         """Has the engine look whether there is anything left to do."""
         self._held.add(request)
         self._send(request)
@@ -372,19 +372,19 @@ class RequestDedupMiddleware:
         """All downloader middlewares are through with a request."""
         page.downloading -= 1
         if download.cancelled() or download.exception() is not None:
-            page.end_leg(failed=True)
+            page.end_attempt(failed=True)
             return
         result = download.result()
         if isinstance(result, Response):
             self._page_of_response[result] = page
             if result.request is not None:
-                self._admission.took(result.request.meta.get("download_latency"))
+                self._admission.download_took(result.request.meta.get("download_latency"))
         elif self._page_of(result) is not page:
-            page.end_leg(failed=True)  # a middleware has made another request of it
+            page.end_attempt(failed=True)  # a middleware has made another request of it
         elif result.dont_filter or result in self._redirected:
-            page.travelling += 1
+            page.scheduled += 1
         else:  # It leads to what this process has seen, or off-site: nothing is fetched for it.
-            page.end_leg(failed=True)
+            page.end_attempt(failed=True)
 
     # -- the response ----------------------------------------------------------------------------
 
@@ -426,21 +426,21 @@ class RequestDedupMiddleware:
         if not self._scraping.busy:  # Scrapy may come to this a moment before the end is told here
             for page in list(self._pages.values()):
                 page.give_up()
-            if not self._aside:
+            if not self._held_pages:
                 self._next_pages.forget()
-        if self._aside and not self._session.idle:
-            self._aside.hurry()
-        self._session.idle = bool(self._aside)
+        if self._held_pages and not self._session.idle:
+            self._held_pages.hurry()
+        self._session.idle = bool(self._held_pages)
         if self._session.idle:
             raise DontCloseSpider("pages that other runs are at must be known to be done")
 
     def _put_back(self) -> None:
         """The spider is stopped: what is set aside or not decided yet belongs in the JOBDIR."""
         self._next_pages.send_undecided()
-        for request in self._aside.take_all() if self._aside is not None else ():
+        for request in self._held_pages.take_all() if self._held_pages is not None else ():
             self._marks.pass_filter(request)
             self._send(request)
 
     def _spider_closed(self) -> None:
-        if self._aside is not None:
-            self._aside.close()
+        if self._held_pages is not None:
+            self._held_pages.close()

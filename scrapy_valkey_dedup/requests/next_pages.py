@@ -10,7 +10,7 @@ from functools import partial
 from scrapy.http import Request
 
 from scrapy_valkey_dedup.requests.marks import Marks
-from scrapy_valkey_dedup.requests.pages import Page, Visit
+from scrapy_valkey_dedup.requests.pages import CallbackOutput, Page
 from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
@@ -46,7 +46,7 @@ class NextPages:
         self._timelines: Timelines | None = None
         session.when_ledger_opens(self._open_timelines)
         self._readings: dict[str, Reading] = {}
-        self._undecided: set[Visit] = set()
+        self._undecided: set[CallbackOutput] = set()
         self._deciding: set[asyncio.Task[None]] = set()
 
     def _open_timelines(self) -> None:
@@ -61,16 +61,16 @@ class NextPages:
 
     # -- a page is scraped -----------------------------------------------------------------------
 
-    def begin(self, request: Request | None, page: Page) -> Visit:
+    def begin(self, request: Request | None, page: Page) -> CallbackOutput:
         """A response has come: maybe the next page of a timeline."""
-        visit = Visit(page, partial(self._send_on, page))
+        output = CallbackOutput(page, partial(self._send_on, page))
         mark = self._marks.reading(request) if request is not None else None
         if request is not None:
-            visit.empty_before = self._marks.empty_pages(request)
+            output.empty_before = self._marks.empty_pages(request)
         if request is None or mark is None:
-            return visit
+            return output
         if mark.page != self._marks.key(request):
-            visit.redirects = int(request.meta.get("redirect_times", 0))
+            output.redirects = int(request.meta.get("redirect_times", 0))
         if mark.timeline not in page.readings:
             reading = self._readings.get(mark.timeline)
             if reading is None or not mark.is_mine:  # it was waiting in a JOBDIR
@@ -78,103 +78,103 @@ class NextPages:
                 reading.fail()
                 reading.expect_page()
             self._join(page, mark.timeline, reading)
-        return visit
+        return output
 
-    def let_pass(self, request: Request, visit: Visit, *, is_same_page: bool) -> bool:
+    def let_pass(self, request: Request, output: CallbackOutput, *, is_same_page: bool) -> bool:
         """Whether a next page that a callback wants goes at once; else it waits.
 
         ``is_same_page``: it is the one that is being scraped, as far as the filter can tell.
         """
         if is_same_page:
-            self._mark_page(request, visit.page)
+            self._mark_page(request, output.page)
         name = self._marks.timeline(request)
-        if name is None and visit.new:
-            self._go_on(visit.page, request)
+        if name is None and output.new:
+            self._go_on(output.page, request)
             return True
-        self._undecided.add(visit)
+        self._undecided.add(output)
         if name is None:
-            visit.waiting.append(request)
+            output.waiting.append(request)
             return False
-        if name not in visit.page.readings:  # the reading begins with this page
+        if name not in output.page.readings:  # the reading begins with this page
             reading = self._reading(name)
             reading.expect_page()
-            self._join(visit.page, name, reading)
-        visit.next_pages.append((name, request))
+            self._join(output.page, name, reading)
+        output.next_pages.append((name, request))
         return False
 
-    def fetch_again(self, request: Request, visit: Visit, first: Request) -> None:
+    def fetch_again(self, request: Request, output: CallbackOutput, first: Request) -> None:
         """A callback wants its page, which came by the request ``first``, once more."""
-        visit.fetched_again = True
+        output.fetched_again = True
         is_read = self._marks.reading(first) is not None
         self._marks.hand_on(first, request)
-        self._mark_page(request, visit.page)
+        self._mark_page(request, output.page)
         if self._marks.page(request) is not None:
-            visit.page.begin_leg()  # the same page, so for its readings, too
+            output.page.begin_attempt()  # the same page, so for its readings, too
         elif is_read:
-            for reading in visit.page.readings.values():
+            for reading in output.page.readings.values():
                 reading.expect_page()
 
-    def scraped(self, visit: Visit, *, failed: bool) -> None:
+    def scraped(self, output: CallbackOutput, *, failed: bool) -> None:
         """Everything of a page has come, and its items have ended."""
-        self._doubt_redirect(visit)
-        for reading in visit.page.readings.values():
-            reading.meet(visit.posts, redirects=visit.redirects)
-        self._count_empty(visit)
-        gives_up = not failed and self._gives_up(visit)
-        if gives_up and (visit.waiting or visit.next_pages):
-            self._give_up(visit)
-        if failed or (visit.says_nothing and not gives_up):
-            visit.found_new()
-        for request in visit.waiting:
-            self._leave_out(request, visit)
-        if not visit.next_pages:
-            self._undecided.discard(visit)
-            visit.page.end_leg(failed=failed)
+        self._doubt_redirect(output)
+        for reading in output.page.readings.values():
+            reading.meet(output.posts, redirects=output.redirects)
+        self._count_empty(output)
+        gives_up = not failed and self._gives_up(output)
+        if gives_up and (output.waiting or output.next_pages):
+            self._give_up(output)
+        if failed or (output.says_nothing and not gives_up):
+            output.found_new()
+        for request in output.waiting:
+            self._leave_out(request, output)
+        if not output.next_pages:
+            self._undecided.discard(output)
+            output.page.end_attempt(failed=failed)
             return
-        task = asyncio.get_running_loop().create_task(self._read_on(visit, failed=failed))
+        task = asyncio.get_running_loop().create_task(self._read_on(output, failed=failed))
         self._deciding.add(task)
         task.add_done_callback(self._deciding.discard)
 
     # -- what becomes of its next pages ----------------------------------------------------------
 
-    async def _read_on(self, visit: Visit, *, failed: bool) -> None:
+    async def _read_on(self, output: CallbackOutput, *, failed: bool) -> None:
         done = False
         try:
-            while visit.next_pages:
-                name, request = visit.next_pages[0]
-                known = not failed and await self._is_known(name, visit)
-                if not visit.next_pages:  # sent meanwhile
+            while output.next_pages:
+                name, request = output.next_pages[0]
+                known = not failed and await self._is_known(name, output)
+                if not output.next_pages:  # sent meanwhile
                     break
-                del visit.next_pages[0]
+                del output.next_pages[0]
                 if known:
-                    self._leave_out(request, visit)
+                    self._leave_out(request, output)
                 else:
-                    self._send_next(name, request, visit)
+                    self._send_next(name, request, output)
             done = True
         finally:
-            self._undecided.discard(visit)
-            visit.page.end_leg(failed=failed or not done)
+            self._undecided.discard(output)
+            output.page.end_attempt(failed=failed or not done)
 
-    async def _is_known(self, name: str, visit: Visit) -> bool:
+    async def _is_known(self, name: str, output: CallbackOutput) -> bool:
         """Whether what is below a page was read before, or is not to be looked for any more."""
-        if visit.says_nothing:
-            return self._gives_up(visit)
+        if output.says_nothing:
+            return self._gives_up(output)
         known = self._timelines
-        return known is not None and await known.all_met(name, visit.posts)
+        return known is not None and await known.all_met(name, output.posts)
 
-    def _gives_up(self, visit: Visit) -> bool:
+    def _gives_up(self, output: CallbackOutput) -> bool:
         """Whether as many pages without anything have come as one is to read over."""
-        return self._limit is not None and 0 < visit.empty_pages >= self._limit
+        return self._limit is not None and 0 < output.empty_pages >= self._limit
 
-    def _give_up(self, visit: Visit) -> None:
+    def _give_up(self, output: CallbackOutput) -> None:
         """Too many pages without anything: whether there is something below nobody knows."""
         if not self._limit:
             return  # an empty page is the end, says the user
-        for name, _ in visit.next_pages:
-            visit.page.readings[name].fail()
+        for name, _ in output.next_pages:
+            output.page.readings[name].fail()
         if not self._warned:
             self._warned = True
-            wanted = [*visit.waiting, *(request for _, request in visit.next_pages)]
+            wanted = [*output.waiting, *(request for _, request in output.next_pages)]
             logger.warning(
                 "VALKEY_DEDUP_EMPTY_PAGES = %d: so many pages in a row had nothing, and %s is not "
                 "sent. What is below them was not read, so this reading is not complete. If an "
@@ -184,25 +184,25 @@ class NextPages:
                 wanted[0],
             )
 
-    def _doubt_redirect(self, visit: Visit) -> None:
-        """A page that redirects to one without a post and a next page may have met a wall."""
-        if visit.posts or visit.fetched_again:
+    def _doubt_redirect(self, output: CallbackOutput) -> None:
+        """A page that redirects to one without a post and a next page may have met a block page."""
+        if output.posts or output.fetched_again:
             return
-        goes_on = {name for name, _ in visit.next_pages}
-        for name, reading in visit.page.readings.items():
-            if name not in goes_on and not reading.is_usual(visit.redirects):
+        goes_on = {name for name, _ in output.next_pages}
+        for name, reading in output.page.readings.items():
+            if name not in goes_on and not reading.is_usual(output.redirects):
                 reading.fail()
 
-    def _leave_out(self, request: Request, visit: Visit) -> None:
-        after_empty = self._limit and self._gives_up(visit)
+    def _leave_out(self, request: Request, output: CallbackOutput) -> None:
+        after_empty = self._limit and self._gives_up(output)
         self._stats.count(REQUESTS.after_empty if after_empty else REQUESTS.not_new)
         self._discard(request)
 
-    def _send_next(self, name: str, request: Request, visit: Visit) -> None:
+    def _send_next(self, name: str, request: Request, output: CallbackOutput) -> None:
         self._marks.put_reading(request, name)
         if self._marks.page(request) is None:  # else it goes on with a page of the reading
-            visit.page.readings[name].expect_page()
-        self._send_on(visit.page, request)
+            output.page.readings[name].expect_page()
+        self._send_on(output.page, request)
 
     def _send_on(self, page: Page, request: Request) -> None:
         self._go_on(page, request)
@@ -211,12 +211,12 @@ class NextPages:
     def _go_on(self, page: Page, request: Request) -> None:
         """A next page is sent, which for the filter may be the same page."""
         if self._marks.page(request) is not None:
-            page.begin_leg()
+            page.begin_attempt()
 
-    def _count_empty(self, visit: Visit) -> None:
+    def _count_empty(self, output: CallbackOutput) -> None:
         """Has its next pages know how many pages without anything came before them."""
-        for request in (*visit.waiting, *(request for _, request in visit.next_pages)):
-            self._marks.put_empty_pages(request, visit.empty_pages)
+        for request in (*output.waiting, *(request for _, request in output.next_pages)):
+            self._marks.put_empty_pages(request, output.empty_pages)
 
     def _mark_page(self, request: Request, page: Page) -> None:
         """Has a request go on with a page, if this run has claimed it."""
@@ -232,12 +232,12 @@ class NextPages:
 
     def send_undecided(self) -> None:
         """The spider is stopped: what is not decided yet belongs in the JOBDIR."""
-        for visit in self._undecided:
-            self._count_empty(visit)  # its items have ended, though nobody was told yet
-            visit.found_new()
-            next_pages, visit.next_pages = visit.next_pages, []
+        for output in self._undecided:
+            self._count_empty(output)  # its items have ended, though nobody was told yet
+            output.found_new()
+            next_pages, output.next_pages = output.next_pages, []
             for name, request in next_pages:
-                self._send_next(name, request, visit)
+                self._send_next(name, request, output)
         self._undecided.clear()
 
     def _reading(self, name: str) -> Reading:

@@ -10,34 +10,34 @@ from scrapy.http import Request, Response
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.timelines import Reading
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 
 
 class Page:
     """A page, until it is known whether it is done.
 
-    Its way has legs: a download with the scraping of what it brought. A retry and a redirect go on
-    with the leg of the request before them; a retry that a callback sends begins another one.
+    An attempt is one download and the scraping of its response. A retry and a redirect belong to
+    the attempt of the request before them. A retry that a callback sends begins another attempt.
     """
 
     __slots__ = (
         "__weakref__",
         "_all_stored",
         "_any_post",
+        "_attempts",
         "_failed",
         "_items",
-        "_legs",
         "_only_if_stored",
         "_settled",
         "_unsettled",
         "_watchers",
         "claims",
         "downloading",
-        "is_aside",
         "readings",
+        "scheduled",
         "shares_target",
         "target",
-        "travelling",
+        "target_is_held",
     )
 
     def __init__(self, *claims: Claim, only_if_stored: bool = False) -> None:
@@ -46,7 +46,7 @@ class Page:
         """The first is the page's own, the others are those of pages that it redirects to."""
         self.downloading = 0
         """Requests that are being downloaded."""
-        self.is_aside = False
+        self.target_is_held = False
         """Another run is at the page that it redirects to."""
         self.readings: dict[str, Reading] = {}
         """The readings of named timelines that it is part of."""
@@ -54,10 +54,10 @@ class Page:
         """Another page has led to the same one by a redirect, while this one was under way."""
         self.target: Key | None = None
         """What is downloaded for it: the page itself, or the last one that it redirects to."""
-        self.travelling = 0
-        """Requests on their way through the scheduler that carry a leg on."""
+        self.scheduled = 0
+        """Requests on their way through the scheduler that carry an attempt on."""
         self._only_if_stored = only_if_stored
-        self._legs = 1
+        self._attempts = 1
         self._unsettled = 0
         self._items = 0
         self._failed = False
@@ -74,21 +74,21 @@ class Page:
         """Whether one of its claims is on this page."""
         return any(claim.key == key for claim in self.claims)
 
-    def begin_leg(self) -> None:
+    def begin_attempt(self) -> None:
         """It is fetched again, as its callback wishes."""
-        self._legs += 1
-        self.travelling += 1
+        self._attempts += 1
+        self.scheduled += 1
 
-    def end_leg(self, *, failed: bool) -> None:
+    def end_attempt(self, *, failed: bool) -> None:
         """A response of it is scraped, or there will be none."""
-        self._legs -= 1
+        self._attempts -= 1
         self._failed |= failed
         self._settle()
 
     def give_up(self) -> None:
-        """Nobody will end its legs: a middleware has made away with a request or a response."""
-        if self._legs > 0 and not self.is_aside:
-            self._legs = 0
+        """Nobody will end its attempts: a middleware has made away with a request or a response."""
+        if self._attempts > 0 and not self.target_is_held:
+            self._attempts = 0
             self._failed = True
             self._settle()
 
@@ -110,7 +110,7 @@ class Page:
         self._settle()
 
     def _settle(self) -> None:
-        if self._settled or self._legs > 0 or self._unsettled > 0:
+        if self._settled or self._attempts > 0 or self._unsettled > 0:
             return
         self._settled = True
         done = not self._failed
@@ -128,20 +128,20 @@ class Page:
     def _redirects_well(self) -> bool:
         """Whether a page that redirects is done when the page that it leads to is.
 
-        It may have led to a wall: a login, a consent, "too many requests". A wall has no post, or
-        many pages lead to it. To be wrong here costs a redirect, or the page's posts.
+        It may have led to a block page: a login, a consent, "too many requests". A block page has
+        no post, or many pages lead to it. To be wrong here costs a redirect, or the page's posts.
         """
         return self.target is None or (self._any_post and not self.shares_target)
 
 
-class Visit:
+class CallbackOutput:
     """A response while it is scraped: its items, and the requests that wait for something new."""
 
     def __init__(self, page: Page, send: Callable[[Request], None]) -> None:
         self.page = page
         self.failed = False
         """The callback, or a spider middleware, has raised an exception."""
-        self.outputs = 0
+        self.times_begun = 0
         """How often its output was begun: once more after an exception that was handled."""
         self.empty_before = 0
         """How many pages without anything came before it, one after the other."""
@@ -161,28 +161,30 @@ class Visit:
         """Items without an identity, and requests that do not wait."""
         self._send = send
 
-    def add_item(self, ending: Ending, passage: Passage) -> None:
+    def add_item(self, outcome: ItemOutcome, item: ItemInProgress) -> None:
         """An item's way has ended."""
-        verdict, claim, failed = passage.verdict, passage.claim, ending is Ending.FAILED
-        if passage.key is not None:
-            self.posts.append(passage.key)
+        verdict, claim, failed = item.verdict, item.claim, outcome is ItemOutcome.FAILED
+        if item.key is not None:
+            self.posts.append(item.key)
         else:
             self.others += 1
         if verdict in (Verdict.NEW, Verdict.HELD) or failed:
             self.found_new()
-        unsettled = claim if ending is Ending.SCRAPED else NO_CLAIM
-        if verdict is Verdict.HELD or passage.twin.accepted:
-            unsettled = passage.twin
+        unsettled = claim if outcome is ItemOutcome.SCRAPED else NO_CLAIM
+        if verdict is Verdict.HELD or item.duplicate_of.accepted:
+            unsettled = item.duplicate_of
         if unsettled.is_open and not failed:
             self.page.await_claim(unsettled)
             return
         in_flight = verdict is Verdict.HELD  # whether the other run stores it is not known
-        given_back = ending is Ending.SCRAPED and (claim.stored is False or not passage.remembered)
+        given_back = outcome is ItemOutcome.SCRAPED and (
+            claim.stored is False or not item.remembered
+        )
         known = verdict is Verdict.SEEN
         self.page.add_item(
-            stored=known or (ending is Ending.SCRAPED and not in_flight and not given_back),
+            stored=known or (outcome is ItemOutcome.SCRAPED and not in_flight and not given_back),
             failed=failed or in_flight or given_back,
-            is_post=passage.key is not None,
+            is_post=item.key is not None,
         )
 
     def found_new(self) -> None:
@@ -203,28 +205,28 @@ class Visit:
         return self.empty_before + 1 if not self.posts and not self.others else 0
 
 
-class Visits:
-    """The visits of one crawl, by response: what an item's signal names."""
+class CallbackOutputs:
+    """The outputs of one crawl, by response: what an item's signal names."""
 
     def __init__(self) -> None:
         # By identity: a weak dictionary would cost every item half a microsecond.
-        self._visits: dict[int, tuple[Response, Visit]] = {}
+        self._outputs: dict[int, tuple[Response, CallbackOutput]] = {}
 
-    def begin(self, response: Response, visit: Visit) -> None:
+    def begin(self, response: Response, output: CallbackOutput) -> None:
         """The response is being scraped."""
-        self._visits[id(response)] = response, visit
+        self._outputs[id(response)] = response, output
 
     def end(self, response: Response) -> None:
         """The response is scraped."""
-        del self._visits[id(response)]
+        del self._outputs[id(response)]
 
-    def get(self, response: Any) -> Visit | None:
-        """The visit of a response; None for anything else, such as an errback's failure."""
-        found = self._visits.get(id(response))
+    def get(self, response: Any) -> CallbackOutput | None:
+        """The output of a response; None for anything else, such as an errback's failure."""
+        found = self._outputs.get(id(response))
         return None if found is None else found[1]
 
-    def add_item(self, response: Any, ending: Ending, passage: Passage) -> None:
+    def add_item(self, response: Any, outcome: ItemOutcome, item: ItemInProgress) -> None:
         """An item's way has ended; it came from this response, if from any."""
-        visit = self.get(response)
-        if visit is not None:
-            visit.add_item(ending, passage)
+        output = self.get(response)
+        if output is not None:
+            output.add_item(outcome, item)

@@ -20,8 +20,8 @@ from scrapy.spidermiddlewares.httperror import HttpError, HttpErrorMiddleware
 
 from scrapy_valkey_dedup.requests.marks import IF_NEW, Marks
 from scrapy_valkey_dedup.requests.next_pages import NextPages
-from scrapy_valkey_dedup.requests.pages import Page, Visit, Visits
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.requests.pages import CallbackOutput, CallbackOutputs, Page
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
 
 
@@ -35,8 +35,8 @@ class Scraping:
         self._session = session
         self._marks = marks
         self._next_pages = next_pages
-        self._visits = Visits()
-        session.item_watchers.append(self._visits.add_item)
+        self._outputs = CallbackOutputs()
+        session.item_watchers.append(self._outputs.add_item)
         self._under_way = 0
         self._http_error: HttpErrorMiddleware | None = None
         crawler.signals.connect(self._spider_opened, signals.spider_opened)
@@ -52,10 +52,10 @@ class Scraping:
         scraping = asyncio.current_task()
         if scraping is None:
             return
-        visit = self._next_pages.begin(response.request, page)
-        self._visits.begin(response, visit)
+        output = self._next_pages.begin(response.request, page)
+        self._outputs.begin(response, output)
         self._under_way += 1
-        scraping.add_done_callback(partial(self._scraped, response, visit))
+        scraping.add_done_callback(partial(self._scraped, response, output))
 
     @contextmanager
     def output_of(self, response: Response) -> Iterator[Callable[[Any], bool]]:
@@ -63,57 +63,59 @@ class Scraping:
 
         Not an iterator itself, so that it serves synchronous and asynchronous output alike.
         """
-        visit = self._visits.get(response)
-        if visit is None:
+        output = self._outputs.get(response)
+        if output is None:
             yield lambda _: True
             return
-        visit.outputs += 1
+        output.times_begun += 1
         try:
             yield (
-                lambda output: (
-                    not isinstance(output, Request) or self._goes(output, response, visit)
+                lambda result: (
+                    not isinstance(result, Request) or self._passes(result, response, output)
                 )
             )
         except Exception:
-            visit.failed = True
+            output.failed = True
             raise
 
-    def _goes(self, request: Request, response: Response, visit: Visit) -> bool:
+    def _passes(self, request: Request, response: Response, output: CallbackOutput) -> bool:
         """Whether a request that a callback has sent goes on its way now."""
         first = response.request
-        is_same_page = first is not None and self._is_same_page(request, visit, first)
+        is_same_page = first is not None and self._is_same_page(request, output, first)
         wish = self._marks.wish(request)
         # A header or a cookie alone may tell the next page from this one: then it is no retry.
         if first is not None and is_same_page and (wish != IF_NEW or self._marks.is_copy(request)):
-            self._next_pages.fetch_again(request, visit, first)
+            self._next_pages.fetch_again(request, output, first)
             return True
         self._marks.remove_copies(request, first)
         if wish == IF_NEW:
-            return self._next_pages.let_pass(request, visit, is_same_page=is_same_page)
-        visit.others += 1
+            return self._next_pages.let_pass(request, output, is_same_page=is_same_page)
+        output.others += 1
         return True
 
-    def _is_same_page(self, request: Request, visit: Visit, first: Request) -> bool:
+    def _is_same_page(self, request: Request, output: CallbackOutput, first: Request) -> bool:
         """Whether a callback wants its page once more: by its address, or by that of a redirect."""
         if not request.dont_filter:
             return False
         key, reading = self._marks.key(request), self._marks.reading(first)
-        if key == self._marks.key(first) or visit.page.has(key):
+        if key == self._marks.key(first) or output.page.has(key):
             return True
         return reading is not None and key == reading.page
 
     def _spider_error(self, response: Any) -> None:
-        visit = self._visits.get(response)
-        if visit is not None:
-            visit.failed = True
+        output = self._outputs.get(response)
+        if output is not None:
+            output.failed = True
 
-    def _scraped(self, response: Response, visit: Visit, scraping: asyncio.Task[Any]) -> None:
+    def _scraped(
+        self, response: Response, output: CallbackOutput, scraping: asyncio.Task[Any]
+    ) -> None:
         """The callback's output is exhausted and all of its items have ended."""
         self._under_way -= 1
-        self._visits.end(response)
+        self._outputs.end(response)
         broken = scraping.cancelled() or scraping.exception() is not None
-        failed = broken or visit.failed or visit.outputs != 1 or self._is_refused(response)
-        self._next_pages.scraped(visit, failed=failed)
+        failed = broken or output.failed or output.times_begun != 1 or self._is_refused(response)
+        self._next_pages.scraped(output, failed=failed)
 
     def _is_refused(self, response: Response) -> bool:
         """Whether the response was an error that the spider does not handle."""
@@ -126,13 +128,13 @@ class Scraping:
         return False
 
     def _item_scraped(self, response: Any) -> None:
-        self._visits.add_item(response, Ending.SCRAPED, Passage())
+        self._outputs.add_item(response, ItemOutcome.SCRAPED, ItemInProgress())
 
     def _item_dropped(self, response: Any) -> None:
-        self._visits.add_item(response, Ending.DROPPED, Passage())
+        self._outputs.add_item(response, ItemOutcome.DROPPED, ItemInProgress())
 
     def _item_failed(self, response: Any) -> None:
-        self._visits.add_item(response, Ending.FAILED, Passage())
+        self._outputs.add_item(response, ItemOutcome.FAILED, ItemInProgress())
 
     def _spider_opened(self) -> None:
         # Without Scrapy's own judge of statuses every response is the spider's business.

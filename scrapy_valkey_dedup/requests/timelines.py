@@ -49,7 +49,7 @@ class Reading:
         self._pages += 1
 
     def is_usual(self, redirects: int) -> bool:
-        """Whether posts have come by so many redirects, or by none: else it may be to a wall."""
+        """Whether posts have come by so many redirects. If not, it may be a block page."""
         return redirects in self._usual
 
     def page_done(self, *, well: bool) -> bool:

@@ -13,7 +13,8 @@ from time import monotonic, time
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.session.batching import Batcher
-from scrapy_valkey_dedup.session.outage import LONGEST_PAUSE, Outage
+from scrapy_valkey_dedup.session.outage import Outage
+from scrapy_valkey_dedup.session.probing import LONGEST_PAUSE
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,11 @@ class Heartbeat:
         lease: float,
         wait: float,
         timeout: float,
-        meanwhile: Callable[[], Awaitable[None]],
+        chores: Callable[[], Awaitable[None]],
     ) -> None:
         """``lease``, ``wait`` and ``timeout`` are the settings.
 
-        ``meanwhile`` runs as often as it beats, beside it.
+        ``chores`` are done as often as it beats, beside it.
         """
         self.grace = max(lease, LONGEST_PAUSE + timeout)
         """For so long after an outage a missing heartbeat means nothing: who asks first may come
@@ -99,7 +100,7 @@ class Heartbeat:
         self._sights = Sights(self.grace, self.lifetime)
         self._grace_began = -inf
         self._beaten: tuple[float, float] | None = None
-        self._meanwhile = meanwhile
+        self._chores = chores
         self._ledger: Ledger | None = None
         self._beats: Batcher[str, bytes | None] = Batcher(self._ask)
         self._number = 0
@@ -156,7 +157,7 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._keep_beating(ledger)),
-            loop.create_task(self._keep_looking_after_the_rest()),
+            loop.create_task(self._keep_doing_chores()),
         ]
 
     async def stop(self) -> None:
@@ -176,10 +177,10 @@ class Heartbeat:
             if not self._outage or self._outage.ends:
                 await self._try(self.beat(ledger))
 
-    async def _keep_looking_after_the_rest(self) -> None:
+    async def _keep_doing_chores(self) -> None:
         while not self._stopped:
             await asyncio.sleep(self._interval)
-            await self._try(self._meanwhile())
+            await self._try(self._chores())
 
     async def _try(self, deed: Awaitable[None]) -> None:
         try:

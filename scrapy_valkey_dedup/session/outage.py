@@ -6,13 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from math import inf
-from random import uniform
 from time import monotonic
-from typing import Any
 
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, OutageError
-from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
+from scrapy_valkey_dedup.session.outage_account import OutageAccount
+from scrapy_valkey_dedup.session.probing import Prober
+from scrapy_valkey_dedup.stats import Stats
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +19,6 @@ PASS, PAUSE, CLOSE = "pass", "pause", "close"
 CLOSED = "valkey_unavailable"
 """The reason with which a spider is closed."""
 
-_FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two probes, before the jitter."""
-_LOOK = 0.25  # seconds between two looks at what ends a pause
 _DEEDS = {
     PASS: "Until it answers again, posts are stored unchecked.",
     PAUSE: "Until it answers again, posts and requests wait.",
@@ -33,8 +29,8 @@ _DEEDS = {
 class Outage:
     """A circuit breaker. Everyone who asks Valkey reports here what failed.
 
-    While an outage lasts nobody asks but the probe, which finds out when it is over: nobody else
-    waits for a deadline in vain. One line is logged when it begins, one when it ends.
+    While an outage lasts only the probe asks Valkey, to find out when it is over: nothing else
+    waits for a deadline. One line is logged when it begins, one when it ends.
     """
 
     def __init__(  # noqa: PLR0913 (all but two are keywords)
@@ -57,24 +53,16 @@ class Outage:
         """
         self.ends = False
         """Valkey answers, and what was kept is being delivered."""
-        self._stats = stats
+        self._account = OutageAccount(stats)
+        self._prober = Prober(probe, self._look)
         self._policy = policy
         self._pause_limit = pause_limit
         self._calm = calm
-        self._probe = probe
         self._close_spider = close_spider
         self._is_closing = is_closing
         self._error: DedupError | None = None
-        self._began = 0.0
-        self._ended = -inf
-        self._seconds = 0.0
-        self._unchecked = (0, 0)
         self._let_go = False
-        self._pause = _FIRST_PAUSE
-        self._prober: asyncio.Task[None] | None = None
-        self._farewell: asyncio.TimerHandle | None = None
-        self._hurry = asyncio.Event()
-        self._probed: asyncio.Future[None] | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -103,21 +91,15 @@ class Outage:
             return
         self._error = error
         self._changed.clear()
-        if self._farewell is None:
-            self._begin(error)
+        if self._end_timer is None:
+            self._let_go = False
+            self._prober.reset_pause()
+            self._account.begin(error, _DEEDS[self._policy])
         else:
-            self._farewell.cancel()
-        self._prober = asyncio.get_running_loop().create_task(self._see_it_through(error))
+            self._end_timer.cancel()
+        self._prober.start(lambda: self._error is error)
         if self._policy == CLOSE:
             self._close_spider(CLOSED)
-
-    def _begin(self, error: DedupError) -> None:
-        self._began = monotonic()
-        self._unchecked = self._count_unchecked()
-        self._let_go = False
-        self._pause = _FIRST_PAUSE
-        self._stats.count(Stats.OUTAGES)
-        logger.error("%s. %s", error, _DEEDS[self._policy], exc_info=error.__cause__)
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -133,18 +115,18 @@ class Outage:
         if self._error is None:
             return
         self._error = None
-        self._ended = monotonic()
+        self._account.answers_again()
         self._changed.set()
-        self._farewell = asyncio.get_running_loop().call_later(self._calm, self._end)
+        self._end_timer = asyncio.get_running_loop().call_later(self._calm, self._end)
 
     def _end(self) -> None:
         """It has gone on answering."""
-        self._farewell = None
-        logger.info("Valkey answers again, after %s.", self._account(self._ended))
+        self._end_timer = None
+        self._account.end()
 
     def ended_within(self, seconds: float) -> bool:
         """Whether there was an outage that has not been over for so long."""
-        return monotonic() - self._ended < seconds
+        return monotonic() - self._account.ended < seconds
 
     async def over(self) -> bool:
         """Waits for the outage to end if posts are held. Returns whether Valkey can be asked."""
@@ -152,43 +134,7 @@ class Outage:
             await self._changed.wait()
         return self._error is None
 
-    # -- the probe -------------------------------------------------------------------------------
-
-    async def _see_it_through(self, outage: DedupError) -> None:
-        while self._error is outage:  # not the next one, which has a prober of its own
-            probed = self._probed = asyncio.get_running_loop().create_future()
-            jitter = uniform(0.5, 1)  # noqa: S311 (no secret)
-            try:
-                await self._watching(self._sleep(self._pause * jitter))
-                await self._watching(self._probe())
-            except DedupError:
-                pass
-            except Exception:
-                logger.exception("Looking whether Valkey answers failed; it is tried again.")
-            finally:
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
-                probed.set_result(None)
-
-    async def _sleep(self, seconds: float) -> None:
-        hurry = asyncio.ensure_future(self._hurry.wait())
-        try:
-            await asyncio.wait([hurry], timeout=seconds)
-        finally:
-            hurry.cancel()
-        self._hurry.clear()
-
-    async def _watching(self, work: Awaitable[Any]) -> None:
-        """Awaits it, and looks now and then whether a pause must end."""
-        task = asyncio.ensure_future(work)
-        try:
-            while not task.done():
-                await asyncio.wait([task], timeout=_LOOK)
-                self._look()
-            task.result()
-        finally:
-            if not task.done():  # it may hold what it has not delivered: see that it puts it back
-                task.cancel()
-                await asyncio.wait([task])
+    # -- the end of a pause ----------------------------------------------------------------------
 
     def _look(self) -> None:
         if not self.holds:
@@ -196,7 +142,7 @@ class Outage:
         limit = self._pause_limit
         if self._is_closing():
             self._end_pause()
-        elif limit is not None and monotonic() - self._began >= limit:
+        elif limit is not None and monotonic() - self._account.began >= limit:
             logger.error(
                 "Valkey has not answered for %.0f seconds (VALKEY_DEDUP_PAUSE_LIMIT): the spider "
                 "is closed.",
@@ -210,59 +156,30 @@ class Outage:
         self._let_go = True
         self._changed.set()
 
-    # -- the end ---------------------------------------------------------------------------------
+    # -- the end of the run ----------------------------------------------------------------------
 
     async def last_chance(self, patience: float) -> None:
         """Probes once more, for ``patience`` seconds at most, if there is an outage."""
-        if self._error is not None and self._probed is not None:
-            self._hurry.set()
-            await asyncio.wait([self._probed], timeout=patience)
+        if self._error is not None:
+            await self._prober.probe_now(patience)
 
     async def close(self, *, reached: bool = True) -> None:
-        """Nobody asks any more; an outage that lasts is accounted for.
+        """Nothing is asked any more; an outage that lasts is accounted for.
 
         ``reached``: whether Valkey has ever answered this run.
         """
-        if self._prober is not None:
-            self._prober.cancel()
-            await asyncio.wait([self._prober])
-        if self._farewell is not None:
-            self._farewell.cancel()
+        await self._prober.stop()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         if self._error is not None:
             self._error = None
             self._changed.set()
-            account = self._account(monotonic())
-            if reached:
-                logger.error("Valkey has not answered any more, for %s.", account)
-            else:  # its error stands at the beginning, with the cure
-                again = self._count_unchecked() != self._unchecked
-                logger.warning(
-                    "Valkey was never reached, for %s.%s",
-                    account,
-                    " A later run may store them again." if again else "",
-                )
-        elif self._farewell is not None:
+            self._account.end_of_run(reached=reached)
+        elif self._end_timer is not None:
             self._end()
-        self._farewell = None
+        self._end_timer = None
 
     def count(self) -> None:
         """Writes into the stats how long it has lasted so far."""
-        now = monotonic() if self._error is not None else self._ended
-        under_way = self._error is not None or self._farewell is not None
-        if under_way:
-            self._stats.set(Stats.OUTAGE_SECONDS, round(self._seconds + now - self._began))
-
-    def _account(self, ended: float) -> str:
-        seconds = ended - self._began
-        self._seconds += seconds
-        self._stats.set(Stats.OUTAGE_SECONDS, round(self._seconds))
-        posts, pages = (
-            now - before
-            for now, before in zip(self._count_unchecked(), self._unchecked, strict=True)
-        )
-        pages_too = f", and {pages} {'page' if pages == 1 else 'pages'}" if pages else ""
-        noun = "post" if posts == 1 else "posts"
-        return f"{seconds:.0f} seconds; {posts} {noun} passed unchecked meanwhile{pages_too}"
-
-    def _count_unchecked(self) -> tuple[int, int]:
-        return self._stats.number(ITEMS.unchecked), self._stats.number(REQUESTS.unchecked)
+        if self._error is not None or self._end_timer is not None:
+            self._account.count(lasts=self._error is not None)

@@ -9,13 +9,13 @@ from scrapy import signals
 from scrapy.crawler import Crawler
 from scrapy.exceptions import NotConfigured
 from scrapy.settings import SETTINGS_PRIORITIES, BaseSettings
-from scrapy.utils.asyncio import is_asyncio_available
 from scrapy.utils.defer import deferred_from_coro
 from twisted.internet.defer import Deferred
 
 from scrapy_valkey_dedup.model import SettingsError
+from scrapy_valkey_dedup.session.event_loop import refuse_without_asyncio
 from scrapy_valkey_dedup.session.refusals import note_task, refuse
-from scrapy_valkey_dedup.session.session import Session, no_asyncio
+from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 
@@ -91,20 +91,6 @@ def _is_closing(crawler: Crawler) -> bool:
     return slot is not None and slot.closing is not None
 
 
-def _refuse_without_asyncio(crawler: Crawler) -> None:
-    """Refuses a reactor without asyncio.
-
-    Where nothing runs yet and no reactor is installed, as in a unit test that builds a component,
-    nobody can know: there the session looks when it is opened.
-    """
-    try:
-        refused = not is_asyncio_available()
-    except RuntimeError:
-        return
-    if refused:
-        raise no_asyncio(f"TWISTED_REACTOR = {crawler.settings.get('TWISTED_REACTOR')!r}")
-
-
 def session_of(crawler: Crawler) -> Session:
     """The crawler's one session, for all components.
 
@@ -120,7 +106,7 @@ def session_of(crawler: Crawler) -> Session:
     if session is None:
         note_task(crawler)
         try:
-            _refuse_without_asyncio(crawler)
+            refuse_without_asyncio(crawler.settings)
             settings = DedupSettings.parse(crawler.settings, spider_name(crawler))
         except SettingsError as error:
             refuse(crawler, error)

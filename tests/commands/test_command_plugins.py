@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +13,14 @@ from scrapy.http import Request
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.fingerprints import ScrapyRedisFingerprinter
-from tests.commands import dedup, environment
+from tests.commands import dedup
 from tests.conftest import SCRAPY_VERSION
-from tests.crawls import PATIENCE, Site, pages_of
+from tests.readers import Reader
 from tests.standin import not_on_serverless
 
 pytestmark = not_on_serverless("scrapy-redis speaks to the session's server itself")
 
 POSTS = range(1, 7)
-SPIDER = """
-import scrapy
-
-
-class Reader(scrapy.Spider):
-    name = "reader"
-    custom_settings = {"VALKEY_DEDUP_FIELDS": ["post_id"]}
-
-    async def start(self):
-        yield scrapy.Request(self.url + "/0", dont_filter=True)
-
-    def parse(self, response):
-        for number in self.numbers.split():
-            yield response.follow("/" + number, self.parse_post)
-
-    def parse_post(self, response):
-        yield from response.json()
-"""
 OURS = {
     "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
     "VALKEY_DEDUP_REQUESTS": "stored",
@@ -57,67 +37,44 @@ DELTAFETCH = {
 }
 
 
-class Reader:
+class Moving(Reader):
     """A project whose crawls run with other plugins, and with this one."""
 
     def __init__(self, directory: Path, url: str, namespace: str) -> None:
-        self.directory = directory
-        self._server = {"VALKEY_DEDUP_URL": url, "VALKEY_DEDUP_NAMESPACE": namespace}
-        self.site = Site(pages_of(range(8), 1))
-        (directory / "scrapy.cfg").write_text("[settings]\ndefault = reader.settings\n")
-        (directory / "reader").mkdir()
-        (directory / "reader" / "__init__.py").write_text("")
-        (directory / "reader" / "spiders.py").write_text(SPIDER)
+        super().__init__(directory)
+        self.ours = {**OURS, "VALKEY_DEDUP_URL": url, "VALKEY_DEDUP_NAMESPACE": namespace}
 
-    def write(self, **settings: Any) -> None:
-        """Writes the project's settings."""
-        given = {"BOT_NAME": "reader", "SPIDER_MODULES": ["reader.spiders"], **settings}
-        text = "".join(f"{name} = {value!r}\n" for name, value in given.items())
-        (self.directory / "reader" / "settings.py").write_text(text)
-
-    def crawl(self, *options: str, numbers: range = POSTS, **settings: Any) -> list[int]:
-        """Runs a crawl; returns the pages that it has fetched, but for the first."""
+    def crawl_with(self, *options: str, **settings: Any) -> list[int]:
+        """A crawl with another plugin's settings."""
         self.write(**settings)
-        self.site.served.clear()
-        command = [sys.executable, "-m", "scrapy", "crawl", "reader", "-o", "posts.jl", *options]
-        command += ["-s", "TELNETCONSOLE_ENABLED=False"]
-        given = {"url": self.site.url, "numbers": " ".join(map(str, numbers))}
-        for name, value in given.items():
-            command += ["-a", f"{name}={value}"]
-        ended = subprocess.run(
-            command, cwd=self.directory, env=environment(), capture_output=True, text=True,
-            timeout=PATIENCE,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        return sorted(set(self.site.served) - {0})
+        return self.crawl(*options, numbers=POSTS)
 
     def import_and_crawl(self, *given: str, **settings: Any) -> None:
         """What was imported is not fetched; a page that was not is, and is stored."""
-        settings = {**OURS, **self._server, **settings}
-        self.write(**settings)
-        ended = dedup("import", "--from", *given, directory=self.directory)
-        assert ended.code == 0, ended.err
-        assert str(len(POSTS)) in ended.out
-        assert self.crawl(numbers=range(1, 8), **settings) == [7]
+        self.write(**self.ours, **settings)
+        assert str(len(POSTS)) in self.dedup("import", "--from", *given).out
+        assert self.crawl(numbers=range(1, 8)) == [7]
 
 
 @pytest.fixture
 def reader(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> Any:
     """A project for each test."""
-    made = Reader(tmp_path, valkey.url, namespace)
+    made = Moving(tmp_path, valkey.url, namespace)
     yield made
     made.site.close()
 
 
-def test_from_scrapys_own_jobdir(reader: Reader) -> None:
+def test_from_scrapys_own_jobdir(reader: Moving) -> None:
     """Pages that Scrapy has noted in a JOBDIR."""
-    assert reader.crawl("-s", "JOBDIR=job") == list(POSTS)
+    assert reader.crawl_with("-s", "JOBDIR=job") == list(POSTS)
     reader.import_and_crawl("scrapy-jobdir", "job")
 
 
-def test_from_scrapy_redis(reader: Reader, valkey: ValkeyServer) -> None:
+def test_from_scrapy_redis(reader: Moving, valkey: ValkeyServer) -> None:
     """Pages in scrapy-redis's set, by the fingerprints that it computes."""
-    assert reader.crawl(REDIS_URL=valkey.url.replace("valkey:", "redis:"), **REDIS) == list(POSTS)
+    assert reader.crawl_with(REDIS_URL=valkey.url.replace("valkey:", "redis:"), **REDIS) == list(
+        POSTS
+    )
     reader.import_and_crawl(
         "scrapy-redis", valkey.url, "reader:dupefilter",
         REQUEST_FINGERPRINTER_CLASS="scrapy_valkey_dedup.fingerprints.ScrapyRedisFingerprinter",
@@ -130,15 +87,15 @@ def test_from_scrapy_redis(reader: Reader, valkey: ValkeyServer) -> None:
 
 @pytest.mark.skipif(SCRAPY_VERSION >= (2, 16), reason="scrapy-deltafetch 2.1.0 fails from 2.16 on")
 @pytest.mark.skipif(not importlib.util.find_spec("scrapy_deltafetch"), reason="it is not installed")
-def test_from_deltafetch(reader: Reader) -> None:
+def test_from_deltafetch(reader: Moving) -> None:
     """Pages in the database that scrapy-deltafetch has made for the spider."""
-    assert reader.crawl(**DELTAFETCH) == list(POSTS)
-    assert reader.crawl(**DELTAFETCH) == []
+    assert reader.crawl_with(**DELTAFETCH) == list(POSTS)
+    assert reader.crawl_with(**DELTAFETCH) == []
     reader.import_and_crawl("deltafetch", ".scrapy/deltafetch")
 
 
 @pytest.mark.parametrize("kind", ["dbm.dumb", "dbm.gnu", "dbm.ndbm", "dbm.sqlite3"])
-def test_every_kind_of_database(reader: Reader, kind: str) -> None:
+def test_every_kind_of_database(reader: Moving, kind: str) -> None:
     """Fingerprints, old ones in hexadecimal digits, and keys of the user's own, of any dbm."""
     module = pytest.importorskip(kind, exc_type=ImportError)
     folder = reader.directory / "deltafetch"
@@ -147,7 +104,7 @@ def test_every_kind_of_database(reader: Reader, kind: str) -> None:
         for number in range(300):
             database[bytes([number % 256, number // 256]) * 10] = b"1700000000.0"
         database[b"0123456789" * 4] = database[b"my own key"] = b"1700000000.0"
-    reader.write(**OURS, **reader._server)
+    reader.write(**reader.ours)
     ended = dedup(
         "import", "--from", "deltafetch", "deltafetch", "--json", directory=reader.directory
     )
@@ -170,11 +127,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_imported(reader: Reader, name: str) -> None:
+def test_what_cannot_be_imported(reader: Moving, name: str) -> None:
     """It is told in one line, behind the one that says what such pages are."""
     (reader.directory / "deltafetch").mkdir()
     (reader.directory / "deltafetch" / "reader.db").write_text("something else")
-    reader.write(**OURS, **reader._server)
+    reader.write(**reader.ours)
     given, said = WRONG[name]
     ended = dedup("import", "--from", *given, directory=reader.directory)
     assert ended.code == 2

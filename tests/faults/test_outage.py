@@ -15,7 +15,7 @@ from scrapy.utils.test import get_crawler
 from bench.faulty_proxy import FaultyProxy
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.model import LedgerUnavailableError
-from scrapy_valkey_dedup.session import outage
+from scrapy_valkey_dedup.session import outage, probing
 from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
 from tests.crawl_process import HERE
@@ -213,8 +213,8 @@ def test_a_missing_permission_stops_the_crawl(tmp_path: Path) -> None:
 
 def test_probes_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long an outage lasts, no task of a probe outlives it."""
-    monkeypatch.setattr(outage, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(outage, "LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(probing, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(probing, "LONGEST_PAUSE", 0.001)
 
     async def count_tasks() -> tuple[int, int]:
         probes = 0

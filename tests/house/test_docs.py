@@ -20,10 +20,10 @@ from scrapy_valkey_dedup.identity.encoding import _DEPTH, _DIGITS, _SIZE
 from scrapy_valkey_dedup.identity.identifier import _WARNINGS, Identifier
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS
 from scrapy_valkey_dedup.items.pipeline import MARK_REFUSED
-from scrapy_valkey_dedup.items.processor import begin_passage
+from scrapy_valkey_dedup.items.processor import begin_item
 from scrapy_valkey_dedup.session.claim import Claim
+from scrapy_valkey_dedup.session.handshake import REFUSED
 from scrapy_valkey_dedup.session.outage import CLOSED
-from scrapy_valkey_dedup.session.session import REFUSED
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 from scrapy_valkey_dedup.valkey.urls import parsed
@@ -222,7 +222,7 @@ def test_the_storage_that_confirms(*, works: bool) -> None:
 
     def process(number: int) -> None:
         claim = Claim(b"%d" % number, lambda claim, ok: settled.update({claim.key: ok}))
-        begin_passage().claim = claim
+        begin_item().claim = claim
         storage.process_item(number)
 
     storage = Storage()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests import passage_process
+from tests import whose_claim_process
 from tests.crawls import claims, remembered
 from tests.patience import PATIENCE
 from tests.processes import processes
@@ -36,7 +36,7 @@ def crawl(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Callable[...,
             "VALKEY_DEDUP_NAMESPACE": namespace,
             **(settings or {}),
         }
-        process = processes.Process(target=passage_process.crawl, args=(name, job, settings))
+        process = processes.Process(target=whose_claim_process.crawl, args=(name, job, settings))
         process.start()
         process.join(PATIENCE)
         return json.loads((directory / "stats.json").read_text())

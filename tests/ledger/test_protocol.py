@@ -21,7 +21,7 @@ from scrapy_valkey_dedup.session import heartbeat
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import UNKNOWN, Sights
 from scrapy_valkey_dedup.session.held_claims import Wait
-from scrapy_valkey_dedup.session.in_flight import Book
+from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.conftest import in_loop
@@ -165,7 +165,7 @@ async def test_a_question_without_a_reply_leaves_no_ghost(runs: Runs, server: Va
             assert claim.in_doubt
             claim.release()
             await one.flush()
-            copy = Ledger(one._client, runs.namespace, one.run, retention=60)
+            copy = Ledger(one._access.connection._server, runs.namespace, one.run, retention=60)
             await copy.claim_many(POST, (), claim.number)
             assert runs.claims == {}
             mine = await other.claim(KEYS[0])
@@ -182,13 +182,13 @@ async def test_who_is_told_held_leaves_no_ghost(runs: Runs, server: ValkeyServer
             holds = await other.claim(KEYS[0])
             proxy.swallow_replies = True
             asking = asyncio.create_task(one.claim(KEYS[0]))
-            await until(lambda: one._posts.find(KEYS[0]).in_doubt)
+            await until(lambda: one._posts.get(KEYS[0]).in_doubt)
             proxy.swallow_replies = False
             assert await asking is Verdict.HELD
             await one.flush()
             holds.release()
             await other.flush()
-            copy = Ledger(one._client, runs.namespace, one.run, retention=60)
+            copy = Ledger(one._access.connection._server, runs.namespace, one.run, retention=60)
             await copy.claim_many(POST, (), 1)
             assert runs.claims == {}
 
@@ -199,7 +199,7 @@ async def test_a_cancelled_question_is_released_after_it(runs: Runs, server: Val
     async with runs.open() as one, runs.open() as other:
         server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
         asking = asyncio.create_task(one.claim(KEYS[0]))
-        ask = one._posts._batcher
+        ask = one._posts._questions._claims
         await until(lambda: ask._calls and "NOREPLICAS" in str(server.ask("INFO", "errorstats")))
         asking.cancel()
         await asyncio.wait([asking])
@@ -252,13 +252,13 @@ async def test_a_release_that_was_kept_is_delivered(runs: Runs, server: ValkeySe
 
 def test_the_end_of_a_release_is_not_that_of_a_confirm() -> None:
     """R1: a post that was stored since stays the run's own until Valkey knows of that."""
-    book, key = Book(1, lambda: False), KEYS[0]
-    book.enter(Claim(key, None))
-    book.settle(key, stored=True)
-    book.acknowledge([key], stored=False)
-    assert key in book
-    book.acknowledge([key], stored=True)
-    assert key not in book
+    in_flight, key = InFlightClaims(1, lambda: False), KEYS[0]
+    in_flight.add(Claim(key, None))
+    in_flight.settle(key, stored=True)
+    in_flight.acknowledge([key], stored=False)
+    assert key in in_flight
+    in_flight.acknowledge([key], stored=True)
+    assert key not in in_flight
 
 
 @in_loop
@@ -294,7 +294,7 @@ async def test_a_renewal_does_not_keep_a_run_from_beating(runs: Runs) -> None:
             return 1
 
         one._posts._ledger.renew_many = slow
-        one._renewed -= one._ledger.claim_lifetime
+        one._access._upkeep._renewed_at -= one._access.shelves.ledger.claim_lifetime
         await begun.wait()
         before = runs.beat_of(one)
         await until(lambda: runs.beat_of(one) >= before + 4)
@@ -430,7 +430,7 @@ async def test_a_beat_that_finds_none_before_it_begins_a_grace(runs: Runs) -> No
             await silence(run)
             runs.raw.delete(runs.beat_name(run))
         other._heartbeat._grace_began = 0.0
-        await other._heartbeat.beat(other._ledger)
+        await other._heartbeat.beat(other._access.shelves.ledger)
         assert await other._heartbeat.of(one.run) == UNKNOWN
 
 

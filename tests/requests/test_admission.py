@@ -110,16 +110,16 @@ class Crowd:
         task = asyncio.current_task()
         assert task is not None
         if request.meta.get("exempt"):
-            task.add_done_callback(self.admission.left)
+            task.add_done_callback(self.admission.download_ended)
             await self.go.wait()
             return
-        await self.admission.place(request, task)
+        await self.admission.wait_to_claim(request, task)
         self.claimed.append(request)
-        with self.admission.asking():
+        with self.admission.timing_claim():
             await self.answered.wait()
         if request.meta.get("known"):
             return
-        await self.admission.turn(request)
+        await self.admission.wait_to_download(request)
         self.downloading.append(request)
         await self.go.wait()
 
@@ -176,7 +176,7 @@ async def test_sites_do_not_wait_for_one_another() -> None:
 async def test_a_delay_leaves_room_for_what_it_lets_through() -> None:
     """With a download each 0.1 s, and downloads of 0.35 s, four run at once; two are ahead."""
     crowd = Crowd(Downloader(100, 8, slots={"a": Slot(8, delay=0.1)}))
-    crowd.admission.took(0.35)
+    crowd.admission.download_took(0.35)
     crowd.send(number=20)
     await crowd.settle()
     assert len(crowd.claimed) == 6
@@ -268,8 +268,8 @@ async def test_the_slower_valkey_is_the_more_go_ahead(
     """By Little's law as many more are taken as come while Valkey answers; at most twice."""
     crowd = Crowd(Downloader(16, domain_concurrency=0))
     crowd.admission._answer_time = answer
-    crowd.admission.took(download)
-    with crowd.admission.asking():
+    crowd.admission.download_took(download)
+    with crowd.admission.timing_claim():
         crowd.admission._answer_time /= 0.9  # the newest answer takes no time, and weighs a tenth
     queued = crowd.waiting.add(100)
     crowd.answered.clear()

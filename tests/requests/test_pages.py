@@ -1,4 +1,4 @@
-"""The laws of pages, visits and readings, where a crawl would be too coarse to show them."""
+"""The laws of pages, outputs and readings, where a crawl would be too coarse to show them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key, Verdict
-from scrapy_valkey_dedup.requests.pages import Page, Visit, Visits
+from scrapy_valkey_dedup.requests.pages import CallbackOutput, CallbackOutputs, Page
 from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
 from scrapy_valkey_dedup.session.claim import Claim
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import PASS, Outage
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Client
 from tests.clocked import Clock, clocked
@@ -49,24 +49,24 @@ def test_a_page_settles_once_and_when_all_is_known(
     data: st.DataObject,
     only_if_stored: bool,  # noqa: FBT001 (drawn)
 ) -> None:
-    """All claims of a page are settled in one moment: when its last leg and last item have ended.
+    """All claims of a page are settled in one moment: after its last attempt and its last item.
 
     They are confirmed if nothing failed and, where that is asked for, all of its items are stored.
     """
     settled, told = Settled(), list[bool]()
     page = Page(settled.claim(), only_if_stored=only_if_stored)
     page.watch(told.append)
-    legs, waiting = 1, list[Claim]()
+    attempts, waiting = 1, list[Claim]()
     failed, items, all_stored = False, 0, True
-    while legs or waiting:
+    while attempts or waiting:
         assert settled.how == told == []
-        moves = ["end"] * legs + ["settle"] * len(waiting) + ["leg"] * (0 < legs < 3)
-        moves += ["item", "scraped", "redirect"] * (legs > 0)
+        moves = ["end"] * attempts + ["settle"] * len(waiting) + ["attempt"] * (0 < attempts < 3)
+        moves += ["item", "scraped", "redirect"] * (attempts > 0)
         move = data.draw(st.sampled_from(moves))
         outcome = data.draw(st.booleans())
-        if move == "leg":
-            page.begin_leg()
-            legs += 1
+        if move == "attempt":
+            page.begin_attempt()
+            attempts += 1
         elif move == "redirect":
             page.claims.append(settled.claim())
         elif move == "item":
@@ -78,8 +78,8 @@ def test_a_page_settles_once_and_when_all_is_known(
             page.await_claim(waiting[-1])
         elif move == "end":
             failed |= not outcome  # before the call, which may be the last
-            legs -= 1
-            page.end_leg(failed=not outcome)
+            attempts -= 1
+            page.end_attempt(failed=not outcome)
         else:
             claim = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
             items, all_stored, failed = items + 1, all_stored and outcome, failed or not outcome
@@ -88,7 +88,7 @@ def test_a_page_settles_once_and_when_all_is_known(
     assert settled.how == [done] * len(page.claims)
     assert told == [not failed]
     page.give_up()
-    page.end_leg(failed=True)
+    page.end_attempt(failed=True)
     assert settled.how == [done] * len(page.claims)
     assert told == [not failed]
 
@@ -124,7 +124,7 @@ def test_a_redirect_needs_a_post(
         page.target, page.shares_target = target, not alone
         for stored, is_post in items:
             page.add_item(stored=stored, failed=False, is_post=is_post)
-        page.end_leg(failed=False)
+        page.end_attempt(failed=False)
         assert settled == dict(zip((b"here", b"there"), expected, strict=True))
 
 
@@ -133,66 +133,66 @@ def test_a_page_that_is_given_up_is_free() -> None:
     settled, told = Settled(), list[bool]()
     page = Page(settled.claim())
     page.watch(told.append)
-    page.begin_leg()
+    page.begin_attempt()
     page.give_up()
     assert settled.how == told == [False]
-    page.end_leg(failed=False)  # it comes after all
+    page.end_attempt(failed=False)  # it comes after all
     assert settled.how == told == [False]
 
 
-# -- visits ----------------------------------------------------------------------------------------
+# -- what callbacks yield --------------------------------------------------------------------------
 
 
-WAYS = [(verdict, ending) for verdict in [None, *Verdict] for ending in Ending]
+WAYS = [(verdict, outcome) for verdict in [None, *Verdict] for outcome in ItemOutcome]
 """Every way of an item through the pipelines; without a verdict it has no identity."""
 
 
-def passage_of(verdict: Verdict | None, ending: Ending) -> Passage:
+def item_of(verdict: Verdict | None, outcome: ItemOutcome) -> ItemInProgress:
     """An item that has gone this way."""
-    passage = Passage()
-    passage.verdict = verdict
-    passage.key = None if verdict is None else b"key"
+    item = ItemInProgress()
+    item.verdict = verdict
+    item.key = None if verdict is None else b"key"
     if verdict is Verdict.NEW:
-        passage.claim = Claim(b"key", lambda *_: None)
-        if ending is not Ending.SCRAPED:
-            passage.claim.release()  # as the pipeline does
-    return passage
+        item.claim = Claim(b"key", lambda *_: None)
+        if outcome is not ItemOutcome.SCRAPED:
+            item.claim.release()  # as the pipeline does
+    return item
 
 
-@pytest.mark.parametrize(("verdict", "ending"), WAYS)
-def test_what_sends_a_next_page(verdict: Verdict | None, ending: Ending) -> None:
+@pytest.mark.parametrize(("verdict", "outcome"), WAYS)
+def test_what_sends_a_next_page(verdict: Verdict | None, outcome: ItemOutcome) -> None:
     """Claimed, in flight and failed is new; a duplicate is not; without an identity says nothing.
 
     What waits is sent at once when something new comes, and once.
     """
     sent: list[Request] = []
-    visit = Visit(Page(), sent.append)
+    output = CallbackOutput(Page(), sent.append)
     request = Request("https://example.test/older")
-    visit.waiting.append(request)
+    output.waiting.append(request)
     for _ in range(2):
-        visit.add_item(ending, passage_of(verdict, ending))
-    is_new = verdict in (Verdict.NEW, Verdict.HELD) or ending is Ending.FAILED
+        output.add_item(outcome, item_of(verdict, outcome))
+    is_new = verdict in (Verdict.NEW, Verdict.HELD) or outcome is ItemOutcome.FAILED
     assert sent == [request] * is_new
-    assert visit.new == is_new
-    assert visit.says_nothing == (verdict is None)
-    assert visit.posts == [b"key", b"key"] * (verdict is not None)
+    assert output.new == is_new
+    assert output.says_nothing == (verdict is None)
+    assert output.posts == [b"key", b"key"] * (verdict is not None)
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-@pytest.mark.parametrize(("verdict", "ending"), WAYS)
+@pytest.mark.parametrize(("verdict", "outcome"), WAYS)
 def test_what_keeps_a_page_from_being_done(
-    verdict: Verdict | None, ending: Ending, mode: str
+    verdict: Verdict | None, outcome: ItemOutcome, mode: str
 ) -> None:
     """Failed and in flight always do; dropped where all must be stored, but for duplicates."""
     settled = Settled()
-    visit = Visit(Page(settled.claim(), only_if_stored=mode == "stored"), lambda _: None)
-    passage = passage_of(verdict, ending)
-    visit.add_item(ending, passage)
-    visit.page.end_leg(failed=False)
-    assert (settled.how == []) == passage.claim.is_open
-    passage.claim.confirm()
-    bad = ending is Ending.FAILED or verdict is Verdict.HELD
-    dropped = ending is Ending.DROPPED and verdict is not Verdict.SEEN
+    output = CallbackOutput(Page(settled.claim(), only_if_stored=mode == "stored"), lambda _: None)
+    item = item_of(verdict, outcome)
+    output.add_item(outcome, item)
+    output.page.end_attempt(failed=False)
+    assert (settled.how == []) == item.claim.is_open
+    item.claim.confirm()
+    bad = outcome is ItemOutcome.FAILED or verdict is Verdict.HELD
+    dropped = outcome is ItemOutcome.DROPPED and verdict is not Verdict.SEEN
     assert settled.how == [not bad and not (mode == "stored" and dropped)]
 
 
@@ -201,29 +201,29 @@ def test_a_duplicate_of_a_twin_waits_for_it() -> None:
     for stored in (True, False):
         settled, twin = Settled(), Claim(b"key", lambda *_: None)
         twin.accepted = True
-        passage = Passage()
-        passage.key, passage.verdict, passage.twin = b"key", Verdict.SEEN, twin
+        item = ItemInProgress()
+        item.key, item.verdict, item.duplicate_of = b"key", Verdict.SEEN, twin
         pages = [Page(settled.claim(), only_if_stored=True) for _ in range(3)]
         for page in pages:
-            Visit(page, lambda _: None).add_item(Ending.DROPPED, passage)
-            page.end_leg(failed=False)
+            CallbackOutput(page, lambda _: None).add_item(ItemOutcome.DROPPED, item)
+            page.end_attempt(failed=False)
         assert settled.how == []
         twin.confirm() if stored else twin.release()
         assert settled.how == [stored] * 3
 
 
-def test_items_find_the_visit_they_came_from() -> None:
+def test_items_find_the_output_they_belong_to() -> None:
     """By their response and by no other, until it is scraped; an item may come from none."""
-    visits, page = Visits(), Page()
+    outputs, page = CallbackOutputs(), Page()
     one, other = Response("https://example.test/"), Response("https://example.test/")
-    visit = Visit(page, lambda _: None)
-    visits.begin(one, visit)
+    output = CallbackOutput(page, lambda _: None)
+    outputs.begin(one, output)
     for response in (other, None, "a failure", one):
-        visits.add_item(response, Ending.SCRAPED, Passage())
-    assert visit.others == 1
-    visits.end(one)
-    visits.add_item(one, Ending.SCRAPED, Passage())
-    assert visit.others == 1
+        outputs.add_item(response, ItemOutcome.SCRAPED, ItemInProgress())
+    assert output.others == 1
+    outputs.end(one)
+    outputs.add_item(one, ItemOutcome.SCRAPED, ItemInProgress())
+    assert output.others == 1
 
 
 # -- readings --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.session.claim import Claim
-from scrapy_valkey_dedup.session.in_flight import Book
+from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from tests.crawls import claims, heartbeats, wait_until
 from tests.fault_process import HERE, Anywhere, ManyRounds, Pages
 from tests.readings import pages_read, timeline
@@ -345,12 +345,12 @@ def test_a_page_hears_that_a_claim_was_not_granted(verdict: Verdict) -> None:
     """A page that waits for a twin which is only being asked for is settled by the answer."""
     settled: list[bool] = []
     page = Page(Claim(b"page", lambda _, stored: settled.append(stored)))
-    book, asked = Book(1, lambda: False), Claim(b"post", None)
-    book.enter(asked)
+    in_flight, asked = InFlightClaims(1, lambda: False), Claim(b"post", None)
+    in_flight.add(asked)
     page.await_claim(asked)
-    page.end_leg(failed=False)
+    page.end_attempt(failed=False)
     assert settled == []
-    book.strike(asked.key, verdict)
+    in_flight.remove(asked.key, verdict)
     assert settled == [verdict is Verdict.SEEN]
 
 

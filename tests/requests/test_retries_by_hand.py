@@ -76,8 +76,8 @@ def test_a_page_is_done_with_its_retry(site: Readings, mode: str) -> None:
         for number, path in enumerate(listed):
             busy: list[Reply] = [BUSY, error(500)] if number == 3 else [BUSY] * (number == 1)
             if way == "first" and busy:
-                busy[0] = redirect(f"/wall-first-{number}")
-                site.show({f"/wall-first-{number}": BUSY})
+                busy[0] = redirect(f"/block-first-{number}")
+                site.show({f"/block-first-{number}": BUSY})
             name = f"POST {path}" if way == "post" else path
             site.show({name: [*busy, posts(path)]})
     every = [path for listed in paths.values() for path in listed]

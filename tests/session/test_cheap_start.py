@@ -109,8 +109,8 @@ async def test_each_node_takes_a_write_at_the_start(
         async with runs.open(url=cluster.url, timeout=0.5) as run:
             (line,) = (text for text in caplog.messages if BEGIN in text)
             assert "min-replicas-to-write" in line
-            probed = run._outage._probed
-            await until(lambda run=run, before=probed: run._outage._probed is not before)
+            probed = run._outage._prober._probed
+            await until(lambda run=run, before=probed: run._outage._prober._probed is not before)
             assert run._outage
             node.ask("CONFIG", "SET", "min-replicas-to-write", "0")
             await until(lambda: any(END in text for text in caplog.messages))

@@ -23,10 +23,10 @@ from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
-from scrapy_valkey_dedup.session.in_flight import Book
+from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.outage import CLOSED, PASS, PAUSE, Outage
-from scrapy_valkey_dedup.session.settlement import Settling
+from scrapy_valkey_dedup.session.settlements import Settlements
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, Stats
 from scrapy_valkey_dedup.valkey.client import Client
@@ -144,25 +144,29 @@ async def test_a_probe_that_is_broken_is_tried_again(caplog: pytest.LogCaptureFi
     """A fault of ours in it is told with its traceback, and does not end the probing."""
     async with outage() as away:
         healthy, away.probe = away.probe, None
-        away.outage._probe = lambda: asyncio.sleep(0, 1 / 0)
+        away.outage._prober._probe = lambda: asyncio.sleep(0, 1 / 0)
         while "ZeroDivisionError" not in caplog.text:
             await asyncio.sleep(0.01)
-        away.outage._probe, away.answers = healthy, True
+        away.outage._prober._probe, away.answers = healthy, True
         while away.outage:
             await asyncio.sleep(0.01)
 
 
 @in_loop
-async def test_the_seconds_so_far_are_told() -> None:
-    """The stats that Scrapy dumps say how long an outage has lasted that has not ended."""
+async def test_stats_and_log_have_the_same_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """The stats that Scrapy dumps count an outage that lasts; the line at its end says the same."""
+    caplog.set_level("INFO")
     async with outage() as away:
-        away.outage._began -= 100
+        away.outage._account.began -= 100
         away.outage.count()
         assert away.collector.get_value(Stats.OUTAGE_SECONDS) == 100
+        away.outage._account._counted_at -= 30  # the spider was closed half a minute ago
+        away.outage._account.began -= 30
         away.answers = True
         while away.outage:
             await asyncio.sleep(0.01)
     assert away.collector.get_value(Stats.OUTAGE_SECONDS) == 100
+    assert f"{END} 100 seconds; " in caplog.text
 
 
 @in_loop
@@ -175,9 +179,9 @@ async def test_a_twin_waits_quietly_while_posts_are_held() -> None:
         looks += 1
         return looks < 3
 
-    book = Book(0, is_paused)
-    book.enter(Claim(b"k" * 16, None))
-    assert await book.wait_for_twin(b"k" * 16) is Verdict.HELD
+    in_flight = InFlightClaims(0, is_paused)
+    in_flight.add(Claim(b"k" * 16, None))
+    assert await in_flight.wait_for_other_item(b"k" * 16) is Verdict.HELD
     assert looks == 3
 
 
@@ -200,27 +204,27 @@ async def test_an_outage_does_not_end_past_a_file(
     """What is on its way to the spool when Valkey is back is delivered before the outage ends."""
     spool, key = SlowSpool(tmp_path / "data" / "spool"), b"0123456789abcdef"
     async with open_ledger("run-a") as ledger, outage() as away:
-        settling = Settling(
+        settlements = Settlements(
             ledger=ledger,
-            book=Book(1, lambda: False),
+            in_flight=InFlightClaims(1, lambda: False),
             known=RecentKeys(100),
             stats=Stats(away.collector),
             names=ITEMS,
             outage=away.outage,
             spool=spool,
         )
-        await settling.deliver_spool("a-ledger")
-        await settling._keep([key], [])
-        assert settling.can_tell_kept
-        saving = asyncio.create_task(settling.save())
+        await settlements.deliver_spool("a-ledger")
+        await settlements._keep([key], [])
+        assert settlements.outage_may_end
+        saving = asyncio.create_task(settlements.save())
         await asyncio.sleep(0)
-        await settling.deliver_spool("a-ledger")
-        assert not settling.can_tell_kept
+        await settlements.deliver_spool("a-ledger")
+        assert not settlements.outage_may_end
         spool.go.set()
         await saving
-        assert not settling.can_tell_kept
-        await settling.deliver_spool("a-ledger")
-        assert settling.can_tell_kept
+        assert not settlements.outage_may_end
+        await settlements.deliver_spool("a-ledger")
+        assert settlements.outage_may_end
         assert await ledger.seen_many([key]) == [True]
 
 

@@ -21,7 +21,7 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
-from scrapy_valkey_dedup.session.outcomes import Ending, Passage
+from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
@@ -142,17 +142,17 @@ def test_a_shelf_opens_and_ends_with_the_session(
 
 def test_everyone_who_asks_is_told_of_an_item_s_end(open_session: OpenSession) -> None:
     """With its response, and once each."""
-    told: list[tuple[int, Any, Ending, Passage]] = []
+    told: list[tuple[int, Any, ItemOutcome, ItemInProgress]] = []
 
     async def check() -> None:
         async with open_session() as session:
             for number in (1, 2):
                 session.item_watchers.append(partial(lambda *end: told.append(end), number))
-            session.item_ended("response", Ending.DROPPED, passage)
+            session.item_ended("response", ItemOutcome.DROPPED, item)
 
-    passage = Passage()
+    item = ItemInProgress()
     patience.run(check)
-    assert told == [(number, "response", Ending.DROPPED, passage) for number in (1, 2)]
+    assert told == [(number, "response", ItemOutcome.DROPPED, item) for number in (1, 2)]
 
 
 def test_a_claim_settles_once(open_session: OpenSession) -> None:
@@ -200,7 +200,7 @@ def test_long_claims_are_renewed(
     async def check() -> None:
         async with open_session(lease=1, wait=0.1) as session:
             session._posts._ledger._renew = (*session._posts._ledger._renew[:1], 60_000)
-            session._ledger.claim_lifetime = 0.4
+            session._access.shelves.ledger.claim_lifetime = 0.4
             claim = await session.claim(KEYS[0])
             with valkey.client() as raw:
                 (name,) = raw.keys(f"vd1:{{{namespace}:*}}:c:*")
@@ -235,18 +235,18 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
 
     async def check() -> None:
         async with open_session(timeout=2) as session:
-            settling = session._posts._settling
-            deliver = settling._ledger.settle_many
+            settlements = session._posts.settlements
+            deliver = settlements._ledger.settle_many
 
             async def slowly(*news: Any) -> None:
                 await asyncio.sleep(1.2)
                 await deliver(*news)
 
-            settling._ledger.settle_many = slowly
+            settlements._ledger.settle_many = slowly
             for claim in [await session.claim(key) for key in keys]:
                 claim.confirm()
             await session.flush()
-            assert settling.unconfirmed == 0
+            assert settlements.unconfirmed == 0
 
     patience.run(check)
 

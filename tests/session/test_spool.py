@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scrapy_valkey_dedup.session import settlement as settling
+from scrapy_valkey_dedup.session import spooling
 from scrapy_valkey_dedup.session.spool import MOST, Spool
 
 KEYS = bytes(range(256)) * 4  # 64 keys
@@ -227,25 +227,17 @@ def test_the_largest_file_is_read(directory: Path) -> None:
 
 def test_many_keys_go_into_several_files(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a size that is read; what the disk did not take is told."""
-    monkeypatch.setattr(settling, "MOST", 10)
+    monkeypatch.setattr(spooling, "MOST", 10)
     nobody: Any = None
-    made = settling.Settling(
-        ledger=nobody,
-        book=nobody,
-        known=nobody,
-        stats=nobody,
-        names=nobody,
-        outage=nobody,
-        spool=spool(directory),
-    )
-    written, left = made._spill(KEYS)
+    made = spooling.Spooler(spool(directory), nobody, nobody, nobody)
+    written, left = made._write(KEYS)
     assert (sum(written.values()), len(written), left) == (64, 7, b"")
     later = spool(directory)
     assert sorted(later.files()) == sorted(written)
     assert b"".join(later.read(path) for path in written) == KEYS
     shutil.rmtree(directory)
     directory.touch()
-    assert made._spill(KEYS) == ({}, KEYS)
+    assert made._write(KEYS) == ({}, KEYS)
 
 
 def test_half_a_key_is_damage(directory: Path) -> None:

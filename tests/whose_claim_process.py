@@ -18,7 +18,7 @@ from scrapy.exceptions import DropItem
 
 from tests.patience import LOOP
 
-HERE = "tests.passage_process"
+HERE = "tests.whose_claim_process"
 
 
 class Validation:

@@ -10,7 +10,7 @@ from scrapy_valkey_dedup.model import Key
 logger = logging.getLogger(__name__)
 
 
-class Waiting:
+class WaitNotice:
     """What one run waits for, and the heartbeats of the runs that hold it. Tells it once."""
 
     def __init__(self, subject: str, *, wait: float, lease: float) -> None:
@@ -23,7 +23,7 @@ class Waiting:
         self._beats: dict[str, tuple[bytes, float]] = {}
         self._told = False
 
-    def look(self, key: Key, holder: str, beat: bytes) -> None:
+    def note(self, key: Key, holder: str, beat: bytes) -> None:
         """A run still holds what is waited for; ``beat`` is its last heartbeat."""
         if self._told:
             return
@@ -43,6 +43,6 @@ class Waiting:
             )
             self._holders.clear()
 
-    def over(self, key: Key) -> None:
+    def end(self, key: Key) -> None:
         """It is not waited for any more."""
         self._holders.pop(key, None)

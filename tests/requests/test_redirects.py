@@ -1,4 +1,4 @@
-"""A page that redirects is done only with what was fetched for it: it may have met a wall."""
+"""A page that redirects is done only with what was fetched for it: it may have met a block page."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from tests.requests.test_request_faults import GatedWeb
 from tests.timeline_process import Timelines
 from tests.web import Reply, Route, error, posts, redirect, refresh, robots
 
-WALLS: dict[str, dict[str, Reply]] = {
-    "silent": {"/wall/silent": posts()},
-    "links": {"/wall/links": posts(links=["/help"])},
-    "busy": {"/wall/busy": error(429)},
-    "broken": {"/wall/broken": Reply(b"{", headers={"Content-Type": "text/plain"})},
-    "twice": {"/wall/twice": redirect("/wall/silent")},
-    "refresh": {"/wall/refresh": refresh("/wall/silent")},
-    "loop": {"/wall/loop": redirect("/wall/loop")},
-    "nameless": {"/wall/nameless": posts({"text": "please log in"})},
-    "dropped": {"/wall/dropped": posts({"post_id": "login", "fate": "drop"})},
-    "failed": {"/wall/failed": posts({"post_id": "login", "fate": "refuse"})},
+BLOCK_PAGES: dict[str, dict[str, Reply]] = {
+    "silent": {"/block/silent": posts()},
+    "links": {"/block/links": posts(links=["/help"])},
+    "busy": {"/block/busy": error(429)},
+    "broken": {"/block/broken": Reply(b"{", headers={"Content-Type": "text/plain"})},
+    "twice": {"/block/twice": redirect("/block/silent")},
+    "refresh": {"/block/refresh": refresh("/block/silent")},
+    "loop": {"/block/loop": redirect("/block/loop")},
+    "nameless": {"/block/nameless": posts({"text": "please log in"})},
+    "dropped": {"/block/dropped": posts({"post_id": "login", "fate": "drop"})},
+    "failed": {"/block/failed": posts({"post_id": "login", "fate": "refuse"})},
     "robots": {},
     "away": {},
 }
 """What a site shows instead of its pages for a while, by name: what its address is shows ``to``."""
 
 
-def to(wall: str) -> Reply:
-    """What leads to a wall."""
-    if wall == "away":
-        return redirect("{other}/wall/away")
-    return refresh("/wall/refresh") if wall == "refresh" else redirect(f"/wall/{wall}")
+def to(block: str) -> Reply:
+    """What leads to a block page."""
+    if block == "away":
+        return redirect("{other}/block/away")
+    return refresh("/block/refresh") if block == "refresh" else redirect(f"/block/{block}")
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def crawl(site: Readings, mode: str, **changes: Any) -> Run:
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-def test_pages_behind_a_wall_are_fetched_when_it_is_gone(site: Readings, mode: str) -> None:
-    """Seven of ten pages lead to a wall of any kind: run 2 stores 10 of 10, asking 7 of each."""
-    pages = {wall: [f"/{wall}/{page}" for page in range(10)] for wall in WALLS}
+def test_pages_behind_a_block_page_are_fetched_when_it_is_gone(site: Readings, mode: str) -> None:
+    """Seven of ten pages lead to a block page of any kind: run 2 stores all, asking 7 of each."""
+    pages = {block: [f"/{block}/{page}" for page in range(10)] for block in BLOCK_PAGES}
     every = [path for listed in pages.values() for path in listed]
-    site.show({"/": posts(links=every), "/robots.txt": robots("/wall/robots"), "/help": posts()})
-    for wall, routes in WALLS.items():
-        site.show(routes, {path: posts(path) for path in pages[wall][:3]})
-        site.show(dict.fromkeys(pages[wall][3:], to(wall)))
+    site.show({"/": posts(links=every), "/robots.txt": robots("/block/robots"), "/help": posts()})
+    for block, routes in BLOCK_PAGES.items():
+        site.show(routes, {path: posts(path) for path in pages[block][:3]})
+        site.show(dict.fromkeys(pages[block][3:], to(block)))
     crawl(site, mode, ROBOTSTXT_OBEY=True)
     found = {path: site.stored[path] for path in every if site.stored[path]}
     assert found == dict.fromkeys([p for listed in pages.values() for p in listed[:3]], 1)
@@ -97,7 +97,7 @@ def test_a_redirect_to_a_page_with_posts_is_not_asked_again(site: Readings, mode
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-def test_a_wall_may_have_a_post(site: Readings, mode: str) -> None:
+def test_a_block_page_may_have_a_post(site: Readings, mode: str) -> None:
     """Several pages that lead at once to one page with a post are not done: 10 of 10 are stored."""
     pages = [f"/{page}" for page in range(10)]
     web = site.web = GatedWeb({})
@@ -117,23 +117,23 @@ def test_a_wall_may_have_a_post(site: Readings, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["alone", "job", "stored"])
-def test_timelines_behind_a_wall_are_read_when_it_is_gone(site: Readings, mode: str) -> None:
-    """The second pages of three timelines lead to a wall: run 2 stores 120 of 120 posts.
+def test_timelines_behind_a_block_page_are_read_when_it_is_gone(site: Readings, mode: str) -> None:
+    """The second pages of three timelines lead to a block page: run 2 stores 120 of 120 posts.
 
-    So it is with a wall that answers 429, and with one that shows an empty page.
+    So it is with a block page that answers 429, and with one that shows an empty page.
     """
     shown = {
-        f"named-{wall}-{account}": names(f"named-{wall}-{account}", 40)
-        for wall in ("busy", "silent")
+        f"named-{block}-{account}": names(f"named-{block}-{account}", 40)
+        for block in ("busy", "silent")
         for account in "abc"
     }
     job = {"VALKEY_DEDUP_JOB": "monday"} if mode == "job" else {}
     changes = {"timelines": [f"/{name}" for name in shown], "RETRY_ENABLED": False, **job}
-    site.show({"/wall/busy": error(429), "/wall/silent": posts(name="wall")})
+    site.show({"/block/busy": error(429), "/block/silent": posts(name="block")})
     for name, listed in shown.items():
         pages = timeline(name, listed, 10)
         second = list(pages)[1]
-        site.show(pages, {second: redirect(f"/wall/{name.split('-')[1]}")})
+        site.show(pages, {second: redirect(f"/block/{name.split('-')[1]}")})
     site.crawl(Timelines, mode, **changes)
     assert len(site.stored) == 60
     for name, listed in shown.items():

@@ -1,0 +1,59 @@
+"""What a run does at each heartbeat besides beating: renews its claims, notes what it is doing."""
+
+from __future__ import annotations
+
+import contextlib
+from socket import gethostname
+from time import monotonic
+
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.model import LedgerRefusedError
+from scrapy_valkey_dedup.session.outage import Outage
+from scrapy_valkey_dedup.session.shelves import Shelves
+from scrapy_valkey_dedup.stats import Stats
+
+_BEATS_BETWEEN_NOTES = 4
+"""The run writes what it is doing every ten seconds or so: `scrapy dedup status` shows it."""
+
+
+class RunNotes:
+    """Writes into the ledger what the run is doing."""
+
+    def __init__(
+        self, ledger: Ledger, stats: Stats, spider: str, start: float, lifetime: float
+    ) -> None:
+        """``start`` of the run, in seconds since 1970; a note lasts ``lifetime`` seconds."""
+        self._ledger = ledger
+        self._stats = stats
+        self._spider = spider
+        self._start, self._host = start, gethostname()
+        self._lifetime = lifetime
+
+    async def write(self, open_claims: int) -> None:
+        """Writes the next one; without the right to do so, none."""
+        note = self._stats.run_info(self._spider, self._host, self._start, open_claims)
+        with contextlib.suppress(LedgerRefusedError):  # a crawl does not need it
+            await self._ledger.runs.write_info(note.to_json(), self._lifetime)
+
+
+class Upkeep:
+    """Claims have a lifetime, and what could not be delivered is safer on disk."""
+
+    def __init__(self, shelves: Shelves, outage: Outage, notes: RunNotes) -> None:
+        self._shelves = shelves
+        self._outage = outage
+        self._notes = notes
+        self._renewed_at = monotonic()
+        self._beats = 0
+
+    async def once(self) -> None:
+        """The work of one heartbeat. Raises what the ledger raises."""
+        if self._outage:
+            await self._shelves.save_now_and_then()
+            return
+        if monotonic() - self._renewed_at >= self._shelves.ledger.claim_lifetime / 2:
+            self._renewed_at = monotonic()
+            await self._shelves.renew()
+        self._beats += 1
+        if self._beats % _BEATS_BETWEEN_NOTES == 1:
+            await self._notes.write(self._shelves.open_count)
