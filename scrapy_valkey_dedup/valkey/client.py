@@ -73,6 +73,7 @@ class Client:
         except ValueError as error:
             raise LedgerRefusedError(f"VALKEY_DEDUP_URL {place}: {error}") from None
         attempt = timeout / 2
+        self._is_socket = not understood.hosts
         self._route = route_to(understood, with_provider(options, credentials, attempt), attempt)
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
@@ -171,7 +172,8 @@ class Client:
         """A server that speaks TLS to one that does not, say, hears nothing but a reset."""
         if self._has_answered or self._revive is not None:
             return ""
-        return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
+        suspects = "the path of the socket" if self._is_socket else "host, port and TLS"
+        return f"; it has not answered yet: check {suspects} in VALKEY_DEDUP_URL"
 
     async def _until_answered(
         self,

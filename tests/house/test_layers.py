@@ -15,7 +15,7 @@ PACKAGE = ROOT / NAME
 FLOORS = [  # from the bottom to the top: folders, and modules beside them
     {"model", "parsing", "private", "stats"},
     {"identity/", "valkey/"},
-    {"ledger/", "settings"},
+    {"ledger/", "settings/"},
     {"session/"},
     {"items/", "requests/"},
     {"addon", "aws", "fingerprints", "selftest/"},
