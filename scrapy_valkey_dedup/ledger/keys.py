@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from hashlib import blake2b
 
-from scrapy_valkey_dedup.model import KEY_BYTES, Key
+from scrapy_valkey_dedup.model import KEY_BYTES, TRIAL_MARK, Key
 
 LAYOUT = "2"
 """The version of the layout that this version of the package reads and writes."""
@@ -24,10 +24,16 @@ partition, whatever the namespace."""
 END_DIGITS = 13
 """Digits of the end of a generation in a list of them; one more says how many levels it has."""
 _PATH_BITS, _LOWER_BITS = 29, 21
+_TRIAL = re.compile(rf"(.+)({re.escape(TRIAL_MARK)}[A-Za-z0-9._-]{{1,32}})", re.DOTALL)
 
 
 def namespace_tag(namespace: str) -> str:
-    """The namespace as it stands in key names: itself if it is plain and short, else its digest."""
+    """The namespace as it stands in key names: itself if it is plain and short, else its digest.
+
+    A trial's tag begins with that of the namespace that it tries: the same permissions will do.
+    """
+    if trial := _TRIAL.fullmatch(namespace):
+        return namespace_tag(trial[1]) + trial[2]
     if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", namespace):
         return namespace
     return "%" + blake2b(namespace.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -55,7 +61,7 @@ class KeyNames:
         self.root = f"vd1:{{{tag}}}"
         self.layout = f"{self.root}:layout"
         self.identity = f"{self.root}:id"
-        # A namespace's tag has no plus sign, so that no other namespace has a shelf's keys.
+        # A tag has no plus sign but a trial's: no other namespace has a shelf's keys.
         self._part = f"{tag}+{shelf}" if shelf else tag
         self.partitions = [self.partition(number) for number in PARTITION_TAGS]
 

@@ -30,17 +30,19 @@ PARTS = {
     "look": ("find", "look"),
     "inspect": ("find", "inspect"),
     "forget": ("generations", "forget"),
+    "restore": ("clock", "generations", "restore"),
 }  # fmt: skip
 """The files of each script, after the layout. What most calls do comes first, and returns."""
 
 
 def all_scripts() -> dict[str, Script]:
     """The scripts by name."""
-    return {name: _script(name) for name in PARTS}
+    return {name: script(name) for name in PARTS}
 
 
 @cache
-def _script(name: str) -> Script:
+def script(name: str) -> Script:
+    """The script of this name."""
     folder = files("scrapy_valkey_dedup.ledger") / "lua"
     parts = ("layout", *PARTS[name])
     source = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)

@@ -1,4 +1,4 @@
-"""The request fingerprint filter: what the process itself has seen is told from memory."""
+"""The request filter that Scrapy calls: drops what this process has seen, and marks the rest."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from scrapy_valkey_dedup.session.registry import has_engine, is_off
 
 
 class DupeFilter(RFPDupeFilter):
-    """Scrapy's request fingerprint filter, which also marks requests for the fleet's.
+    """Scrapy's request fingerprint filter, which also marks requests to be shared with a fleet.
 
-    For ``DUPEFILTER_CLASS``; needs :class:`~scrapy_valkey_dedup.RequestDedupMiddleware`. What this
-    process has seen is answered from memory, or from ``JOBDIR``.
+    For ``DUPEFILTER_CLASS``. It needs :class:`~scrapy_valkey_dedup.RequestDedupMiddleware`, which
+    asks Valkey. What this process has seen, the filter knows from memory or from ``JOBDIR``.
     """
 
     marks_requests = True
-    """What the middleware looks for in ``DUPEFILTER_CLASS``."""
+    """The middleware refuses a ``DUPEFILTER_CLASS`` without this."""
     middleware: RequestDedupMiddleware | None = None
-    """The asynchronous half; None where there is no crawl, or the plugin is off."""
+    """The crawl's middleware; None where there is no crawl, or the plugin is off."""
 
     crawler: Crawler | None = None
 
     @classmethod
     def from_settings(cls, settings: BaseSettings) -> DupeFilter:
-        """How schedulers of other packages would build it, which cannot work.
+        """Schedulers of other packages may build the filter so. That cannot work.
 
         Raises:
-            SettingsError: says what to remove.
+            SettingsError: with the setting to remove.
 
         """
         raise SettingsError(list(scheduler_faults(settings)))
@@ -51,46 +51,48 @@ class DupeFilter(RFPDupeFilter):
         return dupefilter
 
     def open(self) -> Deferred[None] | None:
-        """Connects to Valkey, if it is to be asked about requests.
+        """Connects to Valkey, if requests are shared.
 
         Raises:
             SettingsError: the middleware is not enabled.
 
         """
-        # Not earlier: Scrapy cannot end well if its scheduler cannot be built.
+        # Not in from_crawler(): Scrapy does not end cleanly if its scheduler cannot be built.
         crawler, opened = self.crawler, super().open()
         if crawler is None or not has_engine(crawler) or is_off(crawler) is not None:
             return opened
         _refuse_without_middleware(crawler)
         self.middleware = RequestDedupMiddleware.from_crawler(crawler)
-        self.middleware.tell_pages_apart_by(self.page_fingerprint)
+        self.middleware.use_fingerprint(self.page_fingerprint)
         return deferred_from_coro(self.middleware.open()) if self.middleware.asks else opened
 
     def page_fingerprint(self, request: Request) -> bytes:
-        """What this filter goes by: so the fleet tells pages apart as the process does."""
+        """The fingerprint that this filter uses; the fleet identifies pages by it, too."""
         if not method_is_overridden(type(self), RFPDupeFilter, "request_fingerprint"):
             return self.fingerprinter.fingerprint(request)
         fingerprint = self.request_fingerprint(request)
         try:
-            return bytes.fromhex(fingerprint)  # the same as without the override, if it says so
+            return bytes.fromhex(
+                fingerprint
+            )  # as without the override, if that returns one of Scrapy's
         except ValueError:
             return fingerprint.encode("utf-8", "surrogatepass")
 
     def request_seen(self, request: Request) -> bool:
-        """Whether the request is a duplicate; if not, it is marked to be asked for."""
+        """Whether the request is a duplicate. If not, it is marked to claim its page."""
         if self.middleware is None:
             return super().request_seen(request)
         if self.middleware.is_known(request):
             return True
         seen = super().request_seen(request)
-        self.middleware.mark(request, seen=seen)
+        self.middleware.filtered(request, seen=seen)
         return seen
 
 
 def scheduler_faults(settings: BaseSettings) -> Iterator[str]:
-    """What is wrong with a scheduler, such as scrapy-redis's, that knows filters without a crawler.
+    """What is wrong with a scheduler that builds its filter without a crawler: scrapy-redis's.
 
-    Both share requests over a fleet, so one of them has to go.
+    It shares requests over a fleet, as this plugin does, so one of them must be removed.
     """
     scheduler, dupefilter = settings["SCHEDULER"], settings["DUPEFILTER_CLASS"]
     if hasattr(load_object(scheduler), "from_settings") and (

@@ -1,4 +1,4 @@
-"""Pages that another run is at: set aside, and asked for again until it is known who does them."""
+"""The pages that other runs hold: asks again until it is known which run fetches each."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _RATE = 500  # pages a second that one run asks for again, so that many of them 
 class _HeldPage:
     key: Key
     holder: Token
-    """Empty: this run itself."""
+    """The claim of another run. Empty: this run itself has claimed the page for another request."""
 
 
 class HeldPages:
-    """The pages of one run that others are at. Takes over from the dead.
+    """The held pages of one run. Takes over the pages of dead runs.
 
-    A page is given up only when both runs have nothing left to do but to wait for one another: its
+    A page is given up only when both runs have nothing left to do but wait for each other. Its
     holder has fetched it then, and its items are stored when that run closes.
     """
 
@@ -42,105 +42,107 @@ class HeldPages:
         claims: Claims,
         beat_of: Callable[[str], Awaitable[bytes | None]],
         is_idle: Callable[[], bool],
-        resolve: Callable[[Request, Claim | Verdict], None],
+        decided: Callable[[Request, Claim | Verdict], None],
     ) -> None:
-        """``resolve`` gets each page once: with the claim on it, or with why it is dropped."""
+        """``decided`` gets each page once: with the claim on it, or with why it is dropped."""
         self._claims = claims
         self._beat_of = beat_of
         self._is_idle = is_idle
-        self._resolve = resolve
-        self._held: dict[Request, _HeldPage] = {}
-        """Several may be for one page: by redirects, or by the user's own keys."""
+        self._decided = decided
+        self._pages: dict[Request, _HeldPage] = {}
+        """Several may be for one page, by redirects or by ``dedup_key``."""
         self._worker: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._pages)
 
     def add(self, key: Key, request: Request, holder: Token) -> None:
-        """Sets a page aside; ``holder`` is the claim that stands in its way."""
-        self._held[request] = _HeldPage(key, holder)
+        """Adds a page that the claim ``holder`` holds."""
+        self._pages[request] = _HeldPage(key, holder)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
     def hurry(self) -> None:
-        """The run has nothing else to do: all are asked for at once."""
+        """The run has nothing else to do: asks for all pages at once."""
         self._hurry.set()
 
     def take_all(self) -> list[Request]:
-        """Gives all back, to be asked for by a later run."""
-        requests = list(self._held)
-        self._held.clear()
+        """Removes and returns all requests; a later run asks for their pages."""
+        requests = list(self._pages)
+        self._pages.clear()
         return requests
 
     def close(self) -> None:
-        """Ends the asking."""
-        self._held.clear()
+        """Stops asking."""
+        self._pages.clear()
         if self._worker is not None:
             self._worker.cancel()
 
+    # -- asking again ----------------------------------------------------------------------------
+
     async def _work(self) -> None:
         pause = _FIRST_PAUSE
-        while self._held:
+        while self._pages:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), max(pause, len(self._held) / _RATE))
+                await asyncio.wait_for(self._hurry.wait(), max(pause, len(self._pages) / _RATE))
             self._hurry.clear()
-            before = len(self._held)
+            before = len(self._pages)
             try:
                 await self._ask_again()
             except Exception:
-                logger.exception("Asking for pages again failed; it is tried once more.")
-            progress = len(self._held) < before
+                logger.exception("Asking again for pages that other runs hold failed; retrying.")
+            progress = len(self._pages) < before
             pause = _FIRST_PAUSE if progress else min(1.5 * pause, _LONGEST_PAUSE)
 
     async def _ask_again(self) -> None:
         dead, idle = await self._look_at_holders()
-        before = {request: held.holder for request, held in self._held.items()}
+        before = {request: page.holder for request, page in self._pages.items()}
         await asyncio.gather(
             *(
-                self._ask(request, held, held.holder if held.holder in dead else b"")
-                for request, held in list(self._held.items())
+                self._ask(request, page, page.holder if page.holder in dead else b"")
+                for request, page in list(self._pages.items())
             )
         )
-        for request, held in list(self._held.items()):
-            waits_for_us = held.holder in idle and held.holder == before.get(request)
-            # One of this run's own that is settled will be told in a moment whether it is free.
-            ours = not held.holder and self._claims.get(held.key).is_open
+        for request, page in list(self._pages.items()):
+            waits_for_us = page.holder in idle and page.holder == before.get(request)
+            # If this run's own claim is settled, the next answer says whether the page is free.
+            ours = not page.holder and self._claims.get(page.key).is_open
             if (waits_for_us or ours) and self._is_idle():
-                self._drop(request, Verdict.HELD)
+                self._decide(request, Verdict.HELD)
 
     async def _look_at_holders(self) -> tuple[set[Token], set[Token]]:
-        """Which claims are of dead runs, and which of runs that have nothing left to do."""
-        holders = list({held.holder for held in self._held.values() if held.holder})
+        """The claims of dead runs, and the claims of runs that have nothing left to do."""
+        holders = list({page.holder for page in self._pages.values() if page.holder})
         try:
             beats = await asyncio.gather(*(self._beat_of(run_of(holder)) for holder in holders))
         except DedupError:
             return set(), set()
         found = list(zip(holders, beats, strict=True))
-        self._tell_of_waiting(dict(found))
+        self._report_waiting(dict(found))
         dead = {holder for holder, beat in found if beat is None}
         idle = {holder for holder, beat in found if beat and beat.endswith(IDLE_MARK.encode())}
         return dead, idle
 
-    def _tell_of_waiting(self, beats: dict[Token, bytes | None]) -> None:
-        for held in self._held.values():
-            if beat := beats.get(held.holder):
-                self._claims.wait_notice.note(held.key, run_of(held.holder), beat)
+    def _report_waiting(self, beats: dict[Token, bytes | None]) -> None:
+        for page in self._pages.values():
+            if beat := beats.get(page.holder):
+                self._claims.wait_notice.note(page.key, run_of(page.holder), beat)
 
-    async def _ask(self, request: Request, held: _HeldPage, dead: Token) -> None:
-        outcome = await self._claims.attempt(held.key, dead)
+    async def _ask(self, request: Request, page: _HeldPage, dead: Token) -> None:
+        outcome = await self._claims.attempt(page.key, dead)
         if isinstance(outcome, Claim):
-            if request in self._held:
-                self._drop(request, outcome)
+            if request in self._pages:
+                self._decide(request, outcome)
             else:
-                outcome.release()  # it was taken back meanwhile
+                outcome.release()  # the request was taken back in the meantime
         elif outcome.verdict is Verdict.HELD:
-            held.holder = outcome.holder
+            page.holder = outcome.holder
         else:
-            self._drop(request, outcome.verdict)
+            self._decide(request, outcome.verdict)
 
-    def _drop(self, request: Request, outcome: Claim | Verdict) -> None:
-        held = self._held.pop(request, None)
-        if held is not None:
-            self._claims.wait_notice.end(held.key)
-            self._resolve(request, outcome)
+    def _decide(self, request: Request, outcome: Claim | Verdict) -> None:
+        page = self._pages.pop(request, None)
+        if page is not None:
+            self._claims.wait_notice.end(page.key)
+            self._decided(request, outcome)

@@ -20,16 +20,17 @@ from scrapy.utils.request import RequestFingerprinter
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.settings import DedupSettings
-from tests.commands import environment
-from tests.forked import Command
-from tests.readers import Reader
-from tests.standin import not_on_serverless
-from tests.web import Reply, Web
+from tests.support.crawls.readers import Reader
+from tests.support.processes.dedup_command import environment
+from tests.support.processes.scrapy_command import Command
+from tests.support.servers.standin import not_on_serverless
+from tests.support.servers.web import Reply, Web
 
 pytestmark = not_on_serverless("scrapy-redis speaks to the session's server itself")
 
 DOCS = Path(__file__).parents[2] / "docs"
 REDIS = (DOCS / "coming-from-scrapy-redis.md").read_text("utf-8")
+CRAWL_ONCE = (DOCS / "coming-from-scrapy-crawl-once.md").read_text("utf-8")
 DELTAFETCH = (DOCS / "coming-from-scrapy-deltafetch.md").read_text("utf-8")
 POSTS = range(1, 7)
 PROGRAM = re.compile(r"scrapy dedup |scrapy crawl forum |redis-cli ")
@@ -96,14 +97,18 @@ def test_every_command_is_carried_out_here() -> None:
     """The pages have no command but those that tests below name by how they begin."""
     here = Path(__file__).read_text("utf-8")
     named = tuple(re.findall(r'command_of\(\w+, "([^"]+)"\)', here))
-    for page in (REDIS, DELTAFETCH):
+    for page in (REDIS, DELTAFETCH, CRAWL_ONCE):
         for line in re.findall(
             r"^ {4}(\S.*)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE
         ):
             assert line.startswith(named), line
 
 
-@pytest.mark.parametrize("page", [REDIS, DELTAFETCH], ids=["scrapy-redis", "scrapy-deltafetch"])
+@pytest.mark.parametrize(
+    "page",
+    [REDIS, DELTAFETCH, CRAWL_ONCE],
+    ids=["scrapy-redis", "scrapy-deltafetch", "scrapy-crawl-once"],
+)
 def test_the_settings_are_valid(page: str) -> None:
     """Every block of settings is accepted as it stands."""
     blocks = settings_of(page)

@@ -31,8 +31,8 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.tokens import claim_token, run_of
 from scrapy_valkey_dedup.model import Answer, Key, ReleasedClaim, Token, Verdict
 from scrapy_valkey_dedup.valkey.client import Client
-from tests.clocked import Clock, clocked
-from tests.patience import PATIENCE
+from tests.support.clocked import Clock, clocked
+from tests.support.patience import PATIENCE
 
 SECONDS_MS = 1000
 RETENTION = 1000.0  # seconds; the runs' retentions are multiples of it

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scrapy import Request
 
-from scrapy_valkey_dedup.requests.admission import Admission
-from scrapy_valkey_dedup.requests.lookahead import EngineQueue
+from scrapy_valkey_dedup.requests.admission.admission import Admission
+from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
 from tests.conftest import in_loop
 
 
@@ -267,10 +267,12 @@ async def test_the_slower_valkey_is_the_more_go_ahead(
 ) -> None:
     """By Little's law as many more are taken as come while Valkey answers; at most twice."""
     crowd = Crowd(Downloader(16, domain_concurrency=0))
-    crowd.admission._answer_time = answer
+    crowd.admission._limits._answer_time = answer
     crowd.admission.download_took(download)
     with crowd.admission.timing_claim():
-        crowd.admission._answer_time /= 0.9  # the newest answer takes no time, and weighs a tenth
+        crowd.admission._limits._answer_time /= (
+            0.9  # the newest answer takes no time, and weighs a tenth
+        )
     queued = crowd.waiting.add(100)
     crowd.answered.clear()
     crowd.engine_looks()
@@ -487,8 +489,8 @@ def test_nobody_is_forgotten(data: st.DataObject) -> None:
         await crowd.end_all()
         silent = {r for r in alive if not (r.meta.get("known") or r.meta.get("exempt"))}
         assert silent <= set(crowd.downloading)
-        assert not crowd.admission._outside
-        assert not +crowd.admission._taken
+        assert not crowd.admission._not_downloading
+        assert not +crowd.admission._allowed
         assert not any(crowd.admission._waiting.values())
         assert crowd.downloader.active == set()
 

@@ -17,15 +17,17 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key, Verdict
-from scrapy_valkey_dedup.requests.pages import CallbackOutput, CallbackOutputs, Page
-from scrapy_valkey_dedup.requests.timelines import Reading, Timelines
+from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
+from scrapy_valkey_dedup.requests.pages import Page
+from scrapy_valkey_dedup.requests.timelines.memory import Timelines
+from scrapy_valkey_dedup.requests.timelines.reading import Reading
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import PASS, Outage
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Client
-from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
+from tests.support.clocked import Clock, clocked
 
 DAY = 86400.0
 
@@ -174,7 +176,7 @@ def test_what_sends_a_next_page(verdict: Verdict | None, outcome: ItemOutcome) -
     is_new = verdict in (Verdict.NEW, Verdict.HELD) or outcome is ItemOutcome.FAILED
     assert sent == [request] * is_new
     assert output.new == is_new
-    assert output.says_nothing == (verdict is None)
+    assert output.has_no_post == (verdict is None)
     assert output.posts == [b"key", b"key"] * (verdict is not None)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.crawls import wait_until
-from tests.readings import Readings, number, opened, timeline
-from tests.request_crawls import Run
-from tests.scenarios import Asking
-from tests.timeline_process import Timelines
-from tests.web import MISSING, error, flapping, posts, redirect
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import Run
+from tests.support.crawls.timelines import Readings, number, opened, timeline
+from tests.support.servers.web import MISSING, error, flapping, posts, redirect
+from tests.support.spiders.scenarios import Asking
+from tests.support.spiders.timelines import Timelines
 
 SHARED = pytest.mark.parametrize("mode", ["job", "stored"])
 NOBODY = {"VALKEY_DEDUP_REQUESTS_MATCH": "(?!)"}
@@ -89,7 +89,7 @@ def test_a_key_that_is_copied_with_meta_loses_no_page(site: Readings, mode: str)
     site.show({"/": posts("0", links=["/1", "/2"]), "/1": posts("1"), "/2": posts("2")})
     run = start(site, mode, ("/", keyed("page")), copies=True).wait()
     assert run.posts == Counter("012")
-    assert run.log.count("it is that of the page that leads there, copied") == 1
+    assert run.log.count("it is copied from the page that links there") == 1
     assert fetched(site, mode, ("/1", {}), ("/elsewhere", keyed("page"))) == set()
 
 

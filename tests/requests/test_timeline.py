@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from tests.crawls import wait_until
-from tests.readings import (
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import MODES, Run
+from tests.support.crawls.timelines import (
     Readings,
     changed,
     names,
@@ -29,8 +30,9 @@ from tests.readings import (
     pages_read,
     timeline,
 )
-from tests.request_crawls import MODES, Run
-from tests.timeline_process import (
+from tests.support.servers.web import RESET, Reply, Route, error, flapping, posts, redirect
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.timelines import (
     HERE,
     Details,
     FromStart,
@@ -39,7 +41,6 @@ from tests.timeline_process import (
     Rounds,
     Timelines,
 )
-from tests.web import RESET, Reply, Route, error, flapping, posts, redirect
 
 Pages: TypeAlias = dict[str, Route]
 
@@ -372,7 +373,7 @@ def test_an_unknown_wish_is_named_and_ignored(site: Readings, wish: Any) -> None
         assert run.log.count("is ignored") == 1
         request = f"<GET {site.web.url}/plain?below=plain-25>"
         assert f"meta['dedup'] = {wish!r} of {request} is ignored" in run.log
-        assert "it knows True, False and 'if_new'" in run.log
+        assert "set it to True, False or 'if_new'" in run.log
 
 
 def each_page(pages: Pages, **changes: Any) -> Pages:
@@ -393,7 +394,7 @@ def test_a_timeline_needs_a_text_for_a_name(site: Readings) -> None:
         assert run.log.count("is ignored") == 1
     run = read(site, timelines=starts[:1])
     assert "meta['dedup_timeline'] = 7 of <GET" in run.log
-    assert "it is a text that names the timeline" in run.log
+    assert "set it to a text that names the timeline" in run.log
 
 
 WISHES = [
@@ -510,7 +511,7 @@ def test_a_reading_counts_when_its_posts_are_stored(
     }
     fault: dict[str, Any] = {"refuse": names("named", 30)[22:23]}
     if confirm == "exported":
-        fault = {"FEED_EXPORTERS": {"any": f"{HERE}.UnfinishedExporter"}}
+        fault = {"FEED_EXPORTERS": {"any": f"{FEEDS}.UnfinishedExporter"}}
     site.show(small("named"))
     assert read_named(site, **changes | fault) == 6
     assert read_named(site, **changes) == 6

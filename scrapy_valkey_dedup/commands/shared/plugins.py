@@ -14,7 +14,11 @@ from scrapy_valkey_dedup.commands.shared.keyed import Keyed
 from scrapy_valkey_dedup.commands.shared.project import Project
 from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.requests.marks import key_of_own, key_of_page, whose_pages
+from scrapy_valkey_dedup.requests.meta.page_keys import (
+    key_of_fingerprint,
+    key_of_own_key,
+    scope_of_pages,
+)
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
@@ -65,7 +69,7 @@ class PageKeyer:
             names = f" ({', '.join(project.spiders)})" if project.spiders else ""
             raise CommandError(f"pages are remembered by spider: --spider NAME{names}")
         self._keys = self._both if knows_own_keys else self._page
-        self._whose = whose_pages(settings, project.spider.name)
+        self._whose = scope_of_pages(settings, project.spider.name)
 
     def keyed(self, block: Block) -> Keyed:
         """The keys of a block."""
@@ -79,16 +83,16 @@ class PageKeyer:
         return made
 
     def _page(self, found: bytes) -> Iterator[bytes]:
-        yield key_of_page(found, self._whose)
+        yield key_of_fingerprint(found, self._whose)
 
     def _both(self, found: bytes) -> Iterator[bytes]:
         is_text = _PRINTABLE.issuperset(found)
         if is_text:
-            yield key_of_own(found, self._whose)
+            yield key_of_own_key(found, self._whose)
         if len(found) == _FINGERPRINT and not is_text:
-            yield key_of_page(found, self._whose)
+            yield key_of_fingerprint(found, self._whose)
         elif len(found) == 2 * _FINGERPRINT and (fingerprint := from_hex(found)):
-            yield key_of_page(fingerprint, self._whose)
+            yield key_of_fingerprint(fingerprint, self._whose)
 
 
 def from_hex(text: bytes) -> bytes | None:

@@ -1,0 +1,72 @@
+"""How many requests may be downloaded at once, and how many pages are claimed ahead of that."""
+
+from __future__ import annotations
+
+from math import ceil, inf
+from typing import Any
+
+from scrapy.http import Request
+
+_NEWEST = 0.1  # the weight of the newest measured time, against all before it
+
+
+class DownloadLimits:
+    """The user's limits, as Scrapy's downloader knows them, and the times that are measured.
+
+    With no page claimed ahead, a download would begin only when Valkey has answered: with Valkey
+    20 ms away and pages that take 50 ms, a third of the downloads would be missing.
+    """
+
+    def __init__(self, downloader: Any, delay: float) -> None:
+        """``downloader``: the engine's. Another kind of downloader may have no such limits.
+
+        ``delay``: the delay, in seconds, of a site that has no slot in the downloader yet.
+        """
+        self._downloader = downloader
+        self._delay = delay
+        self.total: int = getattr(downloader, "total_concurrency", 0)
+        """CONCURRENT_REQUESTS; 0 if there is no such limit."""
+        self._answer_time = 0.0
+        self._download_time: float | None = None  # not known yet
+
+    def slot_of(self, request: Request) -> str:
+        """The key of a request's slot in the downloader, by default its domain."""
+        return str(self._downloader.get_slot_key(request))
+
+    def active(self) -> set[Request]:
+        """The requests that the engine has taken from the scheduler and that have not ended."""
+        active: set[Request] = self._downloader.active
+        return active
+
+    def answer_took(self, seconds: float) -> None:
+        """How long Valkey took to answer a claim."""
+        self._answer_time += _NEWEST * (seconds - self._answer_time)
+
+    def download_took(self, seconds: float | None) -> None:
+        """How long a download took, if that is known."""
+        if seconds and self._download_time is None:
+            self._download_time = seconds
+        elif seconds and self._download_time is not None:
+            self._download_time += _NEWEST * (seconds - self._download_time)
+
+    def ahead(self, downloads: int) -> int:
+        """How many pages are claimed ahead of so many downloads: Little's law, and one more."""
+        if self._download_time is None:
+            return 1
+        return 1 + min(ceil(downloads * self._answer_time / self._download_time), downloads)
+
+    def claims(self, key: str) -> float:
+        """How many requests of a slot may have claimed their pages at once."""
+        slot = getattr(self._downloader, "slots", {}).get(key)
+        if slot is None:
+            concurrency = getattr(self._downloader, "domain_concurrency", 0)
+            own = getattr(self._downloader, "per_slot_settings", {}).get(key, {})
+            concurrency = own.get("concurrency", concurrency)
+            delay = own.get("delay", self._delay)
+        else:
+            concurrency, delay = slot.concurrency, slot.delay
+        if not concurrency:
+            return inf
+        if delay:  # fewer are downloaded at once, as one begins after each delay
+            concurrency = min(concurrency, ceil((self._download_time or delay) / delay))
+        return float(concurrency + self.ahead(concurrency))

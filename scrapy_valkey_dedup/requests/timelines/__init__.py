@@ -1,0 +1,1 @@
+"""Timelines that are read newest first: how far the next reading goes."""
