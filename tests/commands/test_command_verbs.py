@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.crawls import pages_of
-from tests.standin import IS_SERVERLESS, as_admin
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from tests.commands import Ended, dedup, in_ledger, key_of_post, project
-from tests.conftest import World
+from tests.support.crawls.world import World
+from tests.support.ledgers import in_ledger
+from tests.support.processes.dedup_command import Ended, dedup, key_of_post, project
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import IS_SERVERLESS, as_admin
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 NUMBERS = range(300)

@@ -15,10 +15,11 @@ from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.resp import Script
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
 from tests.support.outages import total
+from tests.support.patience import in_loop
 from tests.support.runs import Runs
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_serverless
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from urllib.parse import quote
 import pytest
 
 from bench.servers import binary, free_port
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")

@@ -16,8 +16,8 @@ from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import World
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
+from tests.support.servers.site import pages_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "terraform" / "tests" / "golden"

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
-from tests.support.crawls.items import Crawl, heartbeats, pages_of, wait_until
+from tests.support.crawls.items import Crawl
+from tests.support.crawls.world import World
+from tests.support.ledgers import heartbeats
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.storages import STORAGES

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.posts import CLASSES

@@ -34,9 +34,8 @@ from scrapy_valkey_dedup.model import (
 )
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Question
-from tests.conftest import in_loop
 from tests.support.clocked import Clock, clocked
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 

@@ -18,9 +18,9 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Client
-from tests.conftest import World
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE
+from tests.support.servers.site import pages_of
 
 KEYS = [bytes([number]) * 16 for number in range(0, 250, 3)]
 SHELVES = ("", "pages", "timelines")

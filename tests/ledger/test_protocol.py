@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import valkey as valkey_py
 
-from bench.servers import FaultyProxy, ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.tokens import CLAIM_NUMBERS, claim_token
 from scrapy_valkey_dedup.model import Answer, LedgerUnavailableError, ReleasedClaim, Verdict
-from scrapy_valkey_dedup.session import heartbeat
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import UNKNOWN, Sights
 from scrapy_valkey_dedup.session.held_claims import Wait
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import in_loop
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 from tests.support.runs import KEYS, Runs, revive, silence, until
 
 POST = KEYS[:1]
@@ -41,22 +38,6 @@ def held(run: str, number: int) -> Answer:
 def in_doubt(number: int) -> ReleasedClaim:
     """A claim on the post that is given back while copies of its question may be on their way."""
     return ReleasedClaim(POST[0], number, in_doubt=True)
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """One of the test's own, which it may hurt."""
-    with ValkeyServer(port=free_port()) as own:
-        yield own
-
-
-@pytest.fixture
-def runs(server: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """Runs whose grace is a second, on a server of the test's own."""
-    monkeypatch.setattr(heartbeat, "LONGEST_PAUSE", 0.2)
-    made = Runs(server.url, "n", tmp_path)
-    yield made
-    made.raw.close()
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Client
-from tests.conftest import in_loop
 from tests.protocol.adapter import NAMES, look, say
 from tests.protocol.model import Model
 from tests.protocol.scopes import NAMED
 from tests.protocol.state import CIRCLE, Kind, Message, Post, Token
+from tests.support.patience import in_loop
 
 Real = tuple[list[Ledger], valkey_py.Valkey, str]
 _MODEL = Model(NAMED["no fault, two posts"])

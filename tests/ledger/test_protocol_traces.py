@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.servers import FaultyProxy, ValkeyServer, free_port
-from scrapy_valkey_dedup.session import heartbeat
-from tests.conftest import in_loop
+from bench.servers import FaultyProxy
 from tests.protocol.acceptance import TOLD_HELD, Event, rejected
 from tests.protocol.model import Model
 from tests.protocol.scopes import ONE_EACH, TWINS
 from tests.protocol.state import Scope
 from tests.protocol.tape import Tape
+from tests.support.patience import in_loop
 from tests.support.runs import KEYS, Runs, silence, until
 
 QUICK = {"lease": 1, "timeout": 0.6, "wait": 1}
 _FAULTS = {"retry": 1, "giveup": 1}
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """One of the test's own."""
-    with ValkeyServer(port=free_port()) as own:
-        yield own
-
-
-@pytest.fixture
-def runs(server: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """Runs whose grace is a second."""
-    monkeypatch.setattr(heartbeat, "LONGEST_PAUSE", 0.2)
-    made = Runs(server.url, "n", tmp_path)
-    yield made
-    made.raw.close()
 
 
 def accept(tape: Tape, items: Sequence[tuple[int, int]], **more: Any) -> None:

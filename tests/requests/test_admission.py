@@ -18,7 +18,7 @@ from scrapy import Request
 
 from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
-from tests.conftest import in_loop
+from tests.support.patience import in_loop
 
 
 @dataclass

@@ -11,9 +11,9 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import Run
 from tests.support.crawls.timelines import Readings, changed, number, opened
+from tests.support.patience import wait_until
 from tests.support.servers.web import Route, error, flapping, posts, redirect
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.timelines import HERE, News, OtherNews

@@ -18,8 +18,8 @@ import pytest
 
 from bench.servers import ValkeyServer
 from tests.conftest import SCRAPY_VERSION
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import MODES, NOTHING, PLAIN, Run, Runs
+from tests.support.patience import wait_until
 from tests.support.spiders import scenarios
 from tests.support.spiders.requests import Reader
 

@@ -22,9 +22,8 @@ from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from scrapy_valkey_dedup.selftest.examination import RULES as ALL_RULES
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.valkey.client import Client
-from tests.conftest import in_loop
 from tests.ledger.test_acl import NAMESPACE_PATTERNS, SECRET, url_of, user_of
-from tests.support.crawls.items import wait_until
+from tests.support.patience import in_loop, wait_until
 from tests.support.servers.tls import LOCALHOST, Authority, terminator
 from tests.valkey.test_strangers import REPLIES, answering
 

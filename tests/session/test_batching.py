@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from scrapy_valkey_dedup.session.batching import Batcher
-from tests.conftest import in_loop
+from tests.support.patience import in_loop
 
 
 class Desk:

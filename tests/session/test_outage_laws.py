@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,11 @@ from scrapy_valkey_dedup.stats import ITEMS, Stats
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.quorum import majority_answer
 from scrapy_valkey_dedup.valkey.urls import database, parsed
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
-from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.crawls.world import World
+from tests.support.outages import SLOW
+from tests.support.patience import PATIENCE, in_loop, wait_until
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 from tests.support.spiders.storages import STORAGES
 
 AWAY = LedgerUnavailableError("away")
@@ -310,18 +311,6 @@ def test_which_database(url: str, options: dict[str, Any], number: str) -> None:
 
 
 # -- crawls ----------------------------------------------------------------------------------------
-
-SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[World]:
-    """Crawls with a server that the test may hurt."""
-    with a_server(persistent=True) as server:
-        made = World(server.url, "fragile", tmp_path)
-        made.server = server
-        yield made
-        made.close()
 
 
 def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import SCRAPY_VERSION, World
-from tests.support.crawls.items import pages_of
+from tests.conftest import SCRAPY_VERSION
+from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE
+from tests.support.servers.site import pages_of
 
 ROOT = Path(__file__).parents[2]
 

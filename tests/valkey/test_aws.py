@@ -32,9 +32,8 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
-from tests.support.patience import PATIENCE, now
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, in_loop, now
 from tests.support.servers.iam import (
     ADMIN,
     KEYS,
@@ -49,6 +48,7 @@ from tests.support.servers.iam import (
     signed,
     signed_at,
 )
+from tests.support.servers.site import pages_of
 from tests.support.servers.tls import LOCALHOST, Authority, terminator
 
 ROOT = Path(__file__).parents[2]

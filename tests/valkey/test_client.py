@@ -26,8 +26,7 @@ from scrapy_valkey_dedup.model import (
 )
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Script, ScriptCall, command
-from tests.conftest import in_loop
-from tests.support.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, in_loop, now
 from tests.support.servers.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
 
 SLACK = 0.4  # seconds of the loop for what takes none and needs nobody else

@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.tokens import claim_token, run_of
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, ReleasedClaim, Verdict
 from scrapy_valkey_dedup.valkey.client import Client
-from tests.conftest import in_loop
+from tests.support.patience import in_loop
 
 KEY = bytes(range(16))
 MINE = claim_token("run-a")

@@ -17,7 +17,8 @@ from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.identity.item_classes import class_path
 from scrapy_valkey_dedup.identity.resolution import ResolvedRule
 from scrapy_valkey_dedup.items.pipeline import DedupPipeline
-from scrapy_valkey_dedup.items.storages import storages_in, when_stored
+from scrapy_valkey_dedup.items.storage_advice import when_stored
+from scrapy_valkey_dedup.items.storages import storages_in
 from scrapy_valkey_dedup.session.advice import warn_of_closing
 
 _STORING = "docs/settings.md#confirm"
@@ -120,7 +121,7 @@ def _two_spiders(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
         if len(written) > 1:
             listed = "; ".join(f"{', '.join(names)} by {rule}" for rule, names in written.items())
             said = f"two spiders identify the same kind ({shared}) differently: {listed}"
-            cure = "one rule for both, in settings.py: else each of them stores the same posts"
+            cure = "use one rule for both, in settings.py; otherwise each stores the same posts"
             yield Finding("identity", WRONG, said, cure, _KINDS)
 
 
@@ -164,7 +165,7 @@ def _of_different_kinds(
                 f"dicts of different kinds have one identity ({fields}): {_place(one)} and "
                 f"{_place(other)}. If two of them have the same values there, one is lost"
             )
-            cure = "give each kind an item class of its own, or a field that tells them apart"
+            cure = "give each kind its own item class, or a field in which the kinds differ"
             yield Finding("identity", WRONG, said, cure, _KINDS, spider)
             return
 

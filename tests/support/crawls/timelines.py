@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.crawls.items import claims, heartbeats, wait_until
 from tests.support.crawls.requests import Run, Runs
+from tests.support.ledgers import claims, heartbeats
+from tests.support.patience import wait_until
 from tests.support.servers.web import Reply, Route, Web, posts
 from tests.support.spiders.requests import Reader
 from tests.support.spiders.timelines import HERE

@@ -15,7 +15,7 @@ from tests.support.spiders.component import Component, until_told
 from tests.support.spiders.requests import Reader
 from tests.support.spiders.timelines import Timelines
 
-HERE = "tests.support.spiders.faults"
+HERE = __name__
 
 
 class Pages(Reader):

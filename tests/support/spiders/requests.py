@@ -26,7 +26,7 @@ from tests.support.servers.web import Route
 from tests.support.spiders.jobs import QUIET, leave_result
 from tests.support.spiders.storages import FileStore
 
-HERE = "tests.support.spiders.requests"
+STORE = f"{__name__}.Store"
 REFUSED = "http://127.0.0.1:1"
 """Nobody listens on port 1."""
 
@@ -136,7 +136,7 @@ def settings_of(job: Job) -> Settings:
     return Settings(
         {
             **QUIET,
-            "ITEM_PIPELINES": {f"{HERE}.Store": 300},
+            "ITEM_PIPELINES": {STORE: 300},
             "LOG_FILE": str(Path(job.directory) / "log"),
             **job.settings,
         }
