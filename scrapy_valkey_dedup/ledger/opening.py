@@ -11,7 +11,7 @@ from scrapy_valkey_dedup.ledger.keys import LAYOUT, PROBE_POST, KeyNames, claim_
 from scrapy_valkey_dedup.model import CommandRefusedError, LedgerRefusedError, LedgerReplyError
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
-from scrapy_valkey_dedup.valkey.topology import slot_of
+from scrapy_valkey_dedup.valkey.slots import slot_of
 
 OLDEST = (7, 0)
 """The oldest server that knows ``SET NX GET``: Redis 7.0, of which Valkey 7.2 is the successor."""

@@ -19,8 +19,8 @@ from scrapy_valkey_dedup.selftest.findings import DiffersError, Finding, Report,
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.selftest.place import Place
 from scrapy_valkey_dedup.selftest.surroundings import HELLO, SURROUNDING_RULES
-from scrapy_valkey_dedup.valkey.credentials import Provider
 from scrapy_valkey_dedup.valkey.errors import classify, message_of
+from scrapy_valkey_dedup.valkey.provider import Provider
 from scrapy_valkey_dedup.valkey.replies import Reaction
 
 _LONGEST = 30.0  # seconds for one rule

@@ -18,8 +18,9 @@ from scrapy_valkey_dedup.ledger.tokens import RUN_NAME_BYTES
 from scrapy_valkey_dedup.model import KEY_BYTES, Key
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.client_options import SENTINEL_KWARGS
-from scrapy_valkey_dedup.valkey.credentials import Provider, with_provider
+from scrapy_valkey_dedup.valkey.credentials import with_provider
 from scrapy_valkey_dedup.valkey.errors import classify, first_error, is_noscript
+from scrapy_valkey_dedup.valkey.provider import Provider
 from scrapy_valkey_dedup.valkey.replies import Reaction
 from scrapy_valkey_dedup.valkey.resp import Question, Script, ScriptCall, command
 from scrapy_valkey_dedup.valkey.topology import route_to

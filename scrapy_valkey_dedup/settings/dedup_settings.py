@@ -28,7 +28,7 @@ from scrapy_valkey_dedup.parsing import (
 from scrapy_valkey_dedup.settings import values
 from scrapy_valkey_dedup.settings.names import PREFIX, mistyped_prefix, nearest_setting
 from scrapy_valkey_dedup.settings.values import Context
-from scrapy_valkey_dedup.valkey.credentials import Provider, credential_conflicts, parse_provider
+from scrapy_valkey_dedup.valkey.provider import Provider, credential_conflicts, parse_provider
 from scrapy_valkey_dedup.valkey.urls import NOT_SHOWN, server_url
 
 

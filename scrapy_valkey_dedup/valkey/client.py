@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import time
 from typing import Any
 
-from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, LedgerUnavailableError
+from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
 from scrapy_valkey_dedup.valkey.attempts import AttemptResult, Attempts
 from scrapy_valkey_dedup.valkey.connections import Outcome
-from scrapy_valkey_dedup.valkey.credentials import Provider, with_provider
+from scrapy_valkey_dedup.valkey.credentials import with_provider
 from scrapy_valkey_dedup.valkey.errors import (
     as_dedup_error,
     because_of,
@@ -18,7 +18,9 @@ from scrapy_valkey_dedup.valkey.errors import (
     is_unexpected,
     message_of,
 )
+from scrapy_valkey_dedup.valkey.provider import Provider
 from scrapy_valkey_dedup.valkey.resp import Question, ScriptCall
+from scrapy_valkey_dedup.valkey.revival import Revival
 from scrapy_valkey_dedup.valkey.throttle import Throttle, jittered
 from scrapy_valkey_dedup.valkey.topology import route_to
 from scrapy_valkey_dedup.valkey.urls import parsed
@@ -59,8 +61,7 @@ class Client:
         """
         self._place = place
         self._timeout = timeout
-        self._revive = revive
-        self._revival: asyncio.Future[DedupError | None] | None = None
+        self._revival = Revival(revive)
         self._on_throttled = on_throttled
         self._throttle = Throttle(timeout)
         self._has_answered = False
@@ -170,7 +171,7 @@ class Client:
     @property
     def _doubt(self) -> str:
         """A server that speaks TLS to one that does not, say, hears nothing but a reset."""
-        if self._has_answered or self._revive is not None:
+        if self._has_answered or self._revival.is_possible:
             return ""
         suspects = "the path of the socket" if self._is_socket else "host, port and TLS"
         return f"; it has not answered yet: check {suspects} in VALKEY_DEDUP_URL"
@@ -196,7 +197,7 @@ class Client:
             if not attempts.left:
                 return
             if found.waits:
-                attempts.trouble = await self._try_to_revive() or attempts.trouble
+                attempts.trouble = await self._revival.attempt() or attempts.trouble
             if found.waits or (found.turned_away and not attempts.runs_scripts):
                 await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, _LONGEST_PAUSE if found.waits else _LONGEST_IN_HASTE)
@@ -230,22 +231,3 @@ class Client:
             return await self._route.exchange(questions)
         except Exception as error:  # noqa: BLE001 (a fault of ours: an outage, not a lost post)
             return [error] * len(questions)
-
-    async def _try_to_revive(self) -> DedupError | None:
-        """Returns why that has failed, if it has."""
-        if self._revive is None:
-            return None
-        if self._revival is None or self._revival.done():
-            # One at a time: each may hold its thread for long.
-            self._revival = asyncio.ensure_future(asyncio.to_thread(self._revive_now))
-        await asyncio.wait([self._revival])
-        return self._revival.result()
-
-    def _revive_now(self) -> DedupError | None:
-        """Runs in a thread."""
-        try:
-            if self._revive is not None:
-                self._revive()
-        except DedupError as error:
-            return error
-        return None

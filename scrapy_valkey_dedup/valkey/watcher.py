@@ -1,6 +1,6 @@
 """Ends the embedded server when nobody uses it any more, however its users left.
 
-A program of its own, which `embedded.py` starts beside the server: users may be killed, or leave
+A program of its own, which `watching.py` starts beside the server: users may be killed, or leave
 through ``os._exit``. It imports nothing but a few modules of the standard library, so that it stays
 small.
 
@@ -90,7 +90,7 @@ def _stop(connection: socket.socket | None, server: int) -> bool:
     end = time.monotonic() + _PATIENCE
     if not _is_free(server) and connection is not None:
         try:
-            connection.sendall(b"SHUTDOWN NOSAVE\r\n")  # see EmbeddedServer._stop
+            connection.sendall(b"SHUTDOWN NOSAVE\r\n")  # see ServerProcess.stop
         except OSError:
             return _is_free(server)
         while not _is_free(server) and time.monotonic() < end:

@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
-from scrapy_valkey_dedup.valkey.topology import slot_of
+from scrapy_valkey_dedup.valkey.slots import slot_of
 from tests.support.meanwhile import (
     a_run,
     assert_an_outage_while,

@@ -19,8 +19,8 @@ import pytest
 import valkey
 
 from scrapy_valkey_dedup.model import EmbeddedServerError
-from scrapy_valkey_dedup.valkey import embedded
-from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer, find_binary
+from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from scrapy_valkey_dedup.valkey.embedded_process import find_binary
 from tests.support.patience import PATIENCE
 from tests.support.processes.forkserver import processes
 
@@ -804,7 +804,7 @@ def test_a_disk_without_file_locks(data_dir, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(embedded.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(EmbeddedServerError, match=r"No locks available.*local disk.*DEDUP_URL"):
         EmbeddedServer(data_dir).acquire()
     assert not (data_dir / "valkey.sock").exists()
@@ -891,7 +891,7 @@ def test_a_server_that_hangs(data_dir):
     """A stopped server holds nobody longer than the deadline, neither who comes nor who leaves."""
     server = EmbeddedServer(data_dir, start_timeout=PATIENCE)
     pid = server_pid(server.acquire())
-    server._start_timeout = 0.5
+    server._directory.patience = 0.5
     os.kill(pid, signal.SIGSTOP)
     begin = time.monotonic()
     try:

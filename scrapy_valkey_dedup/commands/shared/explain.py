@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import encode
-from scrapy_valkey_dedup.identity.identifier import Identifier, field_values
+from scrapy_valkey_dedup.identity.extraction import field_values
+from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.identity.item_classes import class_path
 from scrapy_valkey_dedup.identity.rules import FieldRule
 from scrapy_valkey_dedup.model import Key, UnkeyedError
