@@ -18,7 +18,7 @@ FLOORS = [  # from the bottom to the top: folders, and modules beside them
     {"ledger/", "settings/"},
     {"session/"},
     {"items/", "requests/"},
-    {"addon", "aws", "fingerprints", "selftest/"},
+    {"addon", "aws/", "fingerprints", "selftest/"},
     {"commands/"},
 ]
 SPEAK_TO_VALKEY = {"valkey/connections", "valkey/errors"}

@@ -390,7 +390,7 @@ def test_nobody_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("role")
 def test_a_silent_service_holds_a_thread_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the minutes that botocore has in mind; and a question not even that long."""
-    monkeypatch.setattr("scrapy_valkey_dedup.aws._SECONDS", 0.5)
+    monkeypatch.setattr("scrapy_valkey_dedup.aws.sessions._SECONDS", 0.5)
     silence = threading.Event()
     with Service(lambda: (silence.wait(PATIENCE), b"")) as service:  # type: ignore[arg-type,return-value]
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
