@@ -1,4 +1,4 @@
-"""Every stat name of the package, once, and what a run notes of itself."""
+"""Every stat name of the package, once, and what a run says of itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def quantity(number: int, noun: str) -> str:
 
 
 class Collector(Protocol):
-    """What of Scrapy's stats collector is used here."""
+    """The part of Scrapy's stats collector that is used here."""
 
     def inc_value(self, key: str, count: int = 1) -> None: ...  # noqa: D102
     def set_value(self, key: str, value: Any) -> None: ...  # noqa: D102
@@ -29,7 +29,7 @@ class StatNames:
     def __init__(self, subject: str) -> None:
         prefix = f"dedup/{subject}/"
         self.new = prefix + "new"
-        """Claimed: nobody has it."""
+        """Claimed: it was new."""
         self.duplicate = prefix + "duplicate"
         """Remembered, so dropped."""
         self.in_flight = prefix + "in_flight"
@@ -63,7 +63,7 @@ REQUESTS = StatNames("requests")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run writes into the ledger of itself, for those who look who is at work."""
+    """What a run writes into the ledger of itself, for `scrapy dedup status`."""
 
     spider: str
     host: str
@@ -81,7 +81,7 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, written: bytes | None) -> RunInfo | None:
-        """None: there is none, or another version wrote it."""
+        """None if there is none, or another version wrote it."""
         try:
             return cls(**json.loads(written or b""))
         except (TypeError, ValueError):
@@ -123,7 +123,7 @@ class Stats:
             self._collector.set_value(name, number)
 
     def batch(self, keys: int) -> None:
-        """One round trip that served so many keys."""
+        """One round trip, for this many keys."""
         self.count(self.BATCHES)
         self.count(self.KEYS, keys)
 

@@ -46,7 +46,7 @@ def profile(value: Any) -> str | None:
     try:
         known = Session().available_profiles
     except BotoCoreError as error:  # files that cannot be read
-        raise ValueError(f"{error}; mend it, or leave profile out") from None
+        raise ValueError(f"{error}; fix it, or leave profile out") from None
     if found not in known:
         names = ", ".join(map(repr, known)) or "none"
         raise ValueError(f"AWS's configuration files have no such profile; they have {names:.300}")

@@ -38,7 +38,7 @@ class ElastiCacheIAM:
     token (https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth-iam.html).
 
     Args:
-        user: the user's id, which for IAM is its name, too.
+        user: the user's id, which for IAM is also its name.
         cache: the name of the serverless cache, or the id of the replication group.
         region: such as ``"eu-central-1"``. None: ``AWS_REGION``, ``AWS_DEFAULT_REGION``, or the
             region of the AWS profile.
@@ -64,7 +64,7 @@ class ElastiCacheIAM:
         role_arn: str | None = None,
     ) -> None:
         if _missing:
-            cure = "pip install scrapy-valkey-dedup[aws]"
+            cure = 'pip install "scrapy-valkey-dedup[aws]"'
             raise SettingsError([f"ElastiCacheIAM needs the extra aws: {cure} ({_missing})"])
         faults: list[str] = []
 

@@ -50,7 +50,7 @@ def from_function(function: Callable[..., Any], item: Any, spider: Any) -> bytes
 
 
 def encoded_field(item: Any, rule: FieldRule) -> bytes:
-    """The encoding of a field; an error says where it stands, not what it is."""
+    """The encoding of a field. An error names the field, not the value."""
     try:
         encoded = encode(_value(item, rule))
     except Exception as error:  # noqa: BLE001 (properties and normalisers are the user's)
@@ -85,7 +85,7 @@ def field_values(item: Any, rule: FieldRule) -> tuple[Any, Any]:
 
 
 def _sole(value: Any) -> Any:
-    """A list of one member, as an item loader makes of every field, counts as that member."""
+    """A list with one member, as item loaders make them, counts as that member."""
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
 
@@ -102,7 +102,7 @@ def _step(value: Any, name: str) -> Any:
 
 
 def from_all_fields(item: Any) -> bytes:
-    """Those that are not empty, with their names."""
+    """The encoding of all fields that are not empty, with their names."""
     adapter, extra = ItemAdapter(item), dict(extra_fields(item))
     pairs = []
     for name in (*adapter, *extra):

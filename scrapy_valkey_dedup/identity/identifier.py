@@ -63,7 +63,7 @@ class Identifier:
         self._told: set[tuple[str, str]] = set()
 
     def announce(self) -> None:
-        """Says at the start how far the identities of this run reach."""
+        """Says at the start which spiders share the posts of this run."""
         rules = self._settings.fields
         every_kind_is_named = None in rules and all(rule.kind for rule in rules.values())
         if self._settings.scope == "spider" and not every_kind_is_named:
@@ -141,7 +141,7 @@ class Identifier:
             self._tell(
                 logging.INFO,
                 cls.__qualname__,
-                "Items of class %s are identified by %s; %s says otherwise, and does not count for "
+                "Items of class %s are identified by %s; %s says otherwise, and does not apply to "
                 "them.",
                 ", ".join(map(repr, map(str, found.fields or ()))),
                 found.overruled,

@@ -1,4 +1,4 @@
-"""Texts that stand for nothing: what programs write where a value is missing, and lost ids.
+"""Placeholders, which programs write where a value is missing, and ids that lost digits.
 
 Twenty posts whose id is "null" would be one post, and nineteen of them lost.
 """
@@ -24,7 +24,7 @@ _FLOAT = re.compile(r"[+-]?(?:\d(?:\.\d+)?[eE]\+\d\d+|\d\.\d+E\d\d+|\d{16,}\.0*)
 
 
 def refuse_placeholder(value: Any) -> None:
-    """Refuses a text that stands for nothing, or a collection that holds no more than such texts.
+    """Refuses a placeholder, or a collection of nothing but placeholders.
 
     Raises:
         UnkeyedError: says so, without the text.

@@ -1,4 +1,4 @@
-"""Which rule holds for a class of items: of the settings, of its metadata, or none."""
+"""Which rule applies to a class of items: one of the settings, its metadata, or none."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class ResolvedRule:
     fault: str | None = None
     """Why no item of the class has an identity."""
     overruled: str | None = None
-    """The rule that another one goes before: the user may take it for the one that holds."""
+    """The rule that another one takes precedence over: the user may expect this one to apply."""
     decided_by: str = ALL_FIELDS
     """The rule that says it, as the user wrote it."""
 
     def encoded_kind(self, cls: type, spider: str | None) -> bytes:
-        """What the values are values of: the user's word, or all that may tell kinds apart.
+        """The encoding of the kind: the user's word, or all that may distinguish kinds.
 
         Posts of two spiders, two classes or two sets of fields may have the same values by chance:
         without the user's word they are different posts. ``spider``: None if all count as one.

@@ -1,4 +1,4 @@
-"""Values of other libraries, known by what they are: none of these libraries is imported.
+"""Values of other libraries, recognised without importing these libraries.
 
 NumPy's scalars, URLs of pydantic, yarl and others, the ids of MongoDB: what users put into items.
 """
@@ -23,7 +23,7 @@ _FINER = re.compile(r"(\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})(\d*?)0*")
 
 
 def check_digits(value: float, size: int = 8) -> None:
-    """Refuses a float so large that several integers, and so several ids, become this one float.
+    """Refuses a float so large that several integers, so several ids, become this float.
 
     Raises:
         UnkeyedError: ``value``, of ``size`` bytes, is such a float.

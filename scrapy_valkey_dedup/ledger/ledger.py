@@ -69,7 +69,7 @@ class Ledger:
 
         ``retention`` None is forever.
 
-        With ``reset`` nothing counts as remembered; what is confirmed is remembered anew. A
+        With ``reset`` nothing counts as remembered; what is confirmed is remembered again. A
         ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
         of the namespace.
         """
@@ -157,7 +157,7 @@ class Ledger:
         """Asks for posts; claims whose runs are known to be ``dead`` may be taken over.
 
         ``number``: of the claims, greater than those of earlier questions.
-        ``on_lost`` is called when an attempt may have arrived, or may still, that has no reply.
+        ``on_lost`` is called when an attempt without a reply may have arrived, or may still.
         Returns one answer for each, in order.
         """
         question = f"{self.run}:{next(self._questions)}" if self._record else ""

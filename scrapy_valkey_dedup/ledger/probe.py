@@ -75,8 +75,8 @@ class Probe:
             with suppress(DedupError):
                 await self._client.ask(command("DEL", self._place), key=self._place)
             raise
-        # With its source, although the server has it: else only a server that has lost its scripts
-        # would ask for this permission, in the middle of a crawl.
+        # With its source, although the server has it: otherwise a missing permission for EVAL would
+        # show only when a server has lost its scripts, in the middle of a crawl.
         look = self._call(("look", (), [PROBE_POST]), self._place).command(with_source=True)
         await self._client.ask(look, command("DEL", self._place), key=self._place)
 

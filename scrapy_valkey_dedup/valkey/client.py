@@ -1,4 +1,4 @@
-"""The door to Valkey: deadlines, retries, scripts, and errors that are ours."""
+"""The client: deadlines, retries and scripts; its errors are the package's own."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Client:
     ) -> None:
         """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
 
-        ``credentials``, if there are any, are asked for by each connection that is made.
+        Each new connection asks ``credentials``, if given, for user and password.
 
         ``revive`` is called in a thread when a connection fails, before the next attempt: it may
-        block, and start a server that has died. ``on_throttled`` is told how many commands were
-        turned away since the server may not do more, and its words.
+        block, and start a server that has died. ``on_throttled`` is called with the number of
+        commands that the server throttled, and its message.
         """
         self._place = place
         self._timeout = timeout
@@ -66,9 +66,9 @@ class Client:
         self._throttle = Throttle(timeout)
         self._has_answered = False
         self.failed: set[str] = set()
-        """The keys of questions that were given up, and not answered since."""
-        # Half the deadline for one attempt: a connection that went dead unnoticed, as behind a NAT
-        # gateway or at a failover, is replaced while the question still has time.
+        """The keys of questions that had no answer in time, and none since."""
+        # Half the deadline for one attempt: a dead connection that nothing has closed, as behind a
+        # NAT gateway or at a failover, is replaced while the question still has time.
         try:
             understood = parsed(url)
         except ValueError as error:
@@ -114,7 +114,7 @@ class Client:
         return self._throttle.answers(scripts=True)
 
     def node_of(self, key: str) -> Hashable:
-        """Stands for the server that a key is asked at."""
+        """The server that a key belongs to."""
         return self._route.node_of(key)
 
     async def close(self) -> None:
@@ -127,8 +127,8 @@ class Client:
         within: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> list[list[Any]]:
-        # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
-        # what it has cancelled has ended.
+        # Not wait_for: before Python 3.12 it may swallow a cancellation, and it waits until the
+        # task that it cancelled has ended.
         attempts = Attempts(questions, self._route.node_of)
         asking = asyncio.ensure_future(self._until_answered(attempts, within, on_lost))
         try:
@@ -143,14 +143,14 @@ class Client:
         if on_lost is not None:
             on_lost()
         deadline = f"within {self._timeout:g} s (VALKEY_DEDUP_TIMEOUT)"
-        raise deadline_error(attempts.trouble, self._place, deadline, self._doubt)
+        raise deadline_error(attempts.last_error, self._place, deadline, self._doubt)
 
     async def _deadline(self, asking: asyncio.Future[None], attempts: Attempts) -> None:
         """Returns when it is answered, or when the deadline is over.
 
-        In slices, each of which counts for what it should have taken: a pause of this process (a
-        pipeline that blocks the loop, a suspended machine) is no silence of Valkey's. While the
-        server turns this away and answers others, the deadline begins anew: it is there.
+        It waits in slices, and each counts as long as it should have taken: a pause of this process
+        (a pipeline that blocks the loop, a suspended machine) does not count as silence of Valkey.
+        While the server throttles this question and answers others, the deadline starts again.
         """
         scripts = attempts.runs_scripts
         slices, before = 0, self._throttle.answers(scripts=scripts)
@@ -162,15 +162,15 @@ class Client:
                 slices, before = 0, answers
 
     def _remember(self, attempts: Attempts) -> None:
-        """Which keys had no answer: a probe looks there first."""
-        if attempts.left:
-            self.failed.update(question.key for question in attempts.left.values())
+        """Notes which keys had no answer: a probe asks there first."""
+        if attempts.pending:
+            self.failed.update(question.key for question in attempts.pending.values())
         elif self.failed:
             self.failed.difference_update(attempts.keys)
 
     @property
     def _doubt(self) -> str:
-        """A server that speaks TLS to one that does not, say, hears nothing but a reset."""
+        """What to check if it has never answered: with TLS on one side only it just resets."""
         if self._has_answered or self._revival.is_possible:
             return ""
         suspects = "the path of the socket" if self._is_socket else "host, port and TLS"
@@ -182,7 +182,7 @@ class Client:
         within: float | None,
         on_lost: Callable[[], None] | None,
     ) -> None:
-        await self._turn(attempts)
+        await self._wait_if_throttled(attempts)
         pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
         while not attempts.is_abandoned:
             limit = self._throttle.limit if attempts.runs_scripts else None
@@ -190,44 +190,44 @@ class Client:
             self._learn(found, attempts)
             if on_lost is not None and found.is_lost:
                 on_lost()
-            if (error := found.hopeless) is not None:
+            if (error := found.fatal) is not None:
                 raise as_dedup_error(error, self._place) from (
                     error if is_unexpected(error) else None
                 )
-            if not attempts.left:
+            if not attempts.pending:
                 return
-            if found.waits:
-                attempts.trouble = await self._revival.attempt() or attempts.trouble
-            if found.waits or (found.turned_away and not attempts.runs_scripts):
+            if found.is_retryable:
+                attempts.last_error = await self._revival.attempt() or attempts.last_error
+            if found.is_retryable or (found.throttled and not attempts.runs_scripts):
                 await asyncio.sleep(jittered(pause))
-                pause = min(2 * pause, _LONGEST_PAUSE if found.waits else _LONGEST_IN_HASTE)
-            await self._turn(attempts)
+                pause = min(2 * pause, _LONGEST_PAUSE if found.is_retryable else _LONGEST_IN_HASTE)
+            await self._wait_if_throttled(attempts)
             if within is not None and not 0 <= time() - asked < within:
                 raise LedgerUnavailableError(
                     f"Valkey at {self._place} gave no answer, and it is too late to ask again"
-                    f"{because_of(attempts.trouble)}"
+                    f"{because_of(attempts.last_error)}"
                 )
 
-    async def _turn(self, attempts: Attempts) -> None:
-        """Waits while the server has too much to do.
+    async def _wait_if_throttled(self, attempts: Attempts) -> None:
+        """Waits while the server throttles.
 
-        Heartbeats and other plain commands do not: they take little, and without them others would
-        take this run for dead.
+        Heartbeats and other plain commands do not wait: they are cheap, and without them other runs
+        would consider this one dead.
         """
         if attempts.runs_scripts and await self._throttle.wait():
             attempts.is_throttled = True
 
     def _learn(self, found: AttemptResult, attempts: Attempts) -> None:
-        self._has_answered |= found.is_heard
+        self._has_answered |= found.got_reply
         self._throttle.answered(found.answered, scripts=attempts.runs_scripts)
-        if found.turned_away:
-            self._throttle.turned_away(found.answered)
-            self._on_throttled(len(found.turned_away), message_of(found.turned_away[0]))
+        if found.throttled:
+            self._throttle.throttled(found.answered)
+            self._on_throttled(len(found.throttled), message_of(found.throttled[0]))
         elif attempts.runs_scripts and found.answered:
-            self._throttle.took_all()
+            self._throttle.succeeded()
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         try:
             return await self._route.exchange(questions)
-        except Exception as error:  # noqa: BLE001 (a fault of ours: an outage, not a lost post)
+        except Exception as error:  # noqa: BLE001 (a bug of ours becomes an outage, not a lost post)
             return [error] * len(questions)

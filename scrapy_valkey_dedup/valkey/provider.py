@@ -1,4 +1,4 @@
-"""The setting ``VALKEY_DEDUP_CREDENTIALS``: who gives user and password."""
+"""The setting ``VALKEY_DEDUP_CREDENTIALS``: the object that gives user and password."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _OPTIONS = {"username", "password", "credential_provider", "valkey_connect_func"
 
 
 class Provider(Protocol):
-    """Whatever gives user and password, as valkey-py's ``CredentialProvider`` does.
+    """An object that gives user and password, as valkey-py's ``CredentialProvider`` does.
 
-    One that has a true attribute ``needs_tls`` is not used without TLS.
+    If its attribute ``needs_tls`` is true, it is not used without TLS.
     """
 
     def get_credentials(self) -> tuple[str, str] | tuple[str]:

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 
 class Reaction(Enum):
-    """What helps against a fault."""
+    """What to do about an error."""
 
     RETRY = "ask again in a moment"
-    SLOW_DOWN = "ask again, and less often: the server has more to do than it may"
-    UNKNOWN = "nobody knows: ask again as long as there is time"
+    SLOW_DOWN = "ask again, but less often: the server throttles"
+    UNKNOWN = "unknown: ask again as long as there is time"
     OUTAGE = "asking again at once does not help, but time may"
     REFUSE = "time does not help"
 
 
 class Fault(NamedTuple):
-    """What a fault is called for, and what the user can do."""
+    """What to do about an error, and what the user can do."""
 
     cure: Reaction
     hint: str = ""
@@ -46,14 +46,15 @@ BY_PREFIX: tuple[tuple[tuple[str, ...], Fault], ...] = (
     (
         ("This instance has cluster support disabled", "unknown command 'CLUSTER'"),
         Fault(
-            Reaction.REFUSE, "It is no cluster: write valkey:// or valkeys:// in VALKEY_DEDUP_URL"
+            Reaction.REFUSE,
+            "It is not a cluster: write valkey:// or valkeys:// in VALKEY_DEDUP_URL",
         ),
     ),
     (
         ("unknown command 'SENTINEL'",),
         Fault(
             Reaction.REFUSE,
-            "It is no Sentinel: let VALKEY_DEDUP_URL name the Sentinels, or write valkey:// or "
+            "It is not a Sentinel: let VALKEY_DEDUP_URL name the Sentinels, or write valkey:// or "
             "valkeys://",
         ),
     ),
@@ -65,12 +66,12 @@ BY_PREFIX: tuple[tuple[tuple[str, ...], Fault], ...] = (
         ("DENIED ",),
         Fault(
             Reaction.REFUSE,
-            "It takes connections from its own machine only (protected-mode): give it a user and a "
-            "password, docs/security.md",
+            "It accepts connections only from its own machine (protected-mode): give it a user and "
+            "a password, see docs/security.md",
         ),
     ),
     (
-        # A slot that is being migrated, key by key, and the script meets one that has gone.
+        # A slot is being migrated, key by key, and the script needs a key that has moved already.
         (
             "Attempted to access a non local key",  # Valkey
             "Script attempted to access a non local key",  # Redis 7.0
@@ -87,7 +88,7 @@ BY_PREFIX: tuple[tuple[tuple[str, ...], Fault], ...] = (
         ("NOREPLICAS",),
         Fault(
             Reaction.RETRY,
-            "it takes no writes while it has too few replicas (min-replicas-to-write)",
+            "it accepts no writes while it has too few replicas (min-replicas-to-write)",
         ),
     ),
     (
@@ -98,26 +99,26 @@ BY_PREFIX: tuple[tuple[tuple[str, ...], Fault], ...] = (
     ),
     (
         ("BUSY",),
-        Fault(Reaction.RETRY, "a script of somebody's has been running for too long there"),
+        Fault(Reaction.RETRY, "a script of another client has been running for too long"),
     ),
     (
         ("MISCONF",),
         Fault(
-            Reaction.OUTAGE, "it takes no writes because it cannot save its data: look at its log"
+            Reaction.OUTAGE, "it accepts no writes because it cannot save its data: look at its log"
         ),
     ),
     (
         ("WRONGTYPE",),
         Fault(
             Reaction.OUTAGE,
-            "something else than this plugin has written to its keys, which begin with vd1:; "
+            "another program has written to the keys of this plugin, which begin with vd1:; "
             "choose another VALKEY_DEDUP_NAMESPACE",
         ),
     ),
 )
 
-# Amazon documents no text for what it turns away beyond a limit. These are words that services
-# of this kind use: Amazon's own (throttling, rate exceeded), Upstash's (max requests limit),
+# Amazon documents no text for requests beyond a limit. These are words that services of this
+# kind use: Amazon's own (throttling, rate exceeded), Upstash's (max requests limit),
 # HTTP's (too many requests).
 THROTTLING = (
     "throttl",
@@ -131,12 +132,12 @@ THROTTLING = (
 )
 SLOW_DOWN = Fault(
     Reaction.SLOW_DOWN,
-    "it turns questions away since it may not do more: raise its limit (ElastiCache Serverless: "
-    "ECPUs a second), or run fewer spiders at once",
+    "it throttles: raise its limit (ElastiCache Serverless: ECPUs per second), or run fewer "
+    "spiders at once",
 )
 
-# The server does not do it, today or tomorrow: Valkey's and Redis's own words, and those of
-# Dragonfly (undeclared key), Upstash, Envoy, Codis and the proxies of clouds.
+# The server does not support it, and waiting does not help: the words of Valkey and Redis, and
+# those of Dragonfly (undeclared key), Upstash, Envoy, Codis and the proxies of clouds.
 _UNKNOWN_COMMAND = r"unknown (redis |valkey )?command|unknown subcommand"
 _UNABLE = re.compile(
     rf"{_UNKNOWN_COMMAND}|not allowed (from|in) script|wrong number of arg|syntax error"
@@ -155,17 +156,17 @@ NO_ACCESS = Fault(Reaction.REFUSE, CREDENTIALS)
 _QUOTES_ARGUMENTS = re.compile(_UNKNOWN_COMMAND, re.IGNORECASE)
 UNABLE = Fault(
     Reaction.REFUSE,
-    "It does not do what the plugin needs: allow it there, or let VALKEY_DEDUP_URL name another "
-    "server. docs/security.md has all commands that are needed",
+    "It does not support what the plugin needs: allow it there, or let VALKEY_DEDUP_URL name "
+    "another server. docs/security.md has all commands that are needed",
 )
 
-# Valkey repeats what a command that it does not know was called with: AUTH's is the password.
+# Valkey repeats the arguments of a command that it does not know: AUTH's is the password.
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _LONGEST = 300
 
 
 def by_prefix(text: str) -> Fault | None:
-    """What an error reply means that begins with known words."""
+    """The meaning of an error reply that begins with known words."""
     for starts, found in BY_PREFIX:
         if text.startswith(starts):
             return found
@@ -173,21 +174,21 @@ def by_prefix(text: str) -> Fault | None:
 
 
 def is_throttled(text: str) -> bool:
-    """Whether the server does more than it may, and says so."""
+    """Whether the reply says that the server throttles."""
     lower = text.lower()
-    # What quotes our arguments may have any word in it.
+    # A reply that quotes our arguments may contain any word.
     return any(word in lower for word in THROTTLING) and not _QUOTES_ARGUMENTS.search(text)
 
 
 def by_pattern(text: str) -> Fault | None:
-    """What an error reply means that has known words anywhere."""
+    """The meaning of an error reply with known words anywhere."""
     if _UNABLE.search(text):
         return UNABLE
     return NO_ACCESS if _NO_ENTRY.search(text) else None
 
 
 def without_arguments(text: str) -> str:
-    """The text as a message may show it: without our arguments, and not endless."""
+    """The text as a message may show it: without our arguments, and shortened."""
     text = _ARGUMENTS.sub("", text)
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
     return text.rstrip(".") if not text.endswith("...") else text

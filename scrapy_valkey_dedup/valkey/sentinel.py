@@ -33,17 +33,17 @@ class Sentinels:
         self._search = SingleFlight(self._find)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
-        """Puts the questions to the primary."""
+        """Asks the questions of the primary."""
         try:
             if self._is_stale:
                 await self._search.run()
-        except Exception as error:  # noqa: BLE001 (it is known in errors.py what it means)
+        except Exception as error:  # noqa: BLE001 (errors.py knows what it means)
             return [error] * len(questions)
         primary = self._primary
         assert primary is not None  # noqa: S101 (found just now)
 
         async def is_replaced() -> bool:
-            with suppress(Exception):  # Sentinels that do not answer name nobody else
+            with suppress(Exception):  # Sentinels that do not answer name no other server
                 await self._search.run()
             return self._primary is not primary
 

@@ -27,10 +27,10 @@ class Route(Protocol):
     """The way to the servers that answer."""
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
-        """Puts each question once, all at the same time; tells what came of each."""
+        """Asks each question once, all at the same time; returns the outcome of each."""
 
     def node_of(self, key: str) -> Hashable:
-        """Stands for the server that a key is asked at: what was loaded there is there."""
+        """The server that a key belongs to: scripts are loaded for each server."""
 
     async def close(self) -> None:
         """Closes all connections."""

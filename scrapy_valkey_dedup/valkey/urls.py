@@ -1,4 +1,4 @@
-"""The URL of a server: what it may look like, and how much of it may be shown."""
+"""The URL of a server: what it may be, and how much of it messages may show."""
 
 from __future__ import annotations
 

@@ -523,7 +523,7 @@ def test_a_missing_extra_is_named() -> None:
     )
     assert done.returncode == 1
     assert "1 fault in the settings" in done.stderr
-    assert "pip install scrapy-valkey-dedup[aws]" in done.stderr
+    assert 'pip install "scrapy-valkey-dedup[aws]"' in done.stderr
 
 
 # -- over TLS, to a server that checks the token ---------------------------------------------------
@@ -662,7 +662,7 @@ async def test_a_provider_that_hangs_costs_the_deadline_and_one_thread(
             failed = await asyncio.gather(*(who(server) for _ in range(5)), return_exceptions=True)
             assert now() - began < 1 + SLACK
             assert {type(error) for error in failed} == {LedgerUnavailableError}
-            assert "Stub has given no credentials within 0.5 s" in str(failed[0])
+            assert "Stub gave no credentials within 0.5 s" in str(failed[0])
         assert given.calls == 1
         given.go.set()
         assert await who(server) == "default"

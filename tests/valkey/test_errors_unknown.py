@@ -386,7 +386,7 @@ async def test_nothing_but_throttling_is_an_outage(
         front.rule = always(TOO_MANY, *SCRIPTS)
         claim = await run.claim(KEYS[0])
         (line,) = (text for text in caplog.messages if BEGIN in text)
-        assert "turned everything away" in line
+        assert "throttled every request" in line
         assert "raise its limit" in line
         claim.confirm()
         front.rule = lambda _: None
