@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from scrapy_valkey_dedup.ledger.keys import PROBE_POST, KeyNames, claim_key
@@ -46,6 +46,8 @@ class Probe:
         self._release: _Step = ("release", release, self._question[::-1])
         self._retention = remember[1:]
         self._record = record
+        self.also_read: Callable[[], Awaitable[object]] | None = None
+        """Reads what else the run reads; :meth:`check_keys` does so first."""
 
     async def check_permissions(self) -> None:
         """Runs every script once.
@@ -87,6 +89,8 @@ class Probe:
             LedgerRefusedError: its keys are not permitted.
 
         """
+        if self.also_read is not None:
+            await self.also_read()
         name = claim_key(self._place, PROBE_POST)
         await self._client.ask(command("SET", name, "", "PX", 1, "GET"), key=name)
 

@@ -7,10 +7,11 @@ from math import inf
 from typing import Any
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.model import Answer, Key, PostState, Token, Verdict
+from scrapy_valkey_dedup.model import KEY_BYTES, Answer, Key, PostState, Token, Verdict
 from scrapy_valkey_dedup.valkey.client import Client
 
 _SEEN = Answer(Verdict.SEEN)
+_ANY = bytes(KEY_BYTES)
 
 
 class TrialLedger(Ledger):
@@ -28,12 +29,22 @@ class TrialLedger(Ledger):
         super().__init__(server, namespace, run, **options)
         shelf, reset = options.get("shelf", ""), options.get("reset", False)
         self._tried = Ledger(server, tried, run, retention=None, shelf=shelf, reset=reset)
+        self.probe.also_read = self._read_tried
 
     async def open(self, *, again: bool = False) -> None:
-        """As any ledger; and the namespace that is tried must be one that can be read."""
+        """As any ledger; and the namespace that is tried must be one that can be read.
+
+        Raises:
+            LedgerRefusedError: as any ledger does.
+
+        """
         if not again:
             await self._tried.exists()
+            await self._read_tried()
         await super().open(again=again)
+
+    async def _read_tried(self) -> None:
+        await self._tried.seen_many([_ANY])
 
     async def claim_many(
         self,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import valkey as valkey_py
 
-from bench.memory import key
 from bench.servers import ValkeyServer
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, split_key
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.session.claim import Claim
