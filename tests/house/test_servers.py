@@ -1,4 +1,4 @@
-"""The laws of ``bench/servers``: servers, clusters and sentinels do what tests of faults rely on."""
+"""The laws of ``bench/servers``: servers, clusters and sentinels are what tests of faults need."""
 
 from __future__ import annotations
 
