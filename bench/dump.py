@@ -25,7 +25,8 @@ from scrapy.settings import Settings
 from bench.servers import ValkeyServer
 from bench.shared import connected, info, key
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.dumping import dump, load
+from scrapy_valkey_dedup.commands.shared.dumping import dump
+from scrapy_valkey_dedup.commands.shared.loading import load
 from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.settings import DedupSettings

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from scrapy_valkey_dedup.session.batching import Batcher
-from tests.support.patience import in_loop
+from tests.support.patience import PATIENCE, in_loop
 
 
 class Desk:
@@ -186,11 +186,11 @@ async def test_close_gives_up_and_leaves_nobody_waiting(*, started: bool) -> Non
     if started:
         await turns()
     await batcher.close()  # not through a task: the call must not have begun
-    done = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 5)
+    done = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), PATIENCE)
     assert all(isinstance(answer, asyncio.CancelledError) for answer in done)
     assert desk.calls == ([[0, 1]] if started else [])
-    await asyncio.wait_for(batcher.drain(), 5)
-    await asyncio.wait_for(batcher.close(), 5)
+    await asyncio.wait_for(batcher.drain(), PATIENCE)
+    await asyncio.wait_for(batcher.close(), PATIENCE)
 
 
 @in_loop

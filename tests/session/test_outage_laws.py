@@ -93,7 +93,7 @@ async def test_what_fails_right_after_an_outage_has_a_prober_of_its_own() -> Non
             while away.probes < probes + 3:
                 await asyncio.sleep(0.01)
             away.answers = True
-            assert await asyncio.wait_for(away.outage.over(), 10)
+            assert await asyncio.wait_for(away.outage.over(), PATIENCE)
 
 
 @in_loop
@@ -133,7 +133,7 @@ async def test_a_closing_spider_is_not_held() -> None:
         await asyncio.sleep(0.01)
         assert not waits.done()
         away.closing = True
-        assert await asyncio.wait_for(waits, 10) is False
+        assert await asyncio.wait_for(waits, PATIENCE) is False
 
 
 @in_loop

@@ -10,7 +10,7 @@ import pytest
 
 from scrapy_valkey_dedup.valkey.quorum import agreed
 from scrapy_valkey_dedup.valkey.urls import database, parsed
-from tests.support.patience import in_loop
+from tests.support.patience import PATIENCE, in_loop
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ async def test_most_of_the_servers_are_believed(answers: list[tuple[Any, float]]
             raise said
         return str(said)
 
-    assert await asyncio.wait_for(agreed(answer(*said) for said in answers), 10) == "new"
+    assert await asyncio.wait_for(agreed(answer(*said) for said in answers), PATIENCE) == "new"
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
