@@ -20,8 +20,8 @@ from scrapy_valkey_dedup.session.holder_wait import HolderWait
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.support.patience import PATIENCE, in_loop
-from tests.support.runs import KEYS, Runs, revive, silence, until
+from tests.support.patience import PATIENCE, in_loop, until
+from tests.support.runs import KEYS, Runs, revive, silence
 
 POST = KEYS[:1]
 NEW, TAKEN_OVER = Answer(Verdict.NEW), Answer(Verdict.NEW, taken_over=True)
