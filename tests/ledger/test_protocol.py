@@ -121,7 +121,7 @@ async def test_a_connection_that_is_given_up_is_aborted() -> None:
 
 
 def _read_to_the_end(connection: socket.socket) -> None:
-    connection.settimeout(10)
+    connection.settimeout(PATIENCE)
     while connection.recv(4096):
         pass
 
@@ -430,7 +430,7 @@ async def test_who_should_have_beaten_judges_nobody(runs: Runs) -> None:
 
 @in_loop
 async def test_a_newcomer_has_its_grace(runs: Runs) -> None:
-    """W2: a run that starts takes nobody for dead whose beat an outage may have ended."""
+    """W2: a run that starts takes no run for dead whose heartbeat an outage may have ended."""
     async with runs.open(**QUICK) as one:
         await one.claim(KEYS[0])
         await silence(one)
@@ -446,7 +446,7 @@ async def test_a_newcomer_has_its_grace(runs: Runs) -> None:
 
 @in_loop
 async def test_a_clock_that_steps_kills_nobody(runs: Runs) -> None:
-    """W2: a run that does not find its own beat takes nobody for dead: all have run out at once."""
+    """W2: a run that does not find its own heartbeat takes no run for dead: all expired at once."""
     async with runs.open(**QUICK) as one, runs.open(**QUICK) as other:
         held = [await one.claim(key) for key in KEYS[:20]]
         other._heartbeat._grace_began -= 3600
@@ -489,8 +489,10 @@ async def test_a_flickering_valkey_ends_the_waiting(runs: Runs, server: ValkeySe
 @in_loop
 async def test_a_heartbeat_lasts_for_what_may_go_wrong(runs: Runs) -> None:
     """S4: LEASE, and the interval before it, and the TIMEOUT in which a beat is tried again."""
+    began = time.monotonic()
     async with runs.open(lease=12, timeout=7, wait=6) as one:
-        assert 21_000 < runs.raw.pttl(runs.beat_name(one)) <= 22_000
+        left = runs.raw.pttl(runs.beat_name(one))
+        assert 22_000 - 1000 * (time.monotonic() - began) - 2 <= left <= 22_000
 
 
 # -- forgetting ------------------------------------------------------------------------------------
