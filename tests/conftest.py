@@ -48,11 +48,20 @@ ONCE = {
 """By reason: files of tests that prove the same on every stack; the newest one runs them."""
 
 
+BY_MODE = {"test_requests.py", "test_timeline.py"}
+"""Files whose long tables are gone through in each mode of the request filter.
+
+Two modes call all that Scrapy has for them, "alone" and "job"; the others run on the newest stack.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is in ``ONCE``."""
+    """Marks what is in ``ONCE``, and other modes of what is in ``BY_MODE``."""
     files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
     for item in items:
-        if item.path.name in files:
+        parameters = item.name.partition("[")[2].rstrip("]").split("-")
+        by_mode = item.path.name in BY_MODE and {"stored", "off"}.intersection(parameters)
+        if item.path.name in files or by_mode:
             item.add_marker("once")
 
 
