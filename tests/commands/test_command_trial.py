@@ -77,7 +77,10 @@ def test_a_trial_changes_nothing_for_others(world: World) -> None:
     assert [ended.json[what] for what in ("posts", "pages", "forgotten")] == [60, 3, 63]
     assert of_trials(world.url, world.namespace) == set()
     assert contents(world.url, world.namespace) == before
-    assert "there is no trial 'first'" in forget(world, "--trial", "first").err
+    ended = forget(world, "--trial", "first")
+    assert ended.code == 2
+    assert f"there is no trial 'first' of the namespace '{world.namespace}'" in ended.err
+    assert "there are: none" in ended.err
 
     world.crawl(site, **requests)
     assert world.stored == {str(post): 1 if post < 40 else 2 for post in NUMBERS}
@@ -188,7 +191,11 @@ def test_the_verbs_in_a_trial(tmp_path: Path, valkey: ValkeyServer, namespace: s
     assert f"{namespace}+trial-a.b_c-1" in answer("status").json["namespaces"]
     found = dedup("check", *post, "--json", *map(line.format, range(5)), directory=here).json
     assert [each["known"] for each in found["posts"]] == [True, False, False, False, False]
-    assert answer("forget", *post, "--yes", line.format(1)).json["forgotten"] == 1
+    ended = dedup("forget", "--trial", "b", "--yes", directory=here)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "there are: a.b_c-1" in ended.err
+    found = answer("forget", *post, "--yes", line.format(0), line.format(1)).json
+    assert (found["known"], found["forgotten"]) == (1, 1)  # the other one is not the trial's
     assert answer("forget", "--yes").json["forgotten"] == 2
     assert of_trials(valkey.url, namespace) == set()
     ended = dedup("status", "--trial", "a b", directory=here)
