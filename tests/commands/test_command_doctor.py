@@ -226,7 +226,7 @@ def test_each_fault_of_a_server(tmp_path: Path, namespace: str) -> None:
 
 
 def test_what_is_not_permitted(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
-    """A word that is missing is named; what nobody may ask is not known, and no fault."""
+    """A word that is missing is named; what the user may not ask is unknown, and no fault."""
     here = project(
         tmp_path, VALKEY_DEDUP_URL=valkey.url, VALKEY_DEDUP_NAMESPACE=namespace, FEEDS=STORED
     )
