@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
+from hashlib import blake2b
 from math import inf
 from pathlib import Path
 
@@ -18,7 +20,15 @@ from scrapy_valkey_dedup.ledger.permissions import RULES
 from tests.support.crawls.world import World
 from tests.support.ledgers import heartbeats, in_ledger
 from tests.support.patience import wait_until
-from tests.support.processes.dedup_command import Ended, dedup, key_of_post, on_terminal, project
+from tests.support.processes.dedup_command import (
+    Ended,
+    dedup,
+    environment,
+    key_of_post,
+    on_terminal,
+    project,
+    words,
+)
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 
@@ -165,6 +175,33 @@ def test_a_trial_that_ends_in_an_outage(tmp_path: Path, namespace: str) -> None:
         assert "dedup/items/new" not in stats
         assert world.stored == {str(post): 2 for post in range(60)}
         world.close()
+
+
+def test_forgetting_that_is_killed(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """Wherever it is killed, nothing but the trial has changed; the next one comes to the end."""
+    here = project(tmp_path, VALKEY_DEDUP_URL=valkey.url, VALKEY_DEDUP_NAMESPACE=namespace)
+
+    async def store(ledger: Ledger) -> None:
+        await ledger.confirm_many([key_of_post(number) for number in NUMBERS])
+
+    async def fill(ledger: Ledger) -> None:
+        keys = [blake2b(b"%d" % number, digest_size=16).digest() for number in range(50_000)]
+        await ledger.confirm_many(keys)
+
+    in_ledger(valkey.url, namespace, store)
+    in_ledger(valkey.url, f"{namespace}+trial-x", fill)
+    before, trial = contents(valkey.url, namespace), of_trials(valkey.url, namespace)
+    given = ("forget", "--trial", "x", "--yes", "--json")
+    process = subprocess.Popen(
+        words(*given), cwd=here, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_until(lambda: len(of_trials(valkey.url, namespace)) < len(trial))
+    process.kill()
+    process.communicate()
+    assert contents(valkey.url, namespace) == before
+    ended = dedup(*given, directory=here)
+    assert of_trials(valkey.url, namespace) == set(), ended
+    assert contents(valkey.url, namespace) == before
 
 
 def test_the_verbs_in_a_trial(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
