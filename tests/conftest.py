@@ -1,4 +1,4 @@
-"""A real Valkey for the tests: one server for the session, a namespace of its own for each test."""
+"""A real Valkey for the tests: one server for the session, a namespace for each test."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
-    """The session's server. Tests that hurt a server start one of their own."""
+    """The session's server. Tests that hurt a server start another."""
     with a_server() as server:
         yield server
 

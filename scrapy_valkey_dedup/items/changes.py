@@ -44,7 +44,7 @@ class ChangeGuard:
             )
 
     def _check_inside(self, item: Any, key: Key, spider: Any) -> None:
-        """What it held is gone, so it cannot be stored as it was."""
+        """Its values before the change are lost, so it cannot be stored as it was."""
         if self._identifier.key(item, spider) != key:
             raise DedupError(
                 f"an item of class {type(item).__qualname__} has become another post while the "

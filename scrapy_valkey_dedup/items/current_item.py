@@ -1,4 +1,4 @@
-"""Which item Scrapy is processing at this moment: what the pipeline's signals do not say."""
+"""Which item Scrapy is processing at this moment: its signals do not say."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def begin_item() -> ItemInProgress:
 
 
 def end_item() -> ItemInProgress:
-    """Scrapy tells that an item has ended: returns which one, a blank one if there is none."""
+    """Scrapy has signalled the end of an item. Returns which one; if there is none, a blank one."""
     current = current_item() or ItemInProgress()
     current.end()
     return current

@@ -60,7 +60,7 @@ class FeedFile:
         self._watch(storage)
 
     def _watch(self, storage: Any) -> None:
-        """Has the storage's own methods tell: Scrapy says which files failed, but not whose."""
+        """Wraps the storage's methods: Scrapy says how many files failed, but not which."""
         store, open_file = storage.store, storage.open
         try:
             storage.store = lambda file: self._store(store, file)
@@ -80,7 +80,7 @@ class FeedFile:
         """The file has taken a post."""
         if self._writer is not None:
             self._writer.record_ends()
-        if self._is_closing:  # Scrapy wrote it to a file that is on its way already
+        if self._is_closing:  # Scrapy wrote it to a file that is being stored already
             export.end(stored=False)
         elif self._stored is None:
             self._waiting.append(export)
@@ -100,8 +100,8 @@ class FeedFile:
         broken = end_of_broken_line(self.slot.storage.path, is_csv=self._is_csv)
         if broken:
             logger.warning(
-                "The feed %s ends within a record, as a killed process may leave it: that one is "
-                "closed, and what is written now begins on a new line.",
+                "The feed %s ends within a record, as a killed process may leave it. That "
+                "record is closed, and new ones start on a new line.",
                 self._uri,
             )
             file.write(broken)

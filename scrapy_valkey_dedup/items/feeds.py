@@ -1,4 +1,4 @@
-"""What Scrapy's feed exporter has stored: it does not say so itself, its slots and files do."""
+"""What Scrapy's feed exporter has stored, seen from its slots and files: no signal says it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The item pipeline: claims a post before it is stored, settles the claim when it is known how."""
+"""The item pipeline: claims a post before it is stored, and settles the claim afterwards."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class DedupPipeline:
             is_fleet = self._settings.job is not None
             self._when_stored = when_stored(storages, self._settings.confirm, is_fleet=is_fleet)
             if self._when_stored == NOWHERE:
-                # What earlier runs have stored is gone when feeds that overwrite are stored.
+                # A feed that overwrites replaces what earlier runs have stored there.
                 only_own = bool(storages.feeds)
                 self._ask = self._session.look_at_own if only_own else self._session.look
         self._session.describe(self._when_stored)

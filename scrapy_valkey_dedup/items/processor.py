@@ -74,7 +74,7 @@ class DedupItemProcessor(ItemPipelineManager):
             raise
 
     def _counted(self, close: Any) -> Any:
-        """A pipeline's ``close_spider``, of which it is known when it has ended."""
+        """Wraps a pipeline's ``close_spider``, so that it is known when it has ended."""
 
         @functools.wraps(close)
         async def counted(*spider: Any) -> None:
@@ -114,7 +114,7 @@ class DedupItemProcessor(ItemPipelineManager):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether Scrapy has no item in the pipelines, whatever has seen no end."""
+        """Whether Scrapy has no item in the pipelines, even if no signal has come for some."""
         engine = self.crawler.engine if self.crawler is not None else None
         slot = engine.scraper.slot if engine is not None else None
         return slot is not None and slot.itemproc_size == 0
@@ -128,24 +128,24 @@ class DedupItemProcessor(ItemPipelineManager):
 
 
 def refuse_old_processors(crawler: Crawler) -> None:
-    """One that overrides the deprecated process_item runs it in a context of its own."""
+    """Scrapy runs an overridden process_item, which is deprecated, in another context."""
     engine = crawler.engine
     awaits = getattr(engine.scraper if engine is not None else None, "_itemproc_has_async", {})
     if awaits.get("process_item", True):
         return
     fault = (
         f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r} has its own process_item, but "
-        "not process_item_async: which posts are stored could not be told; override "
+        "not process_item_async: it would be unknown which posts are stored; override "
         "process_item_async instead, in a class that extends scrapy_valkey_dedup.DedupItemProcessor"
     )
     raise refused(crawler, [fault])
 
 
 def refuse_other_processors(crawler: Crawler, first: object) -> None:
-    """Which item an end belongs to can only be told by one who sees every item first."""
+    """Only a processor that sees every item first knows which item has ended."""
     fault = (
         f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r}, and {type(first).__qualname__} "
-        "stands before the deduplication: which posts are stored could not be told for certain; "
+        "stands before the deduplication: it would be uncertain which posts are stored; "
         "set scrapy_valkey_dedup.DedupItemProcessor, or a class that extends it; or give the "
         "deduplication the lowest number in ITEM_PIPELINES"
     )

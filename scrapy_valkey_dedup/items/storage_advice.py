@@ -64,7 +64,7 @@ _NOWHERE = (
     "set VALKEY_DEDUP_CONFIRM = 'scraped'."
 )
 _STORED_BEFORE = (
-    "Before the deduplication in ITEM_PIPELINES stands what seems to store or to fetch: %s. It "
+    "Before the deduplication in ITEM_PIPELINES is what seems to store or to fetch: %s. It "
     "handles every duplicate, too%s. Give it a higher number than the deduplication."
 )
 _OVERWRITES = (

@@ -6,7 +6,7 @@ from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats, quantity
 
 
 def summary(stats: Stats) -> str:
-    """What came is a sum, in brackets; behind it what Valkey was told. Noughts are left out."""
+    """What came adds up, in brackets; then follows what Valkey was told. Zeros are left out."""
     posts = _listed(_numbers(stats, ITEMS, _POSTS_SEEN), "post", "seen")
     posts += _added(_numbers(stats, ITEMS, _POSTS_SETTLED))
     posts += _unconfirmed(stats, ITEMS, _POSTS_UNCONFIRMED)

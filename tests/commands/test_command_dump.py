@@ -33,7 +33,7 @@ from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.items import stored
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger, remembered
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes.dedup_command import (
     dedup,
     environment,
@@ -345,7 +345,7 @@ def test_both_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
             assert process.stderr is not None
             assert "asking again for 60 s" in process.stderr.readline()
             server.start()
-            answers.append(json.loads(process.communicate(timeout=60)[0]))
+            answers.append(json.loads(process.communicate(timeout=PATIENCE)[0]))
         assert answers[0]["posts"] == answers[1]["entries"]["posts"] == MANY
         assert held(server.url, "two") == held(server.url, "one")
 
@@ -359,7 +359,7 @@ def test_an_interrupted_dump_leaves_the_earlier_one(tmp_path: Path) -> None:
             "dump", "a.dump", directory=here, is_begun=lambda: list(here.glob(".a.dump*"))
         )
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (128 + signal.SIGINT, "", "interrupted\n")
         assert not list(here.glob(".a.dump*"))
         assert (here / "a.dump").read_bytes() == earlier

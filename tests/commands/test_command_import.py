@@ -36,7 +36,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes.dedup_command import (
     dedup,
     environment,
@@ -367,7 +367,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     folder = here / ".scrapy" / "valkey-dedup"
     wait_until(lambda: list(folder.glob("import/*.json")))
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
     assert EmbeddedServer(folder)._is_free("server.lock")
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
@@ -419,7 +419,7 @@ def test_an_import_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert "asking again for 60 s" in process.stderr.readline()
         server.start()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
         assert json.loads(out)["remembered"] == MANY
         assert known(server.url, "posts", range(MANY)) == MANY

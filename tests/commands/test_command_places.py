@@ -22,7 +22,7 @@ PLACES: dict[str, Any] = {
     "embedded": lambda: nullcontext(SimpleNamespace(url=None)),
     "Sentinels": lambda: SentinelSet(0),
     "a cluster": lambda: ValkeyCluster(replicas=0),
-    # With TLS, a user of its own, and the rules that are reported of the real one.
+    # With TLS, a user, and the rules that are reported of the real one.
     "Serverless": lambda: a_serverless(permissions=" ".join([*RULES, "+scan"])),
 }
 

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from bench.servers import ValkeyServer
+from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import dedup, environment, project
 from tests.support.servers.standin import not_on_serverless
 
-pytestmark = not_on_serverless("it says how many bytes a post takes, which nobody may ask there")
+pytestmark = not_on_serverless("it says how many bytes a post takes, which may not be asked there")
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -25,7 +26,7 @@ def test_the_example(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> No
     (here / "nightly.py").write_text(block.replace("forum.items", "posts.items"))
     ended = subprocess.run(
         [sys.executable, "nightly.py"], cwd=here, env=environment(),
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     first, second = ended.stdout.splitlines()

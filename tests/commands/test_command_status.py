@@ -236,7 +236,7 @@ def test_status_with_a_user_who_may_only_read(
 def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: ValkeyServer) -> None:
     """Spider, host, start, claims, new and duplicate, of the living; who a dead run was; then none.
 
-    The note has a life of its own: a key beside the heartbeat, which takes less than 400 bytes.
+    The note is a key beside the heartbeat, with its own expiry, which takes less than 400 bytes.
     """
     here = project(
         tmp_path / "project", VALKEY_DEDUP_URL=world.url, VALKEY_DEDUP_NAMESPACE=world.namespace
@@ -418,9 +418,9 @@ NOW = 1_800_000_000.0
         (125_999_990, {10: 1_000_000}, 1, 12_499_999, 100_000, 124.99999),
         # Full already.
         (900_000, {10: 1_000_000}, 1, 0, 100_000, 0),
-        # For less than an hour: nobody can tell.
+        # For less than an hour it cannot be told.
         (6_000_000, {0.04: 1_000_000}, 1, 500_000, None, None),
-        # Nothing is remembered: nobody knows what a post takes.
+        # Nothing is remembered, so what a post takes is not known.
         (6_000_000, {}, 1, None, None, None),
     ],
 )

@@ -197,7 +197,7 @@ def test_the_verbs_in_a_trial(tmp_path: Path, valkey: ValkeyServer, namespace: s
 
 
 def test_who_may_try(world: World, valkey: ValkeyServer) -> None:
-    """Whoever may use a namespace may try it; to forget a trial needs SCAN besides."""
+    """A user of a namespace may run trials in it; to forget a trial needs SCAN besides."""
     user, name = f"user-{world.namespace}", world.namespace
     patterns = re.findall(r"~\S+posts\S*", PAGES.read_text("utf-8").split("```text")[2])
     words = [word for word in RULES if not word.startswith("~")]

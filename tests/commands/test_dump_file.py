@@ -117,7 +117,7 @@ def test_what_is_cut_off_is_refused(at: int) -> None:
 
 
 def test_a_bucket_that_is_huge(tmp_path: Path) -> None:
-    """As those of the last level may be: it stands in pieces, of which none is too large to read."""
+    """As those of the last level may be: it stands in pieces, none too large to read."""
     path = tmp_path / "a.dump"
     held = [("posts", Step(0, 0, [Bucket("000000000", array("q", range(300_000)))] * 20))]
     written(path, held)

@@ -171,7 +171,7 @@ def test_a_failover_beyond_the_deadline_is_an_outage(world: World, cluster: Valk
 # -- questions -------------------------------------------------------------------------------------
 
 a_run = partial(ledger_at, run="a-run", retention=3600)
-"""The ledger as a run sees it that has connected to nobody yet."""
+"""The ledger as a run sees it that has not connected yet."""
 KEYS = [digest("Post", [str(post)]) for post in range(600)]
 OTHERS = [digest("Post", [str(post)]) for post in range(600, 700)]
 

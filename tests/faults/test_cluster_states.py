@@ -29,7 +29,7 @@ from tests.support.servers.states import serves
 
 @pytest.fixture(scope="module")
 def shared_cluster() -> Iterator[ValkeyCluster]:
-    """Three primaries, and nobody who replaces them."""
+    """Three primaries without replicas."""
     with ValkeyCluster(3, 0, node_timeout=500) as made:
         yield made
 
@@ -44,7 +44,7 @@ def cluster(shared_cluster: ValkeyCluster) -> ValkeyCluster:
 
 @contextmanager
 def down(cluster: ValkeyCluster) -> Iterator[None]:
-    """A primary is dead and nobody takes its place: the others serve nothing any more."""
+    """A primary is dead and not replaced: the others stop serving."""
     node = cluster.nodes[0]
     cluster.kill(node)
     wait_for(lambda: not serves(cluster.nodes[1]), PATIENCE, "the others to notice")
@@ -56,7 +56,7 @@ def down(cluster: ValkeyCluster) -> Iterator[None]:
 async def test_a_cluster_without_a_primary(
     cluster: ValkeyCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CLUSTERDOWN: who comes is told in time, who is there lives through it."""
+    """CLUSTERDOWN: a new run is told in time, a running one survives it."""
     caplog.set_level(logging.INFO)
     words = "does not serve all slots: look at its nodes|[Cc]onnect"
     await assert_unavailable_while(down(cluster), cluster.url, words)
@@ -66,7 +66,7 @@ async def test_a_cluster_without_a_primary(
 @pytest.mark.parametrize("scheme", ["valkey", "valkey+cluster"])
 @in_loop
 async def test_a_node_without_slots(scheme: str) -> None:
-    """CLUSTERDOWN: a cluster that nobody has formed yet is told, and used when it is formed."""
+    """CLUSTERDOWN: a cluster that is not formed yet is reported, and used once it is formed."""
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with ClusterNode(*options, port=free_port()) as node:
         url = f"{scheme}://127.0.0.1:{node.port}"

@@ -76,7 +76,7 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
 
 @not_on_serverless("its backends take nothing in the first two seconds after a start")
 def test_a_restarted_server_is_found_again(fragile: World) -> None:
-    """The server is killed and restarted within a question's time: nobody notices."""
+    """The server is killed and restarted within a question's time: there is no outage."""
     crawl = fragile.start(fragile.site(pages_of(POSTS)), **SLOW)
     wait_until(lambda: len(fragile.stored) > 200)
     fragile.server.kill()
@@ -132,7 +132,7 @@ def test_a_wrong_password_stops_the_crawl(tmp_path: Path) -> None:
 
 
 def test_a_fault_in_the_client_costs_no_post(world: World) -> None:
-    """An error that nobody foresaw while asking is an outage with a traceback, not a lost post."""
+    """An unforeseen error while asking is an outage with a traceback, not a lost post."""
     stats = world.crawl(world.site(pages_of(range(50))), faulty_client=True)
     assert world.stored == {str(post): 1 for post in range(50)}
     assert stats["dedup/items/unchecked"] > 0

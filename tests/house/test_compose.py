@@ -107,7 +107,7 @@ def test_nobody_else_gets_in(tmp_path: Path, make_world: Callable[[int], World])
 
 
 def test_the_password_is_in_no_command_line(tmp_path: Path) -> None:
-    """Whoever lists the machine's processes learns nothing."""
+    """A list of the machine's processes shows no secret."""
     with running(tmp_path, free_port()) as process:
         words = Path(f"/proc/{process.pid}/cmdline")
         if not words.exists():

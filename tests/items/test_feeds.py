@@ -280,6 +280,6 @@ def test_no_secret_of_a_feed_is_logged(world: World) -> None:
 
 @pytest.mark.parametrize("is_csv", [True, False])
 def test_a_pipe_has_no_broken_line(tmp_path: Path, *, is_csv: bool) -> None:
-    """It is not read, so nobody is waited for who would write into it."""
+    """It is not read, so no writer is waited for."""
     os.mkfifo(tmp_path / "pipe")
     assert end_of_broken_line(str(tmp_path / "pipe"), is_csv=is_csv) == b""

@@ -366,5 +366,5 @@ async def test_every_pattern_is_needed(guarded: ValkeyServer, tmp_path: Path, pa
     session = session_at(user_of(guarded, rules), "posts", tmp_path)
     with pytest.raises(LedgerRefusedError, match=r"docs/security\.md"):
         await session.open()
-    await asyncio.wait_for(session.close(), 5)
+    await asyncio.wait_for(session.close(), PATIENCE)
     log_of(guarded)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import valkey as valkey_py
 
-from bench.memory import key
 from bench.servers import ValkeyServer
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, split
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.session.claim import Claim

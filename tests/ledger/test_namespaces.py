@@ -84,7 +84,7 @@ def all_keys(server: ValkeyServer) -> set[str]:
 
 
 def allowed(server: ValkeyServer, namespace: str, keys: set[str]) -> set[str]:
-    """The keys among these that a user may have who has a namespace, as the manual says it."""
+    """The keys among these that the manual grants to the user of a namespace."""
     patterns = [pattern.replace("posts", tag(namespace)) for pattern in PATTERNS]
     listed = sorted(keys)
     with valkey_py.Valkey.from_url(server.url) as client, client.pipeline(transaction=False) as ask:

@@ -74,7 +74,7 @@ async def test_a_living_run_is_left_alone(runs: Runs) -> None:
 
 @in_loop
 async def test_a_killed_run_is_taken_over(runs: Runs) -> None:
-    """W1: its claim is taken over, and nobody drops its post."""
+    """W1: its claim is taken over, and no run drops its post."""
     tape = Tape(ONE_EACH, KEYS)
     async with two_runs(runs, tape, **QUICK) as (one, other, _):
         assert await tape.item(one, 0, 0, "killed") == "killed"
@@ -139,7 +139,7 @@ WAITS = [*GOOD[:2], Event("B1", "asks"), Event("B1", TOLD_HELD)]
 DROPS = [Event("B1", "asks"), Event("B1", "is told HELD and dropped")]
 BAD = {
     "R4: stored without a claim": [GOOD[0], GOOD[2]],
-    "R4: a confirm that nobody sent": [*GOOD[:2], GOOD[3]],
+    "R4: a confirm that no run sent": [*GOOD[:2], GOOD[3]],
     "R8: ends before all is acknowledged": [*GOOD[:3], GOOD[4]],
     "C7: two claims": [*GOOD[:2], Event("B1", "asks"), Event("B1", "is told NEW")],
     "C1: new again": [*GOOD, Event("B1", "asks"), Event("B1", "is told NEW")],

@@ -18,7 +18,7 @@ from scrapy import Request
 
 from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
-from tests.support.patience import in_loop
+from tests.support.patience import PATIENCE, in_loop
 
 
 @dataclass
@@ -68,14 +68,14 @@ class Waiting:
 
 
 class Crowd:
-    """Requests on their way through a downloader, each in a task of its own, as in Scrapy."""
+    """Requests on their way through a downloader, each in a task, as in Scrapy."""
 
     def __init__(self, downloader: Any) -> None:
         self.downloader = downloader
         self.waiting = Waiting(self)
         self.admission = Admission(downloader, queue=self.waiting)
         self.claimed: list[Request] = []
-        """Who was allowed to ask for his page, in order."""
+        """The requests that were allowed to ask for their pages, in order."""
         self.downloading: list[Request] = []
         """Who began to download, in order."""
         self.answered = asyncio.Event()
@@ -140,7 +140,7 @@ class Crowd:
         """Everything that was sent comes to its end."""
         self.go.set()
         await asyncio.wait_for(
-            asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=5
+            asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=PATIENCE
         )
         await self.settle()  # the callbacks of the last task may come after this
 
@@ -160,7 +160,7 @@ async def test_as_many_claim_as_can_be_downloaded_and_one_more() -> None:
 
 @in_loop
 async def test_sites_do_not_wait_for_one_another() -> None:
-    """Each slot has room of its own, by its own settings."""
+    """Each slot has its own room, by its own settings."""
     downloader = Downloader(100, 2, slots={"b": Slot(5), "c": Slot(8, delay=60)})
     crowd = Crowd(downloader)
     for slot in "abc":
@@ -194,7 +194,7 @@ async def test_no_more_downloads_than_the_user_allows(limit: int) -> None:
     assert crowd.downloading == sent[:limit]
     await crowd.end(sent[0])
     assert crowd.downloading == sent[: limit + 1]
-    await crowd.end(sent[-1])  # who only waits takes nobody's turn with him
+    await crowd.end(sent[-1])  # a request that only waits takes no turn with it
     assert crowd.downloading == sent[: limit + 1]
     await crowd.end_all()
     assert crowd.downloading == sent[:-1]
@@ -289,7 +289,7 @@ async def test_the_slower_valkey_is_the_more_go_ahead(
 @pytest.mark.parametrize("limit", [1, 4])
 @in_loop
 async def test_the_urgent_go_first(limit: int) -> None:
-    """Who is urgent comes before all that wait here, however many more come, and to their site."""
+    """An urgent request goes before all that wait here, however many come, also to its site."""
     crowd = Crowd(Downloader(limit, domain_concurrency=limit))
     others = crowd.waiting.add(50)
     crowd.engine_looks()
@@ -434,7 +434,7 @@ def test_nothing_is_taken_of_an_engine_of_another_kind() -> None:
 
 @in_loop
 async def test_a_question_that_fails_changes_nothing() -> None:
-    """An error while asking comes through, and who waits goes on."""
+    """An error while asking reaches the caller, and the waiting ones continue."""
     crowd = Crowd(Downloader(1, domain_concurrency=1))
     crowd.answered.clear()
     first, second, third = crowd.send(number=3)
@@ -452,7 +452,7 @@ async def test_a_question_that_fails_changes_nothing() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_nobody_is_forgotten(data: st.DataObject) -> None:
-    """Whatever ends when, and in whatever state, limits hold and everybody comes to his turn."""
+    """Whatever ends when, and in whatever state, limits hold and every request gets its turn."""
 
     async def main() -> None:
         limit = data.draw(st.integers(1, 4))

@@ -168,7 +168,7 @@ def test_a_cursor_without_an_end_ends_at_the_limit(site: Readings) -> None:
 
 
 def test_an_empty_page_may_be_said_to_be_the_end(site: Readings) -> None:
-    """With 0 the first empty page ends a timeline; the reading is complete, nobody is warned."""
+    """With 0 the first empty page ends a timeline; the reading is complete, without a warning."""
     endless(site, 3)
     for pages in (4, 1):
         run = read(site, VALKEY_DEDUP_EMPTY_PAGES=0)

@@ -555,7 +555,7 @@ def test_a_held_page_is_fetched_when_nobody_can_be_asked(
     ids=lambda polite: next(iter(polite)),
 )
 def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, Any]) -> None:
-    """Who downloads slowly claims a page or two ahead; who comes later gets his share.
+    """A slow worker claims a page or two ahead; one that comes later gets its share.
 
     The first is halted in the middle until its claims are those of pages that it waits for, and
     until the other is there, too.

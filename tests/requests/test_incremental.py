@@ -258,7 +258,7 @@ def test_a_twin_is_stored_when_the_first_is(site: Readings, tmp_path: Path, conf
     pages = {"/list", "/0", "/1", "/2"}
     assert crawl(site, **changes, **broken) == pages
     assert crawl(site, **changes, **exporter) == pages
-    if confirm == "exported":  # in place of it a twin that was waited for in vain is in flight
+    if confirm == "exported":  # instead, a twin that was waited for until the deadline is in flight
         assert crawl(site, **changes, **exporter) == {"/list"}
 
 

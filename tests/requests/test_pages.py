@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scrapy import Request
 from scrapy.http import Response
 
-from bench import memory
 from bench.servers import ValkeyServer, free_port
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
@@ -246,7 +246,7 @@ def test_a_reading_is_complete_when_every_page_went_well() -> None:
 
 def keys(numbers: range) -> list[Key]:
     """The keys of posts."""
-    return [memory.key(number) for number in numbers]
+    return [key(number) for number in numbers]
 
 
 @asynccontextmanager
@@ -387,7 +387,7 @@ async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace:
 
 @in_loop
 async def test_without_valkey_nothing_was_met(namespace: str) -> None:
-    """Nobody waits in vain, and what cannot be delivered is given up."""
+    """No request waits without end, and what cannot be delivered is given up."""
     url = f"valkey://127.0.0.1:{free_port()}"
     async with opened(url, namespace) as (timelines, _):
         assert await pages_read(timelines, 100, 10) == 10

@@ -94,7 +94,7 @@ def test_a_redirect_is_asked_again_by_each_worker_and_no_more(site: Readings) ->
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
 def test_a_redirect_to_a_page_with_posts_is_not_asked_again(site: Readings, mode: str) -> None:
-    """Of ten pages each of which leads to a page of its own with a post, none is fetched again."""
+    """Ten pages lead to ten pages with a post each: none is fetched again."""
     moved = [f"/moved/{page}" for page in range(10)]
     site.show({"/": posts(links=moved)})
     for path in moved:

@@ -161,7 +161,7 @@ def test_a_download_with_the_meta_of_a_page_is_no_page(site: Site) -> None:
     assert (number(run, "new"), number(run, "in_flight"), number(run, "duplicate")) == (1, 0, 0)
 
 
-# -- filters, schedulers and middlewares of one's own ----------------------------------------------
+# -- a user's filters, schedulers and middlewares --------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_filter_with_a_memory_of_its_own_loses_no_page(site: Site) -> None:
 
 
 def test_a_middleware_that_answers_by_itself_holds_up_nobody(site: Site) -> None:
-    """A request that a middleware before ours refuses leaves its turn to who waits for it."""
+    """A request that a middleware before ours refuses leaves its turn to the next one."""
     slow = {"/slow": {"priority": 1}}
     site.show(
         {

@@ -45,11 +45,11 @@ def fetched(
 
 
 def keyed(key: object, **meta: object) -> dict[str, Any]:
-    """The arguments of a request with a key of its own."""
+    """The arguments of a request with its own key."""
     return {"meta": {"dedup_key": key, **meta}}
 
 
-# -- a key of one's own ----------------------------------------------------------------------------
+# -- a request's own key ---------------------------------------------------------------------------
 
 
 @SHARED

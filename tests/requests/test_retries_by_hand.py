@@ -28,7 +28,7 @@ def site(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Readi
 
 
 def crawl(site: Readings, mode: str, **changes: Any) -> Run:
-    """A crawl that tries nothing again by itself; in mode "job" it is a job of its own."""
+    """A crawl that tries nothing again by itself; in mode "job" each crawl is a job."""
     return site.crawl(ByHand, mode, **{"RETRY_ENABLED": False, "timelines": [], **changes})
 
 

@@ -104,7 +104,7 @@ class Case:
 
     name: str
     sites: tuple[Callable[[Pages], Pages], ...]
-    """What it shows, reading by reading; the last for ever. Made of a timeline of six pages."""
+    """What it shows, reading by reading; the last one forever. Made of a timeline of six pages."""
     plain: tuple[int, int, int]
     named: tuple[int, int, int]
     """How many pages are read, run by run."""
@@ -346,7 +346,7 @@ def test_without_valkey_timelines_are_read_to_the_end(site: Readings) -> None:
 
 
 def test_without_the_item_pipeline_timelines_are_read_to_the_end(site: Readings) -> None:
-    """Where nobody knows whether a post is new, all are read."""
+    """If it cannot be known whether a post is new, all are read."""
     site.show(small("plain"), small("named"))
     for _ in range(2):
         assert pages_read(read(site, "job", **BY_HAND)) == both(6)
@@ -365,7 +365,7 @@ def test_from_start_pages_are_sent(site: Readings) -> None:
 
 @pytest.mark.parametrize("wish", ["new", ["if_new"]])
 def test_an_unknown_wish_is_named_and_ignored(site: Readings, wish: Any) -> None:
-    """A value of ``dedup`` that nobody knows is as if not there; one warning names it."""
+    """An unknown value of ``dedup`` counts as none; one warning names it."""
     site.show(each_page(small("plain"), wish={"dedup": wish}))
     for _ in range(2):
         run = read(site, timelines=["/plain"])
@@ -413,7 +413,7 @@ WISHES = [
 
 
 def test_known_wishes(site: Readings) -> None:
-    """Only "if_new" is a wish for less; any text can name a timeline. Nobody is warned."""
+    """Only "if_new" asks for less; any text can name a timeline. There is no warning."""
     starts = []
     for index, (wish, _) in enumerate(WISHES):
         starts.append(f"/wish-{index}")

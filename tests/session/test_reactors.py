@@ -50,7 +50,7 @@ def test_components_are_built_and_used_where_there_is_no_reactor(world: World) -
     """
     settings = {"VALKEY_DEDUP_URL": world.url, "VALKEY_DEDUP_NAMESPACE": world.namespace}
     command = [sys.executable, "-m", "tests.support.spiders.unit", json.dumps(settings)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert found["posts"] == [{"post_id": "1"}] * 2

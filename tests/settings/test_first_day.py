@@ -1,4 +1,4 @@
-"""A new user's first day: `scrapy ...` in a project of its own, and what each mistake says."""
+"""A new user's first day: `scrapy ...` in a fresh project, and what each mistake says."""
 
 from __future__ import annotations
 

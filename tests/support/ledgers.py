@@ -61,7 +61,7 @@ def in_ledger(
 
 
 def in_embedded_ledger(folder: Path, deed: Callable[[Ledger], Awaitable[Any]]) -> Any:
-    """What a run does in a project's embedded ledger, whose posts are kept for ever."""
+    """What a run does in a project's embedded ledger, whose posts are kept forever."""
     server = EmbeddedServer(folder)
     try:
         return in_ledger(server.acquire(), "posts", deed, retention=None)
@@ -70,7 +70,7 @@ def in_embedded_ledger(folder: Path, deed: Callable[[Ledger], Awaitable[Any]]) -
 
 
 def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], Any]) -> Any:
-    """Puts a question to the ledger from outside any run, as one who may ask everything."""
+    """Puts a question to the ledger from outside any run, as a user with all permissions."""
 
     async def ask() -> Any:
         async with ledger_at(as_admin(url), namespace, "outsider", retention=1) as ledger:
@@ -90,7 +90,7 @@ def remembered(
 
 
 def is_held(claim: bytes) -> bool:
-    """Whether somebody holds a claim, as its value says."""
+    """Whether a run holds a claim, as its value says."""
     return not claim.startswith(b"-" * 12)
 
 

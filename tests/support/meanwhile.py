@@ -47,7 +47,7 @@ async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> N
     """Waits for a condition."""
     deadline = now() + seconds
     while not condition():
-        assert now() < deadline, "waited in vain"
+        assert now() < deadline, "waited until the deadline"
         await asyncio.sleep(0.01)
 
 

@@ -36,7 +36,7 @@ NEVER = "Valkey was never reached, for"
 def start_fleet(
     world: World, site: Site, policies: Sequence[str], *, of_each: int | None = None, **changes: Any
 ) -> list[Crawl]:
-    """Starts a crawl with each policy, each in an order of its own.
+    """Starts a crawl with each policy, each in another order.
 
     Each page is read by all, or by ``of_each`` of them. Returns when they have stored the first
     hundred posts: they are in the middle. However slow the machine is, none can have come to its
@@ -201,7 +201,7 @@ def assert_bounded(
     Nothing else: the crawls have no outage, and every post of the site is stored and confirmed.
 
     A post that the new primary remembers is never stored again, nor is any post stored thrice. Of
-    posts that nobody had begun to store, those may be stored twice whose claim was lost when they
+    posts that no run had begun to store, those may be stored twice whose claim was lost when they
     had been claimed and not begun: ``on_way`` at most.
     """
     assert 0 < len(unremembered) < len(begun)

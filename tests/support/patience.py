@@ -75,7 +75,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test that awaits in an event loop of its own, which is patient."""
+    """Runs a test that awaits in a patient event loop."""
 
     @functools.wraps(test)
     def run_it(*arguments: object, **fixtures: object) -> None:

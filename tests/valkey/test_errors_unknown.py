@@ -1,4 +1,4 @@
-"""Rules of a server that nobody knows, its moods, and its limits: no post unchecked for them."""
+"""Unknown errors of a server, its moods and its limits: none of them lets a post pass unchecked."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def stat(session: Any, name: str) -> int:
 
 
 async def new(session: Any, keys: list[bytes]) -> list[Claim]:
-    """The claims on posts that nobody has."""
+    """The claims on posts that no run holds."""
     found = await asyncio.gather(*map(session.claim, keys))
     assert all(isinstance(claim, Claim) for claim in found)
     return found
@@ -134,14 +134,14 @@ def test_a_crawl_at_two_backends(world: World, valkey: ValkeyServer) -> None:
     assert front.asked["EVALSHA"] < 20_000
 
 
-# -- errors that nobody knows ----------------------------------------------------------------------
+# -- unknown errors -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1])
 def test_a_crawl_with_odd_errors_now_and_then(
     world: World, valkey: ValkeyServer, share: float
 ) -> None:
-    """Of all commands 1 % (10 %) fail with what nobody knows: no outage, all once, all checked."""
+    """Of all commands 1 % (10 %) fail with an unknown error: no outage, all once, all checked."""
     with Front([valkey], by_chance(share, ODD)) as front:
         world.url = front.url
         site = world.site(pages_of(range(1000)))
@@ -460,7 +460,7 @@ async def test_a_host_may_have_any_name() -> None:
 
 @in_loop
 async def test_odd_errors_have_a_type_of_their_own(front: Front, namespace: str) -> None:
-    """Who asks can tell them from silence."""
+    """The caller can tell them from silence."""
     front.rule = always(ODD, "EVALSHA")
     async with ledger_at(front.url, namespace, "a-run", timeout=0.2) as ledger:
         with pytest.raises(UnknownReplyError, match="internal error"):

@@ -1,4 +1,4 @@
-"""TLS: whoever cannot prove who he is is refused with the cure, on every topology."""
+"""TLS: a server that cannot prove its identity is refused with the cure, on every topology."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ async def test_a_certificate_that_is_demanded(place: Place) -> None:
 
 @in_loop
 async def test_tls_and_plain_text_do_not_mix(place: Place) -> None:
-    """Whoever speaks the other language is told in time that it may be that."""
+    """TLS to a plain port, or the reverse: the run is told in time that it may be that."""
     await assert_unavailable(place.url.replace("valkeys", "valkey"), "TLS")
     with ValkeyServer(port=free_port()) as plain:
         _, _, kind = place.url.partition("://")[0].partition("+")

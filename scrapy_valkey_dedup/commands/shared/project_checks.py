@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from scrapy_valkey_dedup.commands.shared.findings import FINE, WRONG, Finding, heard
+from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, WRONG, Finding, heard
 from scrapy_valkey_dedup.commands.shared.spiders import (
     DictSeen,
     SpiderSeen,
@@ -20,6 +20,7 @@ from scrapy_valkey_dedup.items.pipeline import DedupPipeline
 from scrapy_valkey_dedup.items.storage_advice import when_stored
 from scrapy_valkey_dedup.items.storages import storages_in
 from scrapy_valkey_dedup.session.advice import warn_of_closing
+from scrapy_valkey_dedup.settings import DedupSettings
 
 _STORING = "docs/settings.md#confirm"
 _IDENTITY = "docs/identity.md"
@@ -72,6 +73,7 @@ def _storing(seen: SpiderSeen) -> Iterator[Finding]:
             "remove it", "docs/settings.md", seen.name,
         )  # fmt: skip
         return
+    yield from _for_one_run(settings, seen.name)
     try:
         storages = storages_in(crawler, DedupPipeline)
     except ValueError as error:
@@ -88,6 +90,18 @@ def _storing(seen: SpiderSeen) -> Iterator[Finding]:
             warn_of_closing(crawler.settings)
     for message in messages:
         yield Finding("storing", WRONG, message, docs=_STORING, spider=seen.name)
+
+
+def _for_one_run(settings: DedupSettings, spider: str) -> Iterator[Finding]:
+    """What is meant for the command line of one run, and stands in the project."""
+    for name, value, follows in (
+        ("TRIAL", settings.trial, "what runs store is remembered for the trial only"),
+        ("RESET", settings.reset or None, "each run stores everything once more"),
+    ):
+        if value is not None:
+            said, cure = f"VALKEY_DEDUP_{name} = {value!r}: {follows}", "remove it after this run"
+            docs = f"docs/{'operations' if name == 'TRIAL' else 'settings'}.md"
+            yield Finding("settings", ADVICE, said, cure, docs, spider)
 
 
 def _identities(seen: SpiderSeen) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from tests.support.spiders.storages import create_table
 
 @dataclass
 class Crawl:
-    """A crawl in a process of its own."""
+    """A crawl in a process."""
 
     job: Job
     process: Any

@@ -90,7 +90,7 @@ class Run:
 
 
 class Runs:
-    """Starts crawls, each in a directory of its own."""
+    """Starts crawls, each in its own directory."""
 
     def __init__(self, url: str, directory: Path) -> None:
         self._url = url

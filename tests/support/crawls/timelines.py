@@ -77,7 +77,7 @@ class Readings:
             self.web.routes.update(pages)
 
     def start(self, spider: type[Reader], mode: str = "alone", **changes: Any) -> Run:
-        """Starts a crawl, by default a job of its own.
+        """Starts a crawl, by default as another job.
 
         Upper-case changes are settings, lower-case ones options of spider and storage.
         """

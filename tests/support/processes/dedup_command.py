@@ -1,4 +1,4 @@
-"""Runs `scrapy dedup` as an operator does: in a process of its own, piped or on a terminal."""
+"""Runs `scrapy dedup` as an operator does: in a process, piped or on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site that knows who asks for what and how many at once, and whose pages may have gates."""
+"""A site that counts what each client asks for, and how many at once; its pages may have gates."""
 
 from __future__ import annotations
 

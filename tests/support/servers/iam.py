@@ -69,7 +69,7 @@ class SignedIn(ElastiCacheIAM):
 
 
 class SignedOut(ElastiCacheIAM):
-    """Likewise, without keys."""
+    """The same, without keys."""
 
     def __init__(self, **options: Any) -> None:
         for name in KEYS:

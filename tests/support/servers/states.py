@@ -119,7 +119,7 @@ def unsaved(own: Own) -> Iterator[None]:
 
 @contextmanager
 def busy(own: Own) -> Iterator[None]:
-    """Somebody's script does not end."""
+    """A script of another client does not end."""
 
     def run() -> None:
         with suppress(valkey_py.ValkeyError), valkey_py.Valkey.from_url(own.url) as client:
@@ -144,7 +144,7 @@ def ping(own: ValkeyServer) -> str:
 
 @contextmanager
 def crowded(own: Own) -> Iterator[None]:
-    """It takes no more clients; who was there has gone."""
+    """It takes no more clients, and has closed all connections."""
     with valkey_py.Valkey(unix_socket_path=str(own.socket), single_connection_client=True) as it:
         before = it.config_get("maxclients")["maxclients"]
         it.config_set("maxclients", "1")

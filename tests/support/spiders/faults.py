@@ -94,7 +94,7 @@ class ManyRounds(Timelines):
 
 
 class Remembers(DupeFilter):
-    """A user's filter that keeps a list of its own, and looks there first."""
+    """A user's filter that keeps its own list, and looks there first."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -28,7 +28,7 @@ from tests.support.spiders.storages import FileStore
 
 STORE = f"{__name__}.Store"
 REFUSED = "http://127.0.0.1:1"
-"""Nobody listens on port 1."""
+"""Nothing listens on port 1."""
 
 
 @dataclass
@@ -147,7 +147,7 @@ def crawl(job: Job) -> None:
     """Runs the crawl in this process and leaves ``result.json``."""
     os.chdir(job.directory)
     if not job.options.get("looks", True):
-        # Who relies on Scrapy's look whether an idle spider may close, every five seconds, hangs.
+        # A crawl that relies on Scrapy's check for idle spiders, every five seconds, hangs.
         ExecutionEngine._SLOT_HEARTBEAT_INTERVAL = 3600.0
     module, _, name = job.spider.rpartition(".")
     process = AsyncCrawlerProcess(settings_of(job))

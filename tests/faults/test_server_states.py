@@ -68,14 +68,14 @@ each_state = pytest.mark.parametrize(("state", "words"), STATES.values(), ids=ST
 
 @each_state
 @in_loop
-async def test_who_comes_meanwhile_is_told(own: Own, state: State, words: str) -> None:
+async def test_a_new_run_is_told(own: Own, state: State, words: str) -> None:
     """The question ends in time with the state in words; the next, after its end, is answered."""
     await assert_unavailable_while(state(own), own.url, words)
 
 
 @each_state
 @in_loop
-async def test_who_is_there_lives_through_it(
+async def test_a_running_run_survives_it(
     own: Own, state: State, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is an outage, with one line at its begin and one at its end, and it ends by itself."""
@@ -98,7 +98,7 @@ async def test_an_orphan_says_so_where_nothing_is_written(own: Own) -> None:
 @pytest.mark.parametrize("state", [full, unsaved])
 @in_loop
 async def test_what_asking_again_does_not_cure_costs_no_deadline(own: Own, state: State) -> None:
-    """Who is full, or cannot save, says so at once; what only reads is answered."""
+    """A server that is full, or cannot save, says so at once; reading questions are answered."""
     async with a_run(own.url, timeout=PATIENCE) as ledger:
         await ledger.confirm_many(KEYS[:5])
         with state(own):
@@ -164,7 +164,7 @@ def deaf(proxy: FaultyProxy) -> Iterator[None]:
 async def test_a_half_open_connection(
     own: Own, state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who comes is told in time, who is there lives through it."""
+    """A new run is told in time, a running one survives it."""
     caplog.set_level(logging.INFO)
     with FaultyProxy(own.port or 0) as proxy:
         url, words = f"valkey://127.0.0.1:{proxy.port}", "no answer within"
@@ -183,7 +183,7 @@ IMPOSTORS = {
 @pytest.mark.parametrize(("greeting", "reply"), IMPOSTORS.values(), ids=IMPOSTORS.keys())
 @in_loop
 async def test_something_else_answers(greeting: bytes, reply: bytes) -> None:
-    """Whoever is at the port, the question ends in time, and asks to check host and port."""
+    """If something else has the port, the question ends in time and asks to check the URL."""
 
     async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
