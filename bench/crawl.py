@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
+from bench.crawls.helpers import helper
 from bench.servers import ValkeyServer, free_port
 
 
@@ -46,7 +47,7 @@ class Way:
         command = [
             sys.executable,
             "-m",
-            "bench.spider",
+            "bench.crawls.spider",
             str(port),
             str(pages),
             json.dumps(settings),
@@ -54,15 +55,6 @@ class Way:
         output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
         stats: dict[str, float] = json.loads(output.stdout.strip().splitlines()[-1])
         return stats
-
-
-def helper(stack: ExitStack, module: str, *arguments: object) -> None:
-    """Starts a module of this folder as a process that ends with the stack."""
-    command = [sys.executable, "-m", f"bench.{module}", *map(str, arguments)]
-    process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
-    stack.callback(process.kill)
-    assert process.stdout is not None
-    process.stdout.readline()
 
 
 def main() -> None:
@@ -79,8 +71,8 @@ def main() -> None:
         folder = stack.enter_context(TemporaryDirectory())
         feed = f"{folder}/posts.jl" if options.feed else None
         site, slow = free_port(), free_port()
-        helper(stack, "site", site, pages, options.page)
-        helper(stack, "proxy", slow, server.port, 1)
+        helper(stack, "crawls.site", site, pages, options.page)
+        helper(stack, "servers.slow_line", slow, server.port, 1)
         ways = [
             Way("plain Scrapy", None),
             Way("deduplication", server.url),

@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from bench.crawl import helper
+from bench.crawls.helpers import helper
+from bench.crawls.site import AT_ONCE, counts
+from bench.crawls.worker import Report, Worker, warn_if_busy, with_plugin
 from bench.servers import ValkeyServer, free_port
-from bench.site import AT_ONCE, counts
-from bench.worker import Report, Worker, warn_if_busy, with_plugin
 
 LISTED, LINKS = 40, 20
 FASTER, SHARE = 2.5, 0.15
@@ -45,7 +45,7 @@ class Site:
         """Serves it, with counts from zero, as long as the stack; returns the port."""
         port = free_port()
         links = ("--links", LINKS, "--lists", 1, "--listed", LISTED)
-        helper(stack, "site", port, self.pages, 1, "--delay", self.answer, *links)
+        helper(stack, "crawls.site", port, self.pages, 1, "--delay", self.answer, *links)
         return port
 
 
@@ -135,7 +135,7 @@ def compare(given: argparse.Namespace) -> dict[str, list[Crawl]]:
         url = server.url
         if given.away:
             far = free_port()
-            helper(stack, "proxy", far, server.port, given.away / 2)
+            helper(stack, "servers.slow_line", far, server.port, given.away / 2)
             url = f"valkey://127.0.0.1:{far}"
         for _ in range(given.rounds):
             crawls[PLAIN].append(crawl(site, 1, {}))

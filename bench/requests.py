@@ -25,10 +25,10 @@ from importlib.util import find_spec
 
 from scrapy.settings.default_settings import CONCURRENT_REQUESTS
 
-from bench.crawl import helper
+from bench.crawls.helpers import helper
+from bench.crawls.site import AT_ONCE, counts
+from bench.crawls.worker import Report, Worker, warn_if_busy, with_plugin
 from bench.servers import ValkeyServer, free_port
-from bench.site import AT_ONCE, counts
-from bench.worker import Report, Worker, warn_if_busy, with_plugin
 
 LISTED = 100
 PLAIN, PLUGIN, REDIS = "plain Scrapy", "this plugin", "scrapy-redis's filter"
@@ -187,8 +187,10 @@ def compare(given: argparse.Namespace) -> dict[str, Outcome]:
         assert server.port
         site, far = free_port(), free_port()
         lists = ("--lists", lists_for(given.pages), "--listed", LISTED)
-        helper(stack, "site", site, given.pages, given.posts, "--delay", given.answer, *lists)
-        helper(stack, "proxy", far, server.port, given.away / 2)
+        helper(
+            stack, "crawls.site", site, given.pages, given.posts, "--delay", given.answer, *lists
+        )
+        helper(stack, "servers.slow_line", far, server.port, given.away / 2)
         print(
             f"{given.pages} pages, posts on each: {given.posts}; the site answers in "
             f"{given.answer:g} ms; Valkey is {round_trip(far) * 1000:.1f} ms away, there and back"

@@ -13,6 +13,8 @@ Key: TypeAlias = bytes
 """The identity of a post: 16 bytes, see :mod:`scrapy_valkey_dedup.identity.encoding`."""
 Token: TypeAlias = bytes
 """What tells one claim on a post from any other: a run's name and a number."""
+TRIAL_MARK = "+trial-"
+"""Stands in a trial's namespace between the name of the namespace that it tries and its own."""
 CLAIM_LIFETIME = 86400.0
 """Seconds. Claims that are open for longer are renewed."""
 

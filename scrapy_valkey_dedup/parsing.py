@@ -25,6 +25,15 @@ def text(value: Any) -> str:
     return value.strip()
 
 
+def short_name(value: Any) -> str | None:
+    """A name of plain characters, or None."""
+    if value is None or value == "":
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,32}", str(value)):
+        raise ValueError("write a name of 1 to 32 letters, digits, dots, hyphens and underscores")
+    return str(value)
+
+
 def flag(value: Any) -> bool:
     """True or False, in any spelling."""
     word = str(value).strip().lower()

@@ -16,7 +16,7 @@ from scrapy.utils.conf import closest_scrapy_cfg
 from scrapy_valkey_dedup.identity.links import tracking
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS, normalisers
 from scrapy_valkey_dedup.identity.rules import ClassRule, Known, class_rules
-from scrapy_valkey_dedup.model import CLAIM_LIFETIME, SettingsError
+from scrapy_valkey_dedup.model import CLAIM_LIFETIME, TRIAL_MARK, SettingsError
 from scrapy_valkey_dedup.parsing import (
     choice,
     count,
@@ -27,6 +27,7 @@ from scrapy_valkey_dedup.parsing import (
     loaded,
     patterns,
     retention,
+    short_name,
     text,
 )
 from scrapy_valkey_dedup.valkey.client_options import SENTINEL_KWARGS, option_faults
@@ -166,12 +167,18 @@ class DedupSettings:
     timeout: float = _setting(5, _plain(duration(0.1)))
     lease: float = _setting(30, _plain(duration(1)))
     reset: bool = _setting(False, _plain(flag))
+    trial: str | None = _setting(None, _plain(short_name))
     requests: str = _setting("job", _plain(choice("job", "stored", "off")))
     job: str | None = _setting(None, _job)
     requests_match: tuple[re.Pattern[str], ...] = _setting(None, _plain(patterns))  # (): all
     request_retention: float | None = _setting("7d", _retention)
     empty_pages: int | None = _setting(10, _plain(count))
     data_dir: Path = _setting(".scrapy/valkey-dedup", _plain(_directory))
+
+    @property
+    def tried_namespace(self) -> str:
+        """The namespace that a trial tries: what it remembers is known to the trial, too."""
+        return self.namespace.removesuffix(f"{TRIAL_MARK}{self.trial}")
 
     @property
     def pages_are_shared(self) -> bool:
@@ -221,6 +228,8 @@ class DedupSettings:
         faults += _too_slow(values)
         if faults:
             raise SettingsError(faults)
+        if values["trial"] is not None:  # what it stores is remembered in a namespace of its own
+            values["namespace"] += f"{TRIAL_MARK}{values['trial']}"
         return cls(**values)
 
 

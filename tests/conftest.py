@@ -19,11 +19,11 @@ from scrapy import version_info
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
-from tests import patience
-from tests.crawl_process import Job
-from tests.crawls import Crawl, Site, claims, heartbeats, remembered, start, stored
-from tests.patience import PATIENCE
-from tests.standin import a_server
+from tests.support import patience
+from tests.support.crawls.items import Crawl, Site, claims, heartbeats, remembered, start, stored
+from tests.support.patience import PATIENCE
+from tests.support.servers.standin import a_server
+from tests.support.spiders.jobs import Job
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
@@ -37,7 +37,7 @@ ONCE = {
     " terraform_check terraform_docs architecture",
     "pure Python, explored or by examples without end": "admission batching keyset namespaces"
     " normalise protocol_model soak",
-    "equipment": "topologies",
+    "equipment": "servers",
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 from bench.serverless.backends import SLOTS, share, slot_of
 from bench.serverless.inside import Inside
 from bench.servers import END_SECONDS, Tls, ValkeyServer, free_port, wait_for
+from bench.servers.lifetime import Equipment
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SPIDER, ADMIN = "spider", "admin"
 _FIRST_KEY = {"EVAL": 3, "EVALSHA": 3}
 _SYSTEM = frozenset(
@@ -37,7 +37,7 @@ def _backend(password: str, *, persistent: bool) -> ValkeyServer:
     )  # fmt: skip
 
 
-class Serverless:
+class Serverless(Equipment):
     """A cache like ElastiCache Serverless for Valkey, from ``start`` to ``stop``.
 
     One address, TLS if files for it are given; behind it at least two real servers, each with its
@@ -224,18 +224,3 @@ class Serverless:
     def info(self) -> dict[str, Any]:
         """All of INFO of one backend; empty if it does not answer."""
         return self.backends[0].info()
-
-    def __enter__(self) -> Serverless:  # noqa: PYI034 (Self needs Python 3.11)
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

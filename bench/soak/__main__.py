@@ -12,7 +12,6 @@ import argparse
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,8 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer, free_port, wait_for
+from bench.crawls.helpers import helper
+from bench.servers import FaultyProxy, ValkeyServer, free_port, wait_for
 from bench.soak import faults, report
 from bench.soak.account import settle
 from bench.soak.runs import Run
@@ -68,16 +67,7 @@ class Soak:
         self.memory_at_start = int(self.server.info()["used_memory"])
         self._stack.enter_context(self.proxy)
         port, seconds = free_port(), self.given.minutes * 60 * GROWN
-        arguments = map(str, (port, self.pages, PAGE, seconds))
-        site = subprocess.Popen(
-            [sys.executable, "-m", "bench.soak.site", *arguments],
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._stack.callback(site.wait)
-        self._stack.callback(site.kill)
-        assert site.stdout
-        site.stdout.readline()
+        helper(self._stack, "soak.site", port, self.pages, PAGE, seconds)
         self.site = f"http://127.0.0.1:{port}"
         self._stack.callback(self._end_all)
 

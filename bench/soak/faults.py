@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import valkey
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer
+from bench.servers import FaultyProxy, ValkeyServer
 from bench.soak.runs import Run, Span
 
 _AGAIN = 0.1  # seconds between two deeds of a fault that goes on

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-from bench.site import Site, response, serve
+from bench.crawls.site import Site, response, serve
 
 _AT_FIRST = 0.6
 _TEXT = "A post of some length, as people write them, with a few words to say. "

@@ -149,7 +149,7 @@ class DedupCommand(ScrapyCommand):
         except (UsageError, ValueError):
             raise CommandError("-s and -a take NAME=VALUE") from None
         assert self.settings is not None  # noqa: S101 (Scrapy sets it)
-        for name in ("url", "namespace"):
+        for name in ("url", "namespace", "trial"):
             if getattr(options, name) is not None:
                 self.settings.set(PREFIX + name.upper(), getattr(options, name), "cmdline")
 
@@ -182,6 +182,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the ledger")
     group.add_argument("--url", help="where Valkey is (default: VALKEY_DEDUP_URL)")
     group.add_argument("--namespace", help="whose posts (default: VALKEY_DEDUP_NAMESPACE)")
+    group.add_argument(
+        "--trial", metavar="NAME", help="of this trial only (default: VALKEY_DEDUP_TRIAL)"
+    )
     group.add_argument("--spider", metavar="NAME", help="with the settings of this spider")
     group.add_argument(
         "-a",

@@ -7,8 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
-from math import inf
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
@@ -16,6 +14,7 @@ from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.explain import Explanation, explain
 from scrapy_valkey_dedup.commands.shared.keyed import Faults, Keyer, maker_of
 from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
+from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
 from scrapy_valkey_dedup.commands.shared.sources import Source, source
@@ -115,13 +114,6 @@ async def states_of(ledger: Ledger, keys: Sequence[Key]) -> list[State]:
         )
         for each in standings
     ]
-
-
-def moment(seconds: float) -> str:
-    """A time, as it is shown."""
-    if seconds == inf:
-        return "forever"
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def _show_identity(screen: Screen, found: Explanation) -> None:

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from time import time
+from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.check import named
-from scrapy_valkey_dedup.commands.shared.contents import Holdings, Shelf
 from scrapy_valkey_dedup.commands.shared.counts import show_counts
-from scrapy_valkey_dedup.commands.shared.keyed import Faults, Keyed, Keyer, maker_of
+from scrapy_valkey_dedup.commands.shared.forgetting import (
+    WHOLE,
+    Parts,
+    forget,
+    living,
+    look_for,
+    parts_of,
+)
+from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer, maker_of
 from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
+from scrapy_valkey_dedup.commands.shared.moments import moment, read_moment
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
-from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
+from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.sources import Block, Source, source
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
-from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.session.keyset import KeySet
-from scrapy_valkey_dedup.valkey.resp import command
 
-SUMMARY = "Forget posts, or all posts, pages or timelines of a namespace"
+SUMMARY = "Forget posts, a trial, what was stored since a moment, or all of a namespace"
 EXAMPLE = """examples:
   scrapy dedup forget --item forum.items.Post '{"site": "x.example", "post_id": 1}'
   scrapy dedup forget --spider forum --item forum.items.Post posts.jsonl
+  scrapy dedup forget --trial first-try
+  scrapy dedup forget --since '2026-11-20 14:00'
   scrapy dedup forget --all pages
-  scrapy dedup forget --all namespace --namespace trial --yes
+  scrapy dedup forget --all namespace --namespace old --yes
+
+A trial (a run with -s VALKEY_DEDUP_TRIAL=NAME) is forgotten exactly, and nothing else is.
+--since is not exact: see there.
 
 exit code: 0, or 1 if a post of the file has no identity, 2 if there is no ledger"""
-
-_WHOLE = "namespace"
-_BATCH = 5000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +52,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--all",
-        choices=[*SHELVES, _WHOLE],
-        help="everything of this kind that the namespace remembers, or all three",
+        choices=[*SHELVES, WHOLE],
+        help="everything of this kind that the namespace remembers, or all three and its trials",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="MOMENT",
+        help="what was stored since then: a date, or how long ago (3d). Not exact: posts are "
+        "forgotten by generations, one for each half of the retention, so older ones are forgotten "
+        "with them, and stored once more if spiders meet them. It tells from when on. Never too "
+        "few, if the retention was the same since then; else give the shortest, -s "
+        "VALKEY_DEDUP_RETENTION=30d (of pages VALKEY_DEDUP_REQUEST_RETENTION)",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_post_options(parser)
@@ -56,12 +71,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(job: Job) -> int:
     """Forgets what the operator names."""
     options = job.options
-    if options.all and options.posts:
-        raise CommandError("--all takes no posts: it forgets all of them")
-    if options.all:
-        return await _forget_all(job, options.all)
+    if options.posts and (options.all or options.since):
+        name = "--all" if options.all else "--since"
+        raise CommandError(f"{name} takes no posts: it forgets all of them")
+    if options.all or options.since or (options.trial and not options.posts):
+        what = options.all or WHOLE
+        return await _forget_parts(job, what, _since(job, what))
     if not options.posts:
-        raise CommandError("forget what? a JSON object, a file, - for standard input, or --all")
+        raise CommandError(
+            "forget what? a JSON object, a file, - for standard input, --trial, --since or --all"
+        )
     given = named(options.posts)
     keyer = Keyer(job.project, maker_of(options))
     origin: Source
@@ -70,6 +89,22 @@ async def run(job: Job) -> int:
     else:
         origin = _OnCommandLine(given)
     return await _forget_posts(job, keyer, origin)
+
+
+def _since(job: Job, what: str) -> float | None:
+    """The moment since when all is to be forgotten."""
+    if not job.options.since:
+        return None
+    settings = job.project.settings
+    kept = {"RETENTION": settings.retention, "REQUEST_RETENTION": settings.request_retention}
+    wanted = {WHOLE: kept, "pages": ["REQUEST_RETENTION"]}.get(what, ["RETENTION"])
+    for name in wanted:
+        if kept[name] is None:
+            raise CommandError(
+                f"VALKEY_DEDUP_{name} = None: what is kept forever is kept without a date, so "
+                "--since cannot tell. Forget the posts by name, in a file, or all: --all"
+            )
+    return read_moment(job.options.since, time())
 
 
 @dataclass
@@ -88,44 +123,47 @@ class _OnCommandLine:
         yield Block(number, start + count, count, list(enumerate(self.records, number)))
 
 
-@dataclass
-class Found:
-    """What the ledger knows of some posts."""
+async def _forget_parts(job: Job, what: str, since: float | None) -> int:
+    screen = job.screen
+    async with opened(job.project.settings) as place:
+        ledger = place.ledger()
+        if not await ledger.look_at() and job.options.trial:
+            raise CommandError(f"there is no trial {job.options.trial!r} {_where(job, place)}")
+        parts = await parts_of(place, what, since)
+        with screen.progress("count", None, "entries") as advance:
+            await parts.count(advance)
+        forgotten, alive = 0, await living(ledger, parts.claims)
+        listed = ", ".join(f"about {each.remembered:,} {name}" for name, each in parts.held.items())
+        question = f"Forget {listed} {_where(job, place)}{_since_when(parts, since)}?"
+        if (parts.total or parts.places) and _agreed(job, question):
+            with screen.progress("forget", parts.total, "entries") as advance:
+                await parts.clear(advance)
+            forgotten = parts.total
+            if not alive:
+                await parts.leave_nothing()
+        _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
+        if parts.endless:
+            screen.note(
+                f"{parts.endless:,} entries are kept forever, and since when is not known: they "
+                "stay. `forget --all posts` forgets them, too"
+            )
+    counts = [*((name, each.remembered) for name, each in parts.held.items())]
+    counts.append(("forgotten", forgotten))
+    _finish(job, place, counts, alive=alive, began=parts.began)
+    return FINE
 
-    keys: KeySet = field(default_factory=KeySet)
-    """Those that it remembers."""
-    read: Keyed = field(default_factory=Keyed)
-    claims: Counter[str] = field(default_factory=Counter)
-    """Open claims on them, by run."""
 
-
-async def look_for(ledger: Ledger, keyer: Keyer, origin: Source, advance: Advance) -> Found:
-    """Which posts of a source are remembered, and which are claimed. 16 bytes of memory each."""
-    found = Found()
-    for block in origin.blocks():
-        made = keyer.keyed(block)
-        if not found.read.records:
-            made.refuse_none(origin.name)
-        found.read.records += made.records
-        found.read.bad.join(made.bad)
-        found.read.unkeyed.join(made.unkeyed)
-        keys = list(dict.fromkeys(made.keys))
-        for key, standing in zip(keys, await ledger.inspect_many(keys), strict=True):
-            if standing.until is not None:
-                found.keys.add(key)
-            if standing.holder is not None:
-                found.claims[standing.holder] += 1
-        advance(block.size)
-    return found
-
-
-async def forget(ledger: Ledger, keys: KeySet, advance: Advance) -> int:
-    """Forgets posts; returns how many were remembered until then."""
-    forgotten, rest = 0, iter(keys)
-    while some := list[Key](islice(rest, _BATCH)):
-        forgotten += await ledger.forget_many(some)
-        advance(len(some))
-    return forgotten
+def _since_when(parts: Parts, since: float | None) -> str:
+    """What a generation makes of a moment: it is forgotten as a whole."""
+    if since is None:
+        return ""
+    began = parts.began
+    if began is None or began >= since:
+        return f", all that was stored since {moment(since)}"
+    return (
+        f": all that was stored since {moment(since)}, and with it what was stored or met from "
+        f"{moment(began)} on, as a generation is forgotten as a whole"
+    )
 
 
 async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:
@@ -143,50 +181,8 @@ async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:
                 forgotten = await forget(ledger, found.keys, advance)
         _tell_claims(screen, "posts", alive)
     counts = [("records", found.read.records), ("known", known), ("forgotten", forgotten)]
-    bad, unkeyed = found.read.bad, found.read.unkeyed
-    _finish(job, place, counts, alive=alive, bad=bad, unkeyed=unkeyed)
-    return FOUND if bad.total or unkeyed.total else FINE
-
-
-async def _forget_all(job: Job, what: str) -> int:
-    screen, kinds = job.screen, list(SHELVES) if what == _WHOLE else [what]
-    async with opened(job.project.settings) as place:
-        ledger = place.ledger()
-        await ledger.look_at()
-        shelves = {kind: Shelf(place, kind) for kind in kinds}
-        with screen.progress("count", None, "entries") as advance:
-            held = {kind: await shelf.count(advance) for kind, shelf in shelves.items()}
-        total, forgotten = sum(each.remembered for each in held.values()), 0
-        alive = await living(ledger, sum((each.claims for each in held.values()), Counter[str]()))
-        listed = ", ".join(f"about {each.remembered:,} {kind}" for kind, each in held.items())
-        if (total or what == _WHOLE) and _agreed(job, f"Forget {listed} {_where(job, place)}?"):
-            with screen.progress("forget", total, "entries") as advance:
-                for shelf in shelves.values():
-                    await shelf.clear(advance)
-            forgotten = total
-            if what == _WHOLE and not alive:
-                await _leave_nothing(ledger, place)
-        _tell_claims(screen, "posts or pages" if what == _WHOLE else what, alive)
-    counts = _counts(held, forgotten)
-    _finish(job, place, counts, alive=alive, bad=Faults(), unkeyed=Faults())
-    return FINE
-
-
-def _counts(held: dict[str, Holdings], forgotten: int) -> list[tuple[str, int]]:
-    return [*((kind, each.remembered) for kind, each in held.items()), ("forgotten", forgotten)]
-
-
-async def _leave_nothing(ledger: Ledger, place: Place) -> None:
-    """The next run makes a ledger of its own: what waits on a disk for this one is not its."""
-    names = ledger.names_of_all
-    await place.server.ask(*(command("DEL", name) for name in names), key=names[0])
-
-
-async def living(ledger: Ledger, claims: Counter[str]) -> dict[str, int]:
-    """The claims of runs that live."""
-    runs = list(claims)
-    beats = await ledger.beats(runs) if runs else []
-    return {run: claims[run] for run, beat in zip(runs, beats, strict=True) if beat is not None}
+    _finish(job, place, counts, alive=alive, read=found.read)
+    return FOUND if found.read.bad.total or found.read.unkeyed.total else FINE
 
 
 def _agreed(job: Job, question: str) -> bool:
@@ -222,22 +218,21 @@ def _finish(  # noqa: PLR0913 (all that is shown)
     counts: Sequence[tuple[str, int]],
     *,
     alive: dict[str, int],
-    bad: Faults,
-    unkeyed: Faults,
+    read: Keyed | None = None,
+    began: float | None = None,
 ) -> None:
     namespace = job.project.settings.namespace
     job.screen.facts([("ledger", place.name), ("namespace", namespace)])
-    if job.options.all:
+    found: dict[str, Any] = {
+        "ledger": place.name,
+        "namespace": namespace,
+        **dict(counts),
+        "claimed_by_living_runs": alive,
+    }
+    if read is None:
         job.screen.table(None, [(name, f"{count:,}") for name, count in counts])
+        found["since"] = began
     else:
-        show_counts(job.screen, counts, bad, unkeyed)
-    job.screen.result(
-        {
-            "ledger": place.name,
-            "namespace": namespace,
-            **dict(counts),
-            "claimed_by_living_runs": alive,
-            "bad": bad.listed(),
-            "without_identity": unkeyed.listed(),
-        }
-    )
+        show_counts(job.screen, counts, read.bad, read.unkeyed)
+        found |= {"bad": read.bad.listed(), "without_identity": read.unkeyed.listed()}
+    job.screen.result(found)

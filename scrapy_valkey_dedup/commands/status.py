@@ -6,9 +6,9 @@ import argparse
 from math import inf
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.check import moment
 from scrapy_valkey_dedup.commands.shared.buckets import Contents
 from scrapy_valkey_dedup.commands.shared.metrics import metrics
+from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.runs import Sighted
 from scrapy_valkey_dedup.commands.shared.screen import Screen

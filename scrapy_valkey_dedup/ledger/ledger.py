@@ -23,6 +23,7 @@ from typing import Any
 from scrapy_valkey_dedup.model import (
     CLAIM_LIFETIME,
     KEY_BYTES,
+    TRIAL_MARK,
     Answer,
     CommandRefusedError,
     DedupError,
@@ -56,6 +57,7 @@ average, and make a lookup visit five generations in place of three (15 us in pl
 _FOREVER = 100 * 365 * 86400.0
 """As good as that: the end of a generation has 13 digits, which last until the year 2286."""
 
+_TRIAL = re.compile(rf"(.+)({re.escape(TRIAL_MARK)}[A-Za-z0-9._-]{{1,32}})", re.DOTALL)
 IDLE = "idle"
 RUN_BYTES, _NUMBER_BYTES = 9, 3
 END = 13
@@ -85,6 +87,7 @@ _PARTS = {
     "look": ("find", "look"),
     "inspect": ("find", "inspect"),
     "forget": ("generations", "forget"),
+    "restore": ("clock", "generations", "restore"),
 }  # fmt: skip
 """What a script consists of, behind the layout: what most calls do comes early, and ends them."""
 
@@ -98,7 +101,12 @@ def _script(name: str) -> Script:
 
 
 def tag(namespace: str) -> str:
-    """The namespace as it stands in key names: itself if it is plain and short, else its digest."""
+    """The namespace as it stands in key names: itself if it is plain and short, else its digest.
+
+    A trial's stays what it is behind the namespace that it tries: who may use that may try.
+    """
+    if trial := _TRIAL.fullmatch(namespace):
+        return tag(trial[1]) + trial[2]
     if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", namespace):
         return namespace
     return "%" + blake2b(namespace.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -44,6 +44,17 @@ def _identity(settings: DedupSettings) -> str:
     return "; ".join(rules)
 
 
+def warn_of_trial(name: str) -> None:
+    """Tells that nobody else will know of what this run stores."""
+    logger.warning(
+        "VALKEY_DEDUP_TRIAL = %r: what this run stores is remembered for the trial only, and every "
+        "other run will store it once more. To keep it, have `scrapy dedup import` read what was "
+        "stored; `scrapy dedup forget --trial %s` ends the trial.",
+        name,
+        name,
+    )
+
+
 def warn_of_closing(settings: BaseSettings) -> None:
     """Tells that a run which meets nothing but duplicates is closed as one that scrapes nothing."""
     for name in COUNT_STORED_ONLY:

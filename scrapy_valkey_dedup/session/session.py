@@ -12,7 +12,7 @@ from typing import Any
 from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
 from scrapy_valkey_dedup.model import DedupError, EmbeddedServerError, Key, Verdict
 from scrapy_valkey_dedup.session.access import LedgerAccess
-from scrapy_valkey_dedup.session.advice import describe
+from scrapy_valkey_dedup.session.advice import describe, warn_of_trial
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.ending import deliver_settled, release_all, until_spider_closed
@@ -105,6 +105,8 @@ class Session:
                 "VALKEY_DEDUP_RESET = True: what earlier runs have stored is fetched and "
                 "stored once more, and remembered anew. Remove it after this run."
             )
+        if self.settings.trial is not None:
+            warn_of_trial(self.settings.trial)
 
     def describe(self, when_stored: str) -> None:
         """Says at DEBUG how the run is set up; ``when_stored``: when its posts count as stored."""

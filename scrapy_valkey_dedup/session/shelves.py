@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.trial import ledger_of
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
@@ -40,10 +41,11 @@ class Shelves:
         self._claims: list[Claims] = []
         self._others: list[Ledger] = []
         at_once = settings.confirm == "claimed"
-        self.ledger = Ledger(
+        self.ledger = ledger_of(
             server,
             settings.namespace,
             run,
+            tried=settings.tried_namespace,
             retention=settings.retention,
             refresh=settings.refresh,
             record=at_once,
@@ -53,10 +55,11 @@ class Shelves:
 
     def shelf(self, name: str, *, retention: float | None) -> Ledger:
         """Makes a part of the ledger for other things than posts."""
-        made = Ledger(
+        made = ledger_of(
             self._server,
             self._settings.namespace,
             self._run,
+            tried=self._settings.tried_namespace,
             retention=retention,
             refresh=False,
             reset=self._settings.reset,

@@ -16,7 +16,15 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
-from tests.commands import Ended, dedup, in_ledger, key_of_post, on_terminal, project, run
+from tests.support.processes.dedup_command import (
+    Ended,
+    dedup,
+    in_ledger,
+    key_of_post,
+    on_terminal,
+    project,
+    run,
+)
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 ONE = '{"site": "X", "post_id": 1}'

@@ -15,9 +15,17 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.commands import ROOT, Ended, dedup, in_ledger, on_terminal, project, run
-from tests.patience import PATIENCE
-from tests.standin import not_on_serverless
+from tests.support.patience import PATIENCE
+from tests.support.processes.dedup_command import (
+    ROOT,
+    Ended,
+    dedup,
+    in_ledger,
+    on_terminal,
+    project,
+    run,
+)
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and servers with faults")
 

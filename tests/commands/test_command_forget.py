@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
-from bench.servers import ValkeyServer
-from bench.topologies import ValkeyCluster
+from bench.servers import ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from tests.commands import dedup, in_ledger, key_of_post, on_terminal, project
-from tests.standin import not_on_serverless
+from tests.support.processes.dedup_command import (
+    dedup,
+    in_ledger,
+    key_of_post,
+    on_terminal,
+    project,
+)
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 

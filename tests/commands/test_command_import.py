@@ -12,9 +12,11 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,9 @@ from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
-from tests.commands import (
+from tests.conftest import World
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.processes.dedup_command import (
     dedup,
     environment,
     in_ledger,
@@ -42,9 +46,7 @@ from tests.commands import (
     run,
     words,
 )
-from tests.conftest import World
-from tests.crawls import pages_of, wait_until
-from tests.standin import not_on_serverless
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 
@@ -446,4 +448,34 @@ def test_while_a_crawl_goes_on(world: World) -> None:
     site.free = 100
     crawl.wait()
     assert world.stored == {str(number): 1 for number in (*range(50, 80), *range(120, 200))}
+    world.assert_settled()
+
+
+def test_while_a_fleet_crawls(world: World) -> None:
+    """What comes from both sides at once is stored once, or was imported first; none is lost.
+
+    None that was imported before the fleet began is stored at all.
+    """
+    site = world.site(pages_of(range(600)))
+    lines = "".join(f'{{"post_id": {number}}}\n' for number in range(400))
+    given = (
+        "import", "--url", world.url, "--namespace", world.namespace, "-", "--spider", "x",
+        "-s", f"VALKEY_DEDUP_FIELDS={FIELDS}",
+    )  # fmt: skip
+    before = "".join(lines.splitlines(keepends=True)[:100])
+    assert dedup(*given, directory=world.directory, stdin=before).code == 0
+    site.free = 3  # all are at work when the import begins
+    crawls = [world.start(site, CONCURRENT_REQUESTS=2) for _ in range(2)]
+    wait_until(lambda: site.free < 0)
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(dedup, *given, directory=world.directory, stdin=lines)
+        site.free = inf
+        assert task.result().code == 0
+    for crawl in crawls:
+        crawl.wait()
+    assert set(world.stored.values()) == {1}
+    stored = {int(post) for post in world.stored}
+    assert set(range(400, 600)) <= stored
+    assert stored.isdisjoint(range(100))
+    assert world.remembered(range(600)) == {str(post) for post in range(600)}
     world.assert_settled()

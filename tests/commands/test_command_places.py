@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench.topologies import SentinelSet, ValkeyCluster
+from bench.servers import SentinelSet, ValkeyCluster
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from tests.commands import dedup, project
-from tests.standin import a_serverless, not_on_serverless
+from tests.support.processes.dedup_command import dedup, project
+from tests.support.servers.standin import a_serverless, not_on_serverless
 
 pytestmark = not_on_serverless("each of these servers is started once")
 

@@ -13,10 +13,10 @@ from scrapy.http import Request
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.fingerprints import ScrapyRedisFingerprinter
-from tests.commands import dedup
 from tests.conftest import SCRAPY_VERSION
-from tests.readers import Reader
-from tests.standin import not_on_serverless
+from tests.support.crawls.readers import Reader
+from tests.support.processes.dedup_command import dedup
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("scrapy-redis speaks to the session's server itself")
 

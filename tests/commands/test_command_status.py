@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from calendar import timegm
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from socket import gethostname
 from typing import Any
 
 import pytest
+import valkey as valkey_py
 
-from bench.servers import ValkeyServer, free_port, wait_for
-from bench.topologies import ValkeyCluster
+from bench.servers import ValkeyCluster, ValkeyServer, free_port, wait_for
 from scrapy_valkey_dedup.commands.shared import buckets
-from scrapy_valkey_dedup.commands.shared.buckets import Walk
+from scrapy_valkey_dedup.commands.shared.buckets import Contents, Generation, Walk
+from scrapy_valkey_dedup.commands.shared.server import Node
+from scrapy_valkey_dedup.commands.shared.state import State, forecast
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.session.spool import Spool
+from scrapy_valkey_dedup.stats import RunNote
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.commands import Ended, dedup, in_ledger, on_terminal, project, run
 from tests.conftest import World
-from tests.patience import PATIENCE
-from tests.standin import not_on_serverless
+from tests.support.patience import PATIENCE
+from tests.support.processes.dedup_command import Ended, dedup, in_ledger, on_terminal, project, run
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look at all keys, and make users")
 
@@ -329,3 +335,163 @@ def test_a_part_tells_what_all_hold(
 
     monkeypatch.setattr(buckets, "_ENOUGH", 1000)
     in_ledger(valkey.url, namespace, look)
+
+
+# -- what it costs, and what it foretells ----------------------------------------------------------
+
+SMALL = {
+    "hello",
+    "get",
+    "mget",
+    "scard",
+    "scan",
+    "info",
+    "memory|usage",
+    "select",
+    "client|setinfo",
+}
+"""Commands whose time does not depend on how many posts there are, or whose step is bounded."""
+
+
+def test_status_asks_in_small_steps(here: Path, namespace: str) -> None:
+    """Each command takes a bounded time; and of ten times as many posts they are no more.
+
+    As long as no bucket is full, that is: then a level more is looked at.
+    """
+    with ValkeyServer() as server:
+        asked = []
+        for count in (2_000, 20_000):
+
+            async def fill(ledger: Ledger, count: int = count) -> None:
+                await ledger.confirm_many([key(number) for number in range(count)])
+
+            in_ledger(server.url, namespace, fill)
+            server.ask("CONFIG", "RESETSTAT")
+            with watched(server) as commands:
+                ended = dedup("status", "--url", server.url, "--json", directory=here)
+                assert ended.json["holds"]["posts"]["entries"] == count, ended.err
+            stats = server.ask("INFO", "commandstats")
+            calls = {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
+            mine = {name: number for name, number in calls.items() if name not in _WATCHERS}
+            assert set(mine) <= SMALL, mine
+            asked.append(sum(mine.values()))
+            scans = [words for words in commands if words[0] == "SCAN"]
+            assert scans
+            assert all(int(words[words.index("COUNT") + 1]) <= 1000 for words in scans)
+            assert max(len(words) for words in commands if words[0] == "MGET") <= 1001
+        assert asked[1] < 1.1 * asked[0] < 16_000
+
+
+_WATCHERS = {"monitor", "config|resetstat", "ping", "quit"}
+
+
+@contextmanager
+def watched(server: ValkeyServer) -> Iterator[list[list[str]]]:
+    """The commands that a server is sent meanwhile."""
+    with valkey_py.Valkey.from_url(server.url) as client, client.monitor() as monitor:
+        commands: list[list[str]] = []
+        yield commands
+        client.execute_command("PING", "that was all")
+        while (words := str(monitor.next_command()["command"]).split(" "))[0] != "PING":
+            commands.append(words)
+
+
+DAY = 86400.0
+KEPT = 90 * DAY
+
+
+def state_of(*, limit: int, ages: dict[float, int], nodes: int = 1) -> State:
+    """A ledger with so many posts in generations that began so many days ago, of 10 bytes each."""
+    state = State("somewhere", "posts")
+    facts = {"used_memory": "1000000", "maxmemory": str(limit)}
+    state.nodes = [Node(str(number), facts) for number in range(nodes)]
+    generations = [Generation(NOW + 1.5 * KEPT - DAY * age, ages[age]) for age in ages]
+    state.holds = {"posts": Contents(generations, bytes_each=10.0)}
+    return state
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("limit", "ages", "nodes", "posts", "rate", "days"),
+    [
+        # 100,000 posts a day for ten days, and room for 500,000 more: five days.
+        (6_000_000, {10: 1_000_000}, 1, 500_000, 100_000, 5),
+        # The same, since the older of two generations began.
+        (6_000_000, {10: 600_000, 2: 400_000}, 1, 500_000, 100_000, 5),
+        # Two servers have twice the room of the one that has less.
+        (6_000_000, {10: 1_000_000}, 2, 1_000_000, 100_000, 10),
+        # At 1.5 retentions what is forgotten makes room: 13.5 million posts are the most there are.
+        (126_000_000, {10: 1_000_000}, 1, 12_500_000, 100_000, inf),
+        (125_999_990, {10: 1_000_000}, 1, 12_499_999, 100_000, 124.99999),
+        # Full already.
+        (900_000, {10: 1_000_000}, 1, 0, 100_000, 0),
+        # For less than an hour: nobody can tell.
+        (6_000_000, {0.04: 1_000_000}, 1, 500_000, None, None),
+        # Nothing is remembered: nobody knows what a post takes.
+        (6_000_000, {}, 1, None, None, None),
+    ],
+)
+def test_the_day_when_memory_is_full(  # noqa: PLR0913, PLR0917 (a table)
+    limit: int,
+    ages: dict[float, int],
+    nodes: int,
+    posts: int | None,
+    rate: float | None,
+    days: float | None,
+) -> None:
+    """Room by what a post takes, and by the rate since the oldest generation began."""
+    state = state_of(limit=limit, ages=ages, nodes=nodes)
+    if not ages:
+        state.holds["posts"].bytes_each = None
+    found = forecast(state, KEPT, NOW)
+    assert found is not None
+    assert (found.posts, found.rate and pytest.approx(found.rate * DAY)) == (posts, rate)
+    told = None if found.full_at is None else (found.full_at - NOW) / DAY
+    assert told == (None if days is None else pytest.approx(days))
+
+
+def test_the_rate_of_runs(namespace: str) -> None:
+    """Where the ledger itself tells no rate, as it never forgets, runs do that have had an hour."""
+    state = state_of(limit=6_000_000, ages={})
+    state.holds["posts"] = Contents([Generation(inf, 1_000_000)], bytes_each=10.0)
+    notes = {
+        "a": RunNote("x", "y", NOW - DAY, new=100_000),
+        "b": RunNote("x", "y", NOW - 60, new=9),
+    }
+    state.sighted.notes, state.sighted.alive = notes, ["a", "b"]
+    found = forecast(state, None, NOW)
+    assert found is not None
+    assert found.rate == pytest.approx(100_000 / DAY)
+    assert found.full_at == pytest.approx(NOW + 5 * DAY)
+    state.sighted.alive = ["b"]
+    found = forecast(state, None, NOW)
+    assert found is not None
+    assert (found.rate, found.full_at) == (None, None)
+
+
+def test_the_day_is_told(here: Path, namespace: str) -> None:
+    """In the table and for machines: the room that there is, by the rate of the last ten days."""
+    with ValkeyServer() as server:
+
+        async def fill(ledger: Ledger) -> None:  # as ten days ago, by a retention of 90 days
+            ledger._remember = (ledger._remember[0], round(125 * DAY * 1000), 1)
+            await ledger.confirm_many([key(number) for number in range(POSTS)])
+
+        in_ledger(server.url, namespace, fill)
+        server.ask(
+            "CONFIG", "SET", "maxmemory", server.ask("INFO", "memory")["used_memory"] + 10**6
+        )
+        told = dedup("status", "--url", server.url, "--json", directory=here).json
+        room, each = told["room"], told["holds"]["posts"]["bytes_each"]
+        assert room["posts_a_day"] == POSTS // 10
+        left = room["bytes"] / (POSTS / 10 * each)
+        assert 1 < left < 100
+        assert (room["full_at"] - time.time()) / DAY == pytest.approx(left, rel=0.01)
+        shown = dedup("status", "--url", server.url, directory=here).out
+        (line,) = [line for line in shown.splitlines() if line.startswith("room ")]
+        found = re.search(r"; 300 a day of late: full about (\d{4}-\d\d-\d\d)$", line)
+        assert found, line
+        told_day = timegm(time.strptime(found[1], "%Y-%m-%d"))
+        assert (told_day - time.time()) / DAY == pytest.approx(left, rel=0.2, abs=1)

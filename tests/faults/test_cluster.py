@@ -11,15 +11,14 @@ from time import sleep
 
 import pytest
 
-from bench.topologies import ClusterNode, ValkeyCluster, free_port
+from bench.servers import ClusterNode, ValkeyCluster, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World, in_loop
-from tests.crawl_process import HERE
-from tests.crawls import is_held, pages_of, wait_until
-from tests.outages import (
+from tests.support.crawls.items import is_held, pages_of, wait_until
+from tests.support.outages import (
     BACK,
     BEGIN,
     account_of,
@@ -31,7 +30,8 @@ from tests.outages import (
     start_fleet,
     total,
 )
-from tests.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, now
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(5000)
 FLEET = ["pass"] * 8
@@ -97,7 +97,7 @@ def test_a_failover_costs_what_it_lost(world: World, cluster: ValkeyCluster) -> 
     begun to store them (counted while the crawls are frozen), and of the others those that were
     claimed and not begun: at most 8 x 2 x 50 are on their way. None of them thrice, and no outage.
     """
-    changes = {"ITEM_PIPELINES": {f"{HERE}.NotingStore": 300}, **LARGE}
+    changes = {"ITEM_PIPELINES": {f"{STORAGES}.NotingStore": 300}, **LARGE}
     crawls = start_fleet(world, world.site(pages_of(POSTS, SIZE)), FLEET, of_each=3, **changes)
     primary = cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_NAMES[7]}}}")
     (replica,) = cluster.replicas_of(primary)
@@ -145,7 +145,7 @@ def test_a_slot_moves_during_a_crawl(world: World, cluster: ValkeyCluster) -> No
 
 def test_a_rolling_restart_during_a_crawl(world: World, cluster: ValkeyCluster) -> None:
     """Eight crawls, every node restarted one by one: no outage, each post once."""
-    slow = {"ITEM_PIPELINES": {f"{HERE}.HeldStore": 300}, **LARGE, "delay": 3}
+    slow = {"ITEM_PIPELINES": {f"{STORAGES}.HeldStore": 300}, **LARGE, "delay": 3}
     crawls = start_fleet(world, world.site(pages_of(POSTS, SIZE)), FLEET, of_each=3, **slow)
     cluster.rolling_restart()
     assert all(crawl.process.is_alive() for crawl in crawls)

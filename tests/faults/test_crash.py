@@ -7,8 +7,8 @@ import random
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import heartbeats, pages_of, wait_until
+from tests.support.crawls.items import heartbeats, pages_of, wait_until
+from tests.support.spiders.storages import STORAGES
 
 SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
 
@@ -64,7 +64,7 @@ def test_marking_first_loses_posts(world: World, kills: int) -> None:
         world,
         kills,
         ADDONS={},
-        ITEM_PIPELINES={f"{HERE}.MarkFirst": 100, f"{HERE}.Store": 300},
+        ITEM_PIPELINES={f"{STORAGES}.MarkFirst": 100, f"{STORAGES}.Store": 300},
         marked=world.namespace,
     )
     assert set(world.stored) < posts

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
 from tests.faults.test_crash import assert_settled
-from tests.feed_crawls import S3, feed, half_of_the_time, posts_in
+from tests.support.crawls.feeds import S3, feed, half_of_the_time, posts_in
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.spiders.storages import STORAGES
 
 KILLS = int(os.environ.get("CRASH_KILLS", "25"))
 POSTS = range(60 * KILLS)
@@ -73,7 +73,10 @@ def test_json_lines_as_the_only_storage(world: World) -> None:
 def test_csv_beside_a_pipeline(world: World) -> None:
     """With a file of CSV and a table every post is in both; a post is remembered when it is."""
     path = world.directory / "posts.csv"
-    changes: dict[str, Any] = {"FEEDS": feed(path, "csv"), "ITEM_PIPELINES": {f"{HERE}.Store": 300}}
+    changes: dict[str, Any] = {
+        "FEEDS": feed(path, "csv"),
+        "ITEM_PIPELINES": {f"{STORAGES}.Store": 300},
+    }
     kills, left_claimed = kill_again_and_again(world, lambda: total(posts_in(path)), 60, **changes)
     world.crawl(world.sites[0], VALKEY_DEDUP_LEASE=1, **changes)
     assert kills >= KILLS // 2

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.topologies import FaultyProxy, ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer, free_port
 from tests.conftest import World
-from tests.crawls import pages_of, wait_until
-from tests.outages import (
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.outages import (
     BACK,
     BEGIN,
     GONE,
@@ -31,8 +31,8 @@ from tests.outages import (
     start_fleet,
     total,
 )
-from tests.patience import PATIENCE
-from tests.standin import a_server, not_on_serverless
+from tests.support.patience import PATIENCE
+from tests.support.servers.standin import a_server, not_on_serverless
 
 POLICIES = "pass", "pause", "close"
 POSTS = range(1000)

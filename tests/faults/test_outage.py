@@ -12,16 +12,16 @@ import pytest
 from scrapy.statscollectors import DummyStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.model import LedgerUnavailableError
 from scrapy_valkey_dedup.session import outage, probing
 from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
-from tests.standin import a_server, not_on_serverless
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.patience import PATIENCE
+from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.spiders.pipelines import PIPELINES
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(2000)
 EVERY_POST = {str(post) for post in POSTS}
@@ -168,7 +168,7 @@ def test_a_pause_of_the_crawl_is_no_outage(world: World) -> None:
 @not_on_serverless("TIMEOUT is short for a front that shares the machine")
 def test_a_blocked_loop_is_no_outage(world: World) -> None:
     """A pipeline that blocks the event loop for longer than TIMEOUT does not stop the questions."""
-    pipelines = {f"{HERE}.Store": 300, f"{HERE}.Blocker": 310}
+    pipelines = {f"{STORAGES}.Store": 300, f"{PIPELINES}.Blocker": 310}
     stats = world.crawl(
         world.site(pages_of(range(300))), ITEM_PIPELINES=pipelines, VALKEY_DEDUP_TIMEOUT=0.2
     )
@@ -178,7 +178,7 @@ def test_a_blocked_loop_is_no_outage(world: World) -> None:
 
 def test_a_release_during_an_outage_is_made_up_for(fragile: World) -> None:
     """A claim that could not be given back while Valkey was away is given back afterwards."""
-    pipelines = {f"{HERE}.WaitsToDrop": 200, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.WaitsToDrop": 200, f"{STORAGES}.Store": 300}
     crawl = fragile.start(
         fragile.site(pages_of([7])), ITEM_PIPELINES=pipelines, linger=True, **QUICK
     )

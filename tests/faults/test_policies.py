@@ -12,7 +12,7 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from tests.conftest import World
-from tests.crawls import Crawl, pages_of, wait_until
+from tests.support.crawls.items import Crawl, pages_of, wait_until
 
 POSTS = range(1000)
 EVERY_POST = {str(post): 1 for post in POSTS}

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.conftest import World
-from tests.crawls import pages_of, stored, wait_until
+from tests.support.crawls.items import pages_of, stored, wait_until
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.topologies import Sentinel, SentinelSet
+from bench.servers import Sentinel, SentinelSet
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World, in_loop
-from tests.crawl_process import HERE
-from tests.crawls import heartbeats, pages_of
-from tests.outages import (
+from tests.support.crawls.items import heartbeats, pages_of
+from tests.support.outages import (
     BEGIN,
     NEVER,
     account_of,
@@ -25,7 +24,8 @@ from tests.outages import (
     start_fleet,
     total,
 )
-from tests.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, now
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(1500)
 FLEET = ["pass"] * 3
@@ -81,7 +81,7 @@ def test_a_failover_costs_what_it_lost(world: World, sentinels: SentinelSet) -> 
     begun to store them (counted while the crawls are frozen), and of the others those that were
     claimed and not begun: at most 3 x 2 x 20 are on their way. None of them thrice, and no outage.
     """
-    settings = told(sentinels, ITEM_PIPELINES={f"{HERE}.NotingStore": 300})
+    settings = told(sentinels, ITEM_PIPELINES={f"{STORAGES}.NotingStore": 300})
     crawls = start_fleet(world, world.site(pages_of(POSTS, 100)), FLEET, **settings)
     primary = sentinels.primary
     first, second = sentinels.replicas

@@ -17,9 +17,9 @@ from bench.serverless.meter import Meter
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of, wait_until
-from tests.iam import KEYS, WHO, signed
-from tests.standin import a_serverless, as_admin
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.servers.iam import KEYS, WHO, signed
+from tests.support.servers.standin import a_serverless, as_admin
 
 CACHE = {
     "name": WHO["cache"],
@@ -235,7 +235,7 @@ def test_a_crawl_signs_in_with_tokens(standin: Serverless, world: World) -> None
     world.url = standin.url_of("bot")
     stats = world.crawl(
         world.site(pages_of(range(40))),
-        VALKEY_DEDUP_CREDENTIALS={"provider": "tests.iam.SignedIn", **WHO},
+        VALKEY_DEDUP_CREDENTIALS={"provider": "tests.support.servers.iam.SignedIn", **WHO},
     )
     assert stats["dedup/items/confirmed"] == 40
     world.url = standin.url

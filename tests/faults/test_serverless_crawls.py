@@ -15,10 +15,10 @@ from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.stats import Stats
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of
-from tests.outages import total
-from tests.runs import Runs
-from tests.standin import a_serverless
+from tests.support.crawls.items import pages_of
+from tests.support.outages import total
+from tests.support.runs import Runs
+from tests.support.servers.standin import a_serverless
 
 logger = logging.getLogger(__name__)
 

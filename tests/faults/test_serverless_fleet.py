@@ -12,12 +12,12 @@ import pytest
 
 from bench.serverless import Serverless
 from scrapy_valkey_dedup.stats import Stats
-from tests import barrier
 from tests.conftest import World
-from tests.crawls import Crawl, pages_of, wait_until
-from tests.outages import BACK, BEGIN, account_of, second_copies, total
-from tests.patience import PATIENCE
-from tests.standin import a_serverless
+from tests.support import barrier
+from tests.support.crawls.items import Crawl, pages_of, wait_until
+from tests.support.outages import BACK, BEGIN, account_of, second_copies, total
+from tests.support.patience import PATIENCE
+from tests.support.servers.standin import a_serverless
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,7 @@ from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench import servers
-from bench.servers import ValkeyServer, free_port, wait_for
-from bench.topologies import ClusterNode, FaultyProxy, ValkeyCluster
+from bench.servers import ClusterNode, FaultyProxy, ValkeyCluster, ValkeyServer, free_port, wait_for
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
@@ -38,8 +36,8 @@ from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.topology import slot_of
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of
-from tests.patience import PATIENCE, now
+from tests.support.crawls.items import pages_of
+from tests.support.patience import PATIENCE, now
 
 TIMEOUT = 1.0
 SLACK = PATIENCE / 10  # seconds for what takes none
@@ -611,7 +609,7 @@ def old() -> Iterator[str]:
     if not OLD.exists():
         pytest.skip(f"there is no {OLD}: `make test` fetches it")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "binary", lambda: str(OLD))
+        patch.setenv("VALKEY_SERVER", str(OLD))
         server = ValkeyServer(port=free_port())
     with server:
         yield server.url

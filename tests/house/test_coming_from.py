@@ -20,11 +20,11 @@ from scrapy.utils.request import RequestFingerprinter
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.settings import DedupSettings
-from tests.commands import environment
-from tests.forked import Command
-from tests.readers import Reader
-from tests.standin import not_on_serverless
-from tests.web import Reply, Web
+from tests.support.crawls.readers import Reader
+from tests.support.processes.dedup_command import environment
+from tests.support.processes.scrapy_command import Command
+from tests.support.servers.standin import not_on_serverless
+from tests.support.servers.web import Reply, Web
 
 pytestmark = not_on_serverless("scrapy-redis speaks to the session's server itself")
 

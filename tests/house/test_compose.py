@@ -15,8 +15,8 @@ import pytest
 
 from bench.servers import binary, free_port
 from tests.conftest import World
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")

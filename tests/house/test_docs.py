@@ -27,7 +27,7 @@ from scrapy_valkey_dedup.session.outage import CLOSED
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
 from scrapy_valkey_dedup.valkey.urls import parsed
-from tests.item_forms import key
+from tests.support.item_forms import key
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -235,8 +235,8 @@ def test_the_storage_that_confirms(*, works: bool) -> None:
 
 
 def test_the_reserved_options_are_named() -> None:
-    """Every option that the page calls the plugin's own is refused."""
-    sentence = SETTINGS[SETTINGS.index("`decode_responses`") :].split(" are the plugin's own")[0]
+    """Every option that the page calls refused is refused."""
+    sentence = SETTINGS[SETTINGS.index("`decode_responses`") :].split("are refused")[0]
     for name in re.findall(r"`(\w+)`", sentence):
         with pytest.raises(ValueError, match=f"sets {name} itself"):
             DedupSettings.parse(Settings({"VALKEY_DEDUP_CLIENT_OPTIONS": {name: 1}}), "spider")

@@ -28,8 +28,8 @@ from posts.middlewares import seconds_to_wait
 from posts.spiders.mastodon import MastodonSpider, next_page, read_post, read_text
 from verdict import Verdict, judge
 
-from tests.forked import scrapy
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
+from tests.support.processes.scrapy_command import scrapy
 
 PROJECT = Path(__file__).resolve().parents[2] / "example_project"
 TIMELINE = "/api/v1/timelines/public"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.processes import processes
+from tests.support.processes.forkserver import processes
 
 
 def _look(file: Path) -> None:
@@ -20,8 +20,8 @@ def test_processes_find_everything_imported(tmp_path: Path) -> None:
     process.join()
     modules = set(file.read_text().splitlines())
     preloaded = (
-        "tests.preloaded",
-        "tests.timeline_process",
+        "tests.support.processes.preloaded",
+        "tests.support.spiders.timelines",
         "scrapy.core.downloader.handlers.http11",
     )
     assert modules.issuperset(preloaded)

@@ -17,8 +17,8 @@ from scrapy_valkey_dedup.addon import PIPELINE_PRIORITY, Addon
 from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.forked import Command
-from tests.web import Reply, Web
+from tests.support.processes.scrapy_command import Command
+from tests.support.servers.web import Reply, Web
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -28,7 +28,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 def test_the_first_try_works(tmp_path: Path) -> None:
     """The first screen, typed as it stands, with nothing else: what it says is what it prints."""
-    (tmp_path / "posts.py").write_text(BLOCKS[0])
+    (tmp_path / "posts.py").write_text(BLOCKS[1])
     first_screen = README[: README.index("## Share it")]
     commands = re.findall(r"^ {4}scrapy (runspider .*)$", first_screen, re.MULTILINE)
     printed = re.findall(r"^ {4}(Deduplication of .*)$", first_screen, re.MULTILINE)
@@ -44,10 +44,22 @@ def test_the_first_try_works(tmp_path: Path) -> None:
     assert len((tmp_path / "posts.jl").read_text().splitlines()) == 3
 
 
+def test_the_two_lines_are_those_of_the_spider() -> None:
+    """The first settings are two, they need no server, and the spider to try has the same."""
+    settings: dict[str, object] = {}
+    exec(BLOCKS[0], settings)
+    spider: dict[str, object] = {}
+    exec(BLOCKS[1], spider)
+    del settings["__builtins__"]
+    assert len(settings) == 2
+    assert getattr(spider["Posts"], "custom_settings") == settings  # noqa: B009 (a class of exec)
+    assert DedupSettings.parse(Settings(settings), "posts").url is None
+
+
 def test_the_settings_of_a_fleet_are_valid() -> None:
     """The settings that a fleet shares are accepted as they stand."""
     settings: dict[str, object] = {}
-    exec(BLOCKS[1], settings)
+    exec(BLOCKS[2], settings)
     del settings["__builtins__"]
     assert len(settings) == 4
     parsed = DedupSettings.parse(Settings(settings), "spider")
@@ -55,12 +67,12 @@ def test_the_settings_of_a_fleet_are_valid() -> None:
 
 
 def test_the_example_of_an_identity_holds() -> None:
-    """The README's posts are told apart as it says."""
+    """The README's posts are the same or not, as it says."""
     scope: dict[str, object] = {}
-    exec(BLOCKS[2], scope)
+    exec(BLOCKS[3], scope)
     fields = {"VALKEY_DEDUP_FIELDS": scope["VALKEY_DEDUP_FIELDS"]}
     DedupSettings.parse(Settings(fields), "spider")
-    exec(BLOCKS[3], scope)
+    exec(BLOCKS[4], scope)
     identifier = Identifier(DedupSettings.parse(Settings(), "spider"))
     one, same, other = (identifier.key(scope[name], None) for name in ("one", "same", "other"))
     assert one == same

@@ -17,7 +17,7 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.conftest import World
-from tests.crawls import pages_of
+from tests.support.crawls.items import pages_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "terraform" / "tests" / "golden"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Mapping
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -33,14 +37,57 @@ print(scrapy_valkey_dedup.__file__)
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built with the build backend that is installed."""
-    folder = tmp_path_factory.mktemp("wheel")
+ADDRESS = "https://github.com/someone/scrapy-valkey-dedup"
+ON_GITHUB = {
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "someone/scrapy-valkey-dedup",
+}
+
+
+def build(folder: Path, environment: Mapping[str, str]) -> Path:
+    """A wheel, built with the build backend that is installed."""
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    built = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, timeout=120)
+    kept = {name: value for name, value in os.environ.items() if name not in ON_GITHUB}
+    built = subprocess.run(
+        [*command, str(ROOT)], env={**kept, **environment}, capture_output=True, text=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
     return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as a release has it."""
+    return build(tmp_path_factory.mktemp("wheel"), ON_GITHUB)
+
+
+def metadata_of(wheel: Path) -> Message:
+    """What PyPI is told."""
+    (name,) = (each for each in zipfile.ZipFile(wheel).namelist() if each.endswith("/METADATA"))
+    return message_from_bytes(zipfile.ZipFile(wheel).read(name))
+
+
+def test_links_work_on_pypi(wheel: Path) -> None:
+    """Each link of README is a whole address, and those of ours lead to files of this version."""
+    told = metadata_of(wheel)
+    readme, version = str(told.get_payload()), told["Version"]
+    links = re.findall(r"\]\(([^)]*)\)", readme)
+    assert len(links) == len(re.findall(r"\]\(", (ROOT / "README.md").read_text("utf-8")))
+    assert all(link.startswith("https://") for link in links)
+    own = [link.removeprefix(f"{ADDRESS}/blob/v{version}/") for link in links if ADDRESS in link]
+    assert len(own) > 20
+    assert all((ROOT / path.partition("#")[0]).is_file() for path in own)
+    urls = dict(line.split(", ") for line in told.get_all("Project-URL", []))
+    assert urls["Homepage"] == ADDRESS
+    assert all(url.startswith(ADDRESS) for url in urls.values())
+
+
+def test_elsewhere_no_address_is_made_up(tmp_path: Path) -> None:
+    """A build that does not know the repository's address keeps README as it is."""
+    told = metadata_of(build(tmp_path, {}))
+    assert told.get_all("Project-URL") is None
+    assert str(told.get_payload()).strip() == (ROOT / "README.md").read_text("utf-8").strip()
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:

@@ -18,7 +18,7 @@ import yarl
 import scrapy_valkey_dedup
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.model import UnkeyedError
-from tests.item_forms import key
+from tests.support.item_forms import key
 
 EAST = timezone(timedelta(hours=5, minutes=30))
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)

@@ -26,7 +26,7 @@ from scrapy_valkey_dedup.identity.encoding import digest, encode
 from scrapy_valkey_dedup.identity.foreign import Moment
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS
 from scrapy_valkey_dedup.model import KEY_BYTES
-from tests.item_forms import FORMS, class_of, key, post, spider_called
+from tests.support.item_forms import FORMS, class_of, key, post, spider_called
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "identity.json").read_text("utf-8"))
 

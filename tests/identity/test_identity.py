@@ -25,7 +25,7 @@ from scrapy_valkey_dedup.identity.blanks import AS_WRITTEN, IN_ANY_CASE
 from scrapy_valkey_dedup.identity.encoding import digest, encode
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS
 from scrapy_valkey_dedup.model import KEY_BYTES
-from tests.item_forms import (
+from tests.support.item_forms import (
     FORMS,
     POST,
     class_of,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests import odd_items
 from tests.conftest import World
-from tests.crawls import Crawl
+from tests.support import odd_items
+from tests.support.crawls.items import Crawl
 
 STORE = {"ITEM_PIPELINES": {f"{odd_items.__name__}.TextStore": 300}, "kind": "dict"}
 INVISIBLE = (

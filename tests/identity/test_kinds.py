@@ -14,7 +14,7 @@ import scrapy
 
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.model import SettingsError
-from tests.item_forms import (
+from tests.support.item_forms import (
     FORMS,
     POST,
     class_of,

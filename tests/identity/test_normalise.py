@@ -20,7 +20,7 @@ from scrapy_valkey_dedup.identity.links import (
 )
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS, compose, normal_form, normalisers
 from scrapy_valkey_dedup.model import UnkeyedError
-from tests.item_forms import class_of, key, post
+from tests.support.item_forms import class_of, key, post
 
 TEXTS = st.text(max_size=30)
 HOSTS = st.sampled_from(

@@ -9,9 +9,11 @@ from scrapy.crawler import AsyncCrawlerRunner
 from scrapy.utils.defer import deferred_from_coro
 
 from tests.conftest import World
-from tests.crawl_process import Job, Posts, settings_of
-from tests.crawls import pages_of, stored
-from tests.patience import PATIENCE
+from tests.support.crawls.items import pages_of, stored
+from tests.support.patience import PATIENCE
+from tests.support.spiders.items import settings_of
+from tests.support.spiders.jobs import Job
+from tests.support.spiders.posts import Posts
 
 
 @pytest_twisted.ensureDeferred

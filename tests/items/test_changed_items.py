@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer
+from bench.servers import FaultyProxy, ValkeyServer
 from tests.conftest import World
-from tests.crawl_process import KINDS
-from tests.crawls import pages_of
+from tests.support.crawls.items import pages_of
+from tests.support.spiders.posts import KINDS
 
 POSTS = range(20)
 EVERY_POST = {str(post) for post in POSTS}

@@ -9,20 +9,22 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import Crawl, heartbeats, pages_of, wait_until
+from tests.support.crawls.items import Crawl, heartbeats, pages_of, wait_until
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.pipelines import PIPELINES
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(50)
 EVERY_POST = {str(post) for post in POSTS}
-STORAGES: dict[str, dict[str, Any]] = {
+MODES: dict[str, dict[str, Any]] = {
     "exported": {
         "FEEDS": {"held://all": {"format": "jsonlines"}},
-        "FEED_STORAGES": {"held": f"{HERE}.HeldStorage"},
+        "FEED_STORAGES": {"held": f"{FEEDS}.HeldStorage"},
         "ITEM_PIPELINES": {},
     },
     "manual": {
         "VALKEY_DEDUP_CONFIRM": "manual",
-        "ITEM_PIPELINES": {f"{HERE}.LateManualStore": 300},
+        "ITEM_PIPELINES": {f"{STORAGES}.LateManualStore": 300},
     },
 }
 
@@ -33,12 +35,12 @@ def say(crawl: Crawl, word: str) -> None:
 
 def start_closing(world: World, mode: str, **changes: Any) -> Crawl:
     """A crawl that stands at its natural end, with the storing of all posts still to come."""
-    crawl = world.start(world.site(pages_of(POSTS)), **STORAGES[mode], **changes)
+    crawl = world.start(world.site(pages_of(POSTS)), **MODES[mode], **changes)
     crawl.wait_for("Closing spider (finished)")
     return crawl
 
 
-@pytest.mark.parametrize("mode", STORAGES)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_signal_while_the_spider_closes(either_world: World, mode: str) -> None:
     """After a SIGTERM while the last 50 posts are being stored all 50 are remembered."""
     crawl = start_closing(either_world, mode)
@@ -53,7 +55,7 @@ def test_a_signal_while_the_spider_closes(either_world: World, mode: str) -> Non
 
 def test_another_pipeline_that_cannot_close(world: World) -> None:
     """A storage that is at its last 50 posts when another pipeline fails to close is waited for."""
-    pipelines = {f"{HERE}.LateManualStore": 300, f"{HERE}.FailsToClose": 400}
+    pipelines = {f"{STORAGES}.LateManualStore": 300, f"{PIPELINES}.FailsToClose": 400}
     crawl = world.start(
         world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="manual", ITEM_PIPELINES=pipelines
     )
@@ -66,7 +68,7 @@ def test_another_pipeline_that_cannot_close(world: World) -> None:
 
 def test_nothing_is_waited_for_that_does_not_come(world: World) -> None:
     """If all pipelines have closed, one of them badly, posts nobody settled are not waited for."""
-    pipelines = {f"{HERE}.NeverSettles": 300, f"{HERE}.FailsToClose": 400}
+    pipelines = {f"{STORAGES}.NeverSettles": 300, f"{PIPELINES}.FailsToClose": 400}
     stats = world.crawl(
         world.site(pages_of(POSTS)),
         longest_end=3600,
@@ -79,14 +81,16 @@ def test_nothing_is_waited_for_that_does_not_come(world: World) -> None:
 
 def test_a_storage_that_cannot_close_is_told_of(world: World) -> None:
     """Without "manual" one line says what a pipeline that fails to close may have lost."""
-    pipelines = {f"{HERE}.Store": 300, f"{HERE}.FailsToClose": 400}
+    pipelines = {f"{STORAGES}.Store": 300, f"{PIPELINES}.FailsToClose": 400}
     world.crawl(world.site(pages_of(POSTS)), ITEM_PIPELINES=pipelines)
     assert world.log.count("A pipeline could not be closed (OSError)") == 1
 
 
 def test_a_confirmation_that_comes_too_late_still_counts(world: World) -> None:
     """What is stored after the longest wait stays claimed, and the next run remembers all 50."""
-    crawl = start_closing(world, "manual", longest_end=0.1, EXTENSIONS={f"{HERE}.StaysAtTheEnd": 0})
+    crawl = start_closing(
+        world, "manual", longest_end=0.1, EXTENSIONS={f"{PIPELINES}.StaysAtTheEnd": 0}
+    )
     crawl.signal(signal.SIGTERM)
     crawl.wait_for("The spider is still being closed")
     crawl.wait_for("50 posts seen")

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.patience import PATIENCE
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.pipelines import PIPELINES
+from tests.support.spiders.posts import CLASSES
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(50)
 EVERY_POST = {str(post): 1 for post in POSTS}
@@ -43,7 +46,7 @@ def test_manual_remembers_what_the_storage_confirms(either_world: World) -> None
     """With "manual" a storage that writes in batches confirms, or releases, each claim itself."""
     world = either_world
     site = world.site(pages_of(POSTS))
-    pipelines = {f"{HERE}.ManualStore": 300}
+    pipelines = {f"{STORAGES}.ManualStore": 300}
     manual = {"ITEM_PIPELINES": pipelines, "VALKEY_DEDUP_CONFIRM": "manual"}
     stats = world.crawl(site, refuse=[7, 8], **manual)
     assert (stats["dedup/items/confirmed"], stats["dedup/items/released"]) == (48, 2)
@@ -64,7 +67,7 @@ def test_manual_frees_what_nobody_confirmed(world: World) -> None:
 def test_manual_releases_a_dropped_item(world: World) -> None:
     """With "manual" an item that is dropped before the storage gives its claim back by itself."""
     site = world.site(pages_of(POSTS))
-    pipelines = {f"{HERE}.Dropper": 200, f"{HERE}.ManualStore": 300}
+    pipelines = {f"{PIPELINES}.Dropper": 200, f"{STORAGES}.ManualStore": 300}
     manual = {"ITEM_PIPELINES": pipelines, "VALKEY_DEDUP_CONFIRM": "manual"}
     stats = world.crawl(site, drop=[1, 2, 3], **manual)
     assert (stats["dedup/items/confirmed"], stats["dedup/items/released"]) == (47, 3)
@@ -109,7 +112,7 @@ def test_exported_releases_what_could_not_be_stored(world: World, batch: int) ->
         site,
         VALKEY_DEDUP_CONFIRM="exported",
         FEEDS=broken,
-        FEED_STORAGES={"broken": f"{HERE}.BrokenStorage"},
+        FEED_STORAGES={"broken": f"{FEEDS}.BrokenStorage"},
     )
     assert stats["dedup/items/released"] == 50
     assert "dedup/items/confirmed" not in stats
@@ -122,7 +125,7 @@ def test_exported_releases_what_could_not_be_stored(world: World, batch: int) ->
 def test_exported_with_one_broken_feed_of_two(world: World) -> None:
     """With "exported" every feed must be stored: one that is not keeps all posts free."""
     feeds = feed(world) | {"broken://somewhere": {"format": "jsonlines"}}
-    storages = {"broken": f"{HERE}.BrokenStorage"}
+    storages = {"broken": f"{FEEDS}.BrokenStorage"}
     stats = world.crawl(
         world.site(pages_of(POSTS)),
         VALKEY_DEDUP_CONFIRM="exported",
@@ -139,7 +142,7 @@ def test_exported_releases_an_item_that_cannot_be_exported(world: World) -> None
         world.site(pages),
         VALKEY_DEDUP_CONFIRM="exported",
         FEEDS=feed(world),
-        FEED_EXPORTERS={"jsonlines": f"{HERE}.PickyExporter"},
+        FEED_EXPORTERS={"jsonlines": f"{FEEDS}.PickyExporter"},
     )
     assert (stats["dedup/items/confirmed"], stats["dedup/items/released"]) == (2, 1)
     assert world.remembered([1, 2, 3]) == {"1", "3"}
@@ -152,14 +155,14 @@ def test_exported_releases_all_if_a_file_cannot_be_finished(world: World) -> Non
         world.site(pages_of(POSTS)),
         VALKEY_DEDUP_CONFIRM="exported",
         FEEDS=feed(world),
-        FEED_EXPORTERS={"jsonlines": f"{HERE}.UnfinishedExporter"},
+        FEED_EXPORTERS={"jsonlines": f"{FEEDS}.UnfinishedExporter"},
     )
     assert stats["dedup/items/released"] == 50
 
 
 def test_exported_confirms_at_once_what_no_feed_is_meant_for(world: World) -> None:
     """With "exported" an item that every feed filters out has been stored by its pipelines."""
-    feeds = feed(world, item_classes=[f"{HERE}.PostItem"])
+    feeds = feed(world, item_classes=[f"{CLASSES}.PostItem"])
     stats = world.crawl(world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="exported", FEEDS=feeds)
     assert stats["dedup/items/confirmed"] == 50
 
@@ -203,7 +206,7 @@ def test_mark_lets_duplicates_through(world: World, kind: str) -> None:
 def test_a_drop_before_the_pipeline_touches_no_other_claim(world: World, mode: str) -> None:
     """An item that is dropped before it came here does not release the claim of the one before."""
     store = "ManualStore" if mode == "manual" else "Store"
-    pipelines = {f"{HERE}.Dropper": 50, f"{HERE}.{store}": 300}
+    pipelines = {f"{PIPELINES}.Dropper": 50, f"{STORAGES}.{store}": 300}
     changes: dict[str, Any] = {"VALKEY_DEDUP_CONFIRM": mode, "ITEM_PIPELINES": pipelines}
     if mode == "exported":
         changes["FEEDS"] = feed(world)
@@ -218,7 +221,7 @@ def test_a_drop_before_the_pipeline_touches_no_other_claim(world: World, mode: s
 
 def test_items_sent_by_a_pipeline_have_claims_of_their_own(world: World) -> None:
     """A pipeline that sends an item of its own and waits for it leaves both claims in order."""
-    pipelines = {f"{HERE}.Parent": 200, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.Parent": 200, f"{STORAGES}.Store": 300}
     site = world.site(pages_of(range(20)))
     stats = world.crawl(site, ITEM_PIPELINES=pipelines)
     assert stats["dedup/items/confirmed"] == 40
@@ -230,13 +233,13 @@ def test_items_sent_by_a_pipeline_have_claims_of_their_own(world: World) -> None
 
 def test_exported_is_not_fooled_by_an_empty_feed(world: World) -> None:
     """With "exported" an empty feed that was stored does not stand in for one that was not."""
-    feeds = feed(world, "empty.jl", item_classes=[f"{HERE}.PostItem"])
+    feeds = feed(world, "empty.jl", item_classes=[f"{CLASSES}.PostItem"])
     feeds |= feed(world, "unfinished.csv", format="unfinished")
     stats = world.crawl(
         world.site(pages_of(POSTS)),
         VALKEY_DEDUP_CONFIRM="exported",
         FEEDS=feeds,
-        FEED_EXPORTERS={"unfinished": f"{HERE}.UnfinishedExporter"},
+        FEED_EXPORTERS={"unfinished": f"{FEEDS}.UnfinishedExporter"},
     )
     assert stats["dedup/items/released"] == 50
     assert "dedup/items/confirmed" not in stats
@@ -252,7 +255,7 @@ def test_exported_needs_every_feed_to_be_open(world: World) -> None:
 
 def test_exported_asks_a_filter_once(world: World) -> None:
     """With "exported" a filter that counts its items lets as many through as without the plugin."""
-    feeds = feed(world, item_filter=f"{HERE}.FirstTen")
+    feeds = feed(world, item_filter=f"{FEEDS}.FirstTen")
     stats = world.crawl(world.site(pages_of(POSTS)), VALKEY_DEDUP_CONFIRM="exported", FEEDS=feeds)
     assert len(exported(world.directory)) == 10
     assert stats["dedup/items/confirmed"] == 50

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.spiders.pipelines import PIPELINES
+from tests.support.spiders.storages import STORAGES
 
 HUNDRED = range(100)
 
@@ -85,7 +86,7 @@ def test_a_dropping_pipeline_loses_nothing(either_world: World) -> None:
     world = either_world
     posts = range(500)
     site = world.site(pages_of(posts))
-    pipelines = {f"{HERE}.Dropper": 200, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.Dropper": 200, f"{STORAGES}.Store": 300}
     stats = world.crawl(site, ITEM_PIPELINES=pipelines, drop=[post for post in posts if post % 2])
     assert stats["dedup/items/released"] == 250
     world.crawl(site, ITEM_PIPELINES=pipelines)
@@ -96,7 +97,7 @@ def test_a_replaced_item_keeps_its_claim(either_world: World) -> None:
     """A later pipeline may hand on another object of another type."""
     world = either_world
     site = world.site(pages_of(HUNDRED))
-    pipelines = {f"{HERE}.Replacer": 200, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.Replacer": 200, f"{STORAGES}.Store": 300}
     stats = world.crawl(site, ITEM_PIPELINES=pipelines)
     assert stats["dedup/items/confirmed"] == 100
     world.crawl(site, ITEM_PIPELINES=pipelines)
@@ -117,7 +118,7 @@ def test_a_twin_stores_what_the_first_could_not(world: World) -> None:
     pages = {0: [{"post_id": 7, "text": "first"}, {"post_id": 7, "text": "second"}]}
     stats = world.crawl(
         world.site(pages),
-        ITEM_PIPELINES={f"{HERE}.DropFirst": 200, f"{HERE}.Store": 300},
+        ITEM_PIPELINES={f"{PIPELINES}.DropFirst": 200, f"{STORAGES}.Store": 300},
         delay=0.05,
     )
     assert world.stored == {"7": 1}
@@ -146,7 +147,7 @@ def test_posts_of_a_live_run_are_waited_for(world: World) -> None:
 def test_a_live_run_is_not_waited_for_longer_than_wait(world: World) -> None:
     """A post that a live run holds for longer than WAIT is dropped as in flight."""
     site = world.site(pages_of([7]))
-    slow = world.start(site, delay=30, ITEM_PIPELINES={f"{HERE}.HeldStore": 300})
+    slow = world.start(site, delay=30, ITEM_PIPELINES={f"{STORAGES}.HeldStore": 300})
     wait_until(lambda: world.claims)
     stats = world.crawl(site, VALKEY_DEDUP_WAIT=0.2)
     assert stats["dedup/items/in_flight"] == 1
@@ -206,22 +207,22 @@ def test_the_plugin_can_be_switched_off(world: World) -> None:
 
 def test_the_pipeline_can_be_enabled_by_hand(world: World) -> None:
     """Without the add-on, the classical way."""
-    pipelines = {"scrapy_valkey_dedup.DedupPipeline": 100, f"{HERE}.Store": 300}
+    pipelines = {"scrapy_valkey_dedup.DedupPipeline": 100, f"{STORAGES}.Store": 300}
     world.crawl(world.site(pages_of([1, 1, 2])), ADDONS={}, ITEM_PIPELINES=pipelines)
     assert world.stored == {"1": 1, "2": 1}
 
 
 def test_a_pipeline_of_the_users_own_takes_the_place(world: World) -> None:
     """A subclass placed by hand is left alone: the add-on does not put a second one beside it."""
-    pipelines = {f"{HERE}.OwnPipeline": 100, f"{HERE}.Store": 300}
+    pipelines = {f"{PIPELINES}.OwnPipeline": 100, f"{STORAGES}.Store": 300}
     world.crawl(world.site(pages_of([1, 1, 2])), ITEM_PIPELINES=pipelines)
     assert world.stored == {"1": 1, "2": 1}
 
 
 def test_two_pipelines_are_refused(world: World) -> None:
     """Two of them would wait for each other: the crawl does not start, and the message says why."""
-    pipelines = {f"{HERE}.OwnPipeline": 100, "scrapy_valkey_dedup.DedupPipeline": 110}
-    world.crawl(world.site(pages_of([1])), ITEM_PIPELINES=pipelines | {f"{HERE}.Store": 300})
+    pipelines = {f"{PIPELINES}.OwnPipeline": 100, "scrapy_valkey_dedup.DedupPipeline": 110}
+    world.crawl(world.site(pages_of([1])), ITEM_PIPELINES=pipelines | {f"{STORAGES}.Store": 300})
     assert "ITEM_PIPELINES enables the deduplication pipeline twice" in world.log
     assert world.stored == {}
 
@@ -229,7 +230,7 @@ def test_two_pipelines_are_refused(world: World) -> None:
 def test_an_identity_function_decides(world: World) -> None:
     """VALKEY_DEDUP_IDENTITY names a function; None from it is a post without an identity."""
     stats = world.crawl(
-        world.site(pages_of([1, "1", 2, "none"])), VALKEY_DEDUP_IDENTITY=f"{HERE}.fingerprint"
+        world.site(pages_of([1, "1", 2, "none"])), VALKEY_DEDUP_IDENTITY=f"{PIPELINES}.fingerprint"
     )
     assert world.stored == {"1": 1, "2": 1, "none": 1}
     assert stats["dedup/items/unkeyed"] == 1

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 
 from scrapy_valkey_dedup.items.feed_files import _end_of_broken_line
 from tests.conftest import SCRAPY_VERSION, World
-from tests.crawl_process import HERE, Job, asdict
-from tests.crawls import pages_of, wait_until
-from tests.feed_crawls import S3, feed, lines_of, posts_in
+from tests.support.crawls.feeds import S3, feed, lines_of, posts_in
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.jobs import Job
 
 POSTS = range(50)
 EVERY_POST = {str(post) for post in POSTS}
@@ -80,7 +82,7 @@ def test_other_files_are_waited_for(world: World, options: dict[str, Any]) -> No
     crawl = world.start(
         world.site(pages_of(POSTS)),
         FEEDS=feed(path, **options),
-        FEED_EXPORTERS={"own": f"{HERE}.PickyExporter"},
+        FEED_EXPORTERS={"own": f"{FEEDS}.PickyExporter"},
         **LINGERING,
         **NO_PIPELINE,
     )
@@ -107,12 +109,12 @@ def test_two_runs_do_not_wait_for_one_another(world: World) -> None:
 
 def test_a_file_that_fails_gives_back_its_own_posts(world: World) -> None:
     """Of two feeds one cannot be stored: its posts are free, those of the other are remembered."""
-    feeds = feed(world.directory / "odd.jl", item_filter=f"{HERE}.Odd")
-    feeds["broken://even"] = {"format": "jsonlines", "item_filter": f"{HERE}.Even"}
+    feeds = feed(world.directory / "odd.jl", item_filter=f"{FEEDS}.Odd")
+    feeds["broken://even"] = {"format": "jsonlines", "item_filter": f"{FEEDS}.Even"}
     stats = world.crawl(
         world.site(pages_of(POSTS)),
         FEEDS=feeds,
-        FEED_STORAGES={"broken": f"{HERE}.BrokenStorage"},
+        FEED_STORAGES={"broken": f"{FEEDS}.BrokenStorage"},
         **NO_PIPELINE,
     )
     odd = {post for post in EVERY_POST if int(post) % 2}
@@ -169,7 +171,7 @@ def test_standard_output_that_is_full(world: World, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:
         subprocess.run(
-            [sys.executable, "-m", "tests.crawl_process", json.dumps(asdict(job))],
+            [sys.executable, "-m", "tests.support.spiders.items", json.dumps(asdict(job))],
             stdout=full,
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parents[2],
@@ -184,7 +186,7 @@ def test_an_exporter_that_exports_later(world: World) -> None:
     stats = world.crawl(
         world.site(pages_of(POSTS)),
         FEEDS=feed(world.directory / "posts.jl"),
-        EXTENSIONS={"scrapy.extensions.feedexport.FeedExporter": None, f"{HERE}.LateFeeds": 0},
+        EXTENSIONS={"scrapy.extensions.feedexport.FeedExporter": None, f"{FEEDS}.LateFeeds": 0},
         **NO_PIPELINE,
     )
     assert stats["dedup/items/released"] == 50
@@ -253,7 +255,7 @@ def test_what_is_said_explicitly_wins(world: World) -> None:
     stats = world.crawl(
         world.site(pages_of(POSTS)),
         FEEDS={"broken://all": {"format": "jsonlines"}},
-        FEED_STORAGES={"broken": f"{HERE}.BrokenStorage"},
+        FEED_STORAGES={"broken": f"{FEEDS}.BrokenStorage"},
         VALKEY_DEDUP_CONFIRM="scraped",
         **NO_PIPELINE,
     )
@@ -266,7 +268,7 @@ def test_no_secret_of_a_feed_is_logged(world: World) -> None:
     world.crawl(
         world.site(pages_of(POSTS)),
         FEEDS={"broken://user:hidden@all": {"format": "jsonlines", "overwrite": True}},
-        FEED_STORAGES={"broken": f"{HERE}.BrokenStorage"},
+        FEED_STORAGES={"broken": f"{FEEDS}.BrokenStorage"},
         **NO_PIPELINE,
     )
     ours = [line for line in world.log.splitlines() if "scrapy_valkey_dedup" in line]

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import World
-from tests.crawl_process import HERE
-from tests.crawls import pages_of
-from tests.feed_crawls import feed, posts_in
+from tests.support.crawls.feeds import feed, posts_in
+from tests.support.crawls.items import pages_of
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.pipelines import PIPELINES
+from tests.support.spiders.storages import STORAGES
 
 POSTS = range(20)
 EVERY_POST = {str(post) for post in POSTS}
@@ -114,8 +116,8 @@ def test_a_feed_that_overwrites_what_was_remembered(world: World) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ITEM_PIPELINES": {f"{HERE}.HandsOn": 300}},
-        {"ITEM_PIPELINES": {f"{HERE}.Dropper": 50}},
+        {"ITEM_PIPELINES": {f"{PIPELINES}.HandsOn": 300}},
+        {"ITEM_PIPELINES": {f"{PIPELINES}.Dropper": 50}},
         {"ITEM_PIPELINES": {"scrapy.pipelines.images.ImagesPipeline": 300}, "IMAGES_STORE": "i"},
         {"ITEM_PIPELINES": {}, "FEEDS": {"/dev/null": {"format": "jsonlines"}}},
     ],
@@ -157,7 +159,7 @@ def test_dicts_of_two_kinds_under_one_identity_are_told(world: World) -> None:
         ("posts-%(name)s-%(batch_id)d.json", {"overwrite": True, "batch_item_count": 9}, 1),
         ("posts-%(time)s.json", {"overwrite": True}, 0),
         ("posts-%(time).10s.json", {"overwrite": True}, 1),
-        ("posts-%(country)s.json", {"overwrite": True, "uri_params": f"{HERE}.country"}, 1),
+        ("posts-%(country)s.json", {"overwrite": True, "uri_params": f"{FEEDS}.country"}, 1),
         ("posts-%(batch_time)s.json", {"overwrite": True, "batch_item_count": 9}, 0),
         ("s3://bucket/posts.json", {}, 1),
         ("s3://bucket/posts.json", {"overwrite": False}, 1),
@@ -184,10 +186,10 @@ def test_feeds_that_overwrite_are_named(
 @pytest.mark.parametrize(
     ("pipelines", "level", "named"),
     [
-        ({f"{HERE}.Store": 50}, "WARNING", "tests.crawl_process.Store"),
+        ({f"{STORAGES}.Store": 50}, "WARNING", f"{STORAGES}.Store"),
         ({"scrapy.pipelines.images.ImagesPipeline": 1}, "WARNING", "ImagesPipeline"),
-        ({f"{HERE}.Dropper": 50}, "INFO", "tests.crawl_process.Dropper"),
-        ({f"{HERE}.Store": 300, "scrapy_valkey_dedup.DedupPipeline": 900}, "WARNING", "Store"),
+        ({f"{PIPELINES}.Dropper": 50}, "INFO", f"{PIPELINES}.Dropper"),
+        ({f"{STORAGES}.Store": 300, "scrapy_valkey_dedup.DedupPipeline": 900}, "WARNING", "Store"),
     ],
 )
 def test_pipelines_before_the_deduplication_are_named(
@@ -206,19 +208,19 @@ def test_pipelines_before_the_deduplication_are_named(
 def test_an_item_processor_of_the_users(world: World) -> None:
     """With another ITEM_PROCESSOR a pipeline before ours is refused with the cure."""
     site = world.site(pages_of(POSTS))
-    other = {"ITEM_PROCESSOR": f"{HERE}.OwnProcessor"}
+    other = {"ITEM_PROCESSOR": f"{PIPELINES}.OwnProcessor"}
     assert world.crawl(site, **other)["dedup/items/confirmed"] == 20
-    crawl = world.start(site, ITEM_PIPELINES={f"{HERE}.Dropper": 50}, **other)
+    crawl = world.start(site, ITEM_PIPELINES={f"{PIPELINES}.Dropper": 50}, **other)
     crawl.process.join()
     assert "set scrapy_valkey_dedup.DedupItemProcessor" in world.log
-    extends = {"ITEM_PROCESSOR": f"{HERE}.OwnDedupProcessor"}
-    pipelines = {f"{HERE}.Dropper": 50, f"{HERE}.Store": 300}
+    extends = {"ITEM_PROCESSOR": f"{PIPELINES}.OwnDedupProcessor"}
+    pipelines = {f"{PIPELINES}.Dropper": 50, f"{STORAGES}.Store": 300}
     stats = world.crawl(site, ITEM_PIPELINES=pipelines, drop=[3], **extends)
     assert stats["dedup/items/duplicate"] == 19
 
 
 def test_an_item_processor_of_old_is_refused(world: World) -> None:
     """One that overrides the deprecated process_item is refused: ends come in other contexts."""
-    crawl = world.start(world.site({}), ITEM_PROCESSOR=f"{HERE}.OldProcessor")
+    crawl = world.start(world.site({}), ITEM_PROCESSOR=f"{PIPELINES}.OldProcessor")
     crawl.process.join()
     assert "override process_item_async instead" in world.log

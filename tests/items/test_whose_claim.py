@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests import whose_claim_process
-from tests.crawls import claims, remembered
-from tests.patience import PATIENCE
-from tests.processes import processes
-from tests.web import Reply, Web
+from tests.support.crawls.items import claims, remembered
+from tests.support.patience import PATIENCE
+from tests.support.processes.forkserver import processes
+from tests.support.servers.web import Reply, Web
+from tests.support.spiders import whose_claim as whose_claim_process
 
 _numbers = count()
 FILE = {"Content-Type": "application/octet-stream"}

@@ -19,8 +19,7 @@ from scrapy.settings import Settings
 from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
-from bench.servers import ValkeyServer, free_port
-from bench.topologies import ValkeyCluster
+from bench.servers import ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import Ledger, token
 from scrapy_valkey_dedup.ledger.permissions import IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.model import Given, LedgerRefusedError
@@ -29,10 +28,10 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of
-from tests.patience import PATIENCE
-from tests.readings import Readings, names, opened, timeline
-from tests.timeline_process import Timelines
+from tests.support.crawls.items import pages_of
+from tests.support.crawls.timelines import Readings, names, opened, timeline
+from tests.support.patience import PATIENCE
+from tests.support.spiders.timelines import Timelines
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
 BLOCKS = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)

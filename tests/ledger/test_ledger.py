@@ -29,12 +29,12 @@ from scrapy_valkey_dedup.ledger.ledger import (
     tag,
     token,
 )
-from scrapy_valkey_dedup.model import Answer, Given, Key, LedgerRefusedError, Verdict
+from scrapy_valkey_dedup.model import TRIAL_MARK, Answer, Given, Key, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import Question
-from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
-from tests.patience import PATIENCE
+from tests.support.clocked import Clock, clocked
+from tests.support.patience import PATIENCE
 
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 
@@ -561,7 +561,13 @@ TEXTS = st.text(st.characters(categories=["L", "N", "P", "Z", "S", "C"]), max_si
 
 @given(st.sampled_from(list(NASTY_NAMESPACES.values())) | TEXTS, TEXTS)
 def test_two_namespaces_never_share_a_tag(one: str, other: str) -> None:
-    """Different namespaces have different tags, and none looks like a partition of another."""
+    """Different namespaces have different tags, and none looks like a partition of another.
+
+    Nor does a trial of one: only a namespace of just that name is it.
+    """
+    one, trial = one or "x", f"{one or 'x'}{TRIAL_MARK}x"
+    assert tag(trial) == f"{tag(one)}{TRIAL_MARK}x"
+    assert (tag(trial) == tag(other)) == (trial == other)
     assert (tag(one) == tag(other)) == (one == other)
     assert tag(tag(one)) != tag(one) or tag(one) == one
     for name in (one, other):
@@ -569,7 +575,7 @@ def test_two_namespaces_never_share_a_tag(one: str, other: str) -> None:
         assert not set(tag(name)) & set("{}: *?[]\\")
 
 
-@given(TEXTS, st.sampled_from(["", "+pages", "+timelines"]))
+@given(TEXTS, st.sampled_from(["", "+pages", "+timelines", "+trial-x", "+trial-x+pages"]))
 def test_partitions_spread_evenly(namespace: str, shelf: str) -> None:
     """Each sixteenth of a cluster's slots has one partition, whatever namespace and shelf."""
     names = [f"vd1:{{{tag(namespace)}{shelf}:{name}}}" for name in PARTITION_NAMES]

@@ -29,8 +29,8 @@ from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import Answer, Given, Key, Token, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.clocked import Clock, clocked
-from tests.patience import PATIENCE
+from tests.support.clocked import Clock, clocked
+from tests.support.patience import PATIENCE
 
 SECONDS_MS = 1000
 RETENTION = 1000.0  # seconds; the runs' retentions are multiples of it

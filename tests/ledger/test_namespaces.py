@@ -18,8 +18,8 @@ from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World
-from tests.crawls import pages_of
-from tests.patience import PATIENCE
+from tests.support.crawls.items import pages_of
+from tests.support.patience import PATIENCE
 
 KEYS = [bytes([number]) * 16 for number in range(0, 250, 3)]
 SHELVES = ("", "pages", "timelines")

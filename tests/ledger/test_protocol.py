@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import valkey as valkey_py
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import NUMBERS, Ledger, token
 from scrapy_valkey_dedup.model import Answer, Given, LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.session import heartbeat
@@ -24,8 +23,8 @@ from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.conftest import in_loop
-from tests.patience import PATIENCE
-from tests.runs import KEYS, Runs, revive, silence, until
+from tests.support.patience import PATIENCE
+from tests.support.runs import KEYS, Runs, revive, silence, until
 
 POST = KEYS[:1]
 NEW, TAKEN_OVER = Answer(Verdict.NEW), Answer(Verdict.NEW, taken_over=True)

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.faulty_proxy import FaultyProxy
-from bench.servers import ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.session import heartbeat
 from tests.conftest import in_loop
 from tests.protocol.acceptance import TOLD_HELD, Event, rejected
@@ -20,7 +19,7 @@ from tests.protocol.model import Model
 from tests.protocol.scopes import ONE_EACH, TWINS
 from tests.protocol.state import Scope
 from tests.protocol.tape import Tape
-from tests.runs import KEYS, Runs, silence, until
+from tests.support.runs import KEYS, Runs, silence, until
 
 QUICK = {"lease": 1, "timeout": 0.6, "wait": 1}
 _FAULTS = {"retry": 1, "giveup": 1}

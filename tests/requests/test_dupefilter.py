@@ -23,10 +23,10 @@ from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup import Addon, DupeFilter, RequestDedupMiddleware
-from tests import scenarios
 from tests.conftest import SCRAPY_VERSION
-from tests.request_crawls import MODES, PLAIN, Run, Runs
-from tests.scenarios import HERE
+from tests.support.crawls.requests import MODES, PLAIN, Run, Runs
+from tests.support.spiders import scenarios
+from tests.support.spiders.scenarios import HERE
 
 ONE, TWO = "http://example.com/1", "http://example.com/2"
 OURS = "scrapy_valkey_dedup.DupeFilter"

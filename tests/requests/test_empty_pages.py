@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.crawls import wait_until
-from tests.readings import (
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import Run
+from tests.support.crawls.timelines import (
     Readings,
     changed,
     names,
@@ -21,9 +22,8 @@ from tests.readings import (
     pages_read,
     timeline,
 )
-from tests.request_crawls import Run
-from tests.timeline_process import Timelines
-from tests.web import Asked, Reply, Route, posts
+from tests.support.servers.web import Asked, Reply, Route, posts
+from tests.support.spiders.timelines import Timelines
 
 KINDS = ["plain", "named"]
 STARTS = [f"/{kind}" for kind in KINDS]

@@ -25,14 +25,15 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
-from tests import crawls, fleet_process
 from tests.conftest import SCRAPY_VERSION
-from tests.crawl_process import Job
-from tests.crawls import Crawl, ask_ledger, wait_until
-from tests.fleet_process import HERE
-from tests.processes import processes
-from tests.standin import a_server
-from tests.web import RESET, Reply, Route, Web, posts, redirect
+from tests.support.crawls import items as crawls
+from tests.support.crawls.items import Crawl, ask_ledger, wait_until
+from tests.support.processes.forkserver import processes
+from tests.support.servers.standin import a_server
+from tests.support.servers.web import RESET, Reply, Route, Web, posts, redirect
+from tests.support.spiders import fleet as fleet_process
+from tests.support.spiders.fleet import HERE
+from tests.support.spiders.jobs import Job
 
 PAGES = int(os.environ.get("FLEET_PAGES", "300"))
 # Only for workers that are killed or frozen: on a busy machine any worker may lose its lease.
@@ -479,7 +480,14 @@ def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
 def proxy(server: ValkeyServer, milliseconds: float) -> Iterator[tuple[str, int]]:
     """Another address of a server, with so much delay in each direction; and its process."""
     port = free_port()
-    command = [sys.executable, "-m", "bench.proxy", str(port), str(server.port), str(milliseconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.servers.slow_line",
+        str(port),
+        str(server.port),
+        str(milliseconds),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout

@@ -11,11 +11,12 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import tag
-from tests.crawls import wait_until
-from tests.readings import Readings, changed, number, opened
-from tests.request_crawls import Run
-from tests.timeline_process import HERE, News, OtherNews
-from tests.web import Route, error, flapping, posts, redirect
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import Run
+from tests.support.crawls.timelines import Readings, changed, number, opened
+from tests.support.servers.web import Route, error, flapping, posts, redirect
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.timelines import HERE, News, OtherNews
 
 LISTS, EACH = 4, 10
 LIST_PAGES = {"/list", *(f"/list/{number}" for number in range(LISTS))}
@@ -233,7 +234,7 @@ def test_with_exported_the_feed_decides(site: Readings, tmp_path: Path, outcome:
     """With CONFIRM = "exported", pages are remembered if the feed was stored."""
     exporter = "scrapy.exporters.JsonLinesItemExporter"
     if outcome == "badly":
-        exporter = f"{HERE}.UnfinishedExporter"
+        exporter = f"{FEEDS}.UnfinishedExporter"
     feed = {
         "VALKEY_DEDUP_CONFIRM": "exported",
         "FEEDS": {str(tmp_path / "feed.jl"): {"format": "any"}},
@@ -254,7 +255,7 @@ def test_a_twin_is_stored_when_the_first_is(site: Readings, tmp_path: Path, conf
         "FEEDS": {str(tmp_path / "feed.jl"): {"format": "any"}},
     }
     exporter = {"FEED_EXPORTERS": {"any": "scrapy.exporters.JsonLinesItemExporter"}}
-    broken = {"FEED_EXPORTERS": {"any": f"{HERE}.UnfinishedExporter"}, "refuse": ["a", "b"]}
+    broken = {"FEED_EXPORTERS": {"any": f"{FEEDS}.UnfinishedExporter"}, "refuse": ["a", "b"]}
     site.show(news(posts("a"), posts("a"), posts("b", "b")))
     pages = {"/list", "/0", "/1", "/2"}
     assert crawl(site, **changes, **broken) == pages

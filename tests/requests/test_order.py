@@ -11,10 +11,10 @@ from threading import Event
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.crawls import wait_until
-from tests.request_crawls import PLAIN, Runs
-from tests.scenarios import Lazy, Urgent
-from tests.web import Web, posts
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import PLAIN, Runs
+from tests.support.servers.web import Web, posts
+from tests.support.spiders.scenarios import Lazy, Urgent
 
 
 @pytest.fixture

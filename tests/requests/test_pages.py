@@ -25,8 +25,8 @@ from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOut
 from scrapy_valkey_dedup.session.outage import PASS, Outage
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.clocked import Clock, clocked
 from tests.conftest import in_loop
+from tests.support.clocked import Clock, clocked
 
 DAY = 86400.0
 

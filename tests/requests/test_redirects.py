@@ -10,12 +10,20 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.fault_process import Pages
-from tests.readings import Readings, names, number, opened, page_of, pages_read, timeline
-from tests.request_crawls import Run
 from tests.requests.test_request_faults import GatedWeb
-from tests.timeline_process import Timelines
-from tests.web import Reply, Route, error, posts, redirect, refresh, robots
+from tests.support.crawls.requests import Run
+from tests.support.crawls.timelines import (
+    Readings,
+    names,
+    number,
+    opened,
+    page_of,
+    pages_read,
+    timeline,
+)
+from tests.support.servers.web import Reply, Route, error, posts, redirect, refresh, robots
+from tests.support.spiders.faults import Pages
+from tests.support.spiders.timelines import Timelines
 
 BLOCK_PAGES: dict[str, dict[str, Reply]] = {
     "silent": {"/block/silent": posts()},

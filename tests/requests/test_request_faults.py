@@ -15,14 +15,14 @@ from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
-from tests.crawls import claims, heartbeats, wait_until
-from tests.fault_process import HERE, Anywhere, ManyRounds, Pages
-from tests.readings import pages_read, timeline
-from tests.request_crawls import Run, Runs
-from tests.request_process import Reader
-from tests.timeline_process import HERE as TIMELINES
-from tests.timeline_process import Timelines
-from tests.web import RESET, Route, Web, error, flapping, posts, redirect
+from tests.support.crawls.items import claims, heartbeats, wait_until
+from tests.support.crawls.requests import Run, Runs
+from tests.support.crawls.timelines import pages_read, timeline
+from tests.support.servers.web import RESET, Route, Web, error, flapping, posts, redirect
+from tests.support.spiders.faults import HERE, Anywhere, ManyRounds, Pages
+from tests.support.spiders.requests import Reader
+from tests.support.spiders.timelines import HERE as TIMELINES
+from tests.support.spiders.timelines import Timelines
 
 
 class GatedWeb(Web):
@@ -332,7 +332,7 @@ def test_pages_with_a_post_in_common_are_settled(site: Site) -> None:
     site.show({"/": posts(links=paths)})
     site.show({path: posts(*["pinned"] * 6, path, delay=0.02) for path in paths})
     site.web.gates["/"] = lambda: site.web.asked["/"] >= 4
-    pipelines = {f"{HERE}.Waits": 300, "tests.request_process.Store": 400}
+    pipelines = {f"{HERE}.Waits": 300, "tests.support.spiders.requests.Store": 400}
     runs = [site.start(ITEM_PIPELINES=pipelines, CONCURRENT_ITEMS=2) for _ in range(4)]
     for run in runs:
         assert number(run.wait(), "released") == 0

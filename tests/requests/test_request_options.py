@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.crawls import wait_until
-from tests.readings import Readings, number, opened, timeline
-from tests.request_crawls import Run
-from tests.scenarios import Asking
-from tests.timeline_process import Timelines
-from tests.web import MISSING, error, flapping, posts, redirect
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import Run
+from tests.support.crawls.timelines import Readings, number, opened, timeline
+from tests.support.servers.web import MISSING, error, flapping, posts, redirect
+from tests.support.spiders.scenarios import Asking
+from tests.support.spiders.timelines import Timelines
 
 SHARED = pytest.mark.parametrize("mode", ["job", "stored"])
 NO_URL = {"VALKEY_DEDUP_REQUESTS_MATCH": "(?!)"}

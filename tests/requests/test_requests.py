@@ -1,7 +1,7 @@
 """Whatever happens to a request happens as in plain Scrapy, and no claim is left behind.
 
-Each spider of :mod:`tests.scenarios` crawls its site with plain Scrapy and with the plugin in each
-of its modes; the crawls of one spider run side by side.
+Each spider of :mod:`tests.support.spiders.scenarios` crawls its site with plain Scrapy and with the
+plugin in each of its modes; the crawls of one spider run side by side.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests import scenarios
 from tests.conftest import SCRAPY_VERSION
-from tests.crawls import wait_until
-from tests.request_crawls import MODES, NOTHING, PLAIN, Run, Runs
-from tests.request_process import Reader
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import MODES, NOTHING, PLAIN, Run, Runs
+from tests.support.spiders import scenarios
+from tests.support.spiders.requests import Reader
 
 SPIDERS = [
     scenarios.Links,

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.readings import Readings, names, opened, page_of, pages_read, timeline
-from tests.request_crawls import Run
-from tests.timeline_process import ByHand, Cursors
-from tests.web import Asked, Reply, Route, error, posts, redirect
+from tests.support.crawls.requests import Run
+from tests.support.crawls.timelines import Readings, names, opened, page_of, pages_read, timeline
+from tests.support.servers.web import Asked, Reply, Route, error, posts, redirect
+from tests.support.spiders.timelines import ByHand, Cursors
 
 BUSY = Reply(b"busy", headers={"Content-Type": "text/plain"})
-WAYS = ["new", "follow", "other", "meta", "replace", "itself", "wish"]
-"""How :class:`~tests.timeline_process.ByHand` requests a busy page again."""
+WAYS = ["new", "follow", "other", "meta", "replace", "itself", "options"]
+"""How :class:`~tests.support.spiders.timelines.ByHand` requests a busy page again."""
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ from scrapy.http import Request
 from scrapy_valkey_dedup.requests.states import RequestState, RequestStates
 
 URL = "https://example.test/"
-Q = RequestState.QUEUED
 ENTERING = [
     # The state before; whether the request enters the scheduler; the state after.
-    (None, True, Q),
-    (RequestState.QUEUED, True, Q),
-    (RequestState.REDIRECT, True, Q),
+    (None, True, RequestState.QUEUED),
+    (RequestState.QUEUED, True, RequestState.QUEUED),
+    (RequestState.REDIRECT, True, RequestState.QUEUED),
     (RequestState.HELD, False, RequestState.HELD),
     (RequestState.LEFT_OUT, False, None),
     (RequestState.KNOWN, True, RequestState.KNOWN),

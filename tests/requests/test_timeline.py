@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from tests.crawls import wait_until
-from tests.readings import (
+from tests.support.crawls.items import wait_until
+from tests.support.crawls.requests import MODES, Run
+from tests.support.crawls.timelines import (
     Readings,
     changed,
     names,
@@ -29,8 +30,9 @@ from tests.readings import (
     pages_read,
     timeline,
 )
-from tests.request_crawls import MODES, Run
-from tests.timeline_process import (
+from tests.support.servers.web import RESET, Reply, Route, error, flapping, posts, redirect
+from tests.support.spiders.feeds import FEEDS
+from tests.support.spiders.timelines import (
     HERE,
     Details,
     FromStart,
@@ -39,7 +41,6 @@ from tests.timeline_process import (
     Rounds,
     Timelines,
 )
-from tests.web import RESET, Reply, Route, error, flapping, posts, redirect
 
 Pages: TypeAlias = dict[str, Route]
 
@@ -362,16 +363,16 @@ def test_from_start_pages_are_sent(site: Readings) -> None:
 # -- options ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wish", ["new", ["if_new"]])
-def test_an_unknown_value_is_named_and_ignored(site: Readings, wish: Any) -> None:
+@pytest.mark.parametrize("value", ["new", ["if_new"]])
+def test_an_unknown_value_is_named_and_ignored(site: Readings, value: Any) -> None:
     """An unknown value of ``dedup`` is ignored; one warning names it."""
-    site.show(each_page(small("plain"), wish={"dedup": wish}))
+    site.show(each_page(small("plain"), options={"dedup": value}))
     for _ in range(2):
         run = read(site, timelines=["/plain"])
         assert pages_read(run) == {"plain": 6}
         assert run.log.count("is ignored") == 1
         request = f"<GET {site.web.url}/plain?below=plain-25>"
-        assert f"meta['dedup'] = {wish!r} of {request} is ignored" in run.log
+        assert f"meta['dedup'] = {value!r} of {request} is ignored" in run.log
         assert "set it to True, False or 'if_new'" in run.log
 
 
@@ -383,10 +384,10 @@ def each_page(pages: Pages, **changes: Any) -> Pages:
 def test_a_timeline_needs_a_text_for_a_name(site: Readings) -> None:
     """A name that is not a text is ignored; one warning says so."""
     names_of_none = [7, "", ["a"], {"a": 1}]
-    starts = [f"/wish-{index}" for index in range(len(names_of_none))]
+    starts = [f"/options-{index}" for index in range(len(names_of_none))]
     for start, name in zip(starts, names_of_none, strict=True):
-        wish = {"dedup": "if_new", "dedup_timeline": name}
-        site.show(each_page(small(start[1:]), wish=wish))
+        options = {"dedup": "if_new", "dedup_timeline": name}
+        site.show(each_page(small(start[1:]), options=options))
     for pages in (6, 1):
         run = read(site, timelines=starts)
         assert pages_read(run) == {start[1:]: pages for start in starts}
@@ -396,7 +397,7 @@ def test_a_timeline_needs_a_text_for_a_name(site: Readings) -> None:
     assert "set it to a text that names the timeline" in run.log
 
 
-WISHES = [
+OPTIONS = [
     # The options, and how many pages the second run reads.
     ({"dedup": True}, 6),
     ({"dedup": None}, 6),
@@ -414,12 +415,12 @@ WISHES = [
 def test_known_values(site: Readings) -> None:
     """Only "if_new" reads less; any text can name a timeline. There is no warning."""
     starts = []
-    for index, (wish, _) in enumerate(WISHES):
-        starts.append(f"/wish-{index}")
-        site.show(each_page(small(f"wish-{index}"), wish=wish))
+    for index, (options, _) in enumerate(OPTIONS):
+        starts.append(f"/options-{index}")
+        site.show(each_page(small(f"options-{index}"), options=options))
     for run_number in range(2):
         run = read(site, "job", timelines=starts)  # where all options mean something
-        expected = [pages if run_number else 6 for _, pages in WISHES]
+        expected = [pages if run_number else 6 for _, pages in OPTIONS]
         assert [pages_read(run)[start[1:]] for start in starts] == expected
         assert "WARNING" not in run.log
 
@@ -510,7 +511,7 @@ def test_a_reading_counts_when_its_posts_are_stored(
     }
     fault: dict[str, Any] = {"refuse": names("named", 30)[22:23]}
     if confirm == "exported":
-        fault = {"FEED_EXPORTERS": {"any": f"{HERE}.UnfinishedExporter"}}
+        fault = {"FEED_EXPORTERS": {"any": f"{FEEDS}.UnfinishedExporter"}}
     site.show(small("named"))
     assert read_named(site, **changes | fault) == 6
     assert read_named(site, **changes) == 6

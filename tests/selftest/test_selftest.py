@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench.servers import ValkeyServer, free_port
-from bench.topologies import SentinelSet, ValkeyCluster
+from bench.servers import SentinelSet, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.selftest import Finding, Report, Status, examine
@@ -23,9 +22,9 @@ from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import in_loop
-from tests.crawls import wait_until
 from tests.ledger.test_acl import NAMESPACE_PATTERNS, SECRET, url_of, user_of
-from tests.tls import LOCALHOST, Authority, terminator
+from tests.support.crawls.items import wait_until
+from tests.support.servers.tls import LOCALHOST, Authority, terminator
 from tests.valkey.test_strangers import REPLIES, answering
 
 (START,) = (rule for rule in LEDGER_RULES if rule.name == "start")

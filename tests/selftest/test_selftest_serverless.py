@@ -13,9 +13,9 @@ from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS, RULES
 from scrapy_valkey_dedup.selftest import Report, Status, examine
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from tests.conftest import in_loop
-from tests.iam import KEYS, SECRETS, WHO
 from tests.selftest.test_selftest import START, assert_nothing_left, spoiled
-from tests.standin import a_serverless
+from tests.support.servers.iam import KEYS, SECRETS, WHO
+from tests.support.servers.standin import a_serverless
 
 CACHE = {
     "name": WHO["cache"],

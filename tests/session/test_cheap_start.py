@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.servers import ValkeyServer
-from bench.topologies import ValkeyCluster
+from bench.servers import ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, split
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
@@ -18,8 +17,8 @@ from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
 from tests.conftest import in_loop
-from tests.fronts import Front
-from tests.runs import Runs, until
+from tests.support.runs import Runs, until
+from tests.support.servers.fronts import Front
 
 BEGIN, END = "Until it answers again", "Valkey answers again"
 KEYS = [digest("Post", [str(post)]) for post in range(300)]

@@ -32,10 +32,10 @@ from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.quorum import agreed
 from scrapy_valkey_dedup.valkey.urls import database, parsed
 from tests.conftest import World, in_loop
-from tests.crawl_process import HERE
-from tests.crawls import pages_of, wait_until
-from tests.patience import PATIENCE
-from tests.standin import a_server, not_on_serverless
+from tests.support.crawls.items import pages_of, wait_until
+from tests.support.patience import PATIENCE
+from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.spiders.storages import STORAGES
 
 AWAY = LedgerUnavailableError("away")
 BEGIN, END = "Until it answers again", "Valkey answers again, after"
@@ -388,7 +388,7 @@ def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
 
 def test_an_outage_is_no_death(fragile: World) -> None:
     """Runs whose heartbeats an outage let expire keep their claims: each post is stored once."""
-    pipelines = {f"{HERE}.ManualStore": 300}
+    pipelines = {f"{STORAGES}.ManualStore": 300}
     settings = {
         "VALKEY_DEDUP_ON_OUTAGE": "pause",
         "VALKEY_DEDUP_CONFIRM": "manual",

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from tests.conftest import SCRAPY_VERSION, World
-from tests.crawls import pages_of
-from tests.patience import PATIENCE
+from tests.support.crawls.items import pages_of
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def test_a_reactor_without_asyncio_is_refused(world: World) -> None:
             "TWISTED_REACTOR": "twisted.internet.selectreactor.SelectReactor",
         },
     }
-    command = [sys.executable, "-m", "tests.refused_process", json.dumps(job)]
+    command = [sys.executable, "-m", "tests.support.spiders.refused", json.dumps(job)]
     ended = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, env=dict(os.environ)
     )
@@ -48,7 +48,7 @@ def test_components_are_built_and_used_where_there_is_no_reactor(world: World) -
     claim or heartbeat is left. Opened where asyncio does not run, a third is refused with the cure.
     """
     settings = {"VALKEY_DEDUP_URL": world.url, "VALKEY_DEDUP_NAMESPACE": world.namespace}
-    command = [sys.executable, "-m", "tests.unit_process", json.dumps(settings)]
+    command = [sys.executable, "-m", "tests.support.spiders.unit", json.dumps(settings)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)

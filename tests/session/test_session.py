@@ -25,11 +25,11 @@ from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOut
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import REQUESTS, Stats
-from tests import patience
 from tests.conftest import SCRAPY_VERSION, World
-from tests.crawl_process import HERE
-from tests.crawls import claims, heartbeats, pages_of
-from tests.standin import not_on_serverless
+from tests.support import patience
+from tests.support.crawls.items import claims, heartbeats, pages_of
+from tests.support.servers.standin import not_on_serverless
+from tests.support.spiders.pipelines import PIPELINES
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
 OpenSession = Callable[..., Any]
@@ -215,7 +215,7 @@ def test_long_claims_are_renewed(
 @pytest.mark.parametrize("pipeline", ["FailsToOpen", "FailsAtOnce", "ClosesAtOpen"])
 def test_a_failed_start_leaves_nothing(world: World, pipeline: str, embedded: bool) -> None:  # noqa: FBT001
     """If another component fails to start, heartbeat and embedded server end with the crawl."""
-    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{HERE}.{pipeline}": 300}}
+    changes: dict[str, Any] = {"ITEM_PIPELINES": {f"{PIPELINES}.{pipeline}": 300}}
     ledger = world.directory / "ledger"
     if embedded:
         changes |= {"VALKEY_DEDUP_URL": None, "VALKEY_DEDUP_DATA_DIR": str(ledger)}

@@ -17,9 +17,9 @@ import scrapy
 
 from bench.servers import ValkeyServer, free_port
 from tests.conftest import World
-from tests.crawls import Site, pages_of, wait_until
-from tests.forked import Command
-from tests.patience import PATIENCE
+from tests.support.crawls.items import Site, pages_of, wait_until
+from tests.support.patience import PATIENCE
+from tests.support.processes.scrapy_command import Command
 
 SECRET = "hunter2"
 FAILED = int(scrapy.version_info >= (2, 15))  # 2.14 ends with 0 whatever cannot start

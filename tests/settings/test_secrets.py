@@ -24,8 +24,8 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of
-from tests.patience import PATIENCE
+from tests.support.crawls.items import pages_of
+from tests.support.patience import PATIENCE
 
 SECRET = "hunter2-with@specials/and%"
 WRITTEN = "hunter2-with%40specials%2Fand%25"

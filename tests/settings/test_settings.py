@@ -23,7 +23,7 @@ from scrapy_valkey_dedup.identity.rules import field_rule
 from scrapy_valkey_dedup.model import SettingsError
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.forked import scrapy as scrapy_in
+from tests.support.processes.scrapy_command import scrapy as scrapy_in
 
 DAY = 86400.0
 FEEDS = {"posts.json": {"format": "json"}}
@@ -112,6 +112,7 @@ def test_defaults() -> None:
         "timeout": 5,
         "lease": 30,
         "reset": False,
+        "trial": None,
         "requests": "job",
         "job": None,
         "requests_match": (),
@@ -191,6 +192,9 @@ def test_defaults() -> None:
         ("LEASE", "1", 1),
         *[("REQUESTS", value, value) for value in ("job", "stored", "off")],
         *[("JOB", value, None) for value in (None, "")],
+        *[("TRIAL", value, None) for value in (None, "")],
+        ("TRIAL", "first.try-1", "first.try-1"),
+        ("TRIAL", 1, "1"),
         ("JOB", " 2026-11-22 ", "2026-11-22"),
         ("JOB", 7, "7"),
         ("JOB", 0, "0"),
@@ -232,6 +236,10 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("ENABLED", None, "write True or False"),
         ("REFRESH", 2, "write True or False"),
         ("RESET", "once", "write True or False"),
+        *[
+            ("TRIAL", value, "write a name of 1 to 32")
+            for value in (" ", "a b", "a+b", "x" * 33, ["a"], "{spider}")
+        ],
         ("URL", "localhost:6379", "this version speaks valkey://"),
         ("URL", "http://localhost", "this version speaks valkey://"),
         ("URL", "valkey+cloud://localhost", "this version speaks valkey://"),

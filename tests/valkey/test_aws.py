@@ -22,9 +22,7 @@ import pytest
 import time_machine
 from scrapy.settings import Settings
 
-from bench.cluster import ValkeyCluster
-from bench.sentinel import SentinelSet
-from bench.servers import ValkeyServer, free_port
+from bench.servers import SentinelSet, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.aws import ElastiCacheIAM
 from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
@@ -35,8 +33,9 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of
-from tests.iam import (
+from tests.support.crawls.items import pages_of
+from tests.support.patience import PATIENCE, now
+from tests.support.servers.iam import (
     ADMIN,
     KEYS,
     MOMENT,
@@ -50,8 +49,7 @@ from tests.iam import (
     signed,
     signed_at,
 )
-from tests.patience import PATIENCE, now
-from tests.tls import LOCALHOST, Authority, terminator
+from tests.support.servers.tls import LOCALHOST, Authority, terminator
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600
@@ -602,7 +600,9 @@ def test_a_crawl_by_iam(world: World, door: Door) -> None:
     began = today()
     tokens = signed_at(began + dt.timedelta(seconds=second) for second in range(120))
     let_in(door.valkey, *tokens)
-    stats = crawl_through(door, world, {"provider": "tests.iam.SignedIn", **WHO}, times=2)[1]
+    stats = crawl_through(
+        door, world, {"provider": "tests.support.servers.iam.SignedIn", **WHO}, times=2
+    )[1]
     assert stats["dedup/items/duplicate"] == 100
     assert "dedup/valkey/outages" not in stats
     assert set(world.stored.values()) == {1}
@@ -613,7 +613,7 @@ def test_a_crawl_by_iam(world: World, door: Door) -> None:
 
 def test_a_crawl_without_keys_ends_at_the_start(world: World, door: Door) -> None:
     """Waiting does not bring them: no page is fetched, and the log names the cure."""
-    crawl_through(door, world, {"provider": "tests.iam.SignedOut", **WHO})
+    crawl_through(door, world, {"provider": "tests.support.servers.iam.SignedOut", **WHO})
     assert not world.sites[0].served
     assert "ERROR: No token for the user 'bot' of the cache 'posts'" in world.log
     assert "No AWS credentials found" in world.log

@@ -27,8 +27,8 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import Script, ScriptCall, command
 from tests.conftest import in_loop
-from tests.patience import PATIENCE, now
-from tests.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
+from tests.support.patience import PATIENCE, now
+from tests.support.servers.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
 
 SLACK = 0.4  # seconds of the loop for what takes none and needs nobody else
 AT_ONCE = PATIENCE / 10  # seconds for what needs a server and does not wait for the deadline

@@ -21,8 +21,8 @@ import valkey
 from scrapy_valkey_dedup.model import EmbeddedServerError
 from scrapy_valkey_dedup.valkey import embedded
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer, find_binary
-from tests.patience import PATIENCE
-from tests.processes import processes
+from tests.support.patience import PATIENCE
+from tests.support.processes.forkserver import processes
 
 
 def until(condition, what):

@@ -27,9 +27,9 @@ from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.conftest import World, in_loop
-from tests.crawls import pages_of
-from tests.fronts import Command, Front, Rule, always, by_chance, name_of
-from tests.runs import Runs, until
+from tests.support.crawls.items import pages_of
+from tests.support.runs import Runs, until
+from tests.support.servers.fronts import Command, Front, Rule, always, by_chance, name_of
 
 KEYS = [digest("Post", [str(post)]) for post in range(300)]
 SCRIPTS = ("EVALSHA", "EVAL")

@@ -15,14 +15,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench import servers
-from bench.topologies import SentinelSet, Tls, ValkeyCluster, ValkeyServer, free_port
+from bench.servers import SentinelSet, Tls, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
 from scrapy_valkey_dedup.valkey.client import Server
 from tests.conftest import in_loop
-from tests.patience import now
-from tests.tls import ELSEWHERE, LOOPBACK, SPEAKER, Authority, needs_tls
+from tests.support.patience import now
+from tests.support.servers.tls import ELSEWHERE, LOOPBACK, SPEAKER, Authority, needs_tls
 
 TIMEOUT = 2.0
 SLACK = 3.0  # seconds of the loop for what takes none
@@ -113,7 +112,7 @@ def places(files: dict[str, Path]) -> Iterator[dict[str, Place]]:
     tls = Tls(files["good"], files["good"], files["authority"])
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(servers, "binary", lambda: SPEAKER)
+        patch.setenv("VALKEY_SERVER", str(SPEAKER))
         server = stack.enter_context(ValkeyServer(port=free_port(), tls=tls))
         cluster = stack.enter_context(ValkeyCluster(3, 0, tls=tls))
         sentinels = stack.enter_context(SentinelSet(0, 1, tls=tls))

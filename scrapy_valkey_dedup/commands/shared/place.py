@@ -6,12 +6,13 @@ import asyncio
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
-from scrapy_valkey_dedup.model import EmbeddedServerError
+from scrapy_valkey_dedup.ledger.trial import ledger_of
+from scrapy_valkey_dedup.model import TRIAL_MARK, EmbeddedServerError
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.urls import database, redacted
@@ -38,15 +39,24 @@ class Place:
     run: str
     url: str = field(repr=False)
 
+    def retention(self, what: str) -> float | None:
+        """How long such things are remembered, in seconds; None: forever."""
+        return self.settings.request_retention if what == "pages" else self.settings.retention
+
+    def trial(self, name: str) -> Place:
+        """A trial of the namespace."""
+        namespace = f"{self.settings.namespace}{TRIAL_MARK}{name}"
+        return replace(self, settings=replace(self.settings, namespace=namespace, trial=name))
+
     def ledger(self, what: str = "posts") -> Ledger:
         """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``."""
         settings = self.settings
-        pages = what == "pages"
-        return Ledger(
+        return ledger_of(
             self.server,
             settings.namespace,
             self.run,
-            retention=settings.request_retention if pages else settings.retention,
+            tried=settings.tried_namespace,
+            retention=self.retention(what),
             refresh=settings.refresh and what == "posts",
             shelf=SHELVES[what],
         )

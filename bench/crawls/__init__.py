@@ -1,0 +1,1 @@
+"""The processes of the benchmarks' crawls: their site and their spiders."""

@@ -1,0 +1,157 @@
+"""What `scrapy dedup dump` and `load` take: ``python -m bench.dump --posts 10000000``.
+
+Fills a server with posts in three generations, dumps them, loads the file into another server, and
+looks there for a sample of these posts and of others. Prints bytes a post, seconds by the clock,
+processor seconds of the command and of the server, the command's memory, and how long a call takes
+the server. Fails if an answer is wrong, if the file has more than 10.1 bytes a post, or if dump or
+load takes more than 12 microseconds of processor time a post: ten million in two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import resource
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from scrapy.settings import Settings
+
+from bench.memory import info, key
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
+from scrapy_valkey_dedup.commands.shared.dumping import dump, load
+from scrapy_valkey_dedup.commands.shared.place import opened
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.settings import DedupSettings
+from scrapy_valkey_dedup.valkey.client import Server
+
+NAMESPACE = "bench"
+DAY = 86400.0
+RETENTIONS = (90 * DAY, 45 * DAY, 135 * DAY)
+"""Of runs that write to generations of their own: as many as a ledger has that is in use."""
+BATCH = 10_000
+SAMPLE = 200_000
+BYTES_A_POST, MICROSECONDS_A_POST = 10.1, 12.0
+_SLOW = 100  # microseconds: commands that take longer are noted
+
+
+def settings_for(url: str) -> DedupSettings:
+    """As a project has them that names this server."""
+    named = {"VALKEY_DEDUP_URL": url, "VALKEY_DEDUP_NAMESPACE": NAMESPACE}
+    return DedupSettings.parse(Settings(named), "bench")
+
+
+def carry_out(verb: str, url: str, path: str, pipe: Any) -> None:
+    """Dumps or loads, in a process of its own whose memory is nobody else's."""
+
+    async def work() -> None:
+        async with opened(settings_for(url)) as place:
+            if verb == "dump":
+                await dump(place, path)
+            else:
+                with DumpReader(path) as file:
+                    await load(place, file, NAMESPACE)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, busy = time.perf_counter(), time.process_time()
+    asyncio.run(work())
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    pipe.send((time.perf_counter() - began, time.process_time() - busy, grown / 1024))
+
+
+async def busy_seconds(url: str) -> float:
+    """Processor time of a server."""
+    found = await at(url, "cpu")
+    return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
+
+
+async def at(url: str, section: str) -> dict[str, str]:
+    """A section of a server's INFO."""
+    server = Server(url, url, {}, timeout=60)
+    try:
+        return await info(server, section)
+    finally:
+        await server.close()
+
+
+def measured(verb: str, server: ValkeyServer, path: str, posts: int) -> float:
+    """Carries it out; returns microseconds of processor time a post."""
+    server.ask("CONFIG", "RESETSTAT")
+    server.ask("CONFIG", "SET", "slowlog-log-slower-than", _SLOW)
+    server.ask("SLOWLOG", "RESET")
+    before = asyncio.run(busy_seconds(server.url))
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=carry_out, args=(verb, server.url, path, its))
+    process.start()
+    seconds, own, memory = ours.recv()
+    process.join()
+    used = asyncio.run(busy_seconds(server.url)) - before
+    slowest = max((entry[2] for entry in server.ask("SLOWLOG", "GET", -1)), default=0)
+    stats = asyncio.run(at(server.url, "commandstats"))
+    name = "cmdstat_sscan" if verb == "dump" else "cmdstat_evalsha"
+    mean = float(dict(part.split("=") for part in stats[name].split(","))["usec_per_call"])
+    most = f"{slowest:,}" if slowest else f"less than {_SLOW}"
+    print(f"{verb}: {seconds:.1f} s by the clock; {memory:.0f} MiB more memory")
+    print(f"  processor: {own:.1f} s of the command, {used:.1f} s of the server")
+    print(
+        f"  the server's time for a call: {mean:.0f} us on average, {most} us at most", flush=True
+    )
+    return (own + used) / posts * 1e6
+
+
+async def fill(url: str, posts: int) -> None:
+    """Stores the posts, a third in each generation."""
+    server = Server(url, url, {}, timeout=60)
+    try:
+        ledgers = [Ledger(server, NAMESPACE, "bench", retention=kept) for kept in RETENTIONS]
+        await ledgers[0].open()
+        for number, start in enumerate(range(0, posts, BATCH)):
+            numbers = range(start, min(start + BATCH, posts))
+            await ledgers[number % len(ledgers)].confirm_many([key(each) for each in numbers])
+    finally:
+        await server.close()
+
+
+async def missing(url: str, posts: int) -> int:
+    """How many answers are wrong, of posts that were stored and as many that were not."""
+    server = Server(url, url, {}, timeout=60)
+    wrong, step = 0, max(1, 2 * posts // SAMPLE)
+    try:
+        ledger = Ledger(server, NAMESPACE, "bench", retention=RETENTIONS[0])
+        numbers = range(0, 2 * posts, step)
+        for start in range(0, len(numbers), BATCH):
+            some = numbers[start : start + BATCH]
+            found = await ledger.seen_many([key(number) for number in some])
+            wrong += sum(seen != (number < posts) for number, seen in zip(some, found, strict=True))
+    finally:
+        await server.close()
+    return wrong
+
+
+def main() -> bool:
+    """Returns whether the limits held."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--posts", type=int, default=1_000_000)
+    posts = parser.parse_args().posts
+    with ExitStack() as stack:
+        source, target = (stack.enter_context(ValkeyServer()) for _ in range(2))
+        path = str(Path(stack.enter_context(TemporaryDirectory())) / "posts.dump")
+        asyncio.run(fill(source.url, posts))
+        used = [measured("dump", source, path, posts), measured("load", target, path, posts)]
+        memory = [server.info()["used_memory"] / posts for server in (source, target)]
+        size, wrong = Path(path).stat().st_size / posts, asyncio.run(missing(target.url, posts))
+    print(f"{posts:,} posts: a file of {size:.2f} bytes each; {wrong} wrong answers")
+    print(f"bytes of Valkey memory a post: {memory[0]:.2f} there, {memory[1]:.2f} here")
+    print(f"microseconds of processor time a post: dump {used[0]:.2f}, load {used[1]:.2f}")
+    return not wrong and size <= BYTES_A_POST and max(used) <= MICROSECONDS_A_POST
+
+
+if __name__ == "__main__":
+    sys.exit(not main())

@@ -1,0 +1,48 @@
+"""A server that is asked again for a minute: who moves millions of posts gives up for no hiccup."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Any, TypeVar
+
+from scrapy_valkey_dedup.commands.shared.importing import PATIENCE
+from scrapy_valkey_dedup.model import LedgerReplyError, LedgerUnavailableError
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import ScriptCall
+
+_PAUSE = 1.0
+_Found = TypeVar("_Found")
+
+
+class Patient:
+    """Asks a server, and while it does not answer once a second again, for ``PATIENCE`` seconds."""
+
+    def __init__(self, server: Server, say: Callable[[str], object] = lambda _: None) -> None:
+        """``say`` is told when an outage begins."""
+        self._server = server
+        self._say = say
+
+    async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
+        """As :meth:`Server.ask`."""
+        return await self._answer(lambda: self._server.ask(*commands, key=key))
+
+    async def run(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """As :meth:`Server.run`."""
+        return await self._answer(lambda: self._server.run(calls))
+
+    async def _answer(self, ask: Callable[[], Awaitable[_Found]]) -> _Found:
+        until: float | None = None
+        while True:
+            try:
+                return await ask()
+            except LedgerReplyError:
+                raise
+            except LedgerUnavailableError as error:
+                if until is None:
+                    until = monotonic() + PATIENCE
+                    self._say(f"{error}; asking again for {PATIENCE:.0f} s")
+                if monotonic() >= until:
+                    raise
+            await asyncio.sleep(_PAUSE)

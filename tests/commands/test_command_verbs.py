@@ -1,0 +1,120 @@
+"""Each verb of `scrapy dedup`, and a trial, on whatever server the suites speak to.
+
+These run on the stand-in of ElastiCache Serverless, too (``make test-serverless``): with TLS, as a
+user who may do what a spider may, and where MEMORY USAGE and others are refused to everybody.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.crawls import pages_of
+from tests.standin import IS_SERVERLESS, as_admin
+
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from tests.commands import Ended, dedup, in_ledger, key_of_post, project
+from tests.conftest import World
+
+POST = ("--spider", "forum", "--item", "posts.items.Post")
+NUMBERS = range(300)
+
+
+@pytest.fixture
+def here(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> Path:
+    """A project whose spiders may do what they need, and no more on the stand-in."""
+    lines = "".join(f'{{"site": "x", "post_id": {number}}}\n' for number in NUMBERS)
+    (tmp_path / "posts.jl").write_text(lines)
+    return project(tmp_path, VALKEY_DEDUP_URL=valkey.url, VALKEY_DEDUP_NAMESPACE=namespace)
+
+
+@pytest.fixture
+def filled(valkey: ValkeyServer, namespace: str) -> None:
+    """The posts are remembered."""
+
+    async def store(ledger: Ledger) -> None:
+        await ledger.confirm_many([key_of_post(number) for number in NUMBERS])
+
+    in_ledger(valkey.url, namespace, store)
+
+
+def answer(here: Path, *given: str, code: int = 0) -> Any:
+    """What a verb answers."""
+    ended: Ended = dedup(*given, "--json", directory=here)
+    assert ended.code == code, ended.err
+    return ended.json
+
+
+def test_import(here: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """What is imported is remembered."""
+    assert answer(here, "import", *POST, "posts.jl")["remembered"] == len(NUMBERS)
+
+    async def look(ledger: Ledger) -> list[bool]:
+        return await ledger.seen_many([key_of_post(number) for number in NUMBERS])
+
+    assert all(in_ledger(valkey.url, namespace, look))
+
+
+@pytest.mark.usefixtures("filled")
+def test_check(here: Path) -> None:
+    """A post with the date until which it is kept; of a file, how many are known."""
+    (post,) = answer(here, "check", *POST, '{"site": "X", "post_id": 7}')["posts"]
+    assert post["known"] is True
+    assert post["kept_until"].endswith("UTC")
+    assert answer(here, "check", *POST, "posts.jl")["known"] == len(NUMBERS)
+
+
+@pytest.mark.usefixtures("filled")
+def test_forget(here: Path, valkey: ValkeyServer) -> None:
+    """A post as a spider's user; a namespace, or since a moment, as one who may SCAN."""
+    one = '{"site": "X", "post_id": 7}'
+    assert answer(here, "forget", *POST, "--yes", one)["forgotten"] == 1
+    if IS_SERVERLESS:
+        refused = answer(here, "forget", "--since", "1d", "--yes", code=2)
+        assert "scan" in refused["error"]
+    admin = ("--url", as_admin(valkey.url))
+    kept = ("-s", "VALKEY_DEDUP_RETENTION=1h")  # as they were stored
+    found = answer(here, "forget", "--since", "1d", "--yes", *kept, *admin)
+    assert found["forgotten"] == len(NUMBERS) - 1
+    assert answer(here, "check", *POST, "posts.jl")["new"] == len(NUMBERS)
+    found = answer(here, "forget", "--all", "namespace", "--yes", *admin)
+    assert found["forgotten"] == 0
+
+
+@pytest.mark.usefixtures("filled")
+def test_status(here: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """How many posts, as a spider's user; as one who may SCAN the namespaces besides."""
+    found = answer(here, "status")
+    assert found["holds"]["posts"]["entries"] == len(NUMBERS)
+    assert bool(found["refused"]) is IS_SERVERLESS
+    if IS_SERVERLESS:
+        assert "scan" in found["refused"]
+        assert found["holds"]["posts"]["bytes"] is None
+    found = answer(here, "status", "--url", as_admin(valkey.url))
+    assert namespace in found["namespaces"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_doctor(here: Path) -> None:
+    """What a spider needs works; what nobody may ask there is unknown, not wrong."""
+    found = answer(here, "doctor", code=1)["findings"]  # the project stores nowhere
+    levels = {each["what"]: each["level"] for each in found}
+    assert (levels["permissions"], levels["layout"]) == ("fine", "fine")
+    wrong = {each["what"] for each in found if each["level"] == "wrong"}
+    assert wrong <= {"storing", "persistence"}  # a server of one's own keeps nothing here
+    assert ("unknown" in levels.values()) is IS_SERVERLESS
+
+
+def test_a_trial(world: World, valkey: ValkeyServer, tmp_path: Path) -> None:
+    """It stores what nobody has stored, leaves it new to all others, and is forgotten."""
+    site = world.site(pages_of(range(60)))
+    world.crawl(site, pages=[0])
+    stats = world.crawl(site, VALKEY_DEDUP_TRIAL="x")
+    assert (stats["dedup/items/new"], stats["dedup/items/duplicate"]) == (40, 20)
+    where = ("--url", as_admin(valkey.url), "--namespace", world.namespace)
+    found = answer(tmp_path, "forget", "--trial", "x", "--yes", *where)
+    assert found["forgotten"] == 40
+    world.crawl(site)
+    assert world.stored == {str(post): 1 if post < 20 else 2 for post in range(60)}

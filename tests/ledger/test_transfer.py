@@ -1,0 +1,299 @@
+"""Buckets are read while runs write, and written into another ledger: nothing is missed or lost."""
+
+from __future__ import annotations
+
+import random
+import time
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import pytest
+from tests.patience import PATIENCE
+
+from bench.servers import ValkeyServer
+from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, split
+from scrapy_valkey_dedup.ledger.transfer import CAPACITY, FOREVER, Bucket, Shelf, Step
+from scrapy_valkey_dedup.model import Key
+from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.resp import ScriptCall
+from tests.conftest import in_loop
+
+DAY = 86400
+LATEST = 9_999_999_999_999
+OpenLedger: TypeAlias = Callable[..., Any]
+
+
+def crowded(number: int) -> Key:
+    """Of a post of partition 3 whose path begins with 16 given bits: many fill several levels."""
+    chance = random.Random(number).randbytes(16)
+    return bytes([0x35, 0x5A, 0xF0 | chance[2] & 0x0F]) + chance[3:]
+
+
+def keys(numbers: Iterable[int]) -> list[Key]:
+    """Of posts that all stand in the same few buckets."""
+    return [crowded(number) for number in numbers]
+
+
+def member(key: Key) -> int:
+    """What stands in the bucket of a post."""
+    return int.from_bytes(key[8:], "big", signed=True)
+
+
+@pytest.fixture
+def server_url(valkey: ValkeyServer) -> str:
+    """The session's server."""
+    return valkey.url
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Server]:
+    """A server, for as long as it is used."""
+    server = Server(url, url, {}, timeout=PATIENCE)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+async def all_of(shelf: Shelf) -> list[Step]:
+    """What a shelf holds."""
+    return [step for number in range(PARTITIONS) async for step in shelf.read(number)]
+
+
+def content(steps: Iterable[Step]) -> dict[tuple[int, int, str], set[int]]:
+    """The members by partition, end and path."""
+    return {
+        (step.partition, step.ends, bucket.path): set(bucket.members)
+        for step in steps
+        for bucket in step.buckets
+    }
+
+
+# -- there and back --------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_what_is_read_is_written(
+    open_ledger: OpenLedger, server_url: str, namespace: str
+) -> None:
+    """Another ledger has the same members in the same buckets, with the same ends, and no more."""
+    posts, others = keys(range(6000)), keys(range(6000, 9000))
+    for number, retention in enumerate((60, 3600, None)):
+        async with open_ledger(retention=retention) as ledger:
+            await ledger.confirm_many(posts[number::3])
+    async with connected(server_url) as server:
+        found = await all_of(Shelf(server, namespace))
+        there = Shelf(server, f"{namespace}-there")
+        for step in found:
+            await there.write(step)
+        assert content(await all_of(there)) == content(found)
+        assert {len(path) for _, _, path in content(found)} >= {2, 3, 4, 5}
+        assert [await there.write(step) for step in found] == [[0] * len(s.buckets) for s in found]
+        assert content(await all_of(there)) == content(found)
+        ledger = Ledger(server, f"{namespace}-there", "run-b", retention=3600)
+        assert await ledger.seen_many(posts) == [True] * len(posts)
+        assert await ledger.seen_many(others) == [False] * len(others)
+        before = [state.until for state in await inspected(server, namespace, posts[:100])]
+        after = [
+            state.until for state in await inspected(server, f"{namespace}-there", posts[:100])
+        ]
+        assert after == before
+
+
+async def inspected(server: Server, namespace: str, posts: Sequence[Key]) -> list[Any]:
+    """What a ledger keeps of posts."""
+    return await Ledger(server, namespace, "run-c", retention=3600).inspect_many(posts)
+
+
+@in_loop
+async def test_buckets_end_with_their_generation(valkey: ValkeyServer, namespace: str) -> None:
+    """Every bucket of a generation has its end, in whatever order they came; forever has none."""
+    soon, later = (int(time.time() + seconds) * 1000 for seconds in (60, 3600))
+    async with connected(valkey.url) as server:
+        shelf = Shelf(server, namespace)
+        for ends in (later, soon, FOREVER):
+            bucket = Bucket("355", array("q", range(5)))
+            assert await shelf.write(Step(3, ends, [bucket])) == [5]
+    wanted = {f"{later:013}": later, f"{soon:013}": soon, f"{0:013}": -1}
+    for text, ends in wanted.items():
+        # Its way to the bucket is free, so it stays at the first level.
+        assert valkey.ask("PEXPIRETIME", f"vd1:{{{namespace}:03}}:{text}:35") == ends
+    listed = valkey.ask("GET", f"vd1:{{{namespace}:03}}")
+    assert listed == f"{0:013}1{later:013}1{soon:013}1"
+
+
+@in_loop
+async def test_what_is_over_is_not_written(valkey: ValkeyServer, namespace: str) -> None:
+    """A generation that has ended since it was read leaves no key."""
+    ends = int(time.time() - 60) * 1000
+    buckets = [Bucket("35", array("q", range(5))), Bucket("36", array("q", [1]))]
+    async with connected(valkey.url) as server:
+        assert await Shelf(server, namespace).write(Step(3, ends, buckets)) == [-1, -1]
+    assert valkey.ask("KEYS", f"vd1:{{{namespace}:*") == []
+
+
+# -- together with what is there -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["an hour", "the latest", "forever"])
+@in_loop
+async def test_a_bucket_that_others_have_filled(
+    valkey: ValkeyServer, namespace: str, end: str
+) -> None:
+    """Members that find no room go to a later generation: all are found, no bucket is too full."""
+    ends = {"an hour": int(time.time() + 3600) * 1000, "the latest": LATEST, "forever": FOREVER}[
+        end
+    ]
+    retention = None if end == "forever" else 1800
+    ours, theirs = keys(range(3000)), keys(range(3000, 6000))
+    async with connected(valkey.url) as server:
+        source, target = (Ledger(server, f"{namespace}{n}", "r", retention=None) for n in "ab")
+        await source.confirm_many(ours)
+        await target.confirm_many(theirs)
+        here = Shelf(server, f"{namespace}c")
+        for name in "ba":  # the one that is there already comes first
+            for step in await all_of(Shelf(server, f"{namespace}{name}")):
+                await here.write(Step(step.partition, ends, step.buckets))
+        again = [
+            await here.write(Step(step.partition, ends, step.buckets))
+            for name in "ab"
+            for step in await all_of(Shelf(server, f"{namespace}{name}"))
+        ]
+        assert not any(map(sum, again))
+        found = content(await all_of(here))
+        assert len({ends for _, ends, _ in found}) > 1
+        assert max(map(len, found.values())) == CAPACITY
+        both = Ledger(server, f"{namespace}c", "run-c", retention=retention)
+        assert all(await both.seen_many(ours + theirs))
+        until = [state.until for state in await both.inspect_many(ours + theirs)]
+        assert min(until) >= (ends / 1000 if end == "an hour" else LATEST / 1000 - 10)
+        assert not any(await both.seen_many(keys(range(6000, 9000))))
+    for partition, ends, path in found:
+        key = f"vd1:{{{namespace}c:0{partition}}}:{ends:013}:{path}"
+        assert valkey.ask("OBJECT", "ENCODING", key) == "intset"
+
+
+@in_loop
+async def test_runs_that_store_meanwhile(
+    open_ledger: OpenLedger, server_url: str, namespace: str
+) -> None:
+    """Runs confirm into the very generation that is being written: nothing of either is lost."""
+    posts, others = keys(range(4000)), keys(range(4000, 6000))
+    async with open_ledger() as ledger, connected(server_url) as server:
+        await ledger.confirm_many(posts)
+        there = Ledger(server, f"{namespace}-there", "run-b", retention=3600)
+        shelf = Shelf(server, f"{namespace}-there")
+        steps = await all_of(Shelf(server, namespace))
+        pieces = [Step(s.partition, s.ends, [bucket]) for s in steps for bucket in s.buckets]
+        for number, piece in enumerate(pieces):
+            share = range(number, len(others), len(pieces))
+            await there.confirm_many([others[at] for at in share])
+            await shelf.write(piece)
+        assert all(await there.seen_many(posts + others))
+        for piece in pieces:
+            assert await shelf.write(piece) == [0]
+
+
+# -- while runs write ------------------------------------------------------------------------------
+
+
+class Adversary:
+    """A way to the server on which runs have done as they like before each question."""
+
+    def __init__(self, server: Server, deed: Callable[[], Any]) -> None:
+        self._server, self._deed = server, deed
+
+    async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
+        """First the others."""
+        await self._deed()
+        return await self._server.ask(*commands, key=key)
+
+    async def run(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """First the others."""
+        await self._deed()
+        return await self._server.run(calls)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("begun", [2, 5])
+@in_loop
+async def test_nothing_is_missed_while_runs_write(
+    server_url: str, namespace: str, seed: int, begun: int
+) -> None:
+    """Posts move to later generations and buckets overflow between any two questions: all are read.
+
+    Runs of five retentions are at work. Some of their generations, or all, have begun before.
+    """
+    chance = random.Random(seed)
+    posts, fresh = keys(range(3000)), iter(range(3000, 10**6))
+    async with connected(server_url) as server:
+        retentions = [10 * DAY, 20 * DAY, 40 * DAY, 80 * DAY, None]
+        runs = [
+            Ledger(server, namespace, f"run-{n}", retention=r) for n, r in enumerate(retentions)
+        ]
+        for number, run in enumerate(runs[:begun]):
+            await run.confirm_many(keys([next(fresh)]))
+            if number < len(runs[:2]):
+                await run.confirm_many(posts[number::2])
+        left = 12
+
+        async def deed() -> None:
+            nonlocal left
+            if left and chance.random() < 0.6:
+                left -= 1
+                run = chance.choice(runs[2:])
+                await run.claim_many(chance.sample(posts, 700))  # they are seen, and move
+                await chance.choice(runs).confirm_many(keys(next(fresh) for _ in range(200)))
+
+        found = set[int]()
+        async for step in Shelf(Adversary(server, deed), namespace).read(3):
+            found.update(*(bucket.members for bucket in step.buckets))
+        assert {member(post) for post in posts} <= found
+        assert {split(post)[0] for post in posts} == {3}
+        assert left == 0
+
+
+@in_loop
+async def test_a_generation_that_begins_between_two(server_url: str, namespace: str) -> None:
+    """A post moves to a new generation, and on to one that was read before: it is read."""
+    post = keys([1])[0]
+    async with connected(server_url) as server:
+        soon, between, late = (
+            Ledger(server, namespace, f"run-{days}", retention=days * DAY) for days in (10, 30, 90)
+        )
+        await soon.confirm_many([post])
+        await late.confirm_many(keys([2]))
+        asked = 0
+        # It reads the list, 8 times buckets of one generation, and 8 times those of the other.
+        script = {2: between.claim_many, 18: late.claim_many}
+
+        async def deed() -> None:
+            nonlocal asked
+            asked += 1
+            if asked in script:
+                await script[asked]([post])
+
+        found = set[int]()
+        async for step in Shelf(Adversary(server, deed), namespace).read(3):
+            found.update(*(bucket.members for bucket in step.buckets))
+        assert asked > 18
+        assert member(post) in found
+
+
+@in_loop
+async def test_a_set_that_is_no_sorted_array(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ``set-max-intset-entries`` is too low, sets come in parts, and nothing is missed."""
+    posts = keys(range(3000))
+    monkeypatch.setattr("scrapy_valkey_dedup.ledger.transfer._STEP", 50)
+    with ValkeyServer("--set-max-intset-entries", "16", "--set-max-listpack-entries", "16") as own:
+        async with connected(own.url) as server:
+            ledger = Ledger(server, namespace, "run-a", retention=3600)
+            await ledger.confirm_many(posts)
+            shelf = Shelf(server, namespace)
+            steps = await all_of(shelf)
+            members = [each for step in steps for bucket in step.buckets for each in bucket.members]
+            assert sorted(members) == sorted(map(member, posts))

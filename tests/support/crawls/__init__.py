@@ -1,0 +1,1 @@
+"""Starts crawls in processes of their own, and reads what they leave."""

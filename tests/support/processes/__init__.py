@@ -1,0 +1,1 @@
+"""How tests start processes, and commands in them."""
