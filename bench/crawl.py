@@ -16,11 +16,13 @@ import statistics
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
 from bench.crawls.helpers import helper
 from bench.servers import ValkeyServer, free_port
+
+PLAIN = "plain Scrapy"
 
 
 @dataclass(frozen=True)
@@ -57,47 +59,73 @@ class Way:
         return stats
 
 
-def main() -> None:
-    """Runs the comparison and prints it."""
+@dataclass
+class Figures:
+    """What the rounds of one way measured."""
+
+    rates: list[float] = field(default_factory=list)
+    """Posts a second."""
+    costs: list[float] = field(default_factory=list)
+    """Microseconds of processor time a post."""
+
+    def add(self, stats: dict[str, float]) -> None:
+        """Takes the stats of one crawl."""
+        posts = stats["item_scraped_count"]
+        self.rates.append(posts / stats["elapsed_time_seconds"])
+        self.costs.append(stats["processor_seconds"] / posts * 1e6)
+
+    def line(self, name: str, base: Figures) -> str:
+        """A line of the table; the ratio is to the median of ``base``."""
+        median = statistics.median(self.rates)
+        spread = f"{min(self.rates):.0f} to {max(self.rates):.0f}"
+        ratio = median / statistics.median(base.rates)
+        cost = statistics.median(self.costs)
+        return (
+            f"{name:42} {median:7.0f} posts/s ({spread})  ratio {ratio:.2f}  "
+            f"{cost:.0f} us of processor time a post"
+        )
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--posts", type=int, default=20_000)
     parser.add_argument("--page", type=int, default=40, help="posts on a page")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--feed", action="store_true", help="with a file of JSON Lines")
-    options = parser.parse_args()
-    pages = options.posts // options.page
+    return parser.parse_args()
+
+
+def compare(given: argparse.Namespace) -> dict[str, Figures]:
+    """Runs all ways in turn."""
+    pages = given.posts // given.page
     with ExitStack() as stack:
         server = stack.enter_context(ValkeyServer(port=free_port()))
         folder = stack.enter_context(TemporaryDirectory())
-        feed = f"{folder}/posts.jl" if options.feed else None
+        feed = f"{folder}/posts.jl" if given.feed else None
         site, slow = free_port(), free_port()
-        helper(stack, "crawls.site", site, pages, options.page)
+        helper(stack, "crawls.site", site, pages, given.page)
         helper(stack, "servers.slow_line", slow, server.port, 1)
         ways = [
-            Way("plain Scrapy", None),
+            Way(PLAIN, None),
             Way("deduplication", server.url),
             Way("deduplication, Valkey 1 ms away each way", f"valkey://127.0.0.1:{slow}"),
         ]
-        rates: dict[str, list[float]] = {way.name: [] for way in ways}
-        costs: dict[str, list[float]] = {way.name: [] for way in ways}
-        for number in range(options.rounds):
+        figures = {way.name: Figures() for way in ways}
+        for number in range(given.rounds):
             for way in ways:
                 stats = way.crawl(site, pages, f"{way.name} {number}", feed)
-                assert stats["item_scraped_count"] == pages * options.page, stats
-                assert not way.url or stats["dedup/items/confirmed"] == pages * options.page, stats
-                rates[way.name].append(stats["item_scraped_count"] / stats["elapsed_time_seconds"])
-                costs[way.name].append(
-                    stats["processor_seconds"] / stats["item_scraped_count"] * 1e6
-                )
-    base = statistics.median(rates["plain Scrapy"])
-    for name, found in rates.items():
-        median = statistics.median(found)
-        spread = f"{min(found):.0f} to {max(found):.0f}"
-        cost = statistics.median(costs[name])
-        print(
-            f"{name:42} {median:7.0f} posts/s ({spread})  ratio {median / base:.2f}  "
-            f"{cost:.0f} us of processor time a post"
-        )
+                assert stats["item_scraped_count"] == pages * given.page, stats
+                assert not way.url or stats["dedup/items/confirmed"] == pages * given.page, stats
+                figures[way.name].add(stats)
+    return figures
+
+
+def main() -> None:
+    """Runs the comparison and prints it."""
+    figures = compare(options())
+    for name, found in figures.items():
+        print(found.line(name, figures[PLAIN]))
 
 
 if __name__ == "__main__":

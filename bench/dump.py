@@ -22,14 +22,14 @@ from typing import Any
 
 from scrapy.settings import Settings
 
-from bench.memory import info, key
 from bench.servers import ValkeyServer
+from bench.shared import connected, info, key
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.dumping import dump, load
+from scrapy_valkey_dedup.commands.shared.dumping import dump
+from scrapy_valkey_dedup.commands.shared.loading import load
 from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
 
 NAMESPACE = "bench"
 DAY = 86400.0
@@ -73,11 +73,8 @@ async def busy_seconds(url: str) -> float:
 
 async def at(url: str, section: str) -> dict[str, str]:
     """A section of a server's INFO."""
-    server = Server(url, url, {}, timeout=60)
-    try:
+    async with connected(url) as server:
         return await info(server, section)
-    finally:
-        await server.close()
 
 
 def measured(verb: str, server: ValkeyServer, path: str, posts: int) -> float:
@@ -108,30 +105,24 @@ def measured(verb: str, server: ValkeyServer, path: str, posts: int) -> float:
 
 async def fill(url: str, posts: int) -> None:
     """Stores the posts, a third in each generation."""
-    server = Server(url, url, {}, timeout=60)
-    try:
+    async with connected(url) as server:
         ledgers = [Ledger(server, NAMESPACE, "bench", retention=kept) for kept in RETENTIONS]
         await ledgers[0].open()
         for number, start in enumerate(range(0, posts, BATCH)):
             numbers = range(start, min(start + BATCH, posts))
             await ledgers[number % len(ledgers)].confirm_many([key(each) for each in numbers])
-    finally:
-        await server.close()
 
 
 async def missing(url: str, posts: int) -> int:
     """How many answers are wrong, of posts that were stored and as many that were not."""
-    server = Server(url, url, {}, timeout=60)
     wrong, step = 0, max(1, 2 * posts // SAMPLE)
-    try:
+    async with connected(url) as server:
         ledger = Ledger(server, NAMESPACE, "bench", retention=RETENTIONS[0])
         numbers = range(0, 2 * posts, step)
         for start in range(0, len(numbers), BATCH):
             some = numbers[start : start + BATCH]
             found = await ledger.seen_many([key(number) for number in some])
             wrong += sum(seen != (number < posts) for number, seen in zip(some, found, strict=True))
-    finally:
-        await server.close()
     return wrong
 
 

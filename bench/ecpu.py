@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from bench.memory import RETENTION, info, key
 from bench.servers import ValkeyServer
+from bench.shared import RETENTION, connected, info, key
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Server
@@ -58,7 +58,7 @@ async def cost(server: Server, deed: Awaitable[object]) -> Bill:
 
 
 class Crawl:
-    """Runs through posts as a crawl does."""
+    """Asks for posts and stores them, as a crawl does."""
 
     def __init__(self, ledger: Ledger, known: int) -> None:
         """``known``: so many posts are remembered."""
@@ -71,7 +71,7 @@ class Crawl:
             await self._ledger.confirm_many([key(n) for n in range(start, start + _FILL)])
 
     def new_posts(self, number: int) -> list[Key]:
-        """Posts that nobody has met."""
+        """Posts that no run has met."""
         self._next += number
         return [key(n) for n in range(self._next - number, self._next)]
 
@@ -115,7 +115,7 @@ async def table(server: Server, known: int, posts: int, rounds: int) -> None:
 
 
 async def main() -> None:
-    """Against a server of its own, or the one at ``--url``."""
+    """Measures a server that it starts, or the one at ``--url``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="a server to fill; without it one is started")
     parser.add_argument("--known", type=int, default=200_000)
@@ -124,12 +124,9 @@ async def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         url = arguments.url or stack.enter_context(ValkeyServer()).url
-        server = Server(url, "the server", {}, timeout=60)
-        try:
+        async with connected(url) as server:
             await server.ask(command("PING"))
             await table(server, arguments.known, arguments.posts, arguments.rounds)
-        finally:
-            await server.close()
 
 
 if __name__ == "__main__":

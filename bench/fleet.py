@@ -2,10 +2,10 @@
 
 A site on loopback that answers in 100 ms: an index that links to 40 pages, and 1,000 pages of one
 post, each of which links to 20 others. It is crawled by one worker without the plugin, by one with
-it, and by a fleet: processes of their own, with Scrapy's own schedulers and settings, that share
-one job. The three take turns, round after round. A crawl's time is that from the first opening of a
-spider to the end of the last one. The fleet's cannot be less than its processor time divided by the
-processors: four workers want two of their own at least, and nobody else at work there.
+it, and by a fleet: processes with Scrapy's own schedulers and settings that share one job. The
+three take turns, round after round. A crawl's time runs from the first opening of a spider to the
+end of the last one. The fleet's cannot be less than its processor time divided by the processors:
+four workers need at least two that are otherwise idle.
 
 Fails if a page is not downloaded exactly once by the fleet, a post not stored exactly once, a
 worker downloads less than 15 % of the pages, or the fleet is not at least 2.5 times faster than one

@@ -2,7 +2,7 @@
 
 Confirms distinct posts through the plugin's own ledger and prints, at several sizes on the way,
 what ``INFO memory`` counts as used beyond the start, the keys, and the posts a second. Without
-``--url`` it starts a server of its own; ``VALKEY_SERVER`` names another binary. Fails if the last
+``--url`` it starts a server; ``VALKEY_SERVER`` names another binary. Fails if the last
 size takes more than 10 bytes a post, or if fewer than 30,000 posts a second went in.
 """
 
@@ -14,22 +14,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from hashlib import blake2b
 from secrets import token_hex
 
 from bench.servers import ValkeyServer
+from bench.shared import RETENTION, connected, info, key
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
 
-RETENTION = 90 * 86400.0
 BYTES_A_POST, POSTS_A_SECOND = 10, 30_000
-
-
-def key(number: int) -> Key:
-    """The key of a post; digests are as random as those of real identities."""
-    return blake2b(b"post %d" % number, digest_size=16).digest()
 
 
 def sizes(posts: int) -> Iterator[int]:
@@ -39,13 +32,6 @@ def sizes(posts: int) -> Iterator[int]:
         yield from (size for factor in (1, 2, 3, 5, 7) if (size := factor * power) < posts)
         power *= 10
     yield posts
-
-
-async def info(server: Server, section: str) -> dict[str, str]:
-    """A section of the server's INFO."""
-    (text,) = await server.ask(command("INFO", section))
-    lines = text.decode().splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 async def number_of_keys(server: Server) -> int:
@@ -98,11 +84,8 @@ async def main() -> bool:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         url = arguments.url or stack.enter_context(ValkeyServer()).url
-        server = Server(url, "the server", {}, timeout=60)
-        try:
+        async with connected(url) as server:
             return await fill(server, arguments.posts, arguments.batch)
-        finally:
-            await server.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every stat name of the package, once, and the sentence that sums a run up."""
+"""Every stat name of the package, once, and what a run notes of itself."""
 
 from __future__ import annotations
 
@@ -131,47 +131,3 @@ class Stats:
         """The run so far; ``claims``: how many are open."""
         new, duplicate = self.number(ITEMS.new), self.number(ITEMS.duplicate)
         return RunNote(spider, host, start, claims, new, duplicate)
-
-    def summary(self) -> str:
-        """One sentence for the end of a run; what counts nothing is left out."""
-        posts, pages = self._numbers(ITEMS, _OF_POSTS), self._numbers(REQUESTS, _OF_PAGES)
-        seen = sum(posts[stat] for stat in _SEEN)
-        sentence = _listed(f"{quantity(seen, 'post')} seen", posts, _OF_POSTS)
-        return sentence + _listed("; pages", pages, _OF_PAGES) if any(pages.values()) else sentence
-
-    def _numbers(self, names: Names, words: dict[str, str]) -> dict[str, int]:
-        return {stat: self._collector.get_value(getattr(names, stat), 0) for stat in words}
-
-
-def _listed(subject: str, numbers: dict[str, int], words: dict[str, str]) -> str:
-    parts = [words[stat].format(number) for stat, number in numbers.items() if number]
-    return f"{subject}: {', '.join(parts)}" if parts else subject
-
-
-_SEEN = ("new", "duplicate", "in_flight", "unkeyed", "unchecked")
-_OF_POSTS = {
-    "new": "{} new",
-    "duplicate": "{} duplicate",
-    "in_flight": "{} being stored by another run",
-    "unkeyed": "{} without an identity",
-    "unchecked": "{} unchecked because Valkey could not be asked",
-    "confirmed": "{} remembered",
-    "released": "{} not stored, so not remembered",
-    "unconfirmed": "{} stored but not remembered yet",
-    "not_remembered": "{} not remembered, as nothing stores them",
-    "spooled": "{} of them noted for the next run, which remembers them",
-    "recovered": "{} of earlier runs remembered",
-}
-_OF_PAGES = {
-    "new": "{} new",
-    "duplicate": "{} known and not fetched",
-    "unchecked": "{} unchecked because Valkey could not be asked",
-    "taken_over": "{} taken over from dead runs",
-    "confirmed": "{} done and confirmed",
-    "released": "{} not done and released",
-    "unconfirmed": "{} done but not confirmed",
-    "spooled": "{} of them noted for the next run",
-    "recovered": "{} of earlier runs confirmed",
-    "not_new": "{} left out because nothing was new",
-    "after_empty": "{} left out after empty pages",
-}

@@ -1,29 +1,20 @@
-"""A real Valkey for the tests: one server for the session, a namespace of its own for each test."""
+"""A real Valkey for the tests: one server for the session, a namespace for each test."""
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from scrapy import version_info
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
-from tests.support import patience
-from tests.support.crawls.items import Crawl, Site, claims, heartbeats, remembered, start, stored
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.ledgers import ledger_at
 from tests.support.servers.standin import a_server
-from tests.support.spiders.jobs import Job
 
 SCRAPY_VERSION = tuple(version_info[:2])
 _numbers = count()
@@ -57,22 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("once")
 
 
-def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs a test that awaits in an event loop of its own, which is patient."""
-
-    @functools.wraps(test)
-    def run(*arguments: object, **fixtures: object) -> None:
-        async def main() -> None:
-            await test(*arguments, **fixtures)
-
-        patience.run(main)
-
-    return run
-
-
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
-    """The session's server. Tests that hurt a server start one of their own."""
+    """The session's server. Tests that hurt a server start another."""
     with a_server() as server:
         yield server
 
@@ -87,92 +65,10 @@ def namespace() -> str:
 def open_ledger(valkey: ValkeyServer, namespace: str) -> Callable[..., object]:
     """Opens the test's ledger as one run sees it: ``async with open_ledger("run-a") as ledger``."""
 
-    @asynccontextmanager
-    async def opened(run: str = "run-a", **options: object) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
-        try:
-            yield Ledger(server, namespace, run, **{"retention": 3600.0, **options})
-        finally:
-            await server.close()
+    def opened(run: str = "run-a", **options: object) -> object:
+        return ledger_at(valkey.url, namespace, run, **{"retention": 3600.0, **options})
 
     return opened
-
-
-@dataclass
-class World:
-    """A site, a ledger and a place for files: all that a test of crawls needs."""
-
-    url: str
-    namespace: str
-    directory: Path
-    sites: list[Site] = field(default_factory=list)
-    crawls: list[Crawl] = field(default_factory=list)
-    reactor: bool = True
-
-    def site(self, pages: dict[int, list[dict[str, Any]]]) -> Site:
-        """Serves pages for the length of the test."""
-        self.sites.append(Site(pages))
-        return self.sites[-1]
-
-    def start(
-        self,
-        site: Site,
-        *,
-        seed: int | None = None,
-        pages: Iterable[int] | None = None,
-        **changes: Any,
-    ) -> Crawl:
-        """Starts a crawl of all pages of a site, or of some, into the test's one table.
-
-        Upper-case changes are settings, lower-case ones are options of spider and pipelines.
-        """
-        given = {"VALKEY_DEDUP_URL": self.url, "VALKEY_DEDUP_NAMESPACE": self.namespace}
-        if not self.reactor:
-            given["TWISTED_REACTOR_ENABLED"] = False
-        given |= {name: value for name, value in changes.items() if name.isupper()}
-        options = {"database": str(self.directory / "posts.db")}
-        options |= {name: value for name, value in changes.items() if not name.isupper()}
-        directory = self.directory / f"crawl-{len(self.crawls)}"
-        numbers = sorted(site.pages if pages is None else pages)
-        job = Job(site.url, numbers, str(directory), given, options, seed)
-        self.crawls.append(start(job))
-        return self.crawls[-1]
-
-    def crawl(self, site: Site, **changes: Any) -> dict[str, Any]:
-        """Runs a crawl to its end; returns its stats."""
-        return self.start(site, **changes).wait()
-
-    @property
-    def stored(self) -> Counter[str]:
-        """How often each post is stored."""
-        return stored(self.crawls[0].job)
-
-    @property
-    def log(self) -> str:
-        """The log of the newest crawl."""
-        return self.crawls[-1].log
-
-    def remembered(self, posts: Iterable[int | str], kind: str = "Post") -> set[str]:
-        """Which of the posts the ledger remembers."""
-        return remembered(self.url, self.namespace, posts, kind)
-
-    @property
-    def claims(self) -> dict[bytes, bytes]:
-        """The open claims of all runs."""
-        return claims(self.url, self.namespace)
-
-    def assert_settled(self) -> None:
-        """No run that ended well leaves a claim or a heartbeat."""
-        assert claims(self.url, self.namespace) == {}
-        assert heartbeats(self.url, self.namespace) == 0
-
-    def close(self) -> None:
-        """Ends what is left running."""
-        for crawl in self.crawls:
-            if crawl.process.is_alive():
-                crawl.kill()
-        for site in self.sites:
-            site.close()
 
 
 @pytest.fixture
@@ -183,13 +79,27 @@ def world(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Worl
     made.close()
 
 
+@pytest.fixture
+def fragile(tmp_path: Path) -> Iterator[World]:
+    """Crawls with a server of the test's own, ``fragile.server``, which it may hurt."""
+    with a_server(persistent=True) as server:
+        made = World(server.url, "fragile", tmp_path, server=server)
+        yield made
+        made.close()
+
+
 @pytest.fixture(params=["reactor", "no reactor"])
-def either_world(world: World, request: pytest.FixtureRequest) -> World:
-    """Crawls under the asyncio reactor, and without a Twisted reactor where Scrapy can do that."""
-    if request.param == "no reactor":
-        if SCRAPY_VERSION < (2, 15):
-            pytest.skip("Scrapy runs without a reactor from 2.15 on")
-        world.reactor = False
+def reactor(request: pytest.FixtureRequest) -> bool:
+    """Both ways to run Scrapy: the asyncio reactor, and none, where Scrapy can do that."""
+    if request.param == "no reactor" and SCRAPY_VERSION < (2, 15):
+        pytest.skip("Scrapy runs without a reactor from 2.15 on")
+    return request.param == "reactor"
+
+
+@pytest.fixture
+def either_world(world: World, reactor: bool) -> World:  # noqa: FBT001 (a fixture)
+    """Crawls in both ways to run Scrapy."""
+    world.reactor = reactor
     return world
 
 
@@ -198,6 +108,3 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str
     """The warnings so far."""
     with caplog.at_level(logging.DEBUG):
         yield lambda: [record.getMessage() for record in caplog.records]
-
-
-# -- what a first day is told ----------------------------------------------------------------------

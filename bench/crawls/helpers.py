@@ -1,4 +1,4 @@
-"""Starts what a benchmark needs beside its crawls, in processes of its own: a site, a slow line."""
+"""Starts what a benchmark needs beside its crawls, each in a process: a site, a slow line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack
 def helper(stack: ExitStack, module: str, *arguments: object) -> None:
     """Starts a module of ``bench`` as a process that ends with the stack; returns when it is ready.
 
-    The process has a session of its own: Ctrl-C is for the benchmark, whose stack then ends it.
+    Its session is another: Ctrl-C reaches only the benchmark, whose stack then ends the process.
     """
     command = [sys.executable, "-m", f"bench.{module}", *map(str, arguments)]
     process = stack.enter_context(

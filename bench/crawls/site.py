@@ -1,4 +1,4 @@
-"""A site of posts on loopback, cheap enough to be no bottleneck.
+"""A site of posts on loopback, so cheap that it is never the bottleneck.
 
 ``python -m bench.crawls.site PORT PAGES POSTS`` serves so many pages of so many posts each.
 ``/N`` is page N, a JSON list of posts; every byte of it is made before the first request.
@@ -117,7 +117,7 @@ def counts(port: int) -> dict[str, int]:
 
 
 async def serve(site: Site, port: int) -> None:
-    """Says ``ready`` when it listens on loopback, and answers for ever."""
+    """Says ``ready`` when it listens on loopback, and answers until it is killed."""
     server = await asyncio.get_running_loop().create_server(
         lambda: _Protocol(site), "127.0.0.1", port
     )

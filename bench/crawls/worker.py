@@ -126,7 +126,7 @@ class Links(scrapy.Spider):
 
 
 def with_plugin(url: str) -> dict[str, object]:
-    """Settings for a job in a ledger of its own, the same for each worker that gets them."""
+    """Settings for a job in a fresh ledger: workers with the same settings share it."""
     return {
         "ADDONS": {"scrapy_valkey_dedup.Addon": 500},
         "VALKEY_DEDUP_URL": url,
@@ -137,7 +137,7 @@ def with_plugin(url: str) -> dict[str, object]:
 
 
 def warn_if_busy() -> None:
-    """Says so if other processes want the processors, too: the times then tell of these as well."""
+    """Says so if other processes use the processors: the times then include theirs."""
     load = os.getloadavg()[0]
     if load > BUSY:
         print(f"This machine is busy, its load is {load:.1f}: the times are unsure.")

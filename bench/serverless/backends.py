@@ -37,11 +37,11 @@ class Entry:
         self.sent = sent
         self.script = script
         self.held: float | None = None
-        """What the meter has put aside for it; None if nobody pays for it."""
+        """What the meter has set aside for it; None if it is free."""
         self.instead: bytes | None = None
         """What the client hears instead of the reply."""
         self.heard: asyncio.Future[bytes] | None = None
-        """Of a command whose reply the front itself needs."""
+        """Set for a command whose reply the front itself needs."""
 
 
 class Link(asyncio.Protocol):
@@ -108,9 +108,9 @@ class Backend:
         raise ConnectionResetError("the backend is gone")
 
     async def welcome(self, name: str, password: str, permissions: str, rules: Rules) -> None:
-        """Makes a user, who may call from scripts only what the service allows there.
+        """Makes a user. From scripts they may call only what the service allows there.
 
-        What else they may do, the front asks of, and does for, them.
+        For everything else the front checks their permissions, and does it for them.
         """
         commands = await self.ask("COMMAND", "LIST")
         known = {word.decode() for word in commands.split(b"\r\n") if word[:1].isalpha()}

@@ -63,7 +63,7 @@ class Connection:
             self._abort()
 
     def _end(self) -> None:
-        """Its life is over: what was asked is still answered, as far as it is by now."""
+        """Its time is over: replies that have come are still sent."""
         self._flush()
         self._writer.close()
 
@@ -199,7 +199,7 @@ class Connection:
         self._pass_on(self._front.owner(key), raw, script=True)
 
     def _manage_scripts(self, name: str, words: list[bytes], raw: bytes) -> None:
-        """Loaded is where it reached; FLUSH does nothing, for the service looks after its cache."""
+        """LOAD reaches some backends only; FLUSH does nothing, as the service manages its cache."""
         numbers = range(len(self._links))
         reaches = self._front.rules.load_reaches
         if name == "script|flush":
@@ -223,7 +223,7 @@ class Connection:
         )  # fmt: skip
         user = ""
         if at:
-            if len(words) < at + 2:  # the user default, who is nobody here
+            if len(words) < at + 2:  # the user "default" does not exist here
                 self._answer(error(_WRONG))
                 return
             user = words[at].decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""The front: one address, and the backends behind it. A process of its own, for its speed.
+"""The front: one address, and the backends behind it. A process, for its speed.
 
 ``python -m bench.serverless.front`` reads its configuration (JSON, one line) from its input, says
-``ready``, and ends when its input does. It is told and asked through a Unix socket, by JSON lines.
+``ready``, and ends when its input does. A Unix socket takes orders and questions, as JSON lines.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Front:
         return slot_of(key) * len(self.backends) // SLOTS
 
     def password_of(self, user: str, given: str) -> str:
-        """What the backends take for this user: of one who has tokens, if the token is right."""
+        """The user's password at the backends; for users with tokens, if the token is right."""
         if user not in self._by_token or self._cache is None:
             return given
         if self._cache.fault(user, given):

@@ -1,4 +1,4 @@
-"""A client for those who look inside: past the front, all backends as if they were one server."""
+"""A client for looking inside: past the front, all backends as if they were one server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEY_AT = {"EVAL": 3, "EVALSHA": 3, "OBJECT ENCODING": 2, "OBJECT": 2, "MEMORY U
 
 
 class Inside(valkey.Valkey):
-    """Commands on one key go to its backend; those on several are taken apart."""
+    """Commands on one key go to its backend; commands on several keys are split."""
 
     def __init__(self, backends: Sequence[ValkeyServer]) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Meter:
 
     def __init__(self, backends: int) -> None:
         self.plain = 0.0
-        """ECPU of all that is no script."""
+        """ECPU of everything but scripts."""
         self.scripts = 0.0
         self.calls: Counter[str] = Counter()
         """How often each command was asked for."""
@@ -57,7 +57,7 @@ class Meter:
         self._left, self._filled = limit, monotonic()
 
     def hold(self, size: int) -> float:
-        """A command of so many bytes is on its way: what it costs at least is not left for others.
+        """A command of so many bytes is on its way: its minimal cost is reserved.
 
         What a script costs beyond that is known when its backend has told its time, in a moment.
         """
@@ -66,7 +66,7 @@ class Meter:
         return held
 
     def charge(self, size: int, backend: int, held: float, *, script: bool) -> None:
-        """It was served, and is of so many bytes, reply and all."""
+        """It was served; ``size`` counts its bytes and those of the reply."""
         kilobytes = max(size / 1024, 1.0)
         self._left += held - kilobytes
         if script:

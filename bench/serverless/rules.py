@@ -89,7 +89,7 @@ NOT_FROM_SCRIPT = "ERR This Redis command is not allowed from script"
 """Reported: github.com/cristipufu/aspnetcore-redis-rate-limiting/issues/154."""
 NO_SCRIPT = "NOSCRIPT No matching script."  # as reported beside INTERNAL
 NO_DATABASES = "ERR SELECT is not allowed in cluster mode"
-# No report quotes these; the words are ours.
+# No report quotes these texts; we made them up.
 TOO_MANY = f"ERR too many arguments: a request may have {MOST_ARGUMENTS}"
 TOO_LARGE = "ERR request is larger than 4 MiB"
 THROTTLED = "ERR Request throttled: the ECPU limit of the cache is exceeded"
@@ -107,12 +107,12 @@ class Rules:
     errors_hit: tuple[str, ...] = ("evalsha",)
     """Names of commands, lower case; empty: all."""
     errors_after: bool = False
-    """They come after the deed (scripts, commands on keys): it is done, and nobody is told."""
+    """They come afterwards (scripts, commands on keys): the work is done, its reply is lost."""
     noscript_chance: float = 0.0
     """The probability that EVALSHA finds no script though it was loaded: another backend took it,
     or the service has thrown it away."""
     load_reaches: str = "one"
-    """Whom SCRIPT LOAD reaches: "one" backend, any; always the "first"; "all"."""
+    """What SCRIPT LOAD reaches: "one" backend, any; always the "first"; "all"."""
     refused: tuple[str, ...] = ()
     """Commands that are unknown, too, or refused from a script: lower case."""
     allowed_in_scripts: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The stand-in as tests have it: starts, hurts and ends front and backends, and reads the meter."""
+"""The stand-in as tests use it: starts, disturbs and ends it, and reads its meter."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Serverless(Equipment):
     """A cache like ElastiCache Serverless for Valkey, from ``start`` to ``stop``.
 
     One address, TLS if files for it are given; behind it at least two real servers, each with its
-    part of the slots and a script cache of its own. Its rules, which ``set`` changes, are in
-    ``rules.py``. To a test it is what a :class:`ValkeyServer` is.
+    part of the slots and its own script cache. Its rules, which ``set`` changes, are in
+    ``rules.py``. Tests use it like a :class:`ValkeyServer`.
     """
 
     def __init__(  # noqa: PLR0913 (each is a choice of its own)
@@ -157,7 +157,7 @@ class Serverless(Equipment):
         self.start()
 
     def freeze(self) -> None:
-        """Connections stay open and nobody answers."""
+        """Connections stay open and no answer comes."""
         assert self._front is not None
         self._front.send_signal(signal.SIGSTOP)
         for backend in self.backends:

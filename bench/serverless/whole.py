@@ -12,7 +12,7 @@ _NODE = "0" * 40
 
 
 class Whole:
-    """Asked by users who may ask it."""
+    """Answers users who are allowed to ask."""
 
     def __init__(self, backends: Sequence[Backend], port: int) -> None:
         self._backends, self._port = backends, port
@@ -49,7 +49,7 @@ class Whole:
         return b"*2\r\n" + bulk(str(following)) + rest
 
     def _topology(self, name: str, words: list[bytes]) -> bytes:
-        """All slots are one node's, which is this address."""
+        """All slots belong to one node: this address."""
         port = self._port
         if name == "cluster|slots":
             node = b"*3\r\n%b:%d\r\n%b" % (bulk(HOST), port, bulk(_NODE))

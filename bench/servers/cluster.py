@@ -1,4 +1,4 @@
-"""A real Valkey cluster on loopback that can be hurt, moved and restarted node by node."""
+"""A real Valkey cluster on loopback; tests kill, move and restart parts of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 300  # seconds: a deadline for what takes a few
 
 
 class ValkeyCluster(Equipment):
-    """Primaries with replicas of their own, from ``start`` to ``stop``; ``node_timeout`` in ms.
+    """Primaries with replicas, from ``start`` to ``stop``; ``node_timeout`` in ms.
 
     A primary that dies is replaced after about 1.5 times ``node_timeout`` and up to a second.
     Without ``persistent`` a killed primary comes back empty, and so do its replicas. ``options``
@@ -102,7 +102,7 @@ class ValkeyCluster(Equipment):
         return int(key_slot(key.encode() if isinstance(key, str) else key))
 
     def primary_of(self, key_or_slot: str | bytes | int) -> ClusterNode:
-        """Who owns a slot by the newest word; the dead owner until another has taken over."""
+        """The owner of a slot by the newest epoch; a dead one until another has taken over."""
         slot = key_or_slot if isinstance(key_or_slot, int) else self.slot_of(key_or_slot)
         lines = [line for node in self.living for line in node.view() if line.owns(slot)]
         if not lines:
@@ -126,7 +126,7 @@ class ValkeyCluster(Equipment):
             all(self._is_content(view) for view in views)
             and len({_owners(view) for view in views}) == 1
             and all(state.get("cluster_state") == "ok" for state in states)
-            # Who does not know the newest epoch would stand for election with one that is taken.
+            # A node that does not know the newest epoch could stand for election with one in use.
             and len({state["cluster_current_epoch"] for state in states}) == 1
             and all(node.in_sync() for node in self.living)
         )
@@ -139,7 +139,7 @@ class ValkeyCluster(Equipment):
             views = "\n".join(f"{node.port}: {node.view()}" for node in self.living)
             raise TimeoutError(f"{error}:\n{views}") from None
 
-    # -- hurting and changing ----------------------------------------------------------------------
+    # -- faults and changes -----------------------------------------------------------------------
 
     def kill(self, node: ClusterNode) -> None:
         """SIGKILL. ``wait_ok`` then waits until another has taken over."""
@@ -153,8 +153,8 @@ class ValkeyCluster(Equipment):
     def failover(self, replica: ClusterNode, how: str = "") -> None:
         """Makes a replica the primary, by default without losing a write.
 
-        ``how`` is "", or FORCE: its primary is not asked. (TAKEOVER may choose an epoch that is
-        taken, and is then undone.) Takes six seconds where the other primaries have just voted for
+        ``how`` is "", or FORCE: its primary is not asked. (TAKEOVER may choose an epoch in use,
+        and is then undone.) Takes six seconds where the other primaries have just voted for
         another replica.
         """
         for _ in range(20):
@@ -185,7 +185,7 @@ class ValkeyCluster(Equipment):
 
         The first stop is before any key moves, the last after the last key, when the slot is not
         yet the target's. An iterator that is dropped leaves the slot half migrated; another
-        migration to the same target goes on from there.
+        migration to the same target continues from there.
         """
         source = self.primary_of(slot)
         if source is target:
@@ -232,7 +232,7 @@ class ValkeyCluster(Equipment):
         )
 
     def _is_content(self, view: Sequence[Line]) -> bool:
-        """Whether a node sees all others, those alive in good health and alone in charge."""
+        """Whether a node sees all others, and only living, healthy nodes own slots."""
         alive = {node.id for node in self.living}
         return (
             {line.node for line in view} == {node.id for node in self.nodes}

@@ -17,14 +17,14 @@ class Line:
     node: str
     flags: frozenset[str]
     primary: str
-    """Whose replica it is; "-" for a primary."""
+    """The primary that it copies; "-" for a primary."""
     epoch: int
     linked: bool
     slots: tuple[range, ...]
 
     @classmethod
     def read(cls, text: str) -> Line:
-        """Slots on the move (``[7->-id]``) are their owner's by another word of the line."""
+        """Slots on the move (``[7->-id]``) are listed among their owner's, too."""
         node, _, flags, primary, _, _, epoch, link, *slots = text.split()
         bounds = [slot.partition("-") for slot in slots if not slot.startswith("[")]
         ranges = tuple(range(int(first), int(last or first) + 1) for first, _, last in bounds)
@@ -34,11 +34,11 @@ class Line:
 
     @property
     def healthy(self) -> bool:
-        """Whether it can be reached and nobody has doubts."""
+        """Whether it can be reached and no node doubts it."""
         return self.linked and not self.flags & {"fail", "fail?", "handshake", "noaddr"}
 
     def owns(self, slot: int) -> bool:
-        """Whether the slot is said to be its own."""
+        """Whether the node is said to own the slot."""
         return any(slot in slots for slots in self.slots)
 
 
@@ -46,7 +46,7 @@ _SILENCE = Line("", frozenset(), "", 0, linked=False, slots=())
 
 
 class ClusterNode(ValkeyServer):
-    """A server of a cluster. Its ``id`` is for life, for its directory is."""
+    """A server of a cluster. It keeps its ``id`` as it keeps its directory."""
 
     id: str
     bus_port: int

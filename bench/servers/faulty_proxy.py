@@ -14,10 +14,10 @@ _BACKLOG = 1024
 
 
 class FaultyProxy(Equipment):
-    """Carries connections to ``target_port`` from ``start`` to ``stop``, in a thread of its own.
+    """Carries connections to ``target_port`` from ``start`` to ``stop``, in a thread.
 
-    The switches may be set from any thread, and hold for what comes from then on; ``target_port``
-    is one of them and holds for new connections. ``seed`` decides what ``reset_chance`` hits.
+    The switches may be set from any thread, and apply to whatever comes after; ``target_port``
+    is one of them and applies to new connections. ``seed`` decides what ``reset_chance`` hits.
     """
 
     delay = 0.0
@@ -56,10 +56,10 @@ class FaultyProxy(Equipment):
 
     @property
     def swallow(self) -> bool:
-        """Nothing passes in either direction, and neither side learns that the other has gone.
+        """Nothing passes in either direction, and neither side learns that the other is gone.
 
-        A connection that has lost a byte stays mute when the switch is off again: its client has to
-        find out. One that was idle meanwhile is as before.
+        A connection that has lost a byte stays mute after the switch is off again, and its client
+        has to notice. One that was idle meanwhile works as before.
         """
         return self._swallow
 
@@ -70,7 +70,7 @@ class FaultyProxy(Equipment):
 
     @property
     def swallow_replies(self) -> bool:
-        """As ``swallow``, but what clients send arrives: the deed is done and nobody is told."""
+        """As ``swallow``, but what clients send arrives: commands run, their replies are lost."""
         return self._swallow_replies
 
     @swallow_replies.setter
@@ -84,7 +84,7 @@ class FaultyProxy(Equipment):
         return len(self._pairs)
 
     def cut(self) -> None:
-        """Resets all connections now, on both sides; new ones are welcome."""
+        """Resets all connections now, on both sides; new ones are accepted."""
         self._in_loop(self._cut)
 
     # -- in the thread -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What all equipment has in common: it runs in a ``with`` block."""
+"""What all these servers have in common: they run in a ``with`` block."""
 
 from __future__ import annotations
 

@@ -6,15 +6,15 @@ import random
 import socket
 from contextlib import suppress
 
-# Below the ports that Linux and macOS give to outgoing connections: while a server is down, none
-# of them takes its place.
+# Below the ports that Linux and macOS give to outgoing connections: while a server is down, no
+# connection takes its port.
 _PORTS = range(20000, 32000)
 _given_ports: set[int] = set()
 _chance = random.SystemRandom()  # tests seed the other one, and processes must not agree
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on; a process is never given one twice."""
+    """A free port of 127.0.0.1; no process is given the same one twice."""
     while True:
         port = _chance.choice(_PORTS)
         with suppress(OSError), socket.socket() as probe:

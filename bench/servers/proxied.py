@@ -29,7 +29,7 @@ class Pair:
         self.client.other, self.server.other = self.server, self.client
 
     def made(self, side: _Side) -> None:
-        """A side is there. A client is heard when the server is there too."""
+        """A side is connected. A client is read from when the server is connected, too."""
         if side is self.server:
             self.client.hear()
             return
@@ -38,7 +38,7 @@ class Pair:
             self.reset()
         else:
             # Not now: before Python 3.12 a transport begins to read after this, paused or not, and
-            # what a client says at once would be lost.
+            # what a client sends at once would be lost.
             self.loop.call_soon(self._let_wait)
             self._connecting = self.loop.create_task(self._connect())
 
@@ -70,28 +70,28 @@ class Pair:
         self.server.reset()
 
     def bury(self) -> None:
-        """Resets the side whose other has gone while it could not be told."""
+        """Resets a side whose other side closed while that could not be passed on."""
         if not (self._connecting or (self.client.transport and self.server.transport)):
             self.reset()
 
     def left(self) -> None:
-        """Forgets a connection of which nothing is left."""
+        """Forgets a connection when both sides are closed."""
         if not (self._connecting or self.client.transport or self.server.transport):
             self._pairs.discard(self)
 
 
 class _Side(asyncio.Protocol):
-    """One side of a connection; what is sent to it waits in its queue for its time."""
+    """One side of a connection; what is sent to it waits in a queue until it is due."""
 
     other: _Side
 
     def __init__(self, pair: Pair) -> None:
         self.transport: asyncio.Transport | None = None  # while it is open
         self._pair = pair
-        self._mute = False  # it has said what was swallowed: what it says now has lost its meaning
+        self._mute = False  # bytes of it were swallowed: what follows makes no sense without them
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        # Before Python 3.11 a client is heard although it was turned away when it connected.
+        # Before Python 3.11 a client is read from although reading was paused when it connected.
         self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -149,7 +149,7 @@ class _Side(asyncio.Protocol):
         self._timer = loop.call_at(self._queue[0][0], self._catch_up) if self._queue else None
 
     def write(self, data: bytes) -> None:
-        """Sends it what the other has said."""
+        """Sends it what the other side has sent."""
         if self.transport:
             self.transport.write(data)
         elif self._pair.is_connecting:
@@ -169,11 +169,11 @@ class _Side(asyncio.Protocol):
             self.transport.abort()
 
     def hear(self) -> None:
-        """Takes what it says."""
+        """Reads what it sends."""
         if self.transport:
             self.transport.resume_reading()
 
     def turn_away(self) -> None:
-        """Leaves what it says in its own buffers."""
+        """Leaves what it sends in the buffers of the system."""
         if self.transport:
             self.transport.pause_reading()

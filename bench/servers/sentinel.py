@@ -1,4 +1,4 @@
-"""One Valkey Sentinel: the server's own binary in its other trade."""
+"""One Valkey Sentinel: the server's binary in its other mode."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from bench.servers.ports import free_port
 from bench.servers.server import ValkeyServer
 from bench.servers.tls import Tls
 
-# ms. By default a sentinel first pings whom it has just got to know after a second, or after
-# ``down_after`` if that is less: a new primary would count as dead and lose its place at once.
+# ms. By default a sentinel first pings a server that it has just met after a second, or after
+# ``down_after`` if that is less: a new primary would count as dead and be replaced at once.
 _PERIODS = {
-    # Five of them must outlast a second, the age that what is known of a replica may have: else
-    # none is good enough to take over.
+    # Five of them must be longer than a second, the greatest age of what is known of a replica:
+    # else no replica qualifies.
     "PING-PERIOD": 400,
     "PUBLISH-PERIOD": 200,  # a second primary is corrected after four of them
     "INFO-PERIOD": 1000,
-    "TILT-PERIOD": 1000,  # how long it takes no part after it stood still for two seconds
+    "TILT-PERIOD": 1000,  # how long it stays passive after it was stopped for two seconds
 }
 
 
 class Sentinel(ValkeyServer):
-    """A sentinel, the server's own binary in its other trade; quicker of eye and tongue."""
+    """A sentinel whose periods are shorter than by default."""
 
     def __init__(
         self, config: str, password: str, data_password: str, tls: Tls | None, service: str
@@ -45,14 +45,14 @@ class Sentinel(ValkeyServer):
         return self
 
     def primary_port(self) -> int | None:
-        """Whom it calls the primary; None if it does not answer."""
+        """The port of the primary that it names; None if it does not answer."""
         with suppress(ValkeyError, OSError):
             _, port = self.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
             return int(port)
         return None
 
     def knows(self, replicas: int, sentinels: int) -> bool:
-        """Whether it sees a healthy primary and has heard from so many replicas and colleagues."""
+        """Whether it sees a healthy primary, and so many replicas and other sentinels."""
         with suppress(ValkeyError, OSError):
             primary = _fields(self.ask("SENTINEL", "MASTER", self._service))
             replied = [

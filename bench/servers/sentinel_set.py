@@ -68,7 +68,7 @@ class SentinelSet(Equipment):
 
     @property
     def primary(self) -> ValkeyServer:
-        """Whom most sentinels call the primary; it may be dead."""
+        """The primary that most sentinels name; it may be dead."""
         ports = Counter(filter(None, (sentinel.primary_port() for sentinel in self._watching)))
         if not ports:
             raise LookupError("no living sentinel")
@@ -81,7 +81,7 @@ class SentinelSet(Equipment):
         return [server for server in self._serving if server.info().get("role") == "slave"]
 
     def start(self) -> SentinelSet:
-        """Returns when replicas are in sync and sentinels know all of them and one another."""
+        """Returns when the replicas are in sync and the sentinels know them and each other."""
         for server in self.servers:
             server.start()
             wait_for(self._is_settled, PATIENCE, "the replicas to be in sync")
@@ -124,7 +124,7 @@ class SentinelSet(Equipment):
     def restart(self, server: ValkeyServer, *, informed: bool = True) -> None:
         """Starts a server on the data it had; returns when it is in sync.
 
-        Informed: it is told who is the primary, as start scripts do that ask the sentinels. Else a
+        Informed: it is told the primary, as by start scripts that ask the sentinels. Otherwise a
         former primary is a second one until a sentinel corrects it, about a second later.
         """
         server.terminate()

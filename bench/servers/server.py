@@ -1,4 +1,4 @@
-"""A real Valkey server for benchmarks and tests: own directory, own socket or port."""
+"""A real Valkey server for benchmarks and tests, with its directory and its socket or port."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class ValkeyServer(Equipment):
 
     @property
     def log(self) -> str:
-        """What it has said so far, over all its lives."""
+        """What it has logged so far, over all its starts."""
         return (self.directory / "log").read_text(errors="replace")
 
     def start(self) -> ValkeyServer:
@@ -117,7 +117,7 @@ class ValkeyServer(Equipment):
             return client.execute_command(name, *map(_encoded, words))
 
     def client(self) -> valkey.Valkey:
-        """For those who look inside."""
+        """A client for looking inside."""
         return valkey.Valkey.from_url(self.url)
 
     def info(self) -> dict[str, Any]:
@@ -156,19 +156,19 @@ class ValkeyServer(Equipment):
         self.start()
 
     def freeze(self) -> None:
-        """Stops its process: connections stay open and nobody answers."""
+        """Stops its process: connections stay open and no answer comes."""
         os.kill(self.pid, signal.SIGSTOP)
         self._frozen = True
 
     def thaw(self) -> None:
-        """Lets its process go on."""
+        """Lets its process continue."""
         os.kill(self.pid, signal.SIGCONT)
         self._frozen = False
 
     def stop(self) -> None:
         """Ends it and removes its directory."""
         self.kill()
-        # A child that was writing a file outlives its server for a moment.
+        # A child that was writing a file lives a moment longer than its server.
         wait_for(self._is_removed, END_SECONDS, f"{self.directory} to be removed")
 
     def _is_removed(self) -> bool:

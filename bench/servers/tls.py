@@ -15,7 +15,7 @@ _START_SECONDS = 120
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of a server that speaks TLS: its certificate, its key, and whom it trusts."""
+    """Files of a server that speaks TLS: its certificate, its key, and the authority it trusts."""
 
     certificate: str | os.PathLike[str]
     key: str | os.PathLike[str]
@@ -35,7 +35,7 @@ class Tls:
 def knows_tls(server: str | None = None) -> bool:
     """Whether a server (by default the one that is used here) was built with TLS."""
     command = [server or binary(), "--port", "0", "--tls-port", str(free_port())]
-    # Nobody starts without a certificate, and only those who know TLS complain of its lack.
+    # No server starts without a certificate, and only one with TLS complains about that.
     ended = subprocess.run(
         [*command, "--tls-cert-file", "/dev/null"],
         capture_output=True, text=True, check=False, timeout=_START_SECONDS,

@@ -1,1 +1,1 @@
-"""Hours of trouble in minutes: ``python -m bench.soak``. See ``docs/reliability.md``."""
+"""Hours of faults in minutes: ``python -m bench.soak``. See ``docs/reliability.md``."""

@@ -1,7 +1,7 @@
 """The soak: ``python -m bench.soak --minutes 20 --posts 200000``. See ``docs/reliability.md``.
 
-Spider processes crawl a growing site again and again, through a line and with a server of which
-chance makes a mess, and are killed and frozen themselves. At the end one more crawls it in peace.
+Spider processes crawl a growing site again and again. Random faults hit their line and their
+server, and they are killed and frozen themselves. At the end one more crawls it without faults.
 Fails if a post is missing, if more second copies are stored than the outages and the kills excuse,
 or if anything leaks.
 """
@@ -34,11 +34,11 @@ PATIENCE = 120  # seconds for an end
 TIMEOUT, WAIT, LEASE = 2, 2, 15
 BUSY_AGAIN = 1.0  # seconds before a run that has ended is followed by the next
 POLICIES = {"mixed": ("pass", "pause", "pass", "close")}
-SPARED = 2  # the first places, whose processes live as long as the soak unless they end themselves
+SPARED = 2  # the first places, whose processes are not killed
 
 
 class Soak:
-    """All that runs, from ``start`` to the end of the stack."""
+    """Everything that runs, from ``start`` to the end of the stack."""
 
     def __init__(self, given: argparse.Namespace, stack: ExitStack) -> None:
         self.given = given
@@ -71,8 +71,8 @@ class Soak:
         self.site = f"http://127.0.0.1:{port}"
         self._stack.callback(self._end_all)
 
-    def crawl_in_trouble(self) -> list[faults.Series]:
-        """The faults and the spiders, until it is time."""
+    def crawl_with_faults(self) -> list[faults.Series]:
+        """Runs faults and spiders until the time is over."""
         processes = self.given.processes
         self._current = [self._run(place) for place in range(processes)]
         wait_for(lambda: all(run.ready for run in self._current), PATIENCE, "the spiders")
@@ -106,8 +106,8 @@ class Soak:
         self.say("no more faults")
         return series
 
-    def end_in_peace(self) -> Iterator[str]:
-        """Waits for the spiders' ends, then crawls the site once more; tells who did not end."""
+    def end_without_faults(self) -> Iterator[str]:
+        """Waits for the spiders, then crawls the site once more; tells which did not end."""
         deadline = time.monotonic() + PATIENCE
         self._watch(lambda: time.monotonic() < deadline and any(run.alive for run in self._current))
         for run in self._current:
@@ -154,7 +154,7 @@ class Soak:
                 "VALKEY_DEDUP_TIMEOUT": TIMEOUT,
                 "VALKEY_DEDUP_WAIT": WAIT,
                 "VALKEY_DEDUP_LEASE": LEASE,
-                # In twenty minutes a new generation begins, and each post is seen in time.
+                # In twenty minutes a new generation begins; no post is forgotten before it is met.
                 "VALKEY_DEDUP_RETENTION": max(self.given.minutes * 75, 600),
                 "VALKEY_DEDUP_DATA_DIR": str(self.directory / "data"),
             },
@@ -195,24 +195,24 @@ def options() -> argparse.Namespace:
     parser.add_argument("--policy", choices=["pass", "pause", "close", "mixed"], default="mixed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0, help="posts a second of each spider")
-    parser.add_argument("--keep", help="a directory that is to be made and to be left")
+    parser.add_argument("--keep", help="a directory to create and to keep")
     return parser.parse_args()
 
 
 def interrupt(*_: object) -> None:
-    """SIGTERM is as Ctrl-C: all is cleaned up."""
+    """SIGTERM works like Ctrl-C: everything is cleaned up."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Runs the soak and prints what came of it; returns the exit status."""
+    """Runs the soak and prints its report; returns the exit status."""
     given = options()
     signal.signal(signal.SIGTERM, interrupt)
     with ExitStack() as stack:
         soak = Soak(given, stack)
         soak.start()
-        series = soak.crawl_in_trouble()
-        failures = list(soak.end_in_peace())
+        series = soak.crawl_with_faults()
+        failures = list(soak.end_without_faults())
         account = settle(soak.runs, soak.pages * PAGE, LEASE)
         found = report.Findings(
             runs=soak.runs,
@@ -239,4 +239,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("interrupted; all is cleaned up")
+        sys.exit("interrupted; everything is cleaned up")

@@ -1,4 +1,4 @@
-"""What came of the posts: which are missing, which are there twice, and whether that is excused.
+"""Which posts are missing, which are stored twice, and whether that is excused.
 
 A post may be stored again only if Valkey could not know of the copy before: because a copy passed
 unchecked, or because it was not confirmed when the run that had stored it was killed, ended or was

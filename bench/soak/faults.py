@@ -1,4 +1,4 @@
-"""What is done to the server, to the line and to the spiders, at moments that chance chooses."""
+"""What happens to the server, to the line and to the spiders, at random moments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import valkey
 from bench.servers import FaultyProxy, ValkeyServer
 from bench.soak.runs import Run, Span
 
-_AGAIN = 0.1  # seconds between two deeds of a fault that goes on
+_AGAIN = 0.1  # seconds between two actions of a fault that lasts
 
 
 def nothing() -> None:
@@ -23,7 +23,7 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that begins, perhaps is done again and again, and ends after some seconds."""
+    """Something that begins, may be repeated, and ends after some seconds."""
 
     words: str
     seconds: float
@@ -44,7 +44,7 @@ class Fault:
 
 
 Maker = Callable[[random.Random, float], Fault]
-"""Makes a fault of some kind, of a strength and a length that chance and a scale choose."""
+"""Makes a fault of some kind, of a strength and a length chosen at random, within a scale."""
 
 
 def of_the_server(server: ValkeyServer) -> Sequence[Maker]:
@@ -170,7 +170,7 @@ class Series:
     _bag: list[Maker] = field(default_factory=list)
 
     def run(self) -> None:
-        """Goes on until it is stopped; to be run in a thread."""
+        """Runs until it is stopped; for a thread."""
         try:
             while not self.stop.wait(self.chance.uniform(*self.calm)):
                 fault = self._next()(self.chance, self.scale)

@@ -79,7 +79,7 @@ class Run:
         self.began = time.monotonic()
         self.ended = 0.0
         Path(job.directory).mkdir(parents=True)
-        # A session of its own: Ctrl-C is for the soak, which ends its processes itself.
+        # In another session: Ctrl-C reaches only the soak, which ends its processes itself.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.soak.spider", json.dumps(asdict(job))],
             start_new_session=True,

@@ -33,8 +33,8 @@ RECORD = struct.Struct("<dI?")
 COUNT = struct.Struct("<Q")
 STORED, ACKNOWLEDGED, OUTAGES, RESULT, LOG = "stored", "acknowledged", "outages", "result", "log"
 _LONGEST_STORE = 0.01  # seconds
-_CATCH_UP = 1.0  # seconds of its own delay that a spider makes up for, at most
-_AT_ONCE = 16  # requests: what a slow spider cannot do must not gather in its scheduler
+_CATCH_UP = 1.0  # seconds of delay that a spider makes up for, at most
+_AT_ONCE = 16  # requests: a slow spider must not fill its scheduler
 
 _unchecked: ContextVar[bool] = ContextVar("unchecked", default=False)
 
@@ -125,7 +125,7 @@ class Store:
 
 
 class Timelines(scrapy.Spider):
-    """Reads all pages of the site in an order of its own, again and again."""
+    """Reads all pages of the site in a random order, again and again."""
 
     name = "timelines"
 

@@ -76,14 +76,14 @@ def verb(name: str) -> Verb:
 
     """
     if name not in verbs():
-        raise CommandError(f"there is no verb {name!r}; {suggestion(name, verbs())}")
+        raise CommandError(f"unknown verb {name!r}: {suggestion(name, verbs())}")
     module = f"{name}_" if name == "import" else name  # a keyword names no module
     return cast("Verb", import_module(f"{__name__}.{module}"))
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise CommandError(f"{message}; `{self.prog} --help` says what there is")
+        raise CommandError(f"{message}; see `{self.prog} --help`")
 
 
 class DedupCommand(ScrapyCommand):
@@ -172,27 +172,27 @@ class DedupCommand(ScrapyCommand):
 
 def _first_verb(unknown: list[str], words: list[str]) -> Verb:
     if unknown:
-        raise CommandError(f"{unknown[0]!r} stands before the verb: write it behind")
+        raise CommandError(f"{unknown[0]!r} comes before the verb: write it after the verb")
     if not words:
-        raise CommandError(f"which verb? {suggestion('', verbs())}; `scrapy dedup --help`")
+        raise CommandError(f"no verb: {suggestion('', verbs())}; see `scrapy dedup --help`")
     return verb(words[0])
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the ledger")
     group.add_argument("--url", help="where Valkey is (default: VALKEY_DEDUP_URL)")
-    group.add_argument("--namespace", help="whose posts (default: VALKEY_DEDUP_NAMESPACE)")
+    group.add_argument("--namespace", help="which namespace (default: VALKEY_DEDUP_NAMESPACE)")
     group.add_argument(
-        "--trial", metavar="NAME", help="of this trial only (default: VALKEY_DEDUP_TRIAL)"
+        "--trial", metavar="NAME", help="only this trial (default: VALKEY_DEDUP_TRIAL)"
     )
-    group.add_argument("--spider", metavar="NAME", help="with the settings of this spider")
+    group.add_argument("--spider", metavar="NAME", help="use the settings of this spider")
     group.add_argument(
         "-a",
         dest="spider_arguments",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="argument of the spider, where VALKEY_DEDUP_IDENTITY looks at it",
+        help="argument for the spider, if VALKEY_DEDUP_IDENTITY uses it",
     )
     group.add_argument("--json", action="store_true", help="answer with one object of JSON")
 

@@ -51,6 +51,8 @@ async def run(job: Job) -> int:
         origin = source(given, form=job.options.format, query=job.options.query)
         return await check_source(job, keyer, origin)
     items = [maker.make(record) for record in given]
+    if maker.unmet:
+        raise CommandError(f"--rename {maker.unmet.pop()}=...: no post has a field of that name")
     project = job.project
     found = [
         explain(project.identifier, item, project.spider, project.settings.scope) for item in items
@@ -83,10 +85,10 @@ def named(posts: Sequence[str]) -> str | list[Any]:
         try:
             records.append(json.loads(post))
         except ValueError as error:
-            cause = f"{post:.60}: it is no JSON object ({error}); a file is given alone"
+            cause = f"{post:.60}: not a JSON object ({error}); give a file alone"
             raise CommandError(cause) from None
         if not isinstance(records[-1], dict):
-            raise CommandError(f"{post:.60}: it is no JSON object")
+            raise CommandError(f"{post:.60}: not a JSON object")
     return records
 
 
@@ -202,7 +204,8 @@ async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
         await ledger.look_at()
         with screen.progress(f"check {origin.name}", origin.total, origin.unit) as advance:
             found = await tally(ledger, keyer, origin, advance)
-    screen.facts([("ledger", place.name), ("namespace", settings.namespace)])
+    about = [("ledger", place.name), ("namespace", settings.namespace), *keyer.rule.facts]
+    screen.facts(about)
     show_counts(
         screen,
         [
@@ -219,6 +222,7 @@ async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
             "ledger": place.name,
             "namespace": settings.namespace,
             "source": origin.name,
+            "identity": asdict(keyer.rule),
             "records": found.records,
             "known": found.known,
             "new": found.new,

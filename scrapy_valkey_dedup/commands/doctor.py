@@ -32,7 +32,9 @@ _ORDER = (WRONG, ADVICE, UNKNOWN, FINE)
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument(
-        "--every", metavar="7d", help="how often the crawl runs: its pages must be known as long"
+        "--every",
+        metavar="7d",
+        help="how often the crawl runs; pages must be remembered for longer",
     )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.buckets import Walk
-from scrapy_valkey_dedup.commands.shared.dumping import Dumped, dump
+from scrapy_valkey_dedup.commands.shared.dumping import Dumped, dump, namespaces
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
 from scrapy_valkey_dedup.commands.shared.state import spooled
-from scrapy_valkey_dedup.commands.shared.usage import FINE
+from scrapy_valkey_dedup.commands.shared.usage import FINE, CommandError
+from scrapy_valkey_dedup.ledger.ledger import tag
 
 SUMMARY = "Write all that a namespace remembers into a file, for another server or as a backup"
 EXAMPLE = """examples:
   scrapy dedup dump posts.dump
-  scrapy dedup dump --namespace trial trial.dump
+  scrapy dedup dump --namespace forum forum.dump
+  scrapy dedup dump --all-namespaces backups/
 
 Spiders may run: what is confirmed before the dump begins is in the file. Claims and heartbeats
 are not: they belong to runs that are at work. `scrapy dedup load` reads the file.
@@ -25,17 +29,22 @@ exit code: 0, or 2 if there is no ledger or the file cannot be written; then non
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument("file", help="where to; an earlier dump there is replaced at the end")
+    parser.add_argument(
+        "--all-namespaces",
+        action="store_true",
+        help="every namespace of the server, each into a file of the folder FILE",
+    )
 
 
 async def run(job: Job) -> int:
-    """Dumps one namespace."""
-    screen, options = job.screen, job.options
+    """Dumps one namespace, or all."""
+    options = job.options
     async with opened(job.project.settings) as place:
-        about = await _about(place)
-        with screen.progress(f"dump {options.file}", about, "entries") as advance:
-            found = await dump(place, options.file, advance, screen.note)
+        if options.all_namespaces:
+            return await _dump_all(job, place, Path(options.file))
+        found = await _dump(job, place, Path(options.file), tag(place.settings.namespace))
         for kind, number in spooled(place).items():
-            screen.note(
+            job.screen.note(
                 f"{number:,} {kind} that were stored in an outage wait on this machine's disk and "
                 "are not in the file: the next run here delivers them to the ledger"
             )
@@ -43,28 +52,54 @@ async def run(job: Job) -> int:
     return FINE
 
 
-async def _about(place: Place) -> int:
-    """How many entries there are, about."""
-    walks = [Walk(place.server, place.settings.namespace, kind) for kind in SHELVES]
-    return sum([(await walk.contents()).entries for walk in walks])
+async def _dump_all(job: Job, place: Place, folder: Path) -> int:
+    listed = await namespaces(place)
+    _make(folder)
+    found = [await _dump(job, place, folder / f"{name}.dump", name) for name in listed]
+    rows = [[each.head.tag, str(each.path), f"{each.size:,}", *_counts(each)] for each in found]
+    job.screen.facts([("ledger", place.name)])
+    job.screen.table(["namespace", "file", "bytes", *SHELVES], rows)
+    job.screen.result({"ledger": place.name, "dumps": [_as_json(each) for each in found]})
+    return FINE
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be a folder: {error.strerror}") from error
+
+
+async def _dump(job: Job, place: Place, path: Path, name: str) -> Dumped:
+    about = await _about(place, name)
+    with job.screen.progress(f"dump {path}", about, "entries") as advance:
+        return await dump(place, path, advance, job.screen.note, named=name)
+
+
+async def _about(place: Place, name: str) -> int | None:
+    """How many entries there are, about; None if only a digest of the namespace is known."""
+    own = place.settings.namespace
+    named = own if name == tag(own) else name
+    if tag(named) != name:
+        return None
+    walks = [Walk(place.server, named, kind) for kind in SHELVES]
+    return sum([(await walk.counted()).entries for walk in walks])
+
+
+def _counts(found: Dumped) -> list[str]:
+    return [f"{found.entries[kind]:,}" for kind in SHELVES]
+
+
+def _as_json(found: Dumped) -> dict[str, Any]:
+    about = {"namespace": found.head.namespace, "tag": found.head.tag}
+    return {**about, "file": str(found.path), "bytes": found.size, **found.entries}
 
 
 def _show(job: Job, place: str, found: Dumped) -> None:
-    namespace = job.project.settings.namespace
-    job.screen.facts(
-        [
-            ("ledger", place),
-            ("namespace", namespace),
-            ("file", f"{found.path}, {found.size:,} bytes"),
-            *((kind, f"{found.entries[kind]:,}") for kind in SHELVES),
-        ]
-    )
-    job.screen.result(
-        {
-            "ledger": place,
-            "namespace": namespace,
-            "file": str(found.path),
-            "bytes": found.size,
-            **found.entries,
-        }
-    )
+    facts = [
+        ("ledger", place),
+        ("namespace", found.head.namespace or found.head.tag),
+        ("file", f"{found.path}, {found.size:,} bytes"),
+    ]
+    job.screen.facts([*facts, *zip(SHELVES, _counts(found), strict=True)])
+    job.screen.result({"ledger": place, **_as_json(found)})

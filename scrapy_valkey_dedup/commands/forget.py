@@ -190,9 +190,9 @@ def _agreed(job: Job, question: str) -> bool:
         return True
     answer = job.screen.ask(question)
     if answer is None:
-        raise CommandError(f"{question} There is nobody to ask: add --yes")
+        raise CommandError(f"{question} There is no terminal to ask on: add --yes")
     if not answer:
-        job.screen.note("Nothing is forgotten.")
+        job.screen.note("Nothing was forgotten.")
     return answer
 
 

@@ -42,20 +42,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         nargs="+",
-        help="a file, - for standard input, or the URL of a database; with --from what its plugin "
-        "has: DIR, of scrapy-redis URL KEY",
+        help="a file, - for standard input, or the URL of a database; with --from: DIR, or for "
+        "scrapy-redis URL KEY",
     )
     parser.add_argument(
-        "--from", dest="plugin", choices=PLUGINS, help="pages that another plugin has noted"
+        "--from", dest="plugin", choices=PLUGINS, help="import pages that another plugin remembers"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="count what is known and new; remember nothing"
     )
     parser.add_argument(
-        "--strict", action="store_true", help="stop at the first record that is no post"
+        "--strict", action="store_true", help="stop at the first record that is not a post"
     )
     parser.add_argument(
-        "--restart", action="store_true", help="from the beginning, however far an earlier one came"
+        "--restart",
+        action="store_true",
+        help="start from the beginning, even if an earlier import was interrupted",
     )
     add_post_options(parser)
 
@@ -82,7 +84,7 @@ async def run(job: Job) -> int:
             task.resume(restart=options.restart)
         with screen.progress(f"import {origin.name}", origin.total, origin.unit) as advance:
             reached = await task.carry_out(advance)
-    show_import(job, place.name, reached, origin.name)
+    show_import(job, place.name, reached, origin.name, keyer.rule)
     return FOUND if reached.bad.total or reached.unkeyed.total else FINE
 
 

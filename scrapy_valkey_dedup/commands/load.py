@@ -8,14 +8,14 @@ from collections import Counter
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.dump_format import KINDS, Head
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.dumping import Loaded, load
+from scrapy_valkey_dedup.commands.shared.loading import Loaded, load
 from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 
 SUMMARY = "Remember what a dump has, on this server, in its namespace or another"
 EXAMPLE = """examples:
   scrapy dedup load posts.dump
-  scrapy dedup load posts.dump --into trial
+  scrapy dedup load posts.dump --into forum
 
 Spiders may run. Each post is remembered until the moment that the file says, whatever
 VALKEY_DEDUP_RETENTION is here; what is remembered already stays. Loading a file again, or a later

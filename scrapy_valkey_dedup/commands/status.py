@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact",
         action="store_true",
-        help="count every bucket and look at every key, however many (default: about, in a second)",
+        help="count every bucket and every key (default: an estimate, in about a second)",
     )
     parser.add_argument(
         "--format",
@@ -49,7 +49,7 @@ async def run(job: Job) -> int:
     """Looks, changes nothing."""
     options, screen = job.options, job.screen
     if options.json and options.format != "text":
-        raise CommandError("--json and --format prometheus: one of them")
+        raise CommandError("--json and --format prometheus exclude each other")
     async with opened(job.project.settings) as place:
         state = begun(place)
         try:
@@ -70,7 +70,7 @@ async def run(job: Job) -> int:
 def _show(screen: Screen, state: State) -> None:
     facts = [("ledger", state.place), ("namespace", state.namespace), ("topology", state.topology)]
     if state.trouble:
-        facts.append(("state", "it cannot be asked"))
+        facts.append(("state", "it does not answer"))
     else:
         facts += _facts(state)
     facts.append(("spool", _spool(state)))
@@ -134,9 +134,9 @@ def _room(state: State) -> str:
     if future.posts is not None:
         text += f", about {future.posts:,} posts"
     if future.rate is not None:
-        text += f"; {round(future.rate * 86400):,} a day of late"
+        text += f"; {round(future.rate * 86400):,} a day recently"
     if future.full_at == inf:
-        return f"{text}: never full at this rate, as what is forgotten makes room"
+        return f"{text}: never full at this rate, since posts expire"
     if future.full_at is not None:
         return f"{text}: full about {moment(future.full_at)[:10]}"
     return text

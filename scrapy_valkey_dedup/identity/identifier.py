@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from itemadapter import ItemAdapter
 
+from scrapy_valkey_dedup.identity.absent import absent_fields
 from scrapy_valkey_dedup.identity.blanks import refuse_blank
 from scrapy_valkey_dedup.identity.encoding import NOTHING, counted, encode, key_of
 from scrapy_valkey_dedup.identity.item_classes import attributes, extra_fields
@@ -19,6 +20,7 @@ from scrapy_valkey_dedup.model import Key, UnkeyedError
 logger = logging.getLogger(__name__)
 
 _WARNINGS = 100
+_NO_RULE = (Resolved(), b"")
 
 
 _CONSEQUENCES = {
@@ -77,9 +79,9 @@ class Identifier:
         try:
             return self._key(item, spider)
         except UnkeyedError as error:
-            self._warn(type(item).__qualname__, str(error))
+            self._warn(item, str(error))
         except Exception as error:  # noqa: BLE001
-            self._warn(type(item).__qualname__, _raised(error))
+            self._warn(item, _raised(error))
         return None
 
     def identify(self, item: Any, spider: Any) -> Key:
@@ -152,25 +154,31 @@ class Identifier:
         named = getattr(spider, "name", None) if self._settings.scope == "spider" else None
         return found, found.encoded_kind(cls, None if named is None else str(named))
 
-    def _warn(self, cls: str, reason: str) -> None:
+    def _warn(self, item: Any, reason: str) -> None:
         """Reasons name fields and types, never values."""
-        policy = self._settings.on_unkeyed
-        self._tell(
-            logging.WARNING,
-            cls,
+        cls, policy = type(item), self._settings.on_unkeyed
+        if not self._is_first(cls.__qualname__, reason):
+            return
+        rule, _ = self._by_class.get(cls, _NO_RULE)
+        logger.warning(
             "An item of class %s has no identity: %s. %s (VALKEY_DEDUP_ON_UNKEYED = %r); from here "
             "on the stat dedup/items/unkeyed counts them.",
-            reason,
+            cls.__qualname__,
+            (absent_fields(item, rule.fields or ()) if rule.fault is None else None) or reason,
             _CONSEQUENCES[policy],
             policy,
         )
 
     def _tell(self, level: int, cls: str, message: str, *arguments: str) -> None:
-        """Once for each class and reason."""
-        told = (cls, " ".join((message, *arguments)))
-        if told not in self._told and len(self._told) < _WARNINGS:
-            self._told.add(told)
+        if self._is_first(cls, " ".join((message, *arguments))):
             logger.log(level, message, cls, *arguments)
+
+    def _is_first(self, cls: str, words: str) -> bool:
+        """Once for each class and reason."""
+        if (cls, words) in self._told or len(self._told) >= _WARNINGS:
+            return False
+        self._told.add((cls, words))
+        return True
 
 
 def _raised(error: Exception) -> str:

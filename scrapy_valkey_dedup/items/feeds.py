@@ -1,4 +1,4 @@
-"""What Scrapy's feed exporter has stored: it does not say so itself, its slots and files do."""
+"""What Scrapy's feed exporter has stored, seen from its slots and files: no signal says it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from scrapy.crawler import Crawler
 from scrapy.extensions.feedexport import FeedExporter
 
-from scrapy_valkey_dedup.items.feed_files import Export, FeedFile
+from scrapy_valkey_dedup.items.exports import Export
+from scrapy_valkey_dedup.items.feed_files import FeedFile
 from scrapy_valkey_dedup.session.claim import Claim
 
 logger = logging.getLogger(__name__)

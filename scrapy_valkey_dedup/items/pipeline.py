@@ -1,47 +1,36 @@
-"""The item pipeline: claims a post before it is stored, settles the claim when it is known how."""
+"""The item pipeline: claims a post before it is stored, and settles the claim afterwards."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from itemadapter import ItemAdapter
 from scrapy import signals
 from scrapy.crawler import Crawler
-from scrapy.exceptions import DropItem
 
 from scrapy_valkey_dedup.identity.identifier import Identifier
+from scrapy_valkey_dedup.items.changes import ChangeGuard
+from scrapy_valkey_dedup.items.current_item import begin_item, current_item, end_item
 from scrapy_valkey_dedup.items.feeds import FeedWatch
+from scrapy_valkey_dedup.items.marking import Marker
 from scrapy_valkey_dedup.items.processor import (
-    begin_item,
-    current_item,
-    end_item,
+    refuse_old_processors,
+    refuse_other_processors,
     tracks_items,
 )
 from scrapy_valkey_dedup.items.snapshot import Snapshot
-from scrapy_valkey_dedup.items.storages import (
-    EXPORTED,
-    MANUAL,
-    NOWHERE,
-    SCRAPED,
-    storages_of,
-    when_stored,
-)
+from scrapy_valkey_dedup.items.storage_advice import when_stored
+from scrapy_valkey_dedup.items.storages import EXPORTED, MANUAL, NOWHERE, SCRAPED, storages_of
+from scrapy_valkey_dedup.items.unkeyed import UnkeyedPosts
 from scrapy_valkey_dedup.items.variety import Variety
-from scrapy_valkey_dedup.model import DedupError, DuplicatePost, Key, UnkeyedError, Verdict
+from scrapy_valkey_dedup.model import DuplicatePost, Key, Verdict
 from scrapy_valkey_dedup.session.advice import warn_of_closing
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
 from scrapy_valkey_dedup.session.item_in_progress import ItemOutcome
 from scrapy_valkey_dedup.session.refusals import refused
 from scrapy_valkey_dedup.session.registry import has_engine, session_of
 from scrapy_valkey_dedup.stats import ITEMS, Stats
-
-logger = logging.getLogger(__name__)
-
-MARK_REFUSED = "dedup_mark_field"
-"""The reason with which a spider is closed whose items cannot be marked."""
 
 
 def current_claim() -> Claim:
@@ -81,14 +70,18 @@ class DedupPipeline:
         self._begins_items = True
         self._when_stored = self._settings.confirm or SCRAPED
         self._ask: Callable[[Key], Awaitable[Claim | Verdict]] = self._session.claim
-        self._has_warned = False
+        self._changes = ChangeGuard(self._identifier)
+        self._unkeyed = UnkeyedPosts(
+            self._settings.on_unkeyed,
+            self._stats,
+            by_function=self._settings.identity is not None,
+        )
         self._variety: Variety | None = Variety()
         """None: enough was seen."""
-        self._marks = self._settings.on_duplicate == "mark"
-        self._markable: set[type] = set()
-        """The classes of items that have been looked at."""
-        self._refuses = False
-        if not self._marks:
+        self._marker: Marker | None = None
+        if self._settings.on_duplicate == "mark":
+            self._marker = Marker(self._settings.mark_field, self._session.close_spider)
+        else:
             warn_of_closing(crawler.settings)
         crawler.signals.connect(self._item_scraped, signals.item_scraped)
         crawler.signals.connect(self._item_dropped, signals.item_dropped)
@@ -105,15 +98,15 @@ class DedupPipeline:
         if storages is not None:
             self._begins_items = not tracks_items(self._crawler)
             if self._begins_items and storages.before:
-                _refuse_other_processors(self._crawler, storages.before[0])
-            _refuse_old_processors(self._crawler)
+                refuse_other_processors(self._crawler, storages.before[0])
+            refuse_old_processors(self._crawler)
         await self._session.open()
         self._identifier.announce()
         if storages is not None:
             is_fleet = self._settings.job is not None
             self._when_stored = when_stored(storages, self._settings.confirm, is_fleet=is_fleet)
             if self._when_stored == NOWHERE:
-                # What earlier runs have stored is gone when feeds that overwrite are stored.
+                # A feed that overwrites replaces what earlier runs have stored there.
                 only_own = bool(storages.feeds)
                 self._ask = self._session.look_at_own if only_own else self._session.look
         self._session.describe(self._when_stored)
@@ -134,6 +127,7 @@ class DedupPipeline:
         """
         if self._variety is not None:
             self._variety.tell()
+        self._unkeyed.warn_if_all()
         for prepare in self._session.before_scheduler_closes:
             prepare()
         if has_engine(self._crawler):
@@ -145,9 +139,9 @@ class DedupPipeline:
         current = begin_item() if self._begins_items else current_item() or begin_item()
         key = self._identifier.key(item, self._crawler.spider)
         if key is None:
-            return self._unkeyed(item)
-        if self._marks and type(item) not in self._markable:
-            self._check_mark_field(item)
+            return self._unkeyed.handle(item)
+        if self._marker is not None:
+            self._marker.check(item)
         current.key = key
         if self._variety is not None and not self._variety.add(key, item):
             self._variety = None
@@ -158,11 +152,7 @@ class DedupPipeline:
             current.claim = outcome
         else:
             current.verdict = outcome
-        if not came.is_of(item):
-            self._warn_of_change(item)
-            item = came.of(item)
-        if self._identifier.looks_inside(type(item)) and came.has_containers:
-            self._check_inside(item, key)
+        item = self._changes.unchanged(item, came, key, self._crawler.spider)
         if current.verdict is not Verdict.NEW:
             current.duplicate_of = self._session.open_claim(key)
             return self._duplicate(item, current.verdict)
@@ -171,68 +161,11 @@ class DedupPipeline:
             self._stats.count(ITEMS.not_remembered)
         return item
 
-    def _warn_of_change(self, item: Any) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning(
-                "An item of class %s was changed after the spider had yielded it, while the "
-                "ledger was asked for it: a copy of what was yielded is stored. Make a new item "
-                "for each post. Further ones are not reported.",
-                type(item).__qualname__,
-            )
-
-    def _check_inside(self, item: Any, key: Key) -> None:
-        """What it held is gone, so it cannot be stored as it was."""
-        if self._identifier.key(item, self._crawler.spider) != key:
-            raise DedupError(
-                f"an item of class {type(item).__qualname__} has become another post while the "
-                "ledger was asked for it: a list or a dict inside it was changed after the spider "
-                "had yielded it; make new ones for each post"
-            )
-
-    def _unkeyed(self, item: Any) -> Any:
-        self._stats.count(ITEMS.unkeyed)
-        if self._settings.on_unkeyed == "drop":
-            raise DropItem("the post has no identity (VALKEY_DEDUP_ON_UNKEYED = 'drop')")
-        if self._settings.on_unkeyed == "error":
-            raise UnkeyedError("the post has no identity (VALKEY_DEDUP_ON_UNKEYED = 'error')")
-        return item
-
     def _duplicate(self, item: Any, verdict: Verdict) -> Any:
-        if self._marks and self._mark(item):
+        if self._marker is not None and self._marker.mark(item):
             return item
         reason = "it is stored already" if verdict is Verdict.SEEN else "a live run is storing it"
         raise DuplicatePost(f"duplicate post: {reason}", log_level="DEBUG")
-
-    def _mark(self, item: Any) -> bool:
-        """Whether the item could be marked. If not, the post is stored all the same: earlier."""
-        try:
-            ItemAdapter(item)[self._settings.mark_field] = True
-        except (AttributeError, KeyError, TypeError, ValueError):
-            self._refuse_class(type(item))
-            return False
-        return True
-
-    def _check_mark_field(self, item: Any) -> None:
-        """At the first item of a class, and not at the first duplicate, hours later."""
-        kind = type(item)
-        if not isinstance(item, dict) and (
-            self._settings.mark_field not in ItemAdapter(item).field_names()
-        ):
-            self._refuse_class(kind)
-        self._markable.add(kind)
-
-    def _refuse_class(self, kind: type) -> None:
-        if not self._refuses:
-            self._refuses = True
-            logger.error(
-                "VALKEY_DEDUP_MARK_FIELD = %r: %s has no such field that can be set; add it, or "
-                "name a field that it has. The spider is closed; new posts that come meanwhile are "
-                "stored, duplicates are dropped.",
-                self._settings.mark_field,
-                kind.__qualname__,
-            )
-            self._session.close_spider(MARK_REFUSED)
 
     def _item_scraped(self, item: Any, response: Any) -> None:
         current = end_item()
@@ -256,28 +189,3 @@ class DedupPipeline:
     async def _feeds_closed(self) -> None:
         await self._feeds.close()
         await self._session.flush()
-
-
-def _refuse_old_processors(crawler: Crawler) -> None:
-    """One that overrides the deprecated process_item runs it in a context of its own."""
-    engine = crawler.engine
-    awaits = getattr(engine.scraper if engine is not None else None, "_itemproc_has_async", {})
-    if awaits.get("process_item", True):
-        return
-    fault = (
-        f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r} has its own process_item, but "
-        "not process_item_async: which posts are stored could not be told; override "
-        "process_item_async instead, in a class that extends scrapy_valkey_dedup.DedupItemProcessor"
-    )
-    raise refused(crawler, [fault])
-
-
-def _refuse_other_processors(crawler: Crawler, first: object) -> None:
-    """Which item an end belongs to can only be told by one who sees every item first."""
-    fault = (
-        f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r}, and {type(first).__qualname__} "
-        "stands before the deduplication: which posts are stored could not be told for certain; "
-        "set scrapy_valkey_dedup.DedupItemProcessor, or a class that extends it; or give the "
-        "deduplication the lowest number in ITEM_PIPELINES"
-    )
-    raise refused(crawler, [fault])

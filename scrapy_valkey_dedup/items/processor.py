@@ -7,7 +7,6 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 from scrapy.crawler import Crawler
@@ -16,7 +15,9 @@ from scrapy.pipelines import ItemPipelineManager
 from scrapy.utils.defer import ensure_awaitable
 from scrapy.utils.python import global_object_name
 
+from scrapy_valkey_dedup.items.current_item import begin_item
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress
+from scrapy_valkey_dedup.session.refusals import refused
 from scrapy_valkey_dedup.session.registry import session_of
 from scrapy_valkey_dedup.stats import quantity
 
@@ -25,38 +26,6 @@ logger = logging.getLogger(__name__)
 LONGEST_END = 60.0
 """Seconds for which the end of a crawl waits for items that are still in its pipelines."""
 _LOOK = 0.02  # seconds
-
-# Scrapy runs an item's pipelines and sends its item_scraped, item_dropped or item_error in one
-# context, so its ItemInProgress is found even if a pipeline has replaced the item. But contexts are
-# inherited: while an item waits in a pipeline, the engine may start unrelated downloads in its
-# context. So each item gets an ItemInProgress before anything else can end, and one that has ended
-# leads to the one around it: that of the item whose pipeline has sent this one.
-_current: ContextVar[ItemInProgress | None] = ContextVar("scrapy_valkey_dedup_item", default=None)
-
-
-def current_item() -> ItemInProgress | None:
-    """The innermost item of this context that has not ended."""
-    current = _current.get()
-    while current is not None and current.ended:
-        current = current.outer
-    return current
-
-
-def begin_item() -> ItemInProgress:
-    """An item has come to its pipelines."""
-    outer = current_item()
-    if outer is not None:
-        outer.forget_ended()
-    current = ItemInProgress(outer)
-    _current.set(current)
-    return current
-
-
-def end_item() -> ItemInProgress:
-    """Scrapy tells that an item has ended: returns which one, a blank one if there is none."""
-    current = current_item() or ItemInProgress()
-    current.end()
-    return current
 
 
 def tracks_items(crawler: Crawler) -> bool:
@@ -105,7 +74,7 @@ class DedupItemProcessor(ItemPipelineManager):
             raise
 
     def _counted(self, close: Any) -> Any:
-        """A pipeline's ``close_spider``, of which it is known when it has ended."""
+        """Wraps a pipeline's ``close_spider``, so that it is known when it has ended."""
 
         @functools.wraps(close)
         async def counted(*spider: Any) -> None:
@@ -145,7 +114,7 @@ class DedupItemProcessor(ItemPipelineManager):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether Scrapy has no item in the pipelines, whatever has seen no end."""
+        """Whether Scrapy has no item in the pipelines, even if no signal has come for some."""
         engine = self.crawler.engine if self.crawler is not None else None
         slot = engine.scraper.slot if engine is not None else None
         return slot is not None and slot.itemproc_size == 0
@@ -156,3 +125,28 @@ class DedupItemProcessor(ItemPipelineManager):
         deadline = clock() + LONGEST_END
         while not condition() and clock() < deadline:  # noqa: ASYNC110 (rare, and short)
             await asyncio.sleep(_LOOK)
+
+
+def refuse_old_processors(crawler: Crawler) -> None:
+    """Scrapy runs an overridden process_item, which is deprecated, in another context."""
+    engine = crawler.engine
+    awaits = getattr(engine.scraper if engine is not None else None, "_itemproc_has_async", {})
+    if awaits.get("process_item", True):
+        return
+    fault = (
+        f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r} has its own process_item, but "
+        "not process_item_async: it would be unknown which posts are stored; override "
+        "process_item_async instead, in a class that extends scrapy_valkey_dedup.DedupItemProcessor"
+    )
+    raise refused(crawler, [fault])
+
+
+def refuse_other_processors(crawler: Crawler, first: object) -> None:
+    """Only a processor that sees every item first knows which item has ended."""
+    fault = (
+        f"ITEM_PROCESSOR = {crawler.settings['ITEM_PROCESSOR']!r}, and {type(first).__qualname__} "
+        "stands before the deduplication: it would be uncertain which posts are stored; "
+        "set scrapy_valkey_dedup.DedupItemProcessor, or a class that extends it; or give the "
+        "deduplication the lowest number in ITEM_PIPELINES"
+    )
+    raise refused(crawler, [fault])

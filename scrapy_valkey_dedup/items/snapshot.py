@@ -32,7 +32,7 @@ class Snapshot:
         now = _reader(type(item))(item)  # type: ignore[arg-type] # (as in identity)
         try:
             return bool(self._values == now)  # the same objects are equal without being asked
-        except Exception:  # noqa: BLE001 (what "==" means is the business of their classes)
+        except Exception:  # noqa: BLE001 (their classes define "==")
             return False
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ from scrapy.utils.conf import build_component_list
 from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.valkey.urls import without_user
-
-logger = logging.getLogger(__name__)
 
 SCRAPED, EXPORTED, MANUAL, CLAIMED = "scraped", "exported", "manual", "claimed"
 NOWHERE = "nowhere"
@@ -67,7 +64,7 @@ class Storages:
     @property
     def when_stored(self) -> str:
         """When a post is stored, where ``VALKEY_DEDUP_CONFIRM`` does not say it."""
-        pipelines = any(_may_store(pipeline) for pipeline in self.behind)
+        pipelines = any(may_store(pipeline) for pipeline in self.behind)
         lasting = self.feeds is None or not all(feed.overwrites for feed in self.feeds)
         if self.feeds_wanted and (lasting or pipelines):
             return EXPORTED
@@ -139,86 +136,7 @@ def _around(crawler: Crawler, ours: object) -> tuple[list[Any], list[Any]]:
     return pipelines[:place], pipelines[place + 1 :]
 
 
-def when_stored(storages: Storages, setting: str | None, *, is_fleet: bool = False) -> str:
-    """When a post counts as stored: as the setting says, else as the storages need it.
-
-    ``is_fleet``: whether other runs may start in the same moment.
-
-    One line in the log says which it is and why, and one each what of the storages loses posts.
-    """
-    mode = setting or storages.when_stored
-    if setting is None and mode != NOWHERE and (storages.feeds is not None or mode == SCRAPED):
-        logger.info(_REASONS[mode])
-    if setting == SCRAPED and storages.feeds:
-        logger.log(
-            logging.INFO if storages.before or storages.behind else logging.WARNING,
-            "VALKEY_DEDUP_CONFIRM = 'scraped' does not wait for the feeds: a post that is still in "
-            "a feed's buffer when the process is killed, or in a feed that cannot be stored, is "
-            "remembered, and lost. Where feeds are the storage, remove the setting.",
-        )
-    if mode == EXPORTED and storages.feeds is None:
-        logger.warning(
-            "FEEDS is set, but Scrapy has not enabled its feed exporter, as its own message above "
-            "says: no feed is stored, so no post is remembered. Correct FEEDS or, if a pipeline "
-            "stores the posts, set VALKEY_DEDUP_CONFIRM = 'scraped'."
-        )
-    overwriting = [feed for feed in storages.feeds or () if feed.overwrites]
-    for feed in overwriting:
-        logger.warning(_OVERWRITES, feed.uri, _FATES[mode == NOWHERE])
-    for feed in storages.feeds or ():
-        if feed.shares_seconds and is_fleet:
-            logger.warning(_SHARES_SECONDS, feed.uri)
-    if mode == NOWHERE and not overwriting:
-        logger.warning(_NOWHERE)
-    _tell_of_pipelines_before(storages.before)
-    return mode
-
-
-_REASONS = {
-    EXPORTED: "VALKEY_DEDUP_CONFIRM is not set and there are feeds, so it is 'exported': a post is "
-    "remembered when every feed that takes it is stored.",
-    SCRAPED: "VALKEY_DEDUP_CONFIRM is not set and there are no feeds, so it is 'scraped': a post "
-    "is remembered when every pipeline has accepted it.",
-}
-_NOWHERE = (
-    "Nothing that can be seen stores the posts of this crawl: there are no feeds, and no item "
-    "pipeline behind the deduplication that does. So no post is remembered. If an extension or a "
-    "signal handler stores them, as on Scrapy Cloud, or files and images are all that you want, "
-    "set VALKEY_DEDUP_CONFIRM = 'scraped'."
-)
-_OVERWRITES = (
-    "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(batch_time)s "
-    "into its URI; or append to it, if it is a file (-o instead of -O, or 'overwrite': False)."
-)
-_SHARES_SECONDS = (
-    "The feed %s has %%(time)s in its URI, which has whole seconds: workers of a job that start in "
-    "the same second overwrite each other's file. Write %%(batch_time)s instead."
-)
-_FATES = {
-    False: "Posts that were stored before are dropped, so they will be missing in it.",
-    True: "Nothing else stores the posts, so none is remembered, and every run stores them all.",
-}
-
-
-def _tell_of_pipelines_before(pipelines: Sequence[Any]) -> None:
-    names = {id(pipeline): _name(pipeline) for pipeline in pipelines}
-    storing = [pipeline for pipeline in pipelines if _seems_to_store(pipeline)]
-    if storing:
-        logger.warning(
-            "Before the deduplication in ITEM_PIPELINES stands what seems to store or to fetch: "
-            "%s. It handles every duplicate, too. Give it a higher number than the deduplication.",
-            ", ".join(names[id(pipeline)] for pipeline in storing),
-        )
-    others = [names[id(pipeline)] for pipeline in pipelines if pipeline not in storing]
-    if others:
-        logger.info(
-            "Before the deduplication in ITEM_PIPELINES: %s. They handle every duplicate, too: "
-            "right for what cleans posts, wrong for what stores them.",
-            ", ".join(others),
-        )
-
-
-def _may_store(pipeline: Any) -> bool:
+def may_store(pipeline: Any) -> bool:
     """Whether a pipeline may store posts: not if it fetches files, or only hands the item on."""
     if issubclass(_class_of(pipeline), MediaPipeline):
         return False
@@ -231,12 +149,13 @@ def _class_of(pipeline: Any) -> type:
     return pipeline if isinstance(pipeline, type) else type(pipeline)
 
 
-def _name(pipeline: Any) -> str:
+def name_of(pipeline: Any) -> str:
+    """Module and name of a pipeline's class."""
     cls = _class_of(pipeline)
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _seems_to_store(pipeline: Any) -> bool:
+def seems_to_store(pipeline: Any) -> bool:
     """Whether it is one of Scrapy's media pipelines, or is named like a storage."""
     cls = _class_of(pipeline)
     return (

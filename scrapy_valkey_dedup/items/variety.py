@@ -1,4 +1,4 @@
-"""Whether a run's first posts are told apart: where hardly any is, something is wrong."""
+"""Warns when hardly any of a run's first posts differ in identity: something is wrong then."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Variety:
             self._told = True
             logger.warning(
                 "Two dicts with the same identity have different fields: %s in one, %s in the "
-                "other. If they are posts of different kinds, one of them is lost: give each kind "
-                "an item class of its own, or let VALKEY_DEDUP_FIELDS name a field that tells them "
-                "apart.",
+                "other. If they are posts of different kinds, one of them is lost: declare an item "
+                "class for each kind, or add a field to VALKEY_DEDUP_FIELDS that differs between "
+                "them.",
                 _listed(first - names),
                 _listed(names - first),
             )
@@ -60,7 +60,7 @@ class Variety:
             logger.warning(
                 "Of the first %d posts of this run only %d differ in their identity; the others "
                 "count as duplicates of these. If they are different posts, VALKEY_DEDUP_FIELDS "
-                "names too little of them, or the spider fills one item object again and again.",
+                "names too few fields, or the spider fills one item object again and again.",
                 seen,
                 different,
             )

@@ -23,8 +23,8 @@ CAPACITY, LEVELS = 511, 8
 """As in ``lua/layout.lua``."""
 FOREVER = 0
 """The end of what never ends."""
-BUCKETS_AT_ONCE = 32
-"""Of 511 members each: 1 to 2 milliseconds of the server's time."""
+BUCKETS_AT_ONCE = 16
+"""Of 511 members each: about a millisecond of the server's time."""
 _STEP = 1000
 """Members in one answer, if a set is no sorted array: one that is comes as a whole."""
 _FIRST = tuple(f"{number:02x}" for number in range(256))

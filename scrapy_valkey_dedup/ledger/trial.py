@@ -7,10 +7,11 @@ from math import inf
 from typing import Any
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger, Standing
-from scrapy_valkey_dedup.model import Answer, Key, Token, Verdict
+from scrapy_valkey_dedup.model import KEY_BYTES, Answer, Key, Token, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
 
 _SEEN = Answer(Verdict.SEEN)
+_ANY = bytes(KEY_BYTES)
 
 
 class TrialLedger(Ledger):
@@ -30,10 +31,21 @@ class TrialLedger(Ledger):
         self._tried = Ledger(server, tried, run, retention=None, shelf=shelf, reset=reset)
 
     async def open(self, *, again: bool = False) -> None:
-        """As any ledger; and the namespace that is tried must be one that can be read."""
+        """As any ledger; and the namespace that is tried must be one that can be read.
+
+        Raises:
+            LedgerRefusedError: as any ledger does.
+
+        """
         if not again:
             await self._tried.look_at()
+            await self._tried.seen_many([_ANY])
         await super().open(again=again)
+
+    async def try_keys(self) -> None:
+        """As any ledger; reads where it looks, too."""
+        await self._tried.seen_many([_ANY])
+        await super().try_keys()
 
     async def claim_many(
         self,

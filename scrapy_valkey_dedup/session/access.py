@@ -18,10 +18,10 @@ from scrapy_valkey_dedup.stats import Stats
 
 
 class LedgerAccess:
-    """The server, the heartbeat and the shelves of one run. Puts these parts together."""
+    """Puts the parts together: server, heartbeat, outage, shelves."""
 
     shelves: Shelves
-    """From :meth:`open` on."""
+    """Made by :meth:`open`."""
     _handshake: Handshake
     _upkeep: Upkeep
 
@@ -90,7 +90,7 @@ class LedgerAccess:
         await self._upkeep.once()
 
     async def give_up(self) -> None:
-        """It could not be opened."""
+        """Closes what :meth:`open` had opened before it failed."""
         await self.outage.close()
         await self.connection.close()
 

@@ -1,4 +1,4 @@
-"""What a crawl says when it starts: how it is set up, and what in Scrapy's settings surprises."""
+"""What a crawl says when it starts: how it is set up, and which settings may surprise."""
 
 from __future__ import annotations
 
@@ -44,8 +44,16 @@ def _identity(settings: DedupSettings) -> str:
     return "; ".join(rules)
 
 
-def warn_of_trial(name: str) -> None:
-    """Tells that nobody else will know of what this run stores."""
+def warn_of_special_runs(settings: DedupSettings) -> None:
+    """Warns that a run stores known posts again, or that no other run will know of its posts."""
+    if settings.reset:
+        logger.warning(
+            "VALKEY_DEDUP_RESET = True: what earlier runs have stored is fetched and stored once "
+            "more, and remembered again. Remove it after this run."
+        )
+    name = settings.trial
+    if name is None:
+        return
     logger.warning(
         "VALKEY_DEDUP_TRIAL = %r: what this run stores is remembered for the trial only, and every "
         "other run will store it once more. To keep it, have `scrapy dedup import` read what was "
@@ -56,12 +64,12 @@ def warn_of_trial(name: str) -> None:
 
 
 def warn_of_closing(settings: BaseSettings) -> None:
-    """Tells that a run which meets nothing but duplicates is closed as one that scrapes nothing."""
+    """Warns that a run which meets only duplicates is closed as one that scrapes nothing."""
     for name in COUNT_STORED_ONLY:
         if settings.getfloat(name):
             logger.warning(
-                "%s = %s counts the items that are stored. A run that meets nothing but duplicates "
-                "for so long is closed, though it works. Set it to 0, or use CLOSESPIDER_TIMEOUT "
+                "%s = %s counts the items that are stored. A run that meets only duplicates for "
+                "so long is closed, though it works. Set it to 0, or use CLOSESPIDER_TIMEOUT "
                 "or CLOSESPIDER_PAGECOUNT.",
                 name,
                 settings[name],

@@ -34,7 +34,7 @@ class Backlog:
         return split(self._stored)
 
     def add(self, stored: Iterable[Key], not_stored: Iterable[Given]) -> None:
-        """Adds settlements; of too many releases the last ones are left to the end of the run."""
+        """Adds settlements; releases beyond the limit are left to the end of the run."""
         self._stored += b"".join(stored)
         if len(self._not_stored) < MOST * _GIVEN.size:
             self._not_stored += _packed(not_stored)
@@ -45,7 +45,7 @@ class Backlog:
         self._not_stored += _packed(not_stored)
 
     def add_stored(self, keys: bytes) -> None:
-        """Adds stored posts, one key behind the other."""
+        """Adds stored posts, one key after the other."""
         self._stored += keys
 
     def drop_excess(self) -> None:
@@ -65,7 +65,7 @@ class Backlog:
         return split(stored), _unpacked(not_stored)
 
     def take_stored(self) -> bytes:
-        """Takes the stored posts, one key behind the other."""
+        """Takes the stored posts, one key after the other."""
         keys, self._stored = bytes(self._stored), bytearray()
         return keys
 
@@ -78,7 +78,7 @@ def take_last(entries: bytearray, size: int) -> bytes:
 
 
 def split(keys: bytes | bytearray) -> list[Key]:
-    """The keys that stand one behind the other."""
+    """Splits keys that follow each other."""
     return [bytes(keys[at : at + KEY_BYTES]) for at in range(0, len(keys), KEY_BYTES)]
 
 

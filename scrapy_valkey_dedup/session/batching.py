@@ -1,4 +1,4 @@
-"""Gathers single questions into one call. Knows nothing of Valkey."""
+"""Gathers single questions into one call, whatever it asks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _Answer = TypeVar("_Answer")
 
 
 class Batcher(Generic[_Question, _Answer]):
-    """Puts all questions that wait at that moment to one call; there is no timer.
+    """One call takes all questions that wait at that moment; there is no timer.
 
     The first question of an idle batcher goes with those asked in the same turn of the event loop.
     While a call is under way the next questions gather for the one after it. An error of the call
-    reaches everyone whose question was in it. Who is cancelled before the call has begun is left
-    out of it; afterwards his answer is dropped, and the others get theirs.
+    reaches every question of that call. A question cancelled before the call starts is left out; of
+    one cancelled later the answer is dropped. The others get theirs.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Batcher(Generic[_Question, _Answer]):
         """Asks without waiting for an answer; ``call`` must deal with its errors itself."""
         self._put(question, None)
 
-    def after_call(self, deed: Callable[[], None]) -> None:
-        """Does it when the call has ended that is under way; at once if there is none."""
+    def after_call(self, action: Callable[[], None]) -> None:
+        """Runs ``action`` when the call under way has ended; at once if there is none."""
         if self._calls:
-            self._after_call.append(deed)
+            self._after_call.append(action)
         else:
-            deed()
+            action()
 
     async def given_up(self, patience: float) -> None:
         """Returns when nothing waits any more for the end of a call, or after ``patience``."""
@@ -65,7 +65,7 @@ class Batcher(Generic[_Question, _Answer]):
             await asyncio.wait([self._worker])
 
     async def close(self) -> None:
-        """Gives up what waits and what is under way: who asked is cancelled."""
+        """Gives up what waits and what is under way: its futures are cancelled."""
         for _, answer in self._queue:
             if answer is not None:
                 answer.cancel()
@@ -94,9 +94,9 @@ class Batcher(Generic[_Question, _Answer]):
                 await self._serve(batch)
             finally:
                 self._calls = False
-                deeds, self._after_call = self._after_call, []
-                for deed in deeds:
-                    deed()
+                actions, self._after_call = self._after_call, []
+                for action in actions:
+                    action()
 
     async def _serve(self, batch: list[tuple[_Question, asyncio.Future[_Answer] | None]]) -> None:
         waiting = [answer for _, answer in batch if answer is not None]
@@ -105,12 +105,15 @@ class Batcher(Generic[_Question, _Answer]):
             for (_, asker), answer in zip(batch, answers, strict=True):
                 if asker is not None and not asker.done():
                     asker.set_result(answer)
-        except Exception as error:  # noqa: BLE001 (it is handed on to those who asked)
+        except Exception as error:  # noqa: BLE001 (the futures get it)
             for future in waiting:
                 if not future.done():
                     future.set_exception(error)
             if not waiting:
-                context = {"message": "a call that nobody waits for failed", "exception": error}
+                context = {
+                    "message": "a call of which no answer was asked for failed",
+                    "exception": error,
+                }
                 asyncio.get_running_loop().call_exception_handler(context)
         except BaseException:
             for future in waiting:

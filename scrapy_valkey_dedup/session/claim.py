@@ -11,7 +11,7 @@ class Claim:
     """The right to store one post. It settles once: by :meth:`confirm` or by :meth:`release`.
 
     What comes after the first is ignored, so a claim may be settled from several places. Neither
-    method waits: the news goes to Valkey with the next batch, at the latest when the spider closes.
+    method waits: Valkey is told with the next batch, at the latest when the spider closes.
     """
 
     __slots__ = ("_settle", "_watchers", "accepted", "in_doubt", "key", "number", "stored")
@@ -19,11 +19,11 @@ class Claim:
     def __init__(self, key: Key, settle: Callable[[Claim, bool], None] | None) -> None:
         self.key = key
         self.number = 0
-        """The last question for it. Tells the claims of one run on one post apart."""
+        """The number of the last question for it: two claims of a run on one post differ in it."""
         self.in_doubt = False
-        """Its question was put more than once, and a copy of it may still be on its way."""
+        """Its question was sent more than once, and a copy may still be on its way."""
         self.accepted = False
-        """All pipelines have accepted the item, and its storing is still to come."""
+        """Every pipeline has accepted the item. It will be stored later."""
         self.stored: bool | None = None
         """How it was settled: True if confirmed, False if released, None before that."""
         self._settle = settle
@@ -59,7 +59,7 @@ class Claim:
             watcher(stored)
 
     def watch(self, watcher: Callable[[bool], None]) -> None:
-        """Has the page of an item told, as soon as the claim is settled, whether it is stored."""
+        """Calls ``watcher`` when the claim is settled, with whether the post is stored."""
         if self._watchers is None:
             self._watchers = []
         self._watchers.append(watcher)

@@ -10,7 +10,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger, run_of
 from scrapy_valkey_dedup.model import Answer, DedupError, Key, OutageError, Token, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
-from scrapy_valkey_dedup.session.held_claims import Wait
+from scrapy_valkey_dedup.session.holder_wait import HolderWait
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.lookups import Lookups
@@ -30,7 +30,7 @@ _Ask: TypeAlias = Callable[[Claim], Awaitable[Answer]]
 
 
 class Claims:
-    """The claims of one run in one ledger. Knows the run's own twins, and waits for other runs."""
+    """The claims of one run in one ledger. Waits for other items of the run, and for other runs."""
 
     def __init__(  # noqa: PLR0913 (all but three are keywords)
         self,
@@ -60,7 +60,7 @@ class Claims:
         self._remembers_at_once = remembers_at_once
         subject = "posts" if names is ITEMS else "pages"
         self.wait_notice = WaitNotice(subject, wait=wait, lease=lease)
-        """Says it, if a run which has ended is waited for."""
+        """Says when a run that seems to have ended is waited for."""
         self._reset = reset
         self._in_flight = InFlightClaims(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
@@ -88,7 +88,7 @@ class Claims:
         return self._in_flight.open_count
 
     def get(self, key: Key) -> Claim:
-        """The claim on a key that is not settled, or one that stands for none."""
+        """The claim on a key that is not settled; if there is none, :data:`NO_CLAIM`."""
         return self._in_flight.get(key)
 
     # -- asking ----------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Claims:
             if verdict is Verdict.SEEN:
                 self._stats.count(self._names.duplicate)
         if verdict is Verdict.NEW:
-            wait = Wait(self._wait, longest_step=self._heartbeat.grace)
+            wait = HolderWait(self._wait, longest_step=self._heartbeat.grace)
             outcome = await self._obtain(key, lambda claim: self._ask_until_final(claim, wait))
             if isinstance(outcome, Claim):
                 return outcome
@@ -115,7 +115,7 @@ class Claims:
         return verdict
 
     async def attempt(self, key: Key, dead: Token = b"") -> Claim | Answer:
-        """Asks once; the claim ``dead`` is taken over. Does not wait for anybody."""
+        """Asks once; the claim ``dead`` is taken over. Never waits for another item or run."""
         if key in self._in_flight:
             return _MINE
         return await self._obtain(key, lambda claim: self._questions.claim(claim, dead))
@@ -149,7 +149,7 @@ class Claims:
         return answer
 
     async def _answer_to(self, claim: Claim, ask: _Ask) -> Answer | None:
-        """The answer; None if Valkey cannot be asked. During an outage the run asks itself."""
+        """The answer; None if Valkey cannot be asked. In an outage the run answers from memory."""
         if self._reset and claim.key in self._known:
             return _KNOWN_ANSWER
         while True:
@@ -159,16 +159,16 @@ class Claims:
                 if claim.key in self._known:
                     return _KNOWN_ANSWER
                 # What is remembered at once may be so by this very question, whose reply was lost:
-                # if it was put again, nobody would store the post.
+                # if it was asked again, the answer would be SEEN, and the post lost.
                 lost = self._remembers_at_once and not isinstance(error, OutageError)
                 if lost or not await self._outage.over():
                     return None
 
-    async def _ask_until_final(self, claim: Claim, wait: Wait) -> Answer:
+    async def _ask_until_final(self, claim: Claim, wait: HolderWait) -> Answer:
         """Asks until the answer is final: waits for a live run, takes over from a dead one.
 
-        Only a heartbeat that goes on after all of the time to wait is a sign of life: a run that
-        was killed a moment ago has one still, and no post of a dead run must be dropped.
+        Only a heartbeat that goes on after the whole time to wait is a sign of life: a run that was
+        killed a moment ago still has one, and no post of a dead run must be dropped.
         """
         dead = b""
         while (answer := await self._questions.claim(claim, dead)).verdict is Verdict.HELD:
@@ -186,14 +186,14 @@ class Claims:
     # -- settling --------------------------------------------------------------------------------
 
     def accept(self, claim: Claim) -> None:
-        """Every pipeline has accepted the item, and its storing comes later."""
+        """Every pipeline has accepted the item, and it will be stored later."""
         self._in_flight.accept(claim)
 
     def _settle(self, claim: Claim, stored: bool) -> None:  # noqa: FBT001 (the shape Claim calls)
         self.settlements.tell(claim, stored=stored)
 
     async def renew(self) -> None:
-        """Claims have a lifetime of their own; a feed may be stored days after its posts came."""
+        """Renews the claims, which expire; a feed may be stored days after its posts came."""
         if self._remembers_at_once:
             return
         claims = self._in_flight.open

@@ -29,11 +29,22 @@ class Connection:
 
     @property
     def place(self) -> str:
-        """Where the server is, in words without a secret."""
+        """Where the server is, without a secret: URL and database, or a folder."""
         url = self._settings.url
-        if not url:
-            return str(self._settings.data_dir.resolve())
-        return f"{redacted(url)} {database(url, self._settings.client_options)}"
+        return f"{redacted(url)} {self._database(url)}" if url else self._folder
+
+    @property
+    def description(self) -> str:
+        """The same for people."""
+        url = self._settings.url
+        return f"{redacted(url)}, database {self._database(url)}" if url else self._folder
+
+    @property
+    def _folder(self) -> str:
+        return str(self._settings.data_dir.resolve())
+
+    def _database(self, url: str) -> str:
+        return database(url, self._settings.client_options)
 
     async def open(self) -> Server:
         """The client, which connects with its first question.

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_END = 60.0
 """Seconds for which the session waits for a spider that is being closed when the engine stops."""
-_LOOK = 0.02  # seconds between two looks at what ends without telling
+_LOOK = 0.02  # seconds between two looks, as no signal comes
 
 
 async def deliver_settled(shelves: Shelves, outage: Outage, patience: float) -> None:
@@ -61,7 +61,7 @@ async def until_spider_closed(
 
 
 def release_all(shelves: Shelves) -> None:
-    """Releases what was never settled. Posts are told: each should have been."""
+    """Releases what was never settled. Posts are logged: each should have been."""
     posts = shelves.posts.open
     if posts:
         logger.warning(
@@ -70,6 +70,6 @@ def release_all(shelves: Shelves) -> None:
         )
     for claim in posts:
         claim.release()
-    # Their pages went with them. Left are those whose retry or redirect was not sent any more.
+    # Their pages were released with them, except those whose retry or redirect was never sent.
     for claim in shelves.open:
         claim.release()

@@ -44,7 +44,7 @@ class Handshake:
         """Valkey has taken this run, or refused it."""
 
     async def at_start(self) -> None:
-        """The first attempt, and what earlier runs have left: an outage begins if it fails.
+        """Introduces the run, and delivers what earlier runs left. A failure begins an outage.
 
         Raises:
             LedgerRefusedError: waiting will not help.
@@ -74,14 +74,14 @@ class Handshake:
         self.has_answer = True
 
     async def _try_out(self) -> None:
-        """The first time, and after a refusal, all is tried; else what an outage may have changed.
+        """The first time, and after a refusal, tries all; else what an outage may have changed.
 
         A fleet that starts at once, or waits for the same server, asks for little.
         """
         is_known = self.has_answer and not self._outage.is_refusal
         ledger = self._shelves.ledger
         await ledger.open(again=is_known)
-        # Before the rest, which takes its time: others may wait to see whether this run lives.
+        # First, as the rest takes a while: other runs may wait to see whether this one lives.
         await self._heartbeat.beat(ledger)
         await self._shelves.try_out(is_known=is_known)
 

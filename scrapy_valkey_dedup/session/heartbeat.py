@@ -1,4 +1,4 @@
-"""How runs see whether others live: each renews a heartbeat, and asks after those of the others."""
+"""The heartbeat of a run, by which others see that it lives, and its questions for theirs."""
 
 from __future__ import annotations
 
@@ -6,68 +6,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from math import inf
 from time import monotonic, time
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.session.batching import Batcher
+from scrapy_valkey_dedup.session.failure_detector import FailureDetector, number_of
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.probing import LONGEST_PAUSE
 
 logger = logging.getLogger(__name__)
-
-UNKNOWN = b"?"
-"""The heartbeat of a run that may be dead, or that an outage has kept from beating."""
-_BETWEEN_LOOKS = 1.0
-"""Seconds between two looks that count at most: what passes without a look shows nothing."""
-
-
-def number_of(beat: bytes) -> int:
-    """The number of a heartbeat, which its run counts up."""
-    number, _, _ = beat.partition(b" ")
-    return int(number) if number.isdigit() else 0
-
-
-@dataclass
-class _Sight:
-    """What was seen of a run: the same heartbeat, or none, for so many seconds of looking."""
-
-    beat: bytes | None
-    last: float
-    seconds: float = 0.0
-
-    def goes_on(self, now: float) -> None:
-        self.seconds += min(now - self.last, _BETWEEN_LOOKS)
-        self.last = now
-
-
-class Sights:
-    """Judges from their heartbeats which runs are dead: rules W1 and W2 of docs/ledger.md."""
-
-    def __init__(self, grace: float, lifetime: float) -> None:
-        """``grace``: seconds; ``lifetime``: of a heartbeat."""
-        self._longest_missing = 2 * grace
-        self._longest_unchanged = lifetime + grace
-        self._seen: dict[str, _Sight] = {}
-
-    def judge(self, run: str, beat: bytes | None, *, in_grace: bool) -> bytes | None:
-        """The beat; UNKNOWN if it is missing and that means nothing; None for a dead run."""
-        now, seen = monotonic(), self._seen.get(run)
-        if seen is None or seen.beat != beat:
-            seen = self._seen[run] = _Sight(beat, now)
-        else:
-            seen.goes_on(now)
-        limit = self._longest_missing if beat is None else self._longest_unchanged
-        if (beat is None and not in_grace) or seen.seconds >= limit:
-            return None
-        return UNKNOWN if beat is None else beat
-
-    def forget_all_but(self, runs: Sequence[str]) -> None:
-        """Runs that nobody asks for any more."""
-        if len(self._seen) > 2 * len(runs) + 1000:
-            self._seen = {run: self._seen[run] for run in runs if run in self._seen}
 
 
 class Heartbeat:
@@ -87,17 +36,17 @@ class Heartbeat:
         ``chores`` are done as often as it beats, beside it.
         """
         self.grace = max(lease, LONGEST_PAUSE + timeout)
-        """For so long after an outage a missing heartbeat means nothing: who asks first may come
-        before those whose heartbeats have ended meanwhile."""
+        """For so long after an outage a missing heartbeat means nothing: the run that asks first
+        may be back before those whose heartbeats have expired in the outage."""
         self._outage = outage
         self._lease = lease
         # Often enough to be seen alive within the others' WAIT.
         self._interval = min(lease / 3, max(wait, 1) / 2)
-        # Whatever is frozen or away for less than LEASE leaves it: the last beat may lie an
+        # A run that is frozen or away for less than LEASE keeps it: the last beat may lie an
         # interval back, and the next one may have to be tried again for a TIMEOUT.
         self.lifetime = lease + timeout + self._interval
         """Seconds for which a heartbeat lasts."""
-        self._sights = Sights(self.grace, self.lifetime)
+        self._detector = FailureDetector(self.grace, self.lifetime)
         self._grace_began = -inf
         self._beaten: tuple[float, float] | None = None
         self._chores = chores
@@ -121,7 +70,7 @@ class Heartbeat:
         self._idle = idle
 
     async def beat(self, ledger: Ledger) -> None:
-        """Shows once that this run lives; raises what the ledger raises."""
+        """Shows once that this run is alive; raises what the ledger raises."""
         self._ledger = ledger
         self._number += 1
         # Monotonic time stops while the machine is suspended.
@@ -143,17 +92,17 @@ class Heartbeat:
         steady, wall = self._beaten
         return monotonic() - steady < self._lease and -self._lease < time() - wall < self._lease
 
-    async def be_alive(self) -> None:
+    async def ensure_alive(self) -> None:
         """Beats unless it is known that the last beat lasts: what a run claims must not be taken.
 
         Raises what the ledger raises.
         """
-        assert self._ledger is not None  # noqa: S101 (who claims has beaten)
+        assert self._ledger is not None  # noqa: S101 (a run that claims has beaten)
         if not self._is_alive:
             await self.beat(self._ledger)
 
     def start(self, ledger: Ledger) -> None:
-        """Goes on beating, thrice a lease at least."""
+        """Goes on beating, at least three times in a lease."""
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._keep_beating(ledger)),
@@ -169,7 +118,7 @@ class Heartbeat:
             await asyncio.wait(self._tasks)
 
     async def _keep_beating(self, ledger: Ledger) -> None:
-        """Does nothing else: what takes long must not keep a run from being seen alive."""
+        """Does nothing else: slow work must not make a living run look dead."""
         while not self._stopped:  # before 3.12 wait_for may lose a cancellation
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), self._interval)
@@ -182,9 +131,9 @@ class Heartbeat:
             await asyncio.sleep(self._interval)
             await self._try(self._chores())
 
-    async def _try(self, deed: Awaitable[None]) -> None:
+    async def _try(self, work: Awaitable[None]) -> None:
         try:
-            await deed
+            await work
         except DedupError as error:
             self._outage.failed(error)
         except Exception:
@@ -196,23 +145,23 @@ class Heartbeat:
 
     async def _ask(self, runs: Sequence[str]) -> list[bytes | None]:
         self._outage.check()
-        assert self._ledger is not None  # noqa: S101 (who asks holds the answer of one)
+        assert self._ledger is not None  # noqa: S101 (a claim was answered, so it has beaten)
         distinct = list(dict.fromkeys(runs))
         try:
-            await self.be_alive()  # who should beat first judges nobody
+            await self.ensure_alive()  # a run that is late itself must not judge others
             own, *beats = await self._ledger.beats([self._ledger.run, *distinct])
         except DedupError as error:
             self._outage.failed(error)
             raise
         if own is None:
-            # The server's clock has stepped, or it has lost heartbeats, or nobody could beat.
+            # The server's clock has stepped, or it has lost heartbeats, or no run could beat.
             self._grace_began = monotonic()
             self._hurry.set()
         in_grace = monotonic() - self._grace_began < self.grace
         in_grace = in_grace or self._outage.ended_within(self.grace)
         found = {
-            run: self._sights.judge(run, beat, in_grace=in_grace)
+            run: self._detector.judge(run, beat, in_grace=in_grace)
             for run, beat in zip(distinct, beats, strict=True)
         }
-        self._sights.forget_all_but(distinct)
+        self._detector.forget_all_but(distinct)
         return [found[run] for run in runs]

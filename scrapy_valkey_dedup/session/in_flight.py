@@ -40,7 +40,7 @@ class InFlightClaims:
         return len(self._open)
 
     def get(self, key: Key) -> Claim:
-        """The claim on a key that is not settled, or one that stands for none."""
+        """The claim on a key that is not settled; if there is none, :data:`NO_CLAIM`."""
         return self._open.get(key, NO_CLAIM)
 
     def is_open(self, key: Key) -> bool:

@@ -19,7 +19,7 @@ PASS, PAUSE, CLOSE = "pass", "pause", "close"
 CLOSED = "valkey_unavailable"
 """The reason with which a spider is closed."""
 
-_DEEDS = {
+_POLICIES = {
     PASS: "Until it answers again, posts are stored unchecked.",
     PAUSE: "Until it answers again, posts and requests wait.",
     CLOSE: "The spider is closed (VALKEY_DEDUP_ON_OUTAGE = 'close').",
@@ -27,7 +27,7 @@ _DEEDS = {
 
 
 class Outage:
-    """A circuit breaker. Everyone who asks Valkey reports here what failed.
+    """A circuit breaker. All that asks Valkey reports here what failed.
 
     While an outage lasts only the probe asks Valkey, to find out when it is over: nothing else
     waits for a deadline. One line is logged when it begins, one when it ends.
@@ -49,7 +49,7 @@ class Outage:
         ``calm``: seconds without a failure after which an outage is over for good. What fails
         before belongs to it: a Valkey that flickers is one outage, not a hundred.
         ``probe`` asks Valkey, delivers what was kept and calls :meth:`answered`, or raises.
-        ``is_closing`` tells whether the spider is on its way to its end, for whatever reason.
+        ``is_closing`` tells whether the spider is being closed, for any reason.
         """
         self.ends = False
         """Valkey answers, and what was kept is being delivered."""
@@ -71,7 +71,7 @@ class Outage:
 
     @property
     def holds(self) -> bool:
-        """Whether posts and requests are to wait for its end."""
+        """Whether posts and requests wait for its end."""
         return self._error is not None and self._policy == PAUSE and not self._let_go
 
     def check(self) -> None:
@@ -94,7 +94,7 @@ class Outage:
         if self._end_timer is None:
             self._let_go = False
             self._prober.reset_pause()
-            self._account.begin(error, _DEEDS[self._policy])
+            self._account.begin(error, _POLICIES[self._policy])
         else:
             self._end_timer.cancel()
         self._prober.start(lambda: self._error is error)
@@ -111,7 +111,7 @@ class Outage:
             self.ends = False
 
     def answered(self) -> None:
-        """Valkey answers, and what was kept for it is delivered: all go on."""
+        """Valkey answers, and what was kept for it is delivered: all work continues."""
         if self._error is None:
             return
         self._error = None
@@ -120,7 +120,7 @@ class Outage:
         self._end_timer = asyncio.get_running_loop().call_later(self._calm, self._end)
 
     def _end(self) -> None:
-        """It has gone on answering."""
+        """It has answered ever since."""
         self._end_timer = None
         self._account.end()
 

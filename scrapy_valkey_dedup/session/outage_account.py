@@ -25,19 +25,19 @@ class OutageAccount:
         self._seconds = 0
         self._unchecked = (0, 0)
 
-    def begin(self, error: DedupError, deed: str) -> None:
-        """The first question was not answered; ``deed`` says what is done until one is."""
+    def begin(self, error: DedupError, policy: str) -> None:
+        """The first question was not answered; ``policy``: what is done until one is."""
         self.began = monotonic()
         self._unchecked = self._count_unchecked()
         self._stats.count(Stats.OUTAGES)
-        logger.error("%s. %s", error, deed, exc_info=error.__cause__)
+        logger.error("%s. %s", error, policy, exc_info=error.__cause__)
 
     def answers_again(self) -> None:
         """Valkey answers: the outage ends now, unless the next failure comes soon."""
         self.ended = monotonic()
 
     def end(self) -> None:
-        """It has gone on answering."""
+        """It has answered ever since."""
         logger.info("Valkey answers again, after %s.", self._closed(self.ended))
 
     def end_of_run(self, *, reached: bool) -> None:

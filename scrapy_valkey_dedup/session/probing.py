@@ -30,7 +30,7 @@ class Prober:
         self._probed: asyncio.Future[None] | None = None
 
     def start(self, goes_on: Callable[[], bool]) -> None:
-        """Probes until the outage does not go on: the next one starts a task of its own."""
+        """Probes until the outage does not go on: the next one starts another task."""
         self._task = asyncio.get_running_loop().create_task(self._probe_while(goes_on))
 
     def reset_pause(self) -> None:

@@ -39,9 +39,9 @@ class Questions:
         """Asks whether a post is remembered, and claims nothing."""
         return self._seen.ask(key)
 
-    def after_call(self, deed: Callable[[], None]) -> None:
+    def after_call(self, action: Callable[[], None]) -> None:
         """Does it when no question for a claim is on its way to Valkey any more."""
-        self._claims.after_call(deed)
+        self._claims.after_call(action)
 
     async def given_up(self, patience: float) -> None:
         """Returns when nothing waits for :meth:`after_call`, or after ``patience`` seconds."""
@@ -60,7 +60,7 @@ class Questions:
                 claim.in_doubt = True
 
         try:
-            await self._heartbeat.be_alive()
+            await self._heartbeat.ensure_alive()
             answers = await self._ledger.claim_many(
                 [claim.key for claim, _ in questions],
                 {dead for _, dead in questions if dead},

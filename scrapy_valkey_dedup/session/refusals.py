@@ -1,4 +1,4 @@
-"""Why a crawl does not start, said once, in a line of its own: Scrapy adds only tracebacks."""
+"""Why a crawl does not start, said once and in one line: Scrapy adds only tracebacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _tasks: WeakKeyDictionary[Crawler, ref[asyncio.Task[Any]]] = WeakKeyDictionary()
 
 
 def note_task(crawler: Crawler) -> None:
-    """Call it where Scrapy builds a component: it does that in the task that is the crawl."""
+    """Call it where Scrapy builds a component: Scrapy does that in the task of the crawl."""
     with suppress(RuntimeError):  # there is no loop yet, as under CrawlerProcess
         task = asyncio.current_task()
         if task is not None:
@@ -52,8 +52,8 @@ def _heard(error: DedupError) -> Callable[[asyncio.Task[Any]], None]:
     def look(task: asyncio.Task[Any]) -> None:
         if task.cancelled():
             return
-        # Who awaits the task gets it all the same; if nobody does, as in `scrapy crawl`, asyncio
-        # would log its traceback, unless somebody has asked for it.
+        # A caller that awaits the task gets it all the same; where none does, as in `scrapy crawl`,
+        # asyncio would log its traceback, unless it was asked for.
         found = task.exception()
         if found is not None and found is not error:
             context = {"message": "The crawl failed", "exception": found, "task": task}
@@ -63,7 +63,7 @@ def _heard(error: DedupError) -> Callable[[asyncio.Task[Any]], None]:
 
 
 def _open_core_stats(crawler: Crawler) -> None:
-    """A spider that is closed and was never opened is a failing assertion of CoreStats."""
+    """Opens them: CoreStats fails an assertion if a spider is closed that was never opened."""
     with suppress(RuntimeError):  # no extensions yet
         stats = crawler.get_extension(CoreStats)
         if stats is not None and stats.start_time is None and crawler.spider is not None:

@@ -1,4 +1,4 @@
-"""Finds the one session of a crawler, for whatever component of it asks."""
+"""Finds the one session of a crawler, for all its components."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def spider_name(crawler: Crawler) -> str:
 
 
 def has_engine(crawler: Crawler) -> bool:
-    """Whether the crawler crawls, or is about to: components are also built and used without."""
+    """Whether the crawler crawls, or is about to: components are also built without an engine."""
     try:
         return crawler.engine is not None
     except RuntimeError:  # how Scrapy 2.19 says that there is no engine yet
@@ -48,7 +48,7 @@ def is_off(crawler: Crawler) -> NotConfigured | None:
         return NotConfigured("VALKEY_DEDUP_ENABLED is off")
     if _is_shell(crawler.settings):
         return NotConfigured()
-    # They put a start() of their own into the class: scrapy/commands/ of Scrapy 2.14 to 2.19.
+    # They replace start() in the class: scrapy/commands/ of Scrapy 2.14 to 2.19.
     start = getattr(crawler.spidercls, "start", None)
     package, _, command = str(getattr(start, "__module__", "")).rpartition(".")
     if package != "scrapy.commands":
@@ -81,12 +81,12 @@ def _close_spider(crawler: Crawler, reason: str) -> None:
     if engine is None or engine.spider is None or _is_closing(crawler):
         return
     closing = deferred_from_coro(engine.close_spider_async(reason=reason))
-    _closing.add(closing)  # nobody else holds it
+    _closing.add(closing)  # nothing else holds it
     closing.addBoth(lambda _: _closing.discard(closing))
 
 
 def _is_closing(crawler: Crawler) -> bool:
-    """Whether the spider is on its way to its end: Scrapy tells its extensions only when it is."""
+    """Whether the spider is being closed: Scrapy's signal comes only when it is closed."""
     slot = getattr(crawler.engine, "_slot", None)
     return slot is not None and slot.closing is not None
 

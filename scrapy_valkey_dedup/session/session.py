@@ -1,4 +1,4 @@
-"""The one object of a crawler that items and requests speak to: from its first to its last post."""
+"""The one object of a crawler that items and requests speak to: of its run, from first to last."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
 from scrapy_valkey_dedup.model import DedupError, EmbeddedServerError, Key, Verdict
 from scrapy_valkey_dedup.session.access import LedgerAccess
-from scrapy_valkey_dedup.session.advice import describe, warn_of_trial
+from scrapy_valkey_dedup.session.advice import describe, warn_of_special_runs
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.ending import deliver_settled, release_all, until_spider_closed
 from scrapy_valkey_dedup.session.event_loop import running_loop
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import Outage
+from scrapy_valkey_dedup.session.summary import summary
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Names, Stats
 
@@ -50,9 +51,9 @@ class Session:
         self.has_pipeline = False
         """Whether the item pipeline is enabled."""
         self.item_watchers: list[Callable[[Any, ItemOutcome, ItemInProgress], None]] = []
-        """They are told of the end of each item, with the response that it came from."""
+        """They are called at the end of each item, with the response that it came from."""
         self.flushers: list[Callable[[float], Awaitable[None]]] = []
-        """They deliver what else is to be remembered, each for at most so many seconds."""
+        """They deliver what components have to be remembered, each within so many seconds."""
         self.before_scheduler_closes: list[Callable[[], None]] = []
         """What is to be done when the spider closes and the scheduler still takes requests."""
         self._stats = stats
@@ -100,17 +101,13 @@ class Session:
             raise
         finally:
             self._opened.set_result(None)
-        if self.settings.reset:
-            logger.warning(
-                "VALKEY_DEDUP_RESET = True: what earlier runs have stored is fetched and "
-                "stored once more, and remembered anew. Remove it after this run."
-            )
-        if self.settings.trial is not None:
-            warn_of_trial(self.settings.trial)
+        warn_of_special_runs(self.settings)
 
     def describe(self, when_stored: str) -> None:
         """Says at DEBUG how the run is set up; ``when_stored``: when its posts count as stored."""
-        describe(self._spider, self.run, self._access.connection.place, self.settings, when_stored)
+        describe(
+            self._spider, self.run, self._access.connection.description, self.settings, when_stored
+        )
 
     def when_ledger_opens(self, make_shelves: Callable[[], None]) -> None:
         """Has a component make its shelves of the ledger: now, if the session is open already."""
@@ -131,7 +128,7 @@ class Session:
 
     @property
     def outage(self) -> Outage:
-        """Whether Valkey answers: who asks it in a way of their own reports there."""
+        """Whether Valkey answers: a component that asks it by itself reports there."""
         return self._outage
 
     async def resumed(self) -> None:
@@ -148,7 +145,7 @@ class Session:
     # -- claims ----------------------------------------------------------------------------------
 
     async def claim(self, key: Key) -> Claim | Verdict:
-        """Asks for a post. Returns the claim on it; or, if it is to be dropped, why.
+        """Asks for a post. Returns the claim on it, or why it is to be dropped.
 
         ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been
         storing it for longer than ``WAIT``.
@@ -172,7 +169,7 @@ class Session:
         return self._posts.get(key)
 
     def accept(self, claim: Claim) -> None:
-        """Every pipeline has accepted the item, and its storing comes later."""
+        """Every pipeline has accepted the item, and it will be stored later."""
         self._posts.accept(claim)
 
     def item_ended(self, response: Any, outcome: ItemOutcome, item: ItemInProgress) -> None:
@@ -204,7 +201,7 @@ class Session:
             self._close_spider(self._close_reason)
 
     async def spider_closed(self) -> None:
-        """Before Scrapy dumps its stats. Of an engine that never started no other end comes."""
+        """Before Scrapy dumps its stats. An engine that never started sends no later signal."""
         if not self._engine_started:
             await self.close()
             return
@@ -214,7 +211,7 @@ class Session:
             self._access.shelves.count()
 
     async def engine_stopped(self) -> None:
-        """The last that Scrapy tells of a crawl."""
+        """The last signal of a crawl."""
         shelves = self._access.shelves if self._is_open else None
         has_ended = await until_spider_closed(self._is_closing, shelves, self.settings.lease)
         await self.close(spider_has_ended=has_ended)
@@ -229,7 +226,7 @@ class Session:
             await flush(patience)
 
     async def close(self, *, spider_has_ended: bool = True) -> None:
-        """Releases what was never settled, delivers all news, leaves, and sums the run up."""
+        """Releases what was never settled, delivers settlements, leaves, and logs the summary."""
         if self._opened is None or self._closed:
             return
         self._closed = True
@@ -245,4 +242,4 @@ class Session:
             await self._access.close(spider_has_ended=spider_has_ended)
         except EmbeddedServerError as error:
             logger.error("%s", error)  # noqa: TRY400 (its message says all)
-        logger.info("Deduplication of spider %r: %s", self._spider, self._stats.summary())
+        logger.info("Deduplication of spider %r: %s", self._spider, summary(self._stats))

@@ -23,7 +23,7 @@ _FEW = 10_000
 
 
 class Settlements:
-    """The way of settlements to Valkey. What cannot be delivered is kept, and tried again.
+    """Sends settlements to Valkey. What cannot be delivered is kept, and tried again.
 
     Confirmations go to the spool when they are many, once a minute, and at the end: a process that
     is killed in a long outage loses few. This run or another one delivers them from there.
@@ -64,7 +64,7 @@ class Settlements:
         return self._unconfirmed - self._spooler.confirmed
 
     def tell(self, claim: Claim, *, stored: bool) -> None:
-        """The post was stored, or it was not and its claim is to be given back."""
+        """Sends that the post was stored; or that it was not, which gives its claim back."""
         if self._is_closed:
             if stored:
                 self._spooler.save_late(claim.key)
@@ -76,7 +76,7 @@ class Settlements:
         self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), stored))
 
     def give_back(self, claim: Claim) -> None:
-        """Valkey may have granted it, and no item of this run has it."""
+        """Sends that no item of this run has the post, though Valkey may have granted the claim."""
         self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), False))
 
     async def flush(self, patience: float) -> None:

@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.private import folder_fault, is_own, read_own
 logger = logging.getLogger(__name__)
 
 MOST = 250_000
-"""Keys in one file: it is read as a whole, 4 MB. What has more was not written here."""
+"""Keys in one file: it is read as a whole, 4 MB. A larger file was not written here."""
 _HEAD = b"scrapy-valkey-dedup spool 1\n"
 _SUM_BYTES = 16
 _LONGEST_NAME = 64  # characters of a ledger's identity
@@ -27,8 +27,8 @@ _KEYS, _NEW, _DAMAGED, _LEDGER = ".keys", ".new", ".damaged", ".ledger"
 class Spool:
     """The spool files of one ledger's shelf, in a directory of the project's. All methods block.
 
-    A file is written whole under another name first, and never changed: whoever finds it may
-    deliver it, several runs at once if they like, for to confirm twice is to confirm once.
+    A file is written whole under another name first, and never changed. Any run that
+    finds it may deliver it, even several at once: to confirm twice is to confirm once.
 
     Delivered to another ledger it would lose posts, so it says which one it is for: by the identity
     that the ledger itself has. A URL says less: a tunnel leads elsewhere tomorrow, and a ledger is
@@ -60,7 +60,7 @@ class Spool:
             logger.debug("Cannot note which ledger it is: %s", error)
 
     def write(self, keys: bytes) -> Path | None:
-        """Writes keys, one behind the other, to a new file. None if it cannot: once, logs why.
+        """Writes keys, one after the other, to a new file. None if it cannot: once, logs why.
 
         They are ``MOST`` at most.
         """
@@ -87,7 +87,7 @@ class Spool:
         return path
 
     def _remembered(self) -> str:
-        """The ledger that an earlier run reached; "" if none did: then nobody knows which it is."""
+        """The ledger that an earlier run reached; "" if none did."""
         if self._fault() is not None:
             return ""
         try:
@@ -110,8 +110,8 @@ class Spool:
             return None
 
     def _write(self, path: Path, content: bytes) -> None:
-        # Each for itself: the mode is that of the last folder only, and the embedded server
-        # does not live in one that others may write to.
+        # One by one: the mode is that of the last folder only, and the embedded server refuses a
+        # folder that others may write to.
         self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory.mkdir(mode=0o700, exist_ok=True)
         if fault := self._fault():
@@ -124,7 +124,7 @@ class Spool:
         new.replace(path)
 
     def files(self) -> list[Path]:
-        """The files that there are, the oldest first."""
+        """The files, the oldest first."""
         if fault := self._fault():
             if not self._told:
                 self._told = True
@@ -147,7 +147,7 @@ class Spool:
         return [path for _, path in sorted(found)]
 
     def read(self, path: Path) -> bytes:
-        """The keys of a file, one behind the other; b"" if it is none for this ledger."""
+        """The keys of a file, one after the other; b"" if it is none for this ledger."""
         try:
             whole = memoryview(read_own(path, _LARGEST))
         except FileNotFoundError:  # another run has delivered it
@@ -193,7 +193,7 @@ class Spool:
 
 
 _LOST = "the posts in it will be stored again"
-_UNKNOWN = "it is written anew when the ledger is reached"
+_UNKNOWN = "it is written again when the ledger is reached"
 
 
 def _is_plain(ledger: str) -> bool:

@@ -1,4 +1,4 @@
-"""Says that a run waits for others which seem to have ended: else it would just seem to hang."""
+"""Logs that a run waits for others which seem to have ended: without it, it seems to hang."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class WaitNotice:
-    """What one run waits for, and the heartbeats of the runs that hold it. Tells it once."""
+    """Knows what a run waits for and the heartbeats of its holders. Logs once."""
 
     def __init__(self, subject: str, *, wait: float, lease: float) -> None:
         """``subject``: "posts" or "pages"; ``wait`` and ``lease`` are the settings, in seconds."""
@@ -44,5 +44,5 @@ class WaitNotice:
             self._holders.clear()
 
     def end(self, key: Key) -> None:
-        """It is not waited for any more."""
+        """The wait for it is over."""
         self._holders.pop(key, None)

@@ -1,16 +1,17 @@
 """Deliberate faults of the module, each of which a test must notice.
 
-A breakage replaces text in one file of a copy and runs the tests that are to fail: a file of
-``terraform test``, or a check of ``protection.py``, ``examples.py`` or ``providers.py``.
+A breakage replaces text in one file of a copy. What is to fail is a file of ``terraform test``
+(``noticed.py``), or a check of ``protection.py``, ``examples.py`` or ``providers.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import CommandFailure, Failure, attempt
+from commands import CommandFailure, Failure
 from examples import LOOKS
 from protection import changes_in_place, destruction_is_refused, replacement_is_refused
 from providers import bounds
@@ -189,42 +190,32 @@ BREAKAGES = [
 ]  # fmt: skip
 
 
-def must_be_noticed(breakage: Breakage, module: Path) -> None:
-    """Breaks a copy of the module, runs the tests, mends it. Fails if nobody noticed."""
-    path = module / breakage.file
-    whole = path.read_text()
-    if whole.count(breakage.right) != 1:
-        raise Failure(f"breakages.py: {breakage.file} does not say once: {breakage.right!r}")
-    path.write_text(whole.replace(breakage.right, breakage.wrong))
+def plans_must_notice(breakage: Breakage, module: Path) -> None:
+    """Breaks a copy of the module, plans, mends it. Fails if nobody noticed."""
+    with broken([breakage], module):
+        try:
+            PLANS[breakage.tests](module)
+        except CommandFailure as failure:  # a syntax error is no fault that is noticed
+            raise Failure(f"broken otherwise than meant:\n{failure}") from None
+        except Failure:
+            return
+        raise Failure(f"no test noticed a breakage: {breakage.what} ({breakage.file})")
+
+
+@contextmanager
+def broken(breakages: Sequence[Breakage], module: Path) -> Iterator[None]:
+    """A copy of the module with these faults, for a while."""
+    whole = {breakage.file: (module / breakage.file).read_text() for breakage in breakages}
     try:
-        if not _is_noticed(breakage, module):
-            raise Failure(f"no test noticed a breakage: {breakage.what} ({breakage.file})")
+        for breakage in breakages:
+            path = module / breakage.file
+            text = path.read_text()
+            if text.count(breakage.right) != 1:
+                raise Failure(
+                    f"breakages.py: {breakage.file} does not say once: {breakage.right!r}"
+                )
+            path.write_text(text.replace(breakage.right, breakage.wrong))
+        yield
     finally:
-        path.write_text(whole)
-
-
-def _is_noticed(breakage: Breakage, module: Path) -> bool:
-    if breakage.tests in PLANS:
-        return _plans_notice(breakage.tests, module)
-    return _tests_notice(breakage.tests, module)
-
-
-def _tests_notice(tests: str, module: Path) -> bool:
-    ended = attempt(
-        "terraform", "test", "-no-color", f"-filter=tests/{tests}.tftest.hcl", place=module
-    )
-    # A syntax error would fail as well; only a test that failed counts.
-    failed = ("Test assertion failed", "Missing expected failure")
-    if ended.returncode and not any(words in ended.stdout for words in failed):
-        raise Failure(f"broken otherwise than meant:\n{ended.stdout}")
-    return bool(ended.returncode)
-
-
-def _plans_notice(plans: str, module: Path) -> bool:
-    try:
-        PLANS[plans](module)
-    except CommandFailure as failure:  # here, too, a syntax error is no fault
-        raise Failure(f"broken otherwise than meant:\n{failure}") from None
-    except Failure:
-        return True
-    return False
+        for name, text in whole.items():
+            (module / name).write_text(text)

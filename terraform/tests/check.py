@@ -22,8 +22,9 @@ import applied
 import examples
 import protection
 import scan
-from breakages import BREAKAGES, must_be_noticed
+from breakages import BREAKAGES, plans_must_notice
 from commands import MODULE, Failure, copied, init, run
+from noticed import OF_PLANS, must_all_be_noticed
 from providers import bounds, provider_folder
 
 WORKERS = min(2, os.cpu_count() or 1)
@@ -61,7 +62,8 @@ def check(place: Path) -> None:
                 [
                     examples.check,
                     lambda _: scan.check(place / "scanned"),
-                    *(partial(must_be_noticed, breakage) for breakage in BREAKAGES),
+                    must_all_be_noticed,
+                    *(partial(plans_must_notice, breakage) for breakage in OF_PLANS),
                 ],
                 modules,
             )

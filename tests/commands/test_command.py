@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import re
@@ -14,12 +13,11 @@ import pytest
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from tests.support.ledgers import in_embedded_ledger, in_ledger
 from tests.support.processes.dedup_command import (
     Ended,
     dedup,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,
@@ -103,16 +101,7 @@ def test_check_of_an_embedded_ledger(tmp_path: Path) -> None:
     assert "there is no ledger yet" in ended.err
     assert not folder.exists()
 
-    async def store() -> None:
-        server = EmbeddedServer(folder)
-        client = Server(server.acquire(), "", {}, 5)
-        ledger = Ledger(client, "posts", "outsider", retention=None)
-        await ledger.open()
-        await ledger.confirm_many([key_of_post(1)])
-        await client.close()
-        server.release()
-
-    asyncio.run(store())
+    in_embedded_ledger(folder, lambda ledger: ledger.confirm_many([key_of_post(1)]))
     ended = dedup("check", *POST, ONE, "--json", directory=here)
     assert ended.code == 0, ended.err
     assert ended.json["posts"][0]["kept_until"] == "forever"
@@ -131,6 +120,14 @@ def test_check_outside_a_project(tmp_path: Path, valkey: ValkeyServer, namespace
     assert ended.json["namespace"] == namespace
 
 
+def test_outside_a_project_the_spider_is_asked_for(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """Whose posts they are has to be said; no advice makes posts of another identity of them."""
+    ended = dedup("check", "--url", valkey.url, ONE, directory=tmp_path)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "--spider NAME; here is no project" in ended.err
+    assert "SCOPE=project" not in ended.err
+
+
 def test_check_with_a_user_who_may_only_read(
     here: Path, valkey: ValkeyServer, namespace: str
 ) -> None:
@@ -146,15 +143,16 @@ def test_check_with_a_user_who_may_only_read(
 
 
 WRONG = {
-    "unknown verb": (["chekc", ONE], "there is no verb 'chekc'; did you mean check?"),
-    "no verb": ([], "which verb? there are check"),
+    "unknown verb": (["chekc", ONE], "unknown verb 'chekc': did you mean check?"),
+    "no verb": ([], "no verb: there are check"),
     "unknown option": (["check", "--itme", "x"], "unrecognized arguments: --itme"),
     "no such spider": (["check", "--spider", "fourm", ONE], "did you mean forum?"),
     "no spider": (["check", ONE], "--spider NAME (forum, news)"),
+    "no such rename": (["check", *POST, "--rename", "a=b", ONE], "--rename a=...: no post has"),
     "no such class": (["check", "--item", "posts.items.Pots", ONE], "cannot be imported"),
-    "not a class": (["check", "--item", "posts.items.not_an_item", ONE], "no class of items"),
-    "no JSON": (["check", *POST, "{1}"], "it is no JSON object"),
-    "no object": (["check", *POST, "{}", "[]"], "it is no JSON object"),
+    "not a class": (["check", "--item", "posts.items.not_an_item", ONE], "not an item class"),
+    "no JSON": (["check", *POST, "{1}"], "not a JSON object"),
+    "no object": (["check", *POST, "{}", "[]"], "not a JSON object"),
     "an unset field": (["check", *POST, "posts.csv"], "they have sitename, post_id"),
     "no such file": (["check", *POST, "gone.jl"], "gone.jl: No such file"),
     "a folder": (["check", *POST, "posts"], "posts: Is a directory"),
@@ -162,7 +160,7 @@ WRONG = {
     "unknown format": (["check", *POST, "posts.txt"], "--format takes jsonlines"),
     "not compressed": (["check", *POST, "broken.jl.gz"], "cannot be read"),
     "no query": (["check", *POST, "posts.db"], "--query"),
-    "no type": (["check", *POST, "--type", "a=b", ONE], "'b' is none; there are bool"),
+    "no type": (["check", *POST, "--type", "a=b", ONE], "there is no 'b'; there are bool"),
     "not a setting": (["check", *POST, "-s", "nothing", ONE], "-s and -a take NAME=VALUE"),
     "a wrong setting": (["check", *POST, "-s", "VALKEY_DEDUP_WAIT=x", ONE], "VALKEY_DEDUP_WAIT"),
     "a wrong password": (["check", *POST, "--url", "{password}", ONE], "refuses"),

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.servers import ValkeyServer, free_port, wait_for
-from scrapy_valkey_dedup.commands.shared.findings import FINE, WRONG
+from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, WRONG
 from scrapy_valkey_dedup.commands.shared.server import Node, nodes
 from scrapy_valkey_dedup.commands.shared.server_checks import _replicas
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.valkey.client import Server
+from tests.support.ledgers import in_ledger
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import (
     ROOT,
     Ended,
     dedup,
-    in_ledger,
     on_terminal,
     project,
     run,
@@ -113,6 +113,11 @@ class Gone(Base):
     custom_settings = settings(ITEM_PIPELINES={"posts.pipelines.Gone": 300})
 
 
+class Trying(Base):
+    name = "trying"
+    custom_settings = settings(VALKEY_DEDUP_TRIAL="first", VALKEY_DEDUP_RESET=True)
+
+
 class Closing(Base):
     name = "closing"
     custom_settings = settings(CLOSESPIDER_TIMEOUT_NO_ITEM=60)
@@ -156,6 +161,10 @@ def test_each_fault_of_a_project(tmp_path: Path, valkey: ValkeyServer, namespace
     two = [each for each in told if "two spiders identify the same kind" in each["said"]]
     assert [("posts.items:Post" in each["said"], each["spider"]) for each in two] == [(True, None)]
     assert "one by post_id; other by site, post_id" in two[0]["said"]
+    advice = {each["said"]: each for each in ended.json["findings"] if each["level"] == ADVICE}
+    for setting in ("VALKEY_DEDUP_TRIAL = 'first': ", "VALKEY_DEDUP_RESET = True: "):
+        (found,) = [each for said, each in advice.items() if said.startswith(setting)]
+        assert (found["spider"], found["cure"]) == ("trying", "remove it after this run")
 
     ended = dedup("doctor", "--spider", "nowhere", "--every", "often", directory=here)
     assert ended.code == 2
@@ -217,7 +226,7 @@ def test_each_fault_of_a_server(tmp_path: Path, namespace: str) -> None:
 
 
 def test_what_is_not_permitted(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
-    """A word that is missing is named; what nobody may ask is not known, and no fault."""
+    """A word that is missing is named; what the user may not ask is unknown, and no fault."""
     here = project(
         tmp_path, VALKEY_DEDUP_URL=valkey.url, VALKEY_DEDUP_NAMESPACE=namespace, FEEDS=STORED
     )

@@ -8,36 +8,50 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from bench.topologies import ValkeyCluster
-from tests.crawls import pages_of, remembered, stored, wait_until
-from tests.standin import a_serverless, as_admin, not_on_serverless
-from tests.tls import LOOPBACK, SPEAKER, Authority, needs_tls
 
-from bench import servers
-from bench.servers import Tls, ValkeyServer, free_port
+from bench.servers import FaultyProxy, Tls, ValkeyCluster, ValkeyServer, free_port
+from scrapy_valkey_dedup.commands.shared.dump_format import Head
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
+from scrapy_valkey_dedup.commands.shared.dump_writer import DumpWriter
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from scrapy_valkey_dedup.ledger.transfer import Shelf
+from scrapy_valkey_dedup.ledger.transfer import Bucket, Shelf, Step
+from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.commands import dedup, environment, in_ledger, key_of_post, on_terminal, project, words
-from tests.conftest import World
+from tests.support.crawls.items import stored
+from tests.support.crawls.world import World
+from tests.support.ledgers import in_ledger, remembered
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.processes.dedup_command import (
+    dedup,
+    environment,
+    key_of_post,
+    on_terminal,
+    project,
+    words,
+)
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import a_serverless, as_admin, not_on_serverless
+from tests.support.servers.tls import LOOPBACK, SPEAKER, Authority, needs_tls
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = range(300)
 POST = ("--spider", "forum", "--item", "posts.items.Post")
-MANY = 200_000
+MANY = 20_000
 
 
 @pytest.fixture
@@ -151,19 +165,38 @@ def test_claims_and_other_namespaces_stay(here: Path, valkey: ValkeyServer, name
     assert state.holder == "outsider"
 
 
+def test_all_namespaces(tmp_path: Path) -> None:
+    """Each goes into a file; where keys have only the digest of a name, --into says the name."""
+    with ValkeyServer(port=free_port()) as server:
+        here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE="Frühling")
+        names = ["Frühling", "one", "two words"]
+        for number, name in enumerate(names):
+            store(server.url, name, range(100 * number, 100 * number + 50))
+        store(server.url, f"one{TRIAL_MARK}x")
+        found = answer("dump", "--all-namespaces", "backups", directory=here)["dumps"]
+        assert {each["tag"] for each in found} == set(map(tag, names))
+        assert {each["namespace"] for each in found} == {"Frühling", "one", None}
+        files = {each["tag"]: each["file"] for each in found}
+        before = [held(server.url, name) for name in names]
+        server.ask("FLUSHALL")
+        ended = dedup("load", files[tag("two words")], directory=here)
+        assert (ended.code, "--into says it" in ended.err) == (2, True)
+        for name in names:
+            into = ("--into", name) if name == "two words" else ()
+            answer("load", files[tag(name)], *into, directory=here)
+        assert [held(server.url, name) for name in names] == before
+
+
 def test_what_an_operator_sees(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """Plain lines in a pipe, a bar on a terminal, and a note where spiders here would not look."""
     store(valkey.url, namespace)
     ended = dedup("dump", "a.dump", directory=here)
     assert re.search(r"^posts +300$", ended.out, re.MULTILINE), ended.out
     assert ended.err == ""
-    ended = on_terminal("dump", "a.dump", directory=here)
-    assert "300 entries" in ended.plain, ended.plain
     ended = on_terminal("load", "a.dump", "--into", f"{namespace}-there", directory=here)
     assert ended.code == 0
+    assert "load a.dump" in ended.plain
     assert re.search(r"posts +300 +300 +0", ended.plain), ended.plain
-    ended = dedup("load", "a.dump", directory=here)
-    assert (ended.code, ended.err) == (0, "")
     ended = dedup("load", "a.dump", "-s", "VALKEY_DEDUP_NAMESPACE=other", directory=here)
     assert ended.code == 0
     assert f"it is in the namespace {namespace!r} now; here VALKEY_DEDUP_NAMESPACE is" in ended.err
@@ -174,18 +207,15 @@ def test_what_an_operator_sees(here: Path, valkey: ValkeyServer, namespace: str)
 
 def test_a_dump_whose_retention_is_over(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """Nothing is loaded any more, and the exit code says so."""
-
-    async def stored(ledger: Ledger) -> None:
-        await Ledger(ledger._server, namespace, "brief", retention=2).confirm_many(
-            [key_of_post(number) for number in NUMBERS]
-        )
-
-    in_ledger(valkey.url, namespace, stored)
-    assert answer("dump", "a.dump", directory=here)["posts"] == 300
-    wait_until(lambda: not known(valkey.url, namespace, NUMBERS))
+    head = Head(namespace, namespace, "2026-11-26T08:00:00+00:00")
+    with DumpWriter(here / "a.dump", head) as file:
+        ends = int(time.time() - 1) * 1000
+        file.add("posts", Step(3, ends, [Bucket("00", array("q", NUMBERS))]))
+        file.finish()
     ended = dedup("load", "a.dump", "--json", directory=here)
     assert ended.code == 1
-    assert ended.json["over"]["posts"] == ended.json["entries"]["posts"] == 300
+    assert ended.json["over"]["posts"] == ended.json["entries"]["posts"] == len(NUMBERS)
+    assert held(valkey.url, namespace) == set()
 
 
 def test_confirmations_on_the_disk_are_told(
@@ -216,9 +246,7 @@ def test_a_file_that_is_not_whole_changes_nothing(
     wrong = {
         "altered": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
         "cut off": whole[:-1],
-        "is no dump": b'{"post_id": 1}\n',
         "version '9'": whole.replace(b"dump 1", b"dump 9", 1),
-        "altered, or": whole.replace(b'"2"', b'"3"', 1),
     }
     there = f"{namespace}-there"
     for said, content in wrong.items():
@@ -226,7 +254,7 @@ def test_a_file_that_is_not_whole_changes_nothing(
         ended = dedup("load", "b.dump", "--into", there, directory=here)
         assert ended.code == 2
         assert ended.err.count("\n") == 1
-        assert said.split(",")[0] in ended.err, ended.err
+        assert said in ended.err, ended.err
     assert valkey.ask("KEYS", f"vd1:{{{there}*") == []
     answer("load", "a.dump", "--into", there, directory=here)
     assert held(valkey.url, there) == held(valkey.url, namespace)
@@ -261,70 +289,77 @@ def test_wrong_usage(
 # -- interrupted -----------------------------------------------------------------------------------
 
 
-def begun(*given: str, directory: Path) -> subprocess.Popen[str]:
+@contextmanager
+def slow(tmp_path: Path, delay: float) -> Iterator[tuple[Path, ValkeyServer]]:
+    """A project with posts, and a server so far away that a command takes seconds."""
+    with (
+        ValkeyServer(port=free_port(), persistent=True) as server,
+        FaultyProxy(server.port or 0) as line,
+    ):
+        line.delay = delay
+        url = server.url_through(line.port)
+        given = {"URL": url, "NAMESPACE": "one", "TIMEOUT": 2}
+        here = project(tmp_path, **{f"VALKEY_DEDUP_{name}": each for name, each in given.items()})
+        store(server.url, "one", range(MANY))
+        yield here, server
+
+
+def begun(*given: str, directory: Path, is_begun: Callable[[], Any]) -> subprocess.Popen[str]:
     """A command that is under way."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         words(*given, "--json"), cwd=directory, env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    wait_until(is_begun)
+    return process
 
 
 def test_killed_while_it_loads(tmp_path: Path) -> None:
     """What was loaded stays, and to load the file again does the rest: then all is as in one go."""
-    with ValkeyServer(port=free_port()) as server:
-        here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE="one")
-        store(server.url, "one", range(MANY))
-        answer("dump", "a.dump", directory=here)
-        process = begun("load", "a.dump", "--into", "two", directory=here)
-        wait_until(lambda: server.ask("EXISTS", "vd1:{two:01}"))
+    with slow(tmp_path, 0.01) as (here, server):
+        direct = ("--url", server.url)
+        answer("dump", "a.dump", *direct, directory=here)
+        given = ("load", "a.dump", "--into", "two")
+        process = begun(
+            *given, directory=here, is_begun=lambda: server.ask("EXISTS", "vd1:{two:01}")
+        )
         process.kill()
-        process.communicate(timeout=60)
-        parts = len(held(server.url, "two"))
-        assert 0 < parts < len(held(server.url, "one"))
-        loaded = answer("load", "a.dump", "--into", "two", directory=here)
+        process.communicate()
+        assert 0 < len(held(server.url, "two")) < len(held(server.url, "one"))
+        loaded = answer(*given, *direct, directory=here)
         assert 0 < loaded["new"]["posts"] < MANY
         assert held(server.url, "two") == held(server.url, "one")
 
 
 def test_both_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
     """One that does not answer for a moment is asked again, and nothing is left out."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
-        here = project(
-            tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE="one",
-            VALKEY_DEDUP_TIMEOUT=0.5,
-        )  # fmt: skip
-        store(server.url, "one", range(MANY))
+    with slow(tmp_path, 0.005) as (here, server):
+        loading = ("load", "a.dump", "--into", "two")
+        answers = []
         for given, is_begun in (
             (("dump", "a.dump"), lambda: list(here.glob(".a.dump*"))),
-            (("load", "a.dump", "--into", "two"), lambda: server.ask("EXISTS", "vd1:{two:01}")),
+            (loading, lambda: server.ask("EXISTS", "vd1:{two:01}")),
         ):
-            process = begun(*given, directory=here)
-            wait_until(is_begun)
+            process = begun(*given, directory=here, is_begun=is_begun)
             server.kill()
             assert process.stderr is not None
             assert "asking again for 60 s" in process.stderr.readline()
             server.start()
-            out, _ = process.communicate(timeout=60)
-            assert process.returncode == 0
-            assert MANY in (
-                json.loads(out).get("posts"),
-                json.loads(out).get("new", {}).get("posts"),
-            )
+            answers.append(json.loads(process.communicate(timeout=PATIENCE)[0]))
+        assert answers[0]["posts"] == answers[1]["entries"]["posts"] == MANY
         assert held(server.url, "two") == held(server.url, "one")
 
 
 def test_an_interrupted_dump_leaves_the_earlier_one(tmp_path: Path) -> None:
     """Ctrl-C while it writes: one line, and nothing is left of it."""
-    with ValkeyServer(port=free_port()) as server:
-        here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE="one")
-        store(server.url, "one", range(100))
-        answer("dump", "a.dump", directory=here)
+    with slow(tmp_path, 0.01) as (here, server):
+        answer("dump", "a.dump", "--url", server.url, directory=here)
         earlier = (here / "a.dump").read_bytes()
-        store(server.url, "one", range(100, MANY))
-        process = begun("dump", "a.dump", directory=here)
-        wait_until(lambda: list(here.glob(".a.dump*")))
+        process = begun(
+            "dump", "a.dump", directory=here, is_begun=lambda: list(here.glob(".a.dump*"))
+        )
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (128 + signal.SIGINT, "", "interrupted\n")
         assert not list(here.glob(".a.dump*"))
         assert (here / "a.dump").read_bytes() == earlier
@@ -360,7 +395,7 @@ def test_from_a_laptop_to_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "PASSWORD" not in ended.stdout + ended.stderr
 
     before = checked()
-    monkeypatch.setattr(servers, "binary", lambda: SPEAKER)
+    monkeypatch.setenv("VALKEY_SERVER", str(SPEAKER))
     authority = Authority(tmp_path, "authority")
     authority.certify(LOOPBACK)
     tls = Tls(tmp_path / "server.pem", tmp_path / "server.pem", authority.file)
@@ -376,7 +411,7 @@ def test_from_a_laptop_to_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         found = answer("check", *POST, "posts.jl", directory=here)
         assert (found["known"], found["new"]) == (5000, 0)
         assert checked() == before
-        assert all(node.ask("DBSIZE") > 1000 for node in cluster.nodes)
+        assert all(node.ask("DBSIZE") for node in cluster.nodes)
 
 
 def test_to_serverless_and_back(here: Path, valkey: ValkeyServer, namespace: str) -> None:
@@ -413,7 +448,6 @@ def test_what_each_may_do(here: Path, valkey: ValkeyServer, namespace: str) -> N
 
     dumping, loading = ("dump", "a.dump"), ("load", "a.dump", "--into", f"{namespace}-there")
     assert refused(*line.split(), given=dumping) == ""
-    assert refused(*RULES, "+sscan", given=dumping) == ""
     for word in line.split()[2:]:
         rules = [each for each in line.split() if each != word]
         assert word[1:] in refused(*rules, given=dumping).lower()

@@ -13,9 +13,9 @@ import pytest
 from bench.servers import ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
+from tests.support.ledgers import in_ledger
 from tests.support.processes.dedup_command import (
     dedup,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,
@@ -80,9 +80,9 @@ def test_forget_asks_first(here: Path, valkey: ValkeyServer, namespace: str) -> 
     assert "Forget 10 posts of 21 in the namespace" in ended.err
     assert "--yes" in ended.err
     ended = on_terminal(*given, directory=here, typed="n\n")
-    assert "Nothing is forgotten" in ended.out
+    assert "Nothing was forgotten" in ended.out
     ended = on_terminal(*given, directory=here, interrupted_at="[y/N]")
-    assert "Nothing is forgotten" in ended.out, ended.out
+    assert "Nothing was forgotten" in ended.out, ended.out
     assert known(valkey.url, namespace) == list(NUMBERS)
 
     ended = on_terminal(*given, directory=here, typed="y\n")

@@ -34,18 +34,19 @@ from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.ledgers import in_ledger
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes.dedup_command import (
     dedup,
     environment,
-    in_ledger,
     key_of_post,
     on_terminal,
     project,
     run,
     words,
 )
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
@@ -238,12 +239,18 @@ def test_import_a_file(here: Path, valkey: ValkeyServer, namespace: str) -> None
     assert known(valkey.url, namespace, range(300)) == 0
     ended = dedup(*given, "--strict", directory=here)
     assert ended.code == 1
-    assert "posts.jl, line 102: it is no JSON" in ended.json["error"]
+    assert "posts.jl, line 102: not valid JSON" in ended.json["error"]
     for _ in range(2):
         ended = dedup(*given, directory=here)
         assert ended.code == 1, ended.err
         assert (ended.json["records"], ended.json["remembered"]) == (303, 300)
         assert ended.json["lines"] == [102, 103, 104]
+        assert ended.json["identity"] == {
+            "item_class": "posts.items:Post",
+            "decided_by": "VALKEY_DEDUP_FIELDS, for all classes",
+            "kind": "spider 'forum', class posts.items:Post, fields site, post_id",
+            "fields": ["site:casefold", "post_id"],
+        }
         (reason,) = ended.json["without_identity"]
         assert ended.json["without_identity"][reason] == {"count": 1, "first_line": 103}
         assert known(valkey.url, namespace, range(300)) == 300
@@ -260,6 +267,8 @@ def test_the_first_back_fill_on_one_machine(tmp_path: Path) -> None:
     assert ended.code == 0, ended.plain
     assert "import posts.csv" in ended.plain
     assert re.search(r"remembered\s+100", ended.plain)
+    by = r"site:casefold, post_id \(VALKEY_DEDUP_FIELDS, for all classes\)"
+    assert re.search(rf"identified by\s+{by}", ended.plain), ended.plain
     ended = run("check", *POST, "--json", directory=here, stdin=posts(range(99, 101)))
     assert (ended.json["known"], ended.json["new"]) == (1, 1), ended.err
 
@@ -291,6 +300,10 @@ def test_import_a_parquet_file(here: Path, valkey: ValkeyServer, namespace: str)
 QUERY = "SELECT * FROM posts"
 WRONG = {
     "a missing column": (["posts.csv"], "they have site, id"),
+    "a rename of nothing": (
+        ["posts.jl", "--rename", "id=post_id"],
+        "none of the first 3 records has a 'id', as --rename id=... says; they have site, post_id",
+    ),
     "a missing query": (["posts.db"], "--query"),
     "a wrong query": (["posts.db", "--query", "SELECT * FROM gone"], "no such table: gone"),
     "no rows": (["posts.db", "--query", "PRAGMA wrong"], "returns rows"),
@@ -299,7 +312,7 @@ WRONG = {
         "not a database",
     ),
     "no driver": (["nosuch://user:hunter2@x/y", "--query", "SELECT 1"], "nosuch"),
-    "no XML": (["posts.csv", "--format", "xml"], "is no XML"),
+    "no XML": (["posts.csv", "--format", "xml"], "is not valid XML"),
     "no source": ([], "required: source"),
     "no ledger": (["--url", "{nobody}", "posts.jl"], "gave no answer"),
 }
@@ -354,7 +367,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     folder = here / ".scrapy" / "valkey-dedup"
     wait_until(lambda: list(folder.glob("import/*.json")))
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
     assert EmbeddedServer(folder)._is_free("server.lock")
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
@@ -406,7 +419,7 @@ def test_an_import_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert "asking again for 60 s" in process.stderr.readline()
         server.start()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
         assert json.loads(out)["remembered"] == MANY
         assert known(server.url, "posts", range(MANY)) == MANY

@@ -1,10 +1,11 @@
-"""`scrapy dedup` wherever a ledger may be: Sentinels, a cluster, Serverless with TLS and ACL."""
+"""`scrapy dedup` wherever a ledger is: embedded, Sentinels, a cluster, Serverless (TLS, ACL)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,23 +19,24 @@ pytestmark = not_on_serverless("each of these servers is started once")
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 PLACES: dict[str, Any] = {
+    "embedded": lambda: nullcontext(SimpleNamespace(url=None)),
     "Sentinels": lambda: SentinelSet(0),
     "a cluster": lambda: ValkeyCluster(replicas=0),
-    # With TLS, a user of its own, and the rules that are reported of the real one.
+    # With TLS, a user, and the rules that are reported of the real one.
     "Serverless": lambda: a_serverless(permissions=" ".join([*RULES, "+scan"])),
 }
 
 
 @pytest.fixture(params=PLACES)
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the ledger is."""
+def url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Where the ledger is; None: in the project's own folder."""
     made: AbstractContextManager[Any] = PLACES[request.param]()
     with made as place:
         yield place.url
 
 
-def test_every_verb(url: str, tmp_path: Path) -> None:
-    """What is imported is known, and forgotten post by post and as a whole."""
+def test_every_verb(url: str | None, tmp_path: Path) -> None:
+    """What is imported is known, and forgotten: a post, a trial, since a moment, as a whole."""
     here = project(tmp_path, VALKEY_DEDUP_URL=url)
     lines = "".join(f'{{"site": "x", "post_id": {number}}}\n' for number in range(1000))
     (here / "posts.jl").write_text(lines)
@@ -56,5 +58,10 @@ def test_every_verb(url: str, tmp_path: Path) -> None:
     assert ended.code == 1  # the project stores nowhere
     assert levels["storing"] == "wrong"
     assert (levels["permissions"], levels["layout"]) == ("fine", "fine"), ended.json
-    assert answer("forget", "--all", "namespace", "--yes")["posts"] == 999
+    assert answer("import", *POST, "posts.jl", "--trial", "x")["remembered"] == 1000
+    assert answer("forget", "--trial", "x", "--yes")["forgotten"] == 1000
+    assert answer("check", *POST, "posts.jl")["known"] == 999
+    assert answer("forget", "--since", "1d", "--yes")["posts"] == 999
+    assert answer("import", *POST, "posts.jl")["remembered"] == 1000
+    assert answer("forget", "--all", "namespace", "--yes")["posts"] == 1000
     assert answer("check", *POST, "posts.jl")["new"] == 1000

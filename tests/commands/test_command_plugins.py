@@ -115,7 +115,7 @@ def test_every_kind_of_database(reader: Moving, kind: str) -> None:
 WRONG = {
     "no folder": (["deltafetch", "gone"], "there is no SPIDER.db"),
     "no such spider": (["deltafetch", "deltafetch", "--spider", "raeder"], "did you mean reader?"),
-    "no database": (["deltafetch", "deltafetch"], "no database that Python's dbm knows"),
+    "no database": (["deltafetch", "deltafetch"], "not a database that Python's dbm can read"),
     "no jobdir": (["scrapy-jobdir", "gone"], "gone/requests.seen: there is no such file"),
     "no key": (["scrapy-redis", "redis://localhost"], "takes URL KEY"),
     "no such plugin": (["crawl-once", "x"], "choose from"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from calendar import timegm
@@ -29,9 +28,10 @@ from scrapy_valkey_dedup.stats import RunNote
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.conftest import World
+from tests.support.crawls.world import World
+from tests.support.ledgers import in_embedded_ledger, in_ledger
 from tests.support.patience import PATIENCE
-from tests.support.processes.dedup_command import Ended, dedup, in_ledger, on_terminal, project, run
+from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project, run
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look at all keys, and make users")
@@ -134,7 +134,7 @@ def test_status_for_prometheus(here: Path, valkey: ValkeyServer, namespace: str)
     assert prefix.format("claims", ',run="dead"', 3) in lines
     ended = dedup("status", "--json", "--format", "prometheus", directory=here)
     assert ended.code == 2
-    assert "one of them" in ended.err
+    assert "exclude each other" in ended.err
 
 
 def test_status_of_an_empty_ledger(here: Path, valkey: ValkeyServer, namespace: str) -> None:
@@ -188,16 +188,7 @@ def test_status_of_an_embedded_ledger(tmp_path: Path) -> None:
     assert "there is no ledger yet" in ended.err
     assert not folder.exists()
 
-    async def store() -> None:
-        server = EmbeddedServer(folder)
-        client = Server(server.acquire(), "", {}, 5)
-        ledger = Ledger(client, "posts", "outsider", retention=None)
-        await ledger.open()
-        await ledger.confirm_many([key(number) for number in range(100)])
-        await client.close()
-        server.release()
-
-    asyncio.run(store())
+    in_embedded_ledger(folder, lambda ledger: ledger.confirm_many([*map(key, range(100))]))
     ended = dedup("status", "--json", directory=here)
     assert entries(ended)["posts"] == 100
     assert ended.json["holds"]["posts"]["generations"] == [{"ends": None, "entries": 100}]
@@ -245,7 +236,7 @@ def test_status_with_a_user_who_may_only_read(
 def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: ValkeyServer) -> None:
     """Spider, host, start, claims, new and duplicate, of the living; who a dead run was; then none.
 
-    The note has a life of its own: a key beside the heartbeat, which takes less than 400 bytes.
+    The note is a key beside the heartbeat, with its own expiry, which takes less than 400 bytes.
     """
     here = project(
         tmp_path / "project", VALKEY_DEDUP_URL=world.url, VALKEY_DEDUP_NAMESPACE=world.namespace
@@ -427,9 +418,9 @@ NOW = 1_800_000_000.0
         (125_999_990, {10: 1_000_000}, 1, 12_499_999, 100_000, 124.99999),
         # Full already.
         (900_000, {10: 1_000_000}, 1, 0, 100_000, 0),
-        # For less than an hour: nobody can tell.
+        # For less than an hour it cannot be told.
         (6_000_000, {0.04: 1_000_000}, 1, 500_000, None, None),
-        # Nothing is remembered: nobody knows what a post takes.
+        # Nothing is remembered, so what a post takes is not known.
         (6_000_000, {}, 1, None, None, None),
     ],
 )

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 import valkey as valkey_py
-from tests.crawls import heartbeats, pages_of, wait_until
-from tests.standin import not_on_serverless
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.commands.shared.moments import read_moment
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from tests.commands import Ended, dedup, in_ledger, key_of_post, on_terminal, project
-from tests.conftest import World
+from tests.support.crawls.world import World
+from tests.support.ledgers import heartbeats, in_ledger
+from tests.support.patience import wait_until
+from tests.support.processes.dedup_command import Ended, dedup, key_of_post, on_terminal, project
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they make users, and look at all keys")
 
@@ -80,6 +82,23 @@ def test_a_trial_changes_nothing_for_others(world: World) -> None:
     world.crawl(site, **requests)
     assert world.stored == {str(post): 1 if post < 40 else 2 for post in NUMBERS}
     assert world.remembered(NUMBERS) == {str(post) for post in NUMBERS}
+
+
+def test_a_trial_that_is_kept(world: World) -> None:
+    """A dump of it, loaded into the namespace that was tried: no run fetches or stores it again."""
+    requests = {"VALKEY_DEDUP_REQUESTS": "stored"}
+    site = world.site(pages_of(range(60)))
+    world.crawl(site, VALKEY_DEDUP_TRIAL="x", **requests)
+    where, file = ("--url", world.url), str(world.directory / "x.dump")
+    own = ("--namespace", world.namespace, "--trial", "x")
+    for given in (("dump", *own, file), ("load", file, "--into", world.namespace)):
+        ended = dedup(*given, *where, directory=world.directory)
+        assert ended.code == 0, ended.err
+    assert forget(world, "--trial", "x").code == 0
+    assert world.remembered(range(60)) == {str(post) for post in range(60)}
+    stats = world.crawl(site, **requests)
+    assert stats["dedup/requests/duplicate"] == 3
+    assert world.stored == {str(post): 1 for post in range(60)}
 
 
 def test_a_trial_and_a_crawl_at_once(world: World) -> None:
@@ -178,7 +197,7 @@ def test_the_verbs_in_a_trial(tmp_path: Path, valkey: ValkeyServer, namespace: s
 
 
 def test_who_may_try(world: World, valkey: ValkeyServer) -> None:
-    """Whoever may use a namespace may try it; to forget a trial needs SCAN besides."""
+    """A user of a namespace may run trials in it; to forget a trial needs SCAN besides."""
     user, name = f"user-{world.namespace}", world.namespace
     patterns = re.findall(r"~\S+posts\S*", PAGES.read_text("utf-8").split("```text")[2])
     words = [word for word in RULES if not word.startswith("~")]

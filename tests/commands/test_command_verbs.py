@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.crawls import pages_of
-from tests.standin import IS_SERVERLESS, as_admin
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from tests.commands import Ended, dedup, in_ledger, key_of_post, project
-from tests.conftest import World
+from tests.support.crawls.world import World
+from tests.support.ledgers import in_ledger
+from tests.support.processes.dedup_command import Ended, dedup, key_of_post, project
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import IS_SERVERLESS, as_admin
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 NUMBERS = range(300)
@@ -98,17 +99,17 @@ def test_status(here: Path, valkey: ValkeyServer, namespace: str) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_doctor(here: Path) -> None:
-    """What a spider needs works; what nobody may ask there is unknown, not wrong."""
+    """What a spider needs works; what may not be asked there is unknown, not wrong."""
     found = answer(here, "doctor", code=1)["findings"]  # the project stores nowhere
     levels = {each["what"]: each["level"] for each in found}
     assert (levels["permissions"], levels["layout"]) == ("fine", "fine")
     wrong = {each["what"] for each in found if each["level"] == "wrong"}
-    assert wrong <= {"storing", "persistence"}  # a server of one's own keeps nothing here
+    assert wrong <= {"storing", "persistence"}  # the tests' server keeps nothing
     assert ("unknown" in levels.values()) is IS_SERVERLESS
 
 
 def test_a_trial(world: World, valkey: ValkeyServer, tmp_path: Path) -> None:
-    """It stores what nobody has stored, leaves it new to all others, and is forgotten."""
+    """It stores what was never stored, leaves it new to all others, and is forgotten."""
     site = world.site(pages_of(range(60)))
     world.crawl(site, pages=[0])
     stats = world.crawl(site, VALKEY_DEDUP_TRIAL="x")

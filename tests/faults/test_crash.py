@@ -6,8 +6,10 @@ import random
 
 import pytest
 
-from tests.conftest import World
-from tests.support.crawls.items import heartbeats, pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.ledgers import heartbeats
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.storages import STORAGES
 
 SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}

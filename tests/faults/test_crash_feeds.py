@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
 from tests.faults.test_crash import assert_settled
 from tests.support.crawls.feeds import S3, feed, half_of_the_time, posts_in
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.storages import STORAGES
 
 KILLS = int(os.environ.get("CRASH_KILLS", "25"))

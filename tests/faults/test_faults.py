@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import FaultyProxy, ValkeyServer, free_port
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
 from tests.support.outages import (
     BACK,
     BEGIN,
@@ -31,8 +30,9 @@ from tests.support.outages import (
     start_fleet,
     total,
 )
-from tests.support.patience import PATIENCE
-from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 
 POLICIES = "pass", "pause", "close"
 POSTS = range(1000)
@@ -46,16 +46,6 @@ SLOW = {
 }
 TIMEOUT = 0.5
 LONG = {"VALKEY_DEDUP_TIMEOUT": TIMEOUT, **SLOW, "delay": 0.1}
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[World]:
-    """Crawls with a server that the test may hurt, and a data directory of the test's."""
-    with a_server(persistent=True) as server:
-        made = World(server.url, "fragile", tmp_path)
-        made.server = server
-        yield made
-        made.close()
 
 
 @pytest.fixture

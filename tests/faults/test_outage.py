@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,28 +15,18 @@ from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.model import LedgerUnavailableError
 from scrapy_valkey_dedup.session import outage, probing
 from scrapy_valkey_dedup.stats import Stats
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
-from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.crawls.world import World
+from tests.support.outages import SLOW
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.storages import STORAGES
 
 POSTS = range(2000)
 EVERY_POST = {str(post) for post in POSTS}
-SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
 QUICK = {"VALKEY_DEDUP_TIMEOUT": 0.3, **SLOW}
 BEGIN, END = "posts are stored unchecked", "Valkey answers again"
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[World]:
-    """Crawls with a server that the test may hurt."""
-    with a_server(persistent=True) as server:
-        made = World(server.url, "fragile", tmp_path)
-        made.server = server
-        yield made
-        made.close()
 
 
 def test_a_stopped_server_costs_no_post(fragile: World) -> None:
@@ -87,7 +76,7 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
 
 @not_on_serverless("its backends take nothing in the first two seconds after a start")
 def test_a_restarted_server_is_found_again(fragile: World) -> None:
-    """The server is killed and restarted within a question's time: nobody notices."""
+    """The server is killed and restarted within a question's time: there is no outage."""
     crawl = fragile.start(fragile.site(pages_of(POSTS)), **SLOW)
     wait_until(lambda: len(fragile.stored) > 200)
     fragile.server.kill()
@@ -108,7 +97,10 @@ def test_a_server_that_is_gone_for_good(fragile: World) -> None:
     assert stats["finish_reason"] == "finished"
     confirmed = stats["dedup/items/confirmed"]
     assert crawl.log.count(BEGIN) == 1
-    assert f"{2000 - confirmed} stored but not remembered yet" in crawl.log.splitlines()[-1]
+    assert (
+        f"{2000 - confirmed} stored and noted on disk for the next run"
+        in crawl.log.splitlines()[-1]
+    )
 
 
 def test_a_server_that_never_answers(world: World) -> None:
@@ -119,6 +111,9 @@ def test_a_server_that_never_answers(world: World) -> None:
     assert stats["dedup/items/unchecked"] + stats.get("dedup/items/duplicate", 0) == 40
     assert world.log.count(BEGIN) == 1
     assert "secret" not in world.log
+    assert world.log.splitlines()[-1].endswith(
+        "20 stored but not remembered (a later run may store a second copy)"
+    )
 
 
 def test_a_wrong_password_stops_the_crawl(tmp_path: Path) -> None:
@@ -137,7 +132,7 @@ def test_a_wrong_password_stops_the_crawl(tmp_path: Path) -> None:
 
 
 def test_a_fault_in_the_client_costs_no_post(world: World) -> None:
-    """An error that nobody foresaw while asking is an outage with a traceback, not a lost post."""
+    """An unforeseen error while asking is an outage with a traceback, not a lost post."""
     stats = world.crawl(world.site(pages_of(range(50))), faulty_client=True)
     assert world.stored == {str(post): 1 for post in range(50)}
     assert stats["dedup/items/unchecked"] > 0

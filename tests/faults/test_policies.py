@@ -5,30 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from bench.servers import ValkeyServer, free_port
-from tests.conftest import World
-from tests.support.crawls.items import Crawl, pages_of, wait_until
+from tests.support.crawls.items import Crawl
+from tests.support.crawls.world import World
+from tests.support.outages import SLOW
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 
 POSTS = range(1000)
 EVERY_POST = {str(post): 1 for post in POSTS}
-SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
 QUICK = {"VALKEY_DEDUP_TIMEOUT": 0.5, **SLOW}
 AWAY, BACK, GONE = "gave no answer", "Valkey answers again, after", "has not answered any more"
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[World]:
-    """Crawls with a server that the test may hurt, and a data directory of the test's."""
-    with ValkeyServer(port=free_port(), persistent=True) as server:
-        made = World(server.url, "fragile", tmp_path)
-        made.server = server
-        yield made
-        made.close()
 
 
 def begin(world: World, policy: str, **changes: object) -> Crawl:
@@ -164,7 +153,10 @@ def test_what_cannot_be_confirmed_is_for_the_next_run(fragile: World) -> None:
     assert fragile.stored == EVERY_POST
     left = len(POSTS) - stats["dedup/items/confirmed"]
     assert stats["dedup/items/unconfirmed"] == stats["dedup/items/spooled"] == left > 0
-    assert f"{left} of them noted for the next run" in crawl.log.splitlines()[-1]
+    assert (
+        f"{left} stored and noted on disk for the next run to remember"
+        in crawl.log.splitlines()[-1]
+    )
     fragile.server.start()
     other = fragile.crawl(
         fragile.sites[0], VALKEY_DEDUP_DATA_DIR=str(fragile.directory / "data"), **SLOW

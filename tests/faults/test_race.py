@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, stored, wait_until
+from tests.support.crawls.items import stored
+from tests.support.crawls.world import World
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])

@@ -16,9 +16,10 @@ from bench.serverless import SPIDER, Serverless
 from bench.serverless.meter import Meter
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.patience import in_loop, wait_until
 from tests.support.servers.iam import KEYS, WHO, signed
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_serverless, as_admin
 
 CACHE = {

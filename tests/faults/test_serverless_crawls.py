@@ -14,10 +14,11 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.stats import Stats
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
 from tests.support.outages import total
+from tests.support.patience import PATIENCE, in_loop
 from tests.support.runs import Runs
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_serverless
 
 logger = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ def test_a_refusal_ends_the_crawl(there: World, standin: Serverless, policy: str
     """Whatever ON_OUTAGE says: one line with the cure, nothing is stored, and it is no success."""
     standin.set(refused=["sadd"])
     crawl = there.start(there.site(pages_of(range(100))), VALKEY_DEDUP_ON_OUTAGE=policy)
-    crawl.process.join(60)
+    crawl.process.join(PATIENCE)
     assert "finished" not in crawl.log
     told = [line for line in crawl.log.splitlines() if "ERROR" in line]
     assert len(told) == 1, crawl.log

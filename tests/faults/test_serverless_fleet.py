@@ -12,11 +12,12 @@ import pytest
 
 from bench.serverless import Serverless
 from scrapy_valkey_dedup.stats import Stats
-from tests.conftest import World
 from tests.support import barrier
-from tests.support.crawls.items import Crawl, pages_of, wait_until
+from tests.support.crawls.items import Crawl
+from tests.support.crawls.world import World
 from tests.support.outages import BACK, BEGIN, account_of, second_copies, total
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_serverless
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from urllib.parse import quote
 import pytest
 
 from bench.servers import binary, free_port
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")
@@ -107,7 +107,7 @@ def test_nobody_else_gets_in(tmp_path: Path, make_world: Callable[[int], World])
 
 
 def test_the_password_is_in_no_command_line(tmp_path: Path) -> None:
-    """Whoever lists the machine's processes learns nothing."""
+    """A list of the machine's processes shows no secret."""
     with running(tmp_path, free_port()) as process:
         words = Path(f"/proc/{process.pid}/cmdline")
         if not words.exists():

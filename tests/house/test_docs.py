@@ -19,8 +19,8 @@ from scrapy_valkey_dedup.aws import ElastiCacheIAM
 from scrapy_valkey_dedup.identity.encoding import _DEPTH, _DIGITS, _SIZE
 from scrapy_valkey_dedup.identity.identifier import _WARNINGS, Identifier
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS
-from scrapy_valkey_dedup.items.pipeline import MARK_REFUSED
-from scrapy_valkey_dedup.items.processor import begin_item
+from scrapy_valkey_dedup.items.current_item import begin_item
+from scrapy_valkey_dedup.items.marking import MARK_REFUSED
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.handshake import REFUSED
 from scrapy_valkey_dedup.session.outage import CLOSED

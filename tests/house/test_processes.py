@@ -13,7 +13,7 @@ def _look(file: Path) -> None:
 
 
 def test_processes_find_everything_imported(tmp_path: Path) -> None:
-    """All that a crawl imports, but for the reactor: each process installs one of its own."""
+    """All that a crawl imports, but for the reactor: each process installs its own."""
     file = tmp_path / "modules"
     process = processes.Process(target=_look, args=(file,))
     process.start()

@@ -392,7 +392,7 @@ def swallowed(line: socket.socket, words: bytes = b"") -> bool:
 
 
 def test_a_line_swallows() -> None:
-    """Half open: nothing passes, nobody is told; only what lost nothing lives on."""
+    """Half open: nothing passes, neither side is told; what lost nothing lives on."""
     with ValkeyServer(port=free_port()) as own, FaultyProxy(own.port or 0) as proxy:
         with dial(proxy) as busy, dial(proxy) as idle:
             assert say(busy, b"PING") == say(idle, b"PING") == b"+PONG\r\n"
@@ -414,7 +414,7 @@ def test_a_line_swallows() -> None:
 
 
 def test_a_line_swallows_replies(proxy: FaultyProxy, valkey: ValkeyServer, namespace: str) -> None:
-    """What is asked for is done, and nobody is told."""
+    """What is asked for is done, and the client is not told."""
     with dial(proxy) as line:
         assert say(line, b"PING") == b"+PONG\r\n"
         proxy.swallow_replies = True

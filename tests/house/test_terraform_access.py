@@ -16,8 +16,8 @@ from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import World
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
+from tests.support.servers.site import pages_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "terraform" / "tests" / "golden"
@@ -98,7 +98,7 @@ def test_a_crawl_under_the_access_string(restricted: World, settings: dict[str, 
     crawls = [restricted.start(site, seed=seed, **given) for seed in (1, 2)]
     for crawl in crawls:
         assert "dedup/valkey/outages" not in crawl.wait()
-    # A longer retention moves the posts that are met again: that takes commands of its own.
+    # A longer retention moves the posts that are met again: that takes further commands.
     restricted.crawl(site, **given, VALKEY_DEDUP_RETENTION="None")
     assert restricted.stored == {str(post): 1 for post in POSTS}
     assert restricted.remembered(POSTS) == {str(post) for post in POSTS}

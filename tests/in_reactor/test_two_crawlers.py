@@ -8,9 +8,10 @@ import pytest_twisted
 from scrapy.crawler import AsyncCrawlerRunner
 from scrapy.utils.defer import deferred_from_coro
 
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, stored
+from tests.support.crawls.items import stored
+from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE
+from tests.support.servers.site import pages_of
 from tests.support.spiders.items import settings_of
 from tests.support.spiders.jobs import Job
 from tests.support.spiders.posts import Posts

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.servers import FaultyProxy, ValkeyServer
-from tests.conftest import World
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
+from tests.support.servers.site import pages_of
 from tests.support.spiders.posts import KINDS
 
 POSTS = range(20)

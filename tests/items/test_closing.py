@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
-from tests.support.crawls.items import Crawl, heartbeats, pages_of, wait_until
+from tests.support.crawls.items import Crawl
+from tests.support.crawls.world import World
+from tests.support.ledgers import heartbeats
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.storages import STORAGES
@@ -67,7 +70,7 @@ def test_another_pipeline_that_cannot_close(world: World) -> None:
 
 
 def test_nothing_is_waited_for_that_does_not_come(world: World) -> None:
-    """If all pipelines have closed, one of them badly, posts nobody settled are not waited for."""
+    """If all pipelines have closed, one of them badly, unsettled posts are not waited for."""
     pipelines = {f"{STORAGES}.NeverSettles": 300, f"{PIPELINES}.FailsToClose": 400}
     stats = world.crawl(
         world.site(pages_of(POSTS)),
@@ -108,5 +111,5 @@ def test_a_confirmation_that_comes_too_late_still_counts(world: World) -> None:
 
 
 def data_dir(crawl: Crawl) -> str:
-    """Where a crawl without a setting of its own keeps what it could not confirm."""
+    """Where a crawl that sets nothing keeps what it could not confirm."""
     return str(Path(crawl.job.directory, ".scrapy", "valkey-dedup"))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.posts import CLASSES
@@ -56,7 +56,7 @@ def test_manual_remembers_what_the_storage_confirms(either_world: World) -> None
 
 
 def test_manual_frees_what_nobody_confirmed(world: World) -> None:
-    """With "manual" a post whose claim nobody settled is free at the end, and the log says so."""
+    """With "manual" a post whose claim is never settled is free at the end; the log says so."""
     site = world.site(pages_of(POSTS))
     world.crawl(site, VALKEY_DEDUP_CONFIRM="manual")
     assert "neither confirmed nor released, so free again: 50 posts" in world.log
@@ -220,7 +220,7 @@ def test_a_drop_before_the_pipeline_touches_no_other_claim(world: World, mode: s
 
 
 def test_items_sent_by_a_pipeline_have_claims_of_their_own(world: World) -> None:
-    """A pipeline that sends an item of its own and waits for it leaves both claims in order."""
+    """A pipeline that sends another item and waits for it leaves both claims in order."""
     pipelines = {f"{PIPELINES}.Parent": 200, f"{STORAGES}.Store": 300}
     site = world.site(pages_of(range(20)))
     stats = world.crawl(site, ITEM_PIPELINES=pipelines)

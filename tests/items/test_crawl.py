@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import World
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.storages import STORAGES
 
@@ -27,7 +28,7 @@ def test_a_second_run_stores_nothing(either_world: World) -> None:
     assert "item_scraped_count" not in second
     assert second["item_dropped_reasons_count/DuplicatePost"] == 100
     assert world.log.splitlines()[-1].endswith(
-        "Deduplication of spider 'posts': 100 posts seen: 100 duplicate"
+        "Deduplication of spider 'posts': 100 posts seen (100 duplicates)"
     )
     assert "Dropped" not in world.log
     world.assert_settled()
@@ -41,7 +42,7 @@ def test_only_new_posts_are_stored(either_world: World) -> None:
     assert world.stored == {str(post): 1 for post in range(160)}
     assert (stats["dedup/items/new"], stats["dedup/items/duplicate"]) == (60, 40)
     assert world.log.splitlines()[-1].endswith(
-        "spider 'posts': 100 posts seen: 60 new, 40 duplicate, 60 remembered"
+        "spider 'posts': 100 posts seen (60 new, 40 duplicates), 60 stored and remembered"
     )
 
 
@@ -237,19 +238,34 @@ def test_an_identity_function_decides(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "kept", "stat"),
+    ("policy", "kept", "stat", "fate"),
     [
-        ("pass", 2, "item_scraped_count"),
-        ("drop", 0, "item_dropped_reasons_count/DropItem"),
-        ("error", 0, "log_count/ERROR"),
+        ("pass", 2, "item_scraped_count", "was stored unchecked, and will be stored again"),
+        ("drop", 0, "item_dropped_reasons_count/DropItem", "was dropped"),
+        ("error", 0, "log_count/ERROR", "ended as item_error"),
     ],
 )
-def test_posts_without_identity(world: World, policy: str, kept: int, stat: str) -> None:
-    """A post without an identity passes, is dropped or is an error, as ON_UNKEYED says."""
+def test_posts_without_identity(world: World, policy: str, kept: int, stat: str, fate: str) -> None:
+    """A post without an identity passes, is dropped or is an error; a run of only such is told."""
     stats = world.crawl(world.site(pages_of(["", ""])), VALKEY_DEDUP_ON_UNKEYED=policy)
     assert sum(world.stored.values()) == kept
     assert (stats["dedup/items/unkeyed"], stats[stat]) == (2, 2)
     assert world.log.count("its field 'post_id' is missing or empty") == 1
+    (warning,) = [line for line in world.log.splitlines() if "Nothing was deduplicated" in line]
+    assert "WARNING: Nothing was deduplicated, as no item of this run has an identity" in warning
+    assert f"(2 items): each {fate}" in warning
+    assert "Let VALKEY_DEDUP_FIELDS name fields that the items have" in warning
+
+
+def test_the_fields_of_an_item_without_identity(world: World) -> None:
+    """The warning names the field that a dict does not have and those it has, and no value."""
+    items = [{"id": "secret", "text": "words"}, {"post_id": 1}, {"url": "another"}]
+    stats = world.crawl(world.site({}), kind="dict", items=items)
+    assert stats["dedup/items/unkeyed"] == 2
+    (warning,) = [line for line in world.log.splitlines() if "has no identity" in line]
+    assert "it has no field 'post_id'; its fields are 'id', 'text'." in warning
+    assert "secret" not in warning
+    assert "Nothing was deduplicated" not in world.log
 
 
 def test_odd_ids_do_no_harm(world: World) -> None:

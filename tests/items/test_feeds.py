@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from scrapy_valkey_dedup.items.feed_files import _end_of_broken_line
-from tests.conftest import SCRAPY_VERSION, World
+from scrapy_valkey_dedup.items.line_files import end_of_broken_line
+from tests.conftest import SCRAPY_VERSION
 from tests.support.crawls.feeds import S3, feed, lines_of, posts_in
-from tests.support.crawls.items import pages_of, wait_until
+from tests.support.crawls.world import World
+from tests.support.patience import wait_until
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.jobs import Job
 
@@ -278,6 +280,6 @@ def test_no_secret_of_a_feed_is_logged(world: World) -> None:
 
 @pytest.mark.parametrize("is_csv", [True, False])
 def test_a_pipe_has_no_broken_line(tmp_path: Path, *, is_csv: bool) -> None:
-    """It is not read, so nobody is waited for who would write into it."""
+    """It is not read, so no writer is waited for."""
     os.mkfifo(tmp_path / "pipe")
-    assert _end_of_broken_line(str(tmp_path / "pipe"), is_csv=is_csv) == b""
+    assert end_of_broken_line(str(tmp_path / "pipe"), is_csv=is_csv) == b""

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
 from tests.support.crawls.feeds import feed, posts_in
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
+from tests.support.servers.site import pages_of
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.pipelines import PIPELINES
 from tests.support.spiders.storages import STORAGES
@@ -41,7 +41,8 @@ def test_a_trial_run_remembers_nothing(either_world: World) -> None:
     assert "Nothing that can be seen stores the posts" in warning
     assert "VALKEY_DEDUP_CONFIRM = 'scraped'" in warning
     assert world.log.splitlines()[-1].endswith(
-        "40 posts seen: 20 new, 20 duplicate, 20 not remembered, as nothing stores them"
+        "40 posts seen (20 new, 20 duplicates), 20 not remembered, as nothing behind the "
+        "deduplication stores them"
     )
     assert world.crawl(site)["dedup/items/confirmed"] == 20
     assert world.stored == dict.fromkeys(EVERY_POST, 1)
@@ -128,6 +129,24 @@ def test_what_stores_nothing_is_no_storage(world: World, changes: dict[str, Any]
     stats = world.crawl(world.site(pages_of(POSTS)), kind="dict", **changes)
     assert stats["dedup/items/not_remembered"] == 20
     assert world.log.count("Nothing that can be seen stores the posts") == 1
+    assert world.remembered(POSTS) == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        (f"{STORAGES}.Store", "as nothing behind the deduplication stores the posts, none is"),
+        (f"{PIPELINES}.Dropper", f"If {PIPELINES}.Dropper stores them, give it a higher number"),
+    ],
+    ids=["named like a storage", "named like none"],
+)
+def test_a_storage_that_stands_before(world: World, before: str, found: str) -> None:
+    """One warning says that none is remembered and which pipeline goes behind the deduplication."""
+    world.crawl(world.site(pages_of(POSTS)), ITEM_PIPELINES={before: 50})
+    (warning,) = warnings(world)
+    assert found in warning
+    assert before in warning
+    assert "higher number" in warning
     assert world.remembered(POSTS) == set()
 
 

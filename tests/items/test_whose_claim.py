@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.support.crawls.items import claims, remembered
+from tests.support.ledgers import claims, remembered
 from tests.support.patience import PATIENCE
 from tests.support.processes.forkserver import processes
 from tests.support.servers.web import Reply, Web

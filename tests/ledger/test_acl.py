@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import re
 import traceback
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -15,22 +15,19 @@ from typing import Any
 
 import pytest
 import valkey as valkey_py
-from scrapy.settings import Settings
-from scrapy.statscollectors import MemoryStatsCollector
-from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import Ledger, token
 from scrapy_valkey_dedup.ledger.permissions import IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.model import Given, LedgerRefusedError
 from scrapy_valkey_dedup.session.session import Session
-from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import REQUESTS, Stats
-from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
+from scrapy_valkey_dedup.stats import REQUESTS
 from tests.support.crawls.timelines import Readings, names, opened, timeline
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.ledgers import ledger_at
+from tests.support.patience import PATIENCE, in_loop
+from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
 from tests.support.spiders.timelines import Timelines
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
@@ -62,23 +59,11 @@ def user_of(server: ValkeyServer, rules: Sequence[str]) -> str:
     return url_of(server.url, name)
 
 
-@asynccontextmanager
-async def ledger_at(
-    url: str, namespace: str = "posts", options: dict[str, Any] | None = None, **more: Any
-) -> AsyncIterator[Ledger]:
-    """A ledger as a run sees it that nobody has been before."""
-    server = Server(url, "valkey://place", options or {}, timeout=PATIENCE)
-    try:
-        yield Ledger(server, namespace, f"run-{next(_users)}", **{"retention": 60.0, **more})
-    finally:
-        await server.close()
-
-
 async def refusal(
     url: str, namespace: str = "posts", options: dict[str, Any] | None = None, **more: Any
 ) -> str:
     """What a run is told at its start, which must be a refusal with a cure and without a secret."""
-    async with ledger_at(url, namespace, options, **more) as ledger:
+    async with ledger_at(url, namespace, options=options, **more) as ledger:
         with pytest.raises(LedgerRefusedError, match=r"docs/security\.md") as caught:
             await ledger.open()
     told = "".join(traceback.format_exception(caught.value))
@@ -173,12 +158,7 @@ def session_at(url: str, namespace: str, directory: Path) -> Session:
         "VALKEY_DEDUP_JOB": "a-job",
         "VALKEY_DEDUP_DATA_DIR": str(directory),
     }
-    session = Session(
-        DedupSettings.parse(Settings(settings), "spider"),
-        Stats(MemoryStatsCollector(get_crawler())),
-        close_spider=print,
-        is_closing=lambda: False,
-    )
+    session = new_session(settings)
 
     def make_shelves() -> None:  # as the request middleware does
         session.shelf_claims("pages", REQUESTS, retention=3600)
@@ -386,5 +366,5 @@ async def test_every_pattern_is_needed(guarded: ValkeyServer, tmp_path: Path, pa
     session = session_at(user_of(guarded, rules), "posts", tmp_path)
     with pytest.raises(LedgerRefusedError, match=r"docs/security\.md"):
         await session.open()
-    await asyncio.wait_for(session.close(), 5)
+    await asyncio.wait_for(session.close(), PATIENCE)
     log_of(guarded)

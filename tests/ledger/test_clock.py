@@ -10,20 +10,16 @@ from pathlib import Path
 
 import pytest
 import valkey as valkey_py
-from scrapy.settings import Settings
-from scrapy.statscollectors import MemoryStatsCollector
-from scrapy.utils.test import get_crawler
 
-from bench.memory import key
 from bench.servers import ValkeyServer
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, split
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.session import Session
-from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Stats
-from tests.conftest import in_loop
 from tests.ledger.test_ledger import OpenLedger
+from tests.support.patience import in_loop
+from tests.support.runs import new_session
 
 LUA = files("scrapy_valkey_dedup.ledger") / "lua"
 CLOCK = "".join((LUA / f"{part}.lua").read_text("utf-8") for part in ("layout", "clock"))
@@ -77,12 +73,7 @@ def session_at(url: str, namespace: str, directory: Path, **more: object) -> Ses
         "VALKEY_DEDUP_DATA_DIR": str(directory),
         **more,
     }
-    return Session(
-        DedupSettings.parse(Settings(settings), "spider"),
-        Stats(MemoryStatsCollector(get_crawler())),
-        close_spider=print,
-        is_closing=lambda: False,
-    )
+    return new_session(settings)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from valkey.crc import key_slot
 
 from bench import memory
 from bench.servers import ValkeyServer, free_port
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.ledger import (
     CALL_LIMIT,
     IDLE,
@@ -32,9 +33,8 @@ from scrapy_valkey_dedup.ledger.ledger import (
 from scrapy_valkey_dedup.model import TRIAL_MARK, Answer, Given, Key, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import Question
-from tests.conftest import in_loop
 from tests.support.clocked import Clock, clocked
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, in_loop
 
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 
@@ -67,7 +67,7 @@ def held(run: str) -> Answer:
 
 def keys(count: int, start: int = 0) -> list[Key]:
     """Keys as those of real posts."""
-    return [memory.key(number) for number in range(start, start + count)]
+    return [key(number) for number in range(start, start + count)]
 
 
 def crafted(member: int, path: int = 0, partition: int = 0) -> Key:
@@ -139,7 +139,7 @@ class LosesReplies(Server):
 
 @in_loop
 async def test_a_claim_is_its_owners_and_stays_so(open_ledger: OpenLedger) -> None:
-    """Who claims first may store; asked again it is still his, and everybody else learns whose."""
+    """The first to claim may store; asked again it still may, and the others learn who holds it."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         assert await one.claim_many(keys(1)) == [NEW]
         assert await one.claim_many(keys(1)) == [NEW]
@@ -159,7 +159,7 @@ async def test_confirmed_is_seen_by_all(open_ledger: OpenLedger, inside: Inside)
 
 @in_loop
 async def test_confirm_is_unconditional(open_ledger: OpenLedger, inside: Inside) -> None:
-    """Whoever stored a post, it is remembered: without a claim, with a lost one, with another's."""
+    """A stored post is remembered: without a claim, with a lost one, with another run's."""
     never, lost, foreign = keys(3)
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         await one.claim_many([lost])
@@ -207,7 +207,7 @@ async def test_with_reset_nothing_is_remembered(open_ledger: OpenLedger, *, reco
 
 @in_loop
 async def test_a_claim_ends_by_itself(open_ledger: OpenLedger) -> None:
-    """A claim that nobody settles and nobody asks about is free after its lifetime."""
+    """A claim that is neither settled nor asked about is free after its lifetime."""
     async with open_ledger("run-a", claim_lifetime=0.05) as one, open_ledger("run-b") as other:
         await one.claim_many(keys(1))
         deadline = time.monotonic() + PATIENCE
@@ -413,7 +413,7 @@ async def test_forgetting_outlasts_an_eviction(
 async def test_forgetting_outlasts_the_loss_of_the_list(
     open_ledger: OpenLedger, inside: Inside
 ) -> None:
-    """What is kept for ever is forgotten for ever, even if the list of generations was evicted."""
+    """A post that is kept forever can be forgotten, even if the list of generations was evicted."""
     async with open_ledger(retention=None) as ledger:
         await ledger.confirm_many(keys(1))
         inside.raw.delete(*(name for name in inside.names() if name.endswith("}")))

@@ -170,7 +170,7 @@ class LedgerMachine(RuleBasedStateMachine):
     ) -> None:
         model, options = self.model, RUNS[run]
         if answer.verdict is Verdict.SEEN:
-            assert model.may_be_seen(post), "a post that nobody stored"
+            assert model.may_be_seen(post), "a post that was never stored"
             if options.get("refresh", True):
                 model.stored(post, options["retention"])
             return
@@ -305,7 +305,7 @@ class LedgerMachine(RuleBasedStateMachine):
         seen = self.wait(self.ledgers["b"].seen_many(POSTS))
         for post, is_seen in zip(POSTS, seen, strict=True):
             assert is_seen or not self.model.must_be_seen(post), "a post that was stored"
-            assert not is_seen or self.model.may_be_seen(post), "a post that nobody stored"
+            assert not is_seen or self.model.may_be_seen(post), "a post that was never stored"
 
     @invariant()
     def all_claims_are_where_they_should_be(self) -> None:
@@ -383,5 +383,5 @@ def test_the_ledger_is_its_model(machines: None) -> None:
 
 
 def test_an_eviction_loses_no_post(machines: None) -> None:
-    """When Valkey drops keys of its own accord, posts may be new again; none is seen unstored."""
+    """When Valkey drops keys by itself, posts may be new again; none is seen unstored."""
     run_state_machine_as_test(EvictingMachine, settings=examples(60))

@@ -17,9 +17,9 @@ from valkey.crc import key_slot
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import World
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE
+from tests.support.servers.site import pages_of
 
 KEYS = [bytes([number]) * 16 for number in range(0, 250, 3)]
 SHELVES = ("", "pages", "timelines")
@@ -84,7 +84,7 @@ def all_keys(server: ValkeyServer) -> set[str]:
 
 
 def allowed(server: ValkeyServer, namespace: str, keys: set[str]) -> set[str]:
-    """The keys among these that a user may have who has a namespace, as the manual says it."""
+    """The keys among these that the manual grants to the user of a namespace."""
     patterns = [pattern.replace("posts", tag(namespace)) for pattern in PATTERNS]
     listed = sorted(keys)
     with valkey_py.Valkey.from_url(server.url) as client, client.pipeline(transaction=False) as ask:

@@ -16,11 +16,11 @@ from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import in_loop
 from tests.protocol.adapter import NAMES, look, say
 from tests.protocol.model import Model
 from tests.protocol.scopes import NAMED
 from tests.protocol.state import CIRCLE, Kind, Message, Post, Token
+from tests.support.patience import in_loop
 
 Real = tuple[list[Ledger], valkey_py.Valkey, str]
 _MODEL = Model(NAMED["no fault, two posts"])
@@ -45,7 +45,7 @@ def messages(numbers: Sequence[int]) -> list[Message]:
 
 
 def post(number: object) -> Key:
-    """A post of its own."""
+    """A post that no other history uses."""
     return blake2b(repr(number).encode(), digest_size=16).digest()
 
 
@@ -64,7 +64,7 @@ async def real(valkey: ValkeyServer, namespace: str) -> AsyncIterator[Real]:
 
 
 async def compare(histories: Sequence[Sequence[Message]], world: Real) -> None:
-    """Plays each history on a post of its own: each reply, and all that Valkey keeps then."""
+    """Plays each history on another post: each reply, and all that Valkey keeps then."""
     ledgers, raw, namespace = world
     keys = [post((namespace, next(_names))) for _ in histories]
     state = [Post() for _ in histories]

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.servers import FaultyProxy, ValkeyServer, free_port
-from scrapy_valkey_dedup.session import heartbeat
-from tests.conftest import in_loop
+from bench.servers import FaultyProxy
 from tests.protocol.acceptance import TOLD_HELD, Event, rejected
 from tests.protocol.model import Model
 from tests.protocol.scopes import ONE_EACH, TWINS
 from tests.protocol.state import Scope
 from tests.protocol.tape import Tape
+from tests.support.patience import in_loop
 from tests.support.runs import KEYS, Runs, silence, until
 
 QUICK = {"lease": 1, "timeout": 0.6, "wait": 1}
 _FAULTS = {"retry": 1, "giveup": 1}
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """One of the test's own."""
-    with ValkeyServer(port=free_port()) as own:
-        yield own
-
-
-@pytest.fixture
-def runs(server: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """Runs whose grace is a second."""
-    monkeypatch.setattr(heartbeat, "LONGEST_PAUSE", 0.2)
-    made = Runs(server.url, "n", tmp_path)
-    yield made
-    made.raw.close()
 
 
 def accept(tape: Tape, items: Sequence[tuple[int, int]], **more: Any) -> None:
@@ -92,7 +74,7 @@ async def test_a_living_run_is_left_alone(runs: Runs) -> None:
 
 @in_loop
 async def test_a_killed_run_is_taken_over(runs: Runs) -> None:
-    """W1: its claim is taken over, and nobody drops its post."""
+    """W1: its claim is taken over, and no run drops its post."""
     tape = Tape(ONE_EACH, KEYS)
     async with two_runs(runs, tape, **QUICK) as (one, other, _):
         assert await tape.item(one, 0, 0, "killed") == "killed"
@@ -157,7 +139,7 @@ WAITS = [*GOOD[:2], Event("B1", "asks"), Event("B1", TOLD_HELD)]
 DROPS = [Event("B1", "asks"), Event("B1", "is told HELD and dropped")]
 BAD = {
     "R4: stored without a claim": [GOOD[0], GOOD[2]],
-    "R4: a confirm that nobody sent": [*GOOD[:2], GOOD[3]],
+    "R4: a confirm that no run sent": [*GOOD[:2], GOOD[3]],
     "R8: ends before all is acknowledged": [*GOOD[:3], GOOD[4]],
     "C7: two claims": [*GOOD[:2], Event("B1", "asks"), Event("B1", "is told NEW")],
     "C1: new again": [*GOOD, Event("B1", "asks"), Event("B1", "is told NEW")],

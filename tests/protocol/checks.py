@@ -108,7 +108,7 @@ def check(model: Model, state: State) -> None:
 
 
 def check_end(model: Model, state: State) -> None:
-    """Of a state in which nothing happens any more, but for faults: nobody waits."""
+    """Of a state in which nothing happens any more, but for faults: no item waits."""
     for number, item in enumerate(state.items):
         waits = item.phase is not Phase.DONE and state.runs[model.run_of[number]].life in ALIVE
         fail_unless(not waits, ENDLESS, 0, model)

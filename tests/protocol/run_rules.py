@@ -52,7 +52,7 @@ def message(model: Model, state: State, number: int, kind: Kind) -> Message:
 def later_number(model: Model, state: State, number: int) -> int:
     """One later than any that the run has used for the post and of which there is a trace left.
 
-    (A number without a trace may come again: nobody could tell.)
+    (A number without a trace may come again: it makes no difference.)
     """
     run, post = model.run_of[number], model.post_of[number]
     if model.endless and state.items[number].number:
@@ -116,7 +116,7 @@ def pass_unchecked(model: Model, state: State, number: int) -> State:
 
 
 def is_known(model: Model, state: State, number: int) -> bool:
-    """Whether the run knows that the post is stored, by another item of its own."""
+    """Whether the run knows that the post is stored, by another of its items."""
     return any(state.items[twin].known for twin in model.twins_of[number])
 
 

@@ -49,11 +49,11 @@ class Phase(IntEnum):
     """It is to be asked for, now or when an outage is over."""
     ASKED = 2
     CANCELLED = 3
-    """Its question is under way, and nobody waits for the answer."""
+    """Its question is under way, and no item waits for the answer."""
     HELD = 4
     WORK = 5
     STORED = 6
-    """In the storage; nobody has been told."""
+    """In the storage; no other part knows it yet."""
     CONFIRMING = 7
     RELEASING = 8
     KEPT_STORED = 9
@@ -98,7 +98,7 @@ class Sight(IntEnum):
 
 
 class Post(NamedTuple):
-    """What Valkey keeps of a post (S1, S2, S3); then what is true of it, which nobody knows."""
+    """What Valkey keeps of a post (S1, S2, S3); then what is true of it, which no part knows."""
 
     remembered: bool = False
     claim: Token | None = None
@@ -149,13 +149,13 @@ class Item(NamedTuple):
     first: int = 0
     """The number of its first question."""
     cut: bool = False
-    """Nobody knows it: the run was frozen or cut off for longer than ``LEASE`` at this item."""
+    """No part knows it: the run was frozen or cut off for longer than ``LEASE`` at this item."""
     alive: bool = False
-    """Nobody knows it: since ``WAIT`` was over the holder has been alive and at the post."""
+    """No part knows it: since ``WAIT`` was over the holder has been alive and at the post."""
 
 
 class Message(NamedTuple):
-    """On its way to Valkey; ``item`` waits for the reply, -1: nobody does."""
+    """On its way to Valkey; ``item`` waits for the reply, -1: none does."""
 
     kind: Kind
     post: int

@@ -18,7 +18,7 @@ from scrapy import Request
 
 from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
-from tests.conftest import in_loop
+from tests.support.patience import PATIENCE, in_loop
 
 
 @dataclass
@@ -140,7 +140,7 @@ class Crowd:
         """Ends all tasks."""
         self.go.set()
         await asyncio.wait_for(
-            asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=5
+            asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=PATIENCE
         )
         await self.settle()  # the callbacks of the last task may come after this
 

@@ -26,7 +26,7 @@ from scrapy_valkey_dedup import Addon, DupeFilter, RequestDedupMiddleware
 from tests.conftest import SCRAPY_VERSION
 from tests.support.crawls.requests import MODES, PLAIN, Run, Runs
 from tests.support.spiders import scenarios
-from tests.support.spiders.scenarios import HERE
+from tests.support.spiders.filters import FILTERS, OneObject
 
 ONE, TWO = "http://example.com/1", "http://example.com/2"
 OURS = "scrapy_valkey_dedup.DupeFilter"
@@ -287,7 +287,7 @@ def test_switched_off_it_is_scrapys_own(runs: Runs) -> None:
 
 def test_a_crawl_has_one_middleware(runs: Runs) -> None:
     """However often Scrapy or a component builds the middleware, a crawl has one."""
-    run = runs.start(scenarios.OneObject, "job").wait()
+    run = runs.start(OneObject, "job").wait()
     assert run.calls("callbacks") == {"one middleware": 1}
 
 
@@ -295,8 +295,8 @@ def test_a_crawl_has_one_middleware(runs: Runs) -> None:
 def test_subclasses_are_used(runs: Runs, mode: str) -> None:
     """A user's subclasses of filter and middleware are used instead of ours."""
     own = {
-        "DUPEFILTER_CLASS": f"{HERE}.OwnFilter",
-        **{role: {f"{HERE}.OwnMiddleware": 10} for role in ROLES},
+        "DUPEFILTER_CLASS": f"{FILTERS}.OwnFilter",
+        **{role: {f"{FILTERS}.OwnMiddleware": 10} for role in ROLES},
     }
     first = runs.start(scenarios.Links, mode, **own).wait()
     assert len(first.posts) == 5
@@ -315,7 +315,7 @@ if SCRAPY_VERSION < (2, 17):
 @pytest.mark.parametrize("own", OWN_FINGERPRINTS)
 def test_the_fleet_uses_the_fingerprints_of_a_users_filter(runs: Runs, mode: str, own: str) -> None:
     """Two requests that are one page for a subclass of the filter are one page for all runs."""
-    spider, filters = scenarios.Sessions, {"DUPEFILTER_CLASS": f"{HERE}.{own}"}
+    spider, filters = scenarios.Sessions, {"DUPEFILTER_CLASS": f"{FILTERS}.{own}"}
     first = runs.start(spider, mode, session=1, **filters).wait()
     assert first.served == {"/a?session=1": 1, "/b?session=1": 1}
     assert runs.again(first, spider, mode, session=2, **filters).wait().served == {}
@@ -325,16 +325,16 @@ def test_the_fleet_uses_the_fingerprints_of_a_users_filter(runs: Runs, mode: str
 @pytest.mark.parametrize("mode", ["job", "stored"])
 def test_another_filter_cannot_share(runs: Runs, mode: str) -> None:
     """A job or "stored" with another filter is refused, because nothing would be shared."""
-    foreign = {"DUPEFILTER_CLASS": f"{HERE}.ForeignFilter"}
+    foreign = {"DUPEFILTER_CLASS": f"{FILTERS}.ForeignFilter"}
     log = refused(runs.start(scenarios.Links, mode, **foreign))
-    assert f"DUPEFILTER_CLASS = '{HERE}.ForeignFilter'" in log
+    assert f"DUPEFILTER_CLASS = '{FILTERS}.ForeignFilter'" in log
     assert "VALKEY_DEDUP_REQUESTS" in log
 
 
 @pytest.mark.parametrize("mode", ["alone", "off"])
 def test_another_filter_stays_where_nothing_is_shared(runs: Runs, mode: str) -> None:
     """Where nothing is shared, a user's own filter stays and decides."""
-    foreign = {"DUPEFILTER_CLASS": f"{HERE}.ForeignFilter"}
+    foreign = {"DUPEFILTER_CLASS": f"{FILTERS}.ForeignFilter"}
     run = runs.start(scenarios.Links, mode, **foreign).wait()
     assert len(run.posts) == 5
     assert run.stats["foreign filter"] > 5

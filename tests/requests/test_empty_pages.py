@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import Run
 from tests.support.crawls.timelines import (
     Readings,
@@ -22,6 +21,7 @@ from tests.support.crawls.timelines import (
     pages_read,
     timeline,
 )
+from tests.support.patience import wait_until
 from tests.support.servers.web import Asked, Reply, Route, posts
 from tests.support.spiders.timelines import Timelines
 

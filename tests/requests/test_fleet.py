@@ -5,7 +5,6 @@ The engine's look every five seconds is put off to an hour: whatever waits for i
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -13,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -25,12 +24,14 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
-from tests.conftest import SCRAPY_VERSION
-from tests.support.crawls import items as crawls
-from tests.support.crawls.items import Crawl, ask_ledger, wait_until
+from tests.support import ledgers
+from tests.support.crawls.items import Crawl
+from tests.support.ledgers import ask_ledger
+from tests.support.patience import wait_until
 from tests.support.processes.forkserver import processes
+from tests.support.servers.gated_web import GatedWeb
 from tests.support.servers.standin import a_server
-from tests.support.servers.web import RESET, Reply, Route, Web, posts, redirect
+from tests.support.servers.web import RESET, Reply, Route, posts, redirect
 from tests.support.spiders import fleet as fleet_process
 from tests.support.spiders.fleet import HERE
 from tests.support.spiders.jobs import Job
@@ -41,51 +42,17 @@ SHORT = {"VALKEY_DEDUP_LEASE": 1}
 BEGIN = "posts are stored unchecked"
 
 
-class FleetWeb(Web):
-    """A site that notes requests by worker, and how many at once; its pages may have gates."""
-
-    def __init__(self, routes: dict[str, Route]) -> None:
-        self.asked: dict[str, Counter[str]] = {}
-        """Requests by worker and path, counted before the gate; ``served`` counts after it."""
-        self.gates: dict[str, Callable[[], bool]] = {}
-        """Conditions by path: a page is served when its condition is true."""
-        self.at_once = 0
-        self.most_at_once = 0
-        # Scrapy's client repeats by itself a request that is cut off on a reused connection.
-        super().__init__(routes, keep_alive=False)
-
-    async def _answer(self, asked: Any, writer: asyncio.StreamWriter) -> bool:
-        self.asked.setdefault(asked.headers["user-agent"], Counter())[asked.path] += 1
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            while asked.path in self.gates and not self.gates[asked.path]():
-                await asyncio.sleep(0.005)
-            return await super()._answer(asked, writer)
-        finally:
-            self.at_once -= 1
-
-    def askers(self, path: str) -> int:
-        """How many workers have requested it."""
-        return sum(path in paths for paths in list(self.asked.values()))
-
-    @property
-    def total(self) -> int:
-        """How many pages were served."""
-        return sum(list(self.served.values()))
-
-
 @dataclass
 class Worker(Crawl):
     """A crawl of the fleet."""
 
-    web: FleetWeb
+    web: GatedWeb
     name: str
 
     @property
     def asked(self) -> Counter[str]:
         """Its requests at the site, by path."""
-        return self.web.asked.get(self.name, Counter()).copy()
+        return self.web.asked_by.get(self.name, Counter()).copy()
 
     @property
     def heard(self) -> set[str]:
@@ -107,13 +74,13 @@ class Fleet:
         self.namespace = namespace
         self.directory = directory
         self.settings: dict[str, Any] = {} if reactor else {"TWISTED_REACTOR_ENABLED": False}
-        self.web: FleetWeb | None = None
+        self.web: GatedWeb | None = None
         self.workers: list[Worker] = []
         self._numbers = count()
 
-    def serve(self, routes: dict[str, Route]) -> FleetWeb:
+    def serve(self, routes: dict[str, Route]) -> GatedWeb:
         """Serves the test's site."""
-        self.web = FleetWeb(routes)
+        self.web = GatedWeb(routes)
         return self.web
 
     def start(self, *starts: str, **changes: Any) -> Worker:
@@ -166,7 +133,7 @@ class Fleet:
 
     @property
     def _claims(self) -> dict[bytes, bytes]:
-        return crawls.claims(self.url, self.namespace)
+        return ledgers.claims(self.url, self.namespace)
 
     def beat(self, worker: Worker) -> str | None:
         """The last heartbeat of a worker."""
@@ -206,12 +173,10 @@ def fleet(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Flee
     made.close()
 
 
-@pytest.fixture(params=["reactor", "no reactor"])
-def either_fleet(fleet: Fleet, request: pytest.FixtureRequest) -> Fleet:
-    """A fleet under the asyncio reactor, and one without a Twisted reactor."""
-    if request.param == "no reactor":
-        if SCRAPY_VERSION < (2, 15):
-            pytest.skip("Scrapy runs without a reactor from 2.15 on")
+@pytest.fixture
+def either_fleet(fleet: Fleet, reactor: bool) -> Fleet:  # noqa: FBT001 (a fixture)
+    """A fleet in both ways to run Scrapy."""
+    if not reactor:
         fleet.settings["TWISTED_REACTOR_ENABLED"] = False
     return fleet
 
@@ -275,7 +240,7 @@ def test_a_fleet_shares_a_site(either_fleet: Fleet) -> None:
     stats = [worker.wait() for worker in fleet.start_many(4)]
     assert_all_is_done_once(fleet, site)
     assert [found["finish_reason"] for found in stats] == ["finished"] * 4
-    assert min(sum(paths.values()) for paths in web.asked.values()) >= 0.15 * PAGES
+    assert min(sum(paths.values()) for paths in web.asked_by.values()) >= 0.15 * PAGES
     fleet.assert_settled()
 
 

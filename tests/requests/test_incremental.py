@@ -11,9 +11,9 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import tag
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import Run
 from tests.support.crawls.timelines import Readings, changed, number, opened
+from tests.support.patience import wait_until
 from tests.support.servers.web import Route, error, flapping, posts, redirect
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.timelines import HERE, News, OtherNews
@@ -260,9 +260,7 @@ def test_a_twin_is_stored_when_the_first_is(site: Readings, tmp_path: Path, conf
     pages = {"/list", "/0", "/1", "/2"}
     assert crawl(site, **changes, **broken) == pages
     assert crawl(site, **changes, **exporter) == pages
-    if (
-        confirm == "exported"
-    ):  # instead, the run has waited for the other item, and that one is in flight
+    if confirm == "exported":  # instead, a twin that was waited for until the deadline is in flight
         assert crawl(site, **changes, **exporter) == {"/list"}
 
 

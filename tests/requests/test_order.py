@@ -11,8 +11,8 @@ from threading import Event
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import PLAIN, Runs
+from tests.support.patience import wait_until
 from tests.support.servers.web import Web, posts
 from tests.support.spiders.scenarios import Lazy, Urgent
 

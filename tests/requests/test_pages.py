@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scrapy import Request
 from scrapy.http import Response
 
-from bench import memory
 from bench.servers import ValkeyServer, free_port
+from bench.shared import key
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, PARTITIONS, Ledger, tag
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
@@ -25,8 +25,8 @@ from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOut
 from scrapy_valkey_dedup.session.outage import PASS, Outage
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import in_loop
 from tests.support.clocked import Clock, clocked
+from tests.support.patience import in_loop
 
 DAY = 86400.0
 
@@ -246,7 +246,7 @@ def test_a_reading_is_complete_when_every_page_is_done() -> None:
 
 def keys(numbers: range) -> list[Key]:
     """The keys of posts."""
-    return [memory.key(number) for number in numbers]
+    return [key(number) for number in numbers]
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.requests.test_request_faults import GatedWeb
 from tests.support.crawls.requests import Run
 from tests.support.crawls.timelines import (
     Readings,
@@ -21,6 +20,7 @@ from tests.support.crawls.timelines import (
     pages_read,
     timeline,
 )
+from tests.support.servers.gated_web import GatedWeb
 from tests.support.servers.web import Reply, Route, error, posts, redirect, refresh, robots
 from tests.support.spiders.faults import Pages
 from tests.support.spiders.timelines import Timelines

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +14,16 @@ from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.requests.pages import Page
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
-from tests.support.crawls.items import claims, heartbeats, wait_until
 from tests.support.crawls.requests import Run, Runs
 from tests.support.crawls.timelines import pages_read, timeline
-from tests.support.servers.web import RESET, Route, Web, error, flapping, posts, redirect
+from tests.support.ledgers import claims, heartbeats
+from tests.support.patience import wait_until
+from tests.support.servers.gated_web import GatedWeb
+from tests.support.servers.web import RESET, Route, error, flapping, posts, redirect
 from tests.support.spiders.faults import HERE, Anywhere, ManyRounds, Pages
-from tests.support.spiders.requests import Reader
+from tests.support.spiders.requests import STORE, Reader
 from tests.support.spiders.timelines import HERE as TIMELINES
 from tests.support.spiders.timelines import Timelines
-
-
-class GatedWeb(Web):
-    """A site that notes requests, and how many at once; its pages may have gates."""
-
-    def __init__(self, routes: Mapping[str, Route]) -> None:
-        self.asked: Counter[str] = Counter()
-        """Requests by path, counted before the gate; ``served`` counts after it."""
-        self.gates: dict[str, Callable[[], bool]] = {}
-        """Conditions by path: a page is served when its condition is true."""
-        self.at_once = 0
-        self.most_at_once = 0
-        super().__init__(routes, keep_alive=False)
-
-    async def _answer(self, asked: Any, writer: asyncio.StreamWriter) -> bool:
-        self.asked[asked.path] += 1
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            while asked.path in self.gates and not self.gates[asked.path]():
-                await asyncio.sleep(0.005)
-            return await super()._answer(asked, writer)
-        finally:
-            self.at_once -= 1
 
 
 class Site:
@@ -332,7 +309,7 @@ def test_pages_with_a_post_in_common_are_settled(site: Site) -> None:
     site.show({"/": posts(links=paths)})
     site.show({path: posts(*["pinned"] * 6, path, delay=0.02) for path in paths})
     site.web.gates["/"] = lambda: site.web.asked["/"] >= 4
-    pipelines = {f"{HERE}.Waits": 300, "tests.support.spiders.requests.Store": 400}
+    pipelines = {f"{HERE}.Waits": 300, STORE: 400}
     runs = [site.start(ITEM_PIPELINES=pipelines, CONCURRENT_ITEMS=2) for _ in range(4)]
     for run in runs:
         assert number(run.wait(), "released") == 0

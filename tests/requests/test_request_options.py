@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import Run
 from tests.support.crawls.timelines import Readings, number, opened, timeline
+from tests.support.patience import wait_until
 from tests.support.servers.web import MISSING, error, flapping, posts, redirect
 from tests.support.spiders.scenarios import Asking
 from tests.support.spiders.timelines import Timelines

@@ -18,8 +18,8 @@ import pytest
 
 from bench.servers import ValkeyServer
 from tests.conftest import SCRAPY_VERSION
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import MODES, NOTHING, PLAIN, Run, Runs
+from tests.support.patience import wait_until
 from tests.support.spiders import scenarios
 from tests.support.spiders.requests import Reader
 
@@ -179,7 +179,7 @@ def test_pages_come_from_the_cache(runs: Runs, tmp_path: Path, mode: str) -> Non
     cache = {"HTTPCACHE_ENABLED": True, "HTTPCACHE_DIR": str(tmp_path / "cache")}
     spider = scenarios.Senders
     first = runs.start(spider, mode, **cache).wait()
-    second = runs.start(spider, mode, first.web, **cache).wait()  # with a ledger of its own
+    second = runs.start(spider, mode, first.web, **cache).wait()  # with another ledger
     assert second.stats["httpcache/hit"] == second.stats["downloader/response_count"]
     assert second.served == {}
     assert first.posts == second.posts

@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from tests.support.crawls.items import wait_until
 from tests.support.crawls.requests import MODES, Run
 from tests.support.crawls.timelines import (
     Readings,
@@ -30,6 +29,7 @@ from tests.support.crawls.timelines import (
     pages_read,
     timeline,
 )
+from tests.support.patience import wait_until
 from tests.support.servers.web import RESET, Reply, Route, error, flapping, posts, redirect
 from tests.support.spiders.feeds import FEEDS
 from tests.support.spiders.timelines import (

@@ -21,11 +21,10 @@ from scrapy_valkey_dedup.selftest.__main__ import main
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import in_loop
 from tests.ledger.test_acl import NAMESPACE_PATTERNS, SECRET, url_of, user_of
-from tests.support.crawls.items import wait_until
+from tests.support.patience import PATIENCE, in_loop, wait_until
+from tests.support.servers.strangers import REPLIES, answering
 from tests.support.servers.tls import LOCALHOST, Authority, terminator
-from tests.valkey.test_strangers import REPLIES, answering
 
 (START,) = (rule for rule in LEDGER_RULES if rule.name == "start")
 
@@ -215,7 +214,7 @@ async def test_a_full_server() -> None:
     assert any("maxmemory" in finding.said for finding in report.spoiled)
 
 
-# -- where nobody is -------------------------------------------------------------------------------
+# -- without a server ----------------------------------------------------------------------------
 
 
 def ended(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -356,7 +355,7 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals) -> None:
                 if "claim: one winner" in line:
                     break
             run.send_signal(number)
-            out, err = run.communicate(timeout=30)
+            out, err = run.communicate(timeout=PATIENCE)
         assert run.returncode == 130
         assert "heartbeat" not in out
         (line,) = err.splitlines()
@@ -367,7 +366,7 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals) -> None:
 def test_a_reader_that_has_read_enough(valkey: ValkeyServer) -> None:
     """As in ``| head``: no traceback, and nothing is left."""
     command = f"{sys.executable} -m scrapy_valkey_dedup.selftest {valkey.url} | head -3"
-    ran = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=PATIENCE)
     assert len(ran.stdout.splitlines()) == 3
     assert ran.stderr == ""
     wait_until(lambda: not [key for key in valkey.ask("KEYS", "*") if "selftest" in key])

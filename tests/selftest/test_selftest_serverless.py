@@ -12,8 +12,8 @@ from scrapy_valkey_dedup.aws import ElastiCacheIAM
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS, RULES
 from scrapy_valkey_dedup.selftest import Report, Status, examine
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
-from tests.conftest import in_loop
 from tests.selftest.test_selftest import START, assert_nothing_left, spoiled
+from tests.support.patience import in_loop
 from tests.support.servers.iam import KEYS, SECRETS, WHO
 from tests.support.servers.standin import a_serverless
 

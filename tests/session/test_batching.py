@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from scrapy_valkey_dedup.session.batching import Batcher
-from tests.conftest import in_loop
+from tests.support.patience import PATIENCE, in_loop
 
 
 class Desk:
@@ -92,7 +92,7 @@ async def test_who_is_cancelled_in_time_is_left_out() -> None:
 
 @in_loop
 async def test_who_is_cancelled_late_harms_nobody() -> None:
-    """Whoever is cancelled during the call loses only his own answer."""
+    """A caller that is cancelled during the call loses only its own answer."""
     desk = Desk()
     batcher = Batcher(desk)
     desk.open.clear()
@@ -161,7 +161,7 @@ async def test_telling_does_not_wait_and_drain_does() -> None:
 
 @in_loop
 async def test_a_failed_tale_does_not_pass_in_silence() -> None:
-    """An error of a call that nobody waits for goes to the loop's handler, and the rest goes on."""
+    """An error of a call that has no waiter goes to the loop's handler, and the rest continues."""
     desk = Desk()
     batcher = Batcher(desk, limit=1)
     heard: list[dict[str, object]] = []
@@ -177,7 +177,7 @@ async def test_a_failed_tale_does_not_pass_in_silence() -> None:
 @pytest.mark.parametrize("started", [False, True])
 @in_loop
 async def test_close_gives_up_and_leaves_nobody_waiting(*, started: bool) -> None:
-    """After ``close`` nothing is asked any more, and whoever waited is cancelled."""
+    """After ``close`` nothing is asked any more, and those that wait are cancelled."""
     desk = Desk()
     batcher = Batcher(desk, limit=2)
     desk.open.clear()
@@ -186,16 +186,16 @@ async def test_close_gives_up_and_leaves_nobody_waiting(*, started: bool) -> Non
     if started:
         await turns()
     await batcher.close()  # not through a task: the call must not have begun
-    done = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 5)
+    done = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), PATIENCE)
     assert all(isinstance(answer, asyncio.CancelledError) for answer in done)
     assert desk.calls == ([[0, 1]] if started else [])
-    await asyncio.wait_for(batcher.drain(), 5)
-    await asyncio.wait_for(batcher.close(), 5)
+    await asyncio.wait_for(batcher.drain(), PATIENCE)
+    await asyncio.wait_for(batcher.close(), PATIENCE)
 
 
 @in_loop
 async def test_two_thousand_askers() -> None:
-    """Many at once, some of whom go away: each gets his own answer, in few calls."""
+    """Many at once, some of them cancelled: each gets its own answer, in few calls."""
     desk = Desk()
     chance = random.Random(1)
 

@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.conftest import in_loop
+from tests.support.patience import in_loop
 from tests.support.runs import Runs, until
 from tests.support.servers.fronts import Front
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,11 @@ from scrapy_valkey_dedup.session.settlements import Settlements
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, Stats
 from scrapy_valkey_dedup.valkey.client import Server
-from scrapy_valkey_dedup.valkey.quorum import agreed
-from scrapy_valkey_dedup.valkey.urls import database, parsed
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of, wait_until
-from tests.support.patience import PATIENCE
-from tests.support.servers.standin import a_server, not_on_serverless
+from tests.support.crawls.world import World
+from tests.support.outages import SLOW
+from tests.support.patience import PATIENCE, in_loop, wait_until
+from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 from tests.support.spiders.storages import STORAGES
 
 AWAY = LedgerUnavailableError("away")
@@ -95,7 +93,7 @@ async def test_what_fails_right_after_an_outage_has_a_prober_of_its_own() -> Non
             while away.probes < probes + 3:
                 await asyncio.sleep(0.01)
             away.answers = True
-            assert await asyncio.wait_for(away.outage.over(), 10)
+            assert await asyncio.wait_for(away.outage.over(), PATIENCE)
 
 
 @in_loop
@@ -129,13 +127,13 @@ async def test_a_flickering_valkey_meets_the_limit_of_a_pause() -> None:
 
 @in_loop
 async def test_a_closing_spider_is_not_held() -> None:
-    """Whoever waits is let go when the spider is on its way to its end, unchecked."""
+    """When the spider is closing, posts that wait pass unchecked."""
     async with outage(PAUSE) as away:
         waits = asyncio.ensure_future(away.outage.over())
         await asyncio.sleep(0.01)
         assert not waits.done()
         away.closing = True
-        assert await asyncio.wait_for(waits, 10) is False
+        assert await asyncio.wait_for(waits, PATIENCE) is False
 
 
 @in_loop
@@ -259,68 +257,7 @@ async def test_what_is_recorded_is_not_asked_too_late(
         await server.close()
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [
-        [("new", 0.02), ("old", 0), ("new", 0.02)],
-        [(OSError("gone"), 0), ("new", 0.02)],
-        [("new", 0), ("old", 3600), (OSError("gone"), 0), (OSError("gone"), 0.01)],
-    ],
-)
-@in_loop
-async def test_most_of_the_servers_are_believed(answers: list[tuple[Any, float]]) -> None:
-    """Not the fastest, which may be cut off from the others; nobody waits for a frozen one."""
-    complaints: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-
-    async def answer(said: Any, delay: float) -> str:
-        await asyncio.sleep(delay)
-        if isinstance(said, Exception):
-            raise said
-        return str(said)
-
-    assert await asyncio.wait_for(agreed(answer(*said) for said in answers), 10) == "new"
-    gc.collect()
-    await asyncio.sleep(0)
-    assert complaints == []
-
-
-def test_sentinels_are_not_given_what_is_the_services() -> None:
-    """User, password and database in a URL are those of the data servers, wherever they stand."""
-    url = parsed("valkey+sentinel://u:pw@h:1/svc?db=1&password=pw&username=u&socket_keepalive=yes")
-    assert url.without_user("h", 1) == "valkey://h:1?socket_keepalive=yes"
-    assert url.at("h", 1) == ("valkey://u:pw@h:1?db=1&password=pw&username=u&socket_keepalive=yes")
-
-
-@pytest.mark.parametrize(
-    ("url", "options", "number"),
-    [
-        ("valkey://h", {}, "0"),
-        ("valkey://h/2", {}, "2"),
-        ("valkey://h/2?db=3", {}, "3"),
-        ("unix:///tmp/s?db=4", {}, "4"),
-        ("unix:///tmp/s", {"db": 5}, "5"),
-        ("valkey://h/2", {"db": 5}, "2"),
-    ],
-)
-def test_which_database(url: str, options: dict[str, Any], number: str) -> None:
-    """As valkey-py reads it: the query goes before the path, and the URL before the options."""
-    assert database(url, options) == number
-
-
 # -- crawls ----------------------------------------------------------------------------------------
-
-SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[World]:
-    """Crawls with a server that the test may hurt."""
-    with a_server(persistent=True) as server:
-        made = World(server.url, "fragile", tmp_path)
-        made.server = server
-        yield made
-        made.close()
 
 
 def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
@@ -370,7 +307,7 @@ def test_a_spool_is_for_one_ledger(fragile: World) -> None:
 
 
 def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
-    """Something of somebody's in the place of a page's partition: the pause meets its limit."""
+    """A foreign value instead of a page's partition: the pause meets its limit."""
     with valkey_py.Valkey.from_url(fragile.url) as client:
         for partition in PARTITION_NAMES:
             client.sadd(f"vd1:{{fragile+pages:{partition}}}", "somebody's")

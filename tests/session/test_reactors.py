@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import SCRAPY_VERSION, World
-from tests.support.crawls.items import pages_of
+from tests.conftest import SCRAPY_VERSION
+from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE
+from tests.support.servers.site import pages_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +50,7 @@ def test_components_are_built_and_used_where_there_is_no_reactor(world: World) -
     """
     settings = {"VALKEY_DEDUP_URL": world.url, "VALKEY_DEDUP_NAMESPACE": world.namespace}
     command = [sys.executable, "-m", "tests.support.spiders.unit", json.dumps(settings)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert found["posts"] == [{"post_id": "1"}] * 2

@@ -11,8 +11,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from scrapy.settings import Settings
-from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
@@ -23,11 +21,13 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.session import Session
-from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import REQUESTS, Stats
-from tests.conftest import SCRAPY_VERSION, World
+from scrapy_valkey_dedup.stats import REQUESTS
+from tests.conftest import SCRAPY_VERSION
 from tests.support import patience
-from tests.support.crawls.items import claims, heartbeats, pages_of
+from tests.support.crawls.world import World
+from tests.support.ledgers import claims, heartbeats
+from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 from tests.support.spiders.pipelines import PIPELINES
 
@@ -48,13 +48,7 @@ def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
             "VALKEY_DEDUP_NAMESPACE": namespace,
             **{f"VALKEY_DEDUP_{name.upper()}": value for name, value in changes.items()},
         }
-        stats = Stats(MemoryStatsCollector(get_crawler()))
-        session = Session(
-            DedupSettings.parse(Settings(settings), "spider"),
-            stats,
-            close_spider=print,
-            is_closing=lambda: False,
-        )
+        session = new_session(settings)
         prepare(session)
         await session.open()
         try:

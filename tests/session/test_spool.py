@@ -68,7 +68,7 @@ def test_a_ledger_that_is_away_is_known_from_an_earlier_run(directory: Path) -> 
 
 
 def test_files_and_folders_are_the_users_own(directory: Path) -> None:
-    """Nobody else may read or write them, whatever the umask."""
+    """No other user may read or write them, whatever the umask."""
     former = os.umask(0)
     try:
         path = spool(directory).write(KEYS)
@@ -129,7 +129,7 @@ def test_a_failure_that_goes_on_is_told_once(
 
 
 def test_a_ledger_that_was_never_reached(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody knows which ledger it is: nothing is written, and the folder is not blamed for it."""
+    """If the ledger is not known, nothing is written, and the folder is not blamed for it."""
     assert Spool(directory, "place", "shelf").write(KEYS) is None
     assert not directory.exists()
     assert caplog.messages == []

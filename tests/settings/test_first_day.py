@@ -1,4 +1,4 @@
-"""A new user's first day: `scrapy ...` in a project of its own, and what each mistake says."""
+"""A new user's first day: `scrapy ...` in a fresh project, and what each mistake says."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pytest
 import scrapy
 
 from bench.servers import ValkeyServer, free_port
-from tests.conftest import World
-from tests.support.crawls.items import Site, pages_of, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
 from tests.support.processes.scrapy_command import Command
+from tests.support.servers.site import Site, pages_of
 
 SECRET = "hunter2"
 FAILED = int(scrapy.version_info >= (2, 15))  # 2.14 ends with 0 whatever cannot start
@@ -276,7 +276,7 @@ def test_what_a_good_run_says(project: Project) -> None:
     assert "Identity: every class by post_id, page." in line
     assert "CONFIRM = 'scraped', REQUESTS = 'job', JOB = None" in line
     last = ran.lines("INFO")[-1]
-    assert last.startswith("Deduplication of spider 'posts': 4 posts seen: 4 without an identity")
+    assert last.startswith("Deduplication of spider 'posts': 4 posts seen (4 without an identity)")
     advice = [line for line in ran.lines("WARNING") if line.startswith("CLOSESPIDER")]
     assert [line.partition(" counts the items that are stored")[0] for line in advice] == [
         "CLOSESPIDER_TIMEOUT_NO_ITEM = 60",

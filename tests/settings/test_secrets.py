@@ -13,19 +13,17 @@ from typing import Any
 
 import pytest
 from scrapy.settings import Settings
-from scrapy.statscollectors import MemoryStatsCollector
-from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, SettingsError
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
-from tests.support.patience import PATIENCE
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, in_loop
+from tests.support.runs import new_session
+from tests.support.servers.site import pages_of
 
 SECRET = "hunter2-with@specials/and%"
 WRITTEN = "hunter2-with%40specials%2Fand%25"
@@ -151,12 +149,7 @@ async def test_no_object_shows_a_secret(
     given = {**ways(locked.port)[way], "VALKEY_DEDUP_DATA_DIR": str(tmp_path)}
     settings = DedupSettings.parse(Settings(given), "spider")
     assert_hidden(repr(settings), pprint.pformat(settings))
-    session = Session(
-        settings,
-        Stats(MemoryStatsCollector(get_crawler())),
-        close_spider=print,
-        is_closing=lambda: False,
-    )
+    session = new_session(given)
     await session.open()
     claim = await session.claim(b"0" * 16)
     objects = everything_in(session)

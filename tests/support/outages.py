@@ -14,13 +14,16 @@ from typing import Any
 from valkey.exceptions import ValkeyError
 
 from bench.servers import ValkeyServer
-from tests.conftest import World
-from tests.support.crawls.items import Crawl, Site, stored, wait_until
-from tests.support.patience import PATIENCE
+from tests.support.crawls.items import Crawl, stored
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.site import Site
 
 logger = logging.getLogger(__name__)
 
 
+SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
+"""Of a crawl that takes a while to its end: its storage, and what is on its way."""
 BEGIN = {
     "pass": "Until it answers again, posts are stored unchecked.",
     "pause": "Until it answers again, posts and requests wait.",
@@ -33,7 +36,7 @@ NEVER = "Valkey was never reached, for"
 def start_fleet(
     world: World, site: Site, policies: Sequence[str], *, of_each: int | None = None, **changes: Any
 ) -> list[Crawl]:
-    """Starts a crawl with each policy, each in an order of its own.
+    """Starts a crawl with each policy, each in another order.
 
     Each page is read by all, or by ``of_each`` of them. Returns when they have stored the first
     hundred posts: they are in the middle. However slow the machine is, none can have come to its
@@ -190,13 +193,24 @@ def lose_writes(
     return begun, unremembered
 
 
-def assert_bounded(world: World, begun: set[str], unremembered: set[str], on_way: int) -> None:
+def assert_bounded(
+    world: World, policies: Sequence[str], begun: set[str], unremembered: set[str], on_way: int
+) -> None:
     """What ``lose_writes`` may cost: a second copy of what was lost, and of what was on its way.
 
+    Nothing else: the crawls have no outage, and every post of the site is stored and confirmed.
+
     A post that the new primary remembers is never stored again, nor is any post stored thrice. Of
-    posts that nobody had begun to store, those may be stored twice whose claim was lost when they
+    posts that no run had begun to store, those may be stored twice whose claim was lost when they
     had been claimed and not begun: ``on_way`` at most.
     """
+    assert 0 < len(unremembered) < len(begun)
+    stats = [account_of(*both) for both in zip(world.crawls, policies, strict=True)]
+    assert {found["finish_reason"] for found in stats} == {"finished"}
+    assert not any("dedup/valkey/outages" in found for found in stats)
+    posts = {str(post["post_id"]) for page in world.sites[0].pages.values() for post in page}
+    assert world.stored.keys() == posts
+    assert sum(world.stored.values()) == total(stats, "confirmed")
     twice = {post for post, copies in world.stored.items() if copies > 1}
     found = len(unremembered), len(begun), len(twice)
     logger.info("%d unremembered of %d begun; %d stored twice", *found)

@@ -8,10 +8,11 @@ there by what the code under test does, never by what the machine does beside.
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
 import sys
-from collections.abc import Callable, Coroutine
-from time import monotonic
+from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic, sleep
 from typing import Any
 
 PATIENCE = 300  # seconds for what takes one: a wait that lasts so long has found a fault
@@ -71,3 +72,26 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run(main())
     finally:
         asyncio.set_event_loop_policy(policy)
+
+
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Runs a test that awaits in a patient event loop."""
+
+    @functools.wraps(test)
+    def run_it(*arguments: object, **fixtures: object) -> None:
+        async def main() -> None:
+            await test(*arguments, **fixtures)
+
+        run(main)
+
+    return run_it
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Returns what the condition returns as soon as it is true."""
+    deadline = monotonic() + seconds
+    while not (found := condition()):
+        if monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds} s for {condition}")
+        sleep(0.005)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,16 @@ from scrapy_valkey_dedup.stats import Stats
 from tests.support.patience import PATIENCE
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
+
+
+def new_session(settings: Mapping[str, Any], stats: Stats | None = None) -> Session:
+    """A run's session, not open yet, with these settings of a project."""
+    return Session(
+        DedupSettings.parse(Settings(dict(settings)), "spider"),
+        stats or Stats(MemoryStatsCollector(get_crawler())),
+        close_spider=print,
+        is_closing=lambda: False,
+    )
 
 
 class Runs:
@@ -39,12 +49,7 @@ class Runs:
         settings = {
             f"VALKEY_DEDUP_{name.upper()}": value for name, value in (values | changes).items()
         }
-        session = Session(
-            DedupSettings.parse(Settings(settings), "spider"),
-            Stats(MemoryStatsCollector(get_crawler())),
-            close_spider=print,
-            is_closing=lambda: False,
-        )
+        session = new_session(settings)
         session.when_ledger_opens(lambda: make_shelves(session))
         await session.open()
         try:

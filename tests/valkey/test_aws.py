@@ -32,9 +32,8 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
-from tests.support.patience import PATIENCE, now
+from tests.support.crawls.world import World
+from tests.support.patience import PATIENCE, in_loop, now
 from tests.support.servers.iam import (
     ADMIN,
     KEYS,
@@ -49,11 +48,12 @@ from tests.support.servers.iam import (
     signed,
     signed_at,
 )
+from tests.support.servers.site import pages_of
 from tests.support.servers.tls import LOCALHOST, Authority, terminator
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600
-SLACK = 0.4  # seconds of the loop for what takes none and needs nobody else
+SLACK = 0.4  # seconds of the loop for what takes none and needs no other process
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def clock() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ValkeyServer]:
-    """A server that lets nobody in without a password."""
+    """A server that needs a password."""
     with ValkeyServer("--requirepass", ADMIN, port=free_port()) as server:
         yield server
 
@@ -119,7 +119,7 @@ def door(guarded: ValkeyServer, tmp_path: Path) -> Door:
 async def connected(
     url: str, provider: Any, timeout: float = 5, **options: Any
 ) -> AsyncIterator[Server]:
-    """The way to a server, for who has a provider."""
+    """A client of a server, with a provider."""
     server = Server(url, "valkey://place", options, timeout, credentials=provider)
     try:
         yield server
@@ -128,13 +128,13 @@ async def connected(
 
 
 async def who(server: Server) -> str:
-    """As whom the server knows this connection."""
+    """The user of this connection, as the server says."""
     (name,) = await server.ask(command("ACL", "WHOAMI"))
     return bytes(name).decode()
 
 
 class Stub:
-    """A provider of one's own: each call takes ``delay`` seconds and returns the next answer.
+    """A user's provider: each call takes ``delay`` seconds and returns the next answer.
 
     With ``held`` each call takes until the test lets it ``go``.
     """
@@ -579,7 +579,7 @@ async def test_each_connection_has_a_fresh_token(door: Door, clock: Any) -> None
 
 
 def crawl_through(door: Door, world: World, given: dict[str, Any], times: int = 1) -> list[Any]:
-    """Crawls of a site of a hundred posts by who has these credentials; returns their stats."""
+    """Crawls a site of a hundred posts with these credentials; returns the crawls' stats."""
     site = world.site(pages_of(range(100)))
 
     async def crawl() -> list[Any]:
@@ -728,7 +728,7 @@ async def test_every_node_of_a_cluster_is_given_them() -> None:
 
 @in_loop
 async def test_sentinels_are_not_given_those_of_the_service() -> None:
-    """They have a provider of their own, or none; that is asked in a thread as well."""
+    """They have another provider, or none; that is asked in a thread as well."""
     with SentinelSet(0, password=ADMIN, sentinel_password="watch") as sentinels:
         url = without_user(sentinels.url)
         theirs = Stub(("watch",))

@@ -26,11 +26,10 @@ from scrapy_valkey_dedup.model import (
 )
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import Script, ScriptCall, command
-from tests.conftest import in_loop
-from tests.support.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, in_loop, now
 from tests.support.servers.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
 
-SLACK = 0.4  # seconds of the loop for what takes none and needs nobody else
+SLACK = 0.4  # seconds of the loop for what takes none and needs no other process
 AT_ONCE = PATIENCE / 10  # seconds for what needs a server and does not wait for the deadline
 SECRET = "hunter2"
 
@@ -210,7 +209,7 @@ async def test_a_demoted_server_is_asked_until_there_is_a_primary(own: ValkeySer
 
 @in_loop
 async def test_cancellation_mixes_up_no_replies(own: ValkeyServer) -> None:
-    """Whoever is cancelled, at whatever moment, takes no reply away from another."""
+    """A caller that is cancelled, at any moment, takes no reply away from another."""
     chance = random.Random(1)
     async with connected(own.url) as server:
         for start in range(0, 2000, 100):
@@ -226,7 +225,7 @@ async def test_cancellation_mixes_up_no_replies(own: ValkeyServer) -> None:
 
 @in_loop
 async def test_a_cancelled_question_ends_at_once(own: ValkeyServer) -> None:
-    """Cancelling does not wait for a server that is stopped, and its late reply meets nobody."""
+    """Cancelling does not wait for a server that is stopped, and its late reply is dropped."""
     async with connected(own.url) as server:
         await echo(server, 1)
         os.kill(own.pid, signal.SIGSTOP)

@@ -1,12 +1,11 @@
-"""Rules of a server that nobody knows, its moods, and its limits: no post unchecked for them."""
+"""Unknown errors of a server, its moods and its limits: none of them lets a post pass unchecked."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
-from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerUnavailableError,
@@ -26,10 +24,12 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.stats import Stats
 from scrapy_valkey_dedup.valkey.client import Server
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.conftest import World, in_loop
-from tests.support.crawls.items import pages_of
+from tests.support.crawls.world import World
+from tests.support.ledgers import ledger_at
+from tests.support.patience import in_loop
 from tests.support.runs import Runs, until
 from tests.support.servers.fronts import Command, Front, Rule, always, by_chance, name_of
+from tests.support.servers.site import pages_of
 
 KEYS = [digest("Post", [str(post)]) for post in range(300)]
 SCRIPTS = ("EVALSHA", "EVAL")
@@ -53,24 +53,13 @@ def runs(front: Front, namespace: str, tmp_path: Path) -> Runs:
     return made
 
 
-@asynccontextmanager
-async def ledger_at(url: str, namespace: str, **more: Any) -> AsyncIterator[Ledger]:
-    """A ledger as a run sees it."""
-    options = {"timeout": PATIENCE, **more}
-    server = Server(url, "valkey://place", {}, **options)
-    try:
-        yield Ledger(server, namespace, "a-run", retention=60)
-    finally:
-        await server.close()
-
-
 def stat(session: Any, name: str) -> int:
     """One of a run's stats."""
     return int(session._stats.number(name))
 
 
 async def new(session: Any, keys: list[bytes]) -> list[Claim]:
-    """The claims on posts that nobody has."""
+    """The claims on posts that no run holds."""
     found = await asyncio.gather(*map(session.claim, keys))
     assert all(isinstance(claim, Claim) for claim in found)
     return found
@@ -109,7 +98,7 @@ async def test_a_script_that_is_lacking_comes_with_its_question(
 ) -> None:
     """Whichever backend answers, and if none ever keeps a script: three attempts, and no storm."""
     front.rule = Backends(forget=forget).rule
-    async with ledger_at(front.url, namespace) as ledger:
+    async with ledger_at(front.url, namespace, "a-run") as ledger:
         answers = await ledger.claim_many(KEYS)
         assert {answer.verdict for answer in answers} == {Verdict.NEW}
         calls = len(ledger._partitions)
@@ -125,7 +114,7 @@ async def test_a_source_is_sent_once_for_all_questions_behind_it(
     valkey: ValkeyServer, front: Front, namespace: str
 ) -> None:
     """A server that has lost its scripts gets each once, not with each of the partitions."""
-    async with ledger_at(front.url, namespace) as ledger:
+    async with ledger_at(front.url, namespace, "a-run") as ledger:
         valkey.ask("SCRIPT", "FLUSH")
         await ledger.claim_many(KEYS)
         await ledger.confirm_many(KEYS)
@@ -145,14 +134,14 @@ def test_a_crawl_at_two_backends(world: World, valkey: ValkeyServer) -> None:
     assert front.asked["EVALSHA"] < 20_000
 
 
-# -- errors that nobody knows ----------------------------------------------------------------------
+# -- unknown errors -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1])
 def test_a_crawl_with_odd_errors_now_and_then(
     world: World, valkey: ValkeyServer, share: float
 ) -> None:
-    """Of all commands 1 % (10 %) fail with what nobody knows: no outage, all once, all checked."""
+    """Of all commands 1 % (10 %) fail with an unknown error: no outage, all once, all checked."""
     with Front([valkey], by_chance(share, ODD)) as front:
         world.url = front.url
         site = world.site(pages_of(range(1000)))
@@ -201,7 +190,7 @@ async def test_what_persists_in_a_crawl_is_an_outage(
         await until(lambda: any(END in text for text in caplog.messages))
         assert await run.claim(KEYS[0]) is Verdict.SEEN
         assert stat(run, Stats.OUTAGES) == 1
-    async with ledger_at(front.url, runs.namespace) as ledger:
+    async with ledger_at(front.url, runs.namespace, "a-run") as ledger:
         assert await ledger.seen_many(KEYS[:1]) == [True]
 
 
@@ -305,7 +294,7 @@ async def test_what_a_command_was_called_with_is_not_shown(front: Front, namespa
         "ERR unknown command 'AUTH', with args beginning with: 'spider' 'hunter2'", "AUTH"
     )
     url = front.url.replace("://", "://spider:hunter2@")
-    async with ledger_at(url, namespace) as ledger:
+    async with ledger_at(url, namespace, "a-run") as ledger:
         with pytest.raises(LedgerRefusedError, match="AUTH") as caught:
             await ledger.open()
     assert "hunter2" not in str(caught.value)
@@ -371,7 +360,7 @@ async def test_as_many_are_put_at_once_as_came_through(front: Front, namespace: 
         left -= 1
         return None if left >= 0 else TOO_MANY
 
-    async with ledger_at(front.url, namespace) as ledger:
+    async with ledger_at(front.url, namespace, "a-run") as ledger:
         await ledger.seen_many(KEYS)
         calls = front.asked["EVALSHA"] - front.asked["EVAL"]
         front.rule = rule
@@ -408,7 +397,7 @@ async def test_nothing_but_throttling_is_an_outage(
 @in_loop
 async def test_heartbeats_go_ahead_of_what_is_throttled(front: Front, namespace: str) -> None:
     """While scripts wait for their turn, a plain command is asked at once, and again soon."""
-    async with ledger_at(front.url, namespace) as ledger:
+    async with ledger_at(front.url, namespace, "a-run") as ledger:
         ledger._server._pace.wait_for(10 * PATIENCE)
         asking = asyncio.create_task(ledger.claim_many(KEYS))
         front.rule = by_chance(0.8, TOO_MANY, ("SET",))
@@ -447,7 +436,7 @@ async def test_words_of_throttling(front: Front, namespace: str, words: str) -> 
 async def test_a_namespace_may_have_any_name(front: Front) -> None:
     """What an error repeats of our own question means nothing."""
     front.rule = always("ERR unknown command 'MGET', with args beginning with: 'throttl'", "MGET")
-    async with ledger_at(front.url, "throttling") as ledger:
+    async with ledger_at(front.url, "throttling", "a-run") as ledger:
         with pytest.raises(LedgerRefusedError):
             await ledger.open()
 
@@ -471,8 +460,8 @@ async def test_a_host_may_have_any_name() -> None:
 
 @in_loop
 async def test_odd_errors_have_a_type_of_their_own(front: Front, namespace: str) -> None:
-    """Who asks can tell them from silence."""
+    """The caller can tell them from silence."""
     front.rule = always(ODD, "EVALSHA")
-    async with ledger_at(front.url, namespace, timeout=0.2) as ledger:
+    async with ledger_at(front.url, namespace, "a-run", timeout=0.2) as ledger:
         with pytest.raises(UnknownReplyError, match="internal error"):
             await ledger.claim_many(KEYS)

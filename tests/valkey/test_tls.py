@@ -1,12 +1,11 @@
-"""TLS: whoever cannot prove who he is is refused with the cure, on every topology."""
+"""TLS: a server that cannot prove its identity is refused with the cure, on every topology."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.servers import SentinelSet, Tls, ValkeyCluster, ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
-from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import in_loop
-from tests.support.patience import now
+from tests.support.ledgers import ledger_at
+from tests.support.patience import in_loop, now
 from tests.support.servers.tls import ELSEWHERE, LOOPBACK, SPEAKER, Authority, needs_tls
 
 TIMEOUT = 2.0
@@ -28,7 +25,6 @@ SLACK = 3.0  # seconds of the loop for what takes none
 KEYS = [bytes([number]) * 16 for number in range(250)]
 KINDS = ("server", "cluster", "sentinel")
 DAY = dt.timedelta(days=1)
-_runs = count()
 
 
 pytestmark = needs_tls
@@ -129,16 +125,6 @@ def place(places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
     return places[request.param]
 
 
-@asynccontextmanager
-async def ledger_at(url: str, **options: Any) -> AsyncIterator[Ledger]:
-    """A ledger as a new run sees it."""
-    server = Server(url, "valkeys://place", options, TIMEOUT)
-    try:
-        yield Ledger(server, "posts", f"run-{next(_runs)}", retention=60.0)
-    finally:
-        await server.close()
-
-
 def told(files: dict[str, Path], authority: str = "authority", own: str = "") -> dict[str, str]:
     """What a client is told about certificates."""
     found = {"ssl_ca_certs": str(files[authority])} if authority else {}
@@ -149,7 +135,7 @@ def told(files: dict[str, Path], authority: str = "authority", own: str = "") ->
 
 async def assert_welcome(url: str, **options: Any) -> None:
     """All works, on all nodes."""
-    async with ledger_at(url, **options) as ledger:
+    async with ledger_at(url, timeout=TIMEOUT, options=options) as ledger:
         await ledger.open()
         await ledger.try_partitions()
         await ledger.confirm_many(KEYS)
@@ -158,7 +144,7 @@ async def assert_welcome(url: str, **options: Any) -> None:
 
 async def assert_refused(url: str, words: str, **options: Any) -> None:
     """At once, with the cure."""
-    async with ledger_at(url, **options) as ledger:
+    async with ledger_at(url, timeout=TIMEOUT, options=options) as ledger:
         began = now()
         with pytest.raises(LedgerRefusedError, match=words):
             await ledger.open()
@@ -167,7 +153,7 @@ async def assert_refused(url: str, words: str, **options: Any) -> None:
 
 async def assert_unavailable(url: str, words: str, **options: Any) -> None:
     """In time, with the reason."""
-    async with ledger_at(url, **options) as ledger:
+    async with ledger_at(url, timeout=TIMEOUT, options=options) as ledger:
         began = now()
         with pytest.raises(LedgerUnavailableError, match=words):
             await ledger.open()
@@ -219,7 +205,7 @@ async def test_a_certificate_that_is_demanded(place: Place) -> None:
 
 @in_loop
 async def test_tls_and_plain_text_do_not_mix(place: Place) -> None:
-    """Whoever speaks the other language is told in time that it may be that."""
+    """TLS to a plain port, or the reverse: the run is told in time that it may be that."""
     await assert_unavailable(place.url.replace("valkeys", "valkey"), "TLS")
     with ValkeyServer(port=free_port()) as plain:
         _, _, kind = place.url.partition("://")[0].partition("+")

@@ -90,6 +90,14 @@ class Walk:
 
     async def contents(self) -> Contents:
         """Counts, and weighs a few buckets."""
+        found = await self.counted()
+        if self._filled:
+            found.sample = max(self._filled, key=lambda each: each[1])[0]
+            found.bytes_each = await self._weighed()
+        return found
+
+    async def counted(self) -> Contents:
+        """Counts."""
         found = Contents()
         for listed in _grouped(await self._listed()):
             generation, is_exact = await self._generation(listed)
@@ -97,9 +105,6 @@ class Walk:
             if generation.entries:
                 found.generations.append(generation)
         found.generations.sort(key=lambda each: -each.ends)
-        if self._filled:
-            found.sample = max(self._filled, key=lambda each: each[1])[0]
-            found.bytes_each = await self._weighed()
         return found
 
     async def _listed(self) -> list[_Listed]:

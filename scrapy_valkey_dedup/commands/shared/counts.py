@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.explain import RuleShown
 from scrapy_valkey_dedup.commands.shared.keyed import Faults
 from scrapy_valkey_dedup.commands.shared.progress_file import Reached
 from scrapy_valkey_dedup.commands.shared.screen import Screen
@@ -26,10 +28,12 @@ def show_counts(
     screen.table(None, rows)
 
 
-def show_import(job: Job, place: str, reached: Reached, origin: str) -> None:
-    """What came of an import."""
+def show_import(
+    job: Job, place: str, reached: Reached, origin: str, rule: RuleShown | None = None
+) -> None:
+    """What came of an import; ``rule``: what the posts are identified by."""
     screen, namespace = job.screen, job.project.settings.namespace
-    screen.facts([("ledger", place), ("namespace", namespace)])
+    screen.facts([("ledger", place), ("namespace", namespace), *(rule.facts if rule else ())])
     counts = [("records", reached.records), ("remembered", reached.remembered)]
     show_counts(screen, counts, reached.bad, reached.unkeyed)
     for name, faults in (("bad", reached.bad), ("without identity", reached.unkeyed)):
@@ -41,6 +45,7 @@ def show_import(job: Job, place: str, reached: Reached, origin: str) -> None:
         "ledger": place,
         "namespace": namespace,
         "source": origin,
+        "identity": asdict(rule) if rule else None,
         "records": reached.records,
         "remembered": reached.remembered,
         "bad": reached.bad.listed(),

@@ -40,6 +40,39 @@ class Explanation:
     overruled: str | None = None
 
 
+@dataclass(frozen=True)
+class RuleShown:
+    """What identifies the items of a class."""
+
+    item_class: str
+    decided_by: str
+    kind: str
+    fields: tuple[str, ...]
+    """With their normalisers. None: a function of the user's, or all fields."""
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """As they are shown."""
+        by = ", ".join(self.fields)
+        text = f"{by} ({self.decided_by})" if by else self.decided_by
+        return [("class", self.item_class), ("identified by", text), ("kind", self.kind)]
+
+
+def rule_of(identifier: Identifier, cls: type, spider: Any, scope: str) -> RuleShown:
+    """What identifies the items of a class, as the pipeline finds it."""
+    rule, _ = identifier.rule_for(cls, spider)
+    if rule.kind is not None:
+        kind = repr(rule.kind)
+    else:
+        parts = [f"spider {spider.name!r}"] if scope == "spider" else []
+        parts.append(f"class {class_path(cls)}")
+        if rule.fields is not None:
+            parts.append(f"fields {', '.join(map(str, rule.fields))}")
+        kind = ", ".join(parts)
+    fields = tuple(":".join((str(field), *field.normalisers)) for field in rule.fields or ())
+    return RuleShown(class_path(cls), rule.decided_by, kind, fields)
+
+
 def explain(identifier: Identifier, item: Any, spider: Any, scope: str) -> Explanation:
     """The identity of an item as the pipeline finds it."""
     cls = type(item)
@@ -49,18 +82,11 @@ def explain(identifier: Identifier, item: Any, spider: Any, scope: str) -> Expla
         key = identifier.identify(item, spider)
     except UnkeyedError as error:
         reason = str(error)
-    if rule.kind is not None:
-        kind = repr(rule.kind)
-    else:
-        parts = [f"spider {spider.name!r}"] if scope == "spider" else []
-        parts.append(f"class {class_path(cls)}")
-        if rule.fields is not None:
-            parts.append(f"fields {', '.join(map(str, rule.fields))}")
-        kind = ", ".join(parts)
+    shown = rule_of(identifier, cls, spider, scope)
     return Explanation(
-        class_path(cls),
-        rule.decided_by,
-        kind,
+        shown.item_class,
+        shown.decided_by,
+        shown.kind,
         tuple(_shown(item, field) for field in rule.fields or ()),
         key,
         reason,

@@ -109,8 +109,8 @@ def json_lines(number: int, content: bytes) -> Iterator[Record]:
 def _why(error: Exception) -> str:
     """Without what stands there."""
     if isinstance(error, json.JSONDecodeError):
-        return f"it is no JSON ({error.msg})"
-    return "it is not UTF-8" if isinstance(error, UnicodeError) else "it is no JSON"
+        return f"not valid JSON ({error.msg})"
+    return "it is not UTF-8" if isinstance(error, UnicodeError) else "not valid JSON"
 
 
 def csv_rows(name: str, file: BinaryIO) -> Iterator[Record]:
@@ -132,7 +132,7 @@ def csv_rows(name: str, file: BinaryIO) -> Iterator[Record]:
                     dict(zip(names, row, strict=True)) if _is_text(row) else Bad("it is not UTF-8"),
                 )
     except csv.Error as error:
-        raise CommandError(f"{name}, line {reader.line_num}: it is no CSV: {error}") from error
+        raise CommandError(f"{name}, line {reader.line_num}: not valid CSV: {error}") from error
     finally:
         text.detach()
 
@@ -163,8 +163,8 @@ def xml_items(name: str, file: BinaryIO) -> Iterator[Record]:
                     del element.getparent()[0]
     except etree.XMLSyntaxError as error:
         if not depth:
-            raise CommandError(f"{name} is no XML: {error.msg}") from error
-        yield number + 1, Bad(f"it is no XML, or the file was cut off there ({error.msg})")
+            raise CommandError(f"{name} is not valid XML: {error.msg}") from error
+        yield number + 1, Bad(f"not valid XML, or the file was cut off there ({error.msg})")
 
 
 def _elements(parent: Any) -> list[Any]:

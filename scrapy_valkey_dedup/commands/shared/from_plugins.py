@@ -1,4 +1,4 @@
-"""Imports of pages that another plugin has noted."""
+"""Imports of import pages that another plugin remembers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.urls import redacted
 
 _WHAT_IT_KNOWS = {
-    "deltafetch": "scrapy-deltafetch notes a page when its callback yields an item: that the item "
-    "was stored, nobody knows",
-    "scrapy-redis": "scrapy-redis notes a page when it is asked for: pages that were in its queue "
-    "when it ended are noted, too, and will not be fetched",
-    "scrapy-jobdir": "Scrapy notes a page when it is asked for: pages that were in the queue when "
-    "the crawl ended are noted, too, and will not be fetched",
+    "deltafetch": "scrapy-deltafetch remembers a page when its callback yields an item, whether or "
+    "not the item was stored",
+    "scrapy-redis": "scrapy-redis remembers a page when its request enters the queue: pages that "
+    "were still in the queue are remembered, too, and will not be fetched",
+    "scrapy-jobdir": "Scrapy remembers a page when its request enters the queue: pages that were "
+    "still in the queue are remembered, too, and will not be fetched",
 }
 
 

@@ -61,7 +61,7 @@ def item_class(path: str | None) -> type:
         raise CommandError(f"--item {path}: it cannot be imported: {error}") from error
     if not isinstance(found, type) or not ItemAdapter.is_item_class(found):
         raise CommandError(
-            f"--item {path}: it is no class of items (scrapy.Item, dataclass, attrs, pydantic)"
+            f"--item {path}: not an item class (scrapy.Item, dataclass, attrs, pydantic)"
         )
     return found
 
@@ -83,9 +83,13 @@ class Maker:
         """
         self.cls = cls
         self._renames: dict[str, str] = dict(renames or {})
+        self.unmet = set(self._renames)
+        """Names to be replaced that no record has had so far."""
         for name in (types or {}).values():
             if name not in CONVERSIONS:
-                raise CommandError(f"--type: {name!r} is none; there are {', '.join(CONVERSIONS)}")
+                raise CommandError(
+                    f"--type: there is no {name!r}; there are {', '.join(CONVERSIONS)}"
+                )
         self._conversions = {**_annotated(cls), **dict(types or {})}
         names = declared(cls)
         self._declared = None if cls is dict else names
@@ -103,9 +107,11 @@ class Maker:
 
         """
         if type(record) is not dict:
-            raise BadRecordError(f"it is no object with fields, but a {type(record).__name__}")
+            raise BadRecordError(f"it is a {type(record).__name__}")
         if self.changes_nothing:
             return record
+        if self.unmet:
+            self.unmet.difference_update(record)
         values: dict[str, Any] = {
             self._renames.get(str(name), str(name)): value for name, value in record.items()
         }
@@ -121,7 +127,7 @@ class Maker:
         try:
             return self.cls(**values)
         except Exception as error:
-            raise BadRecordError(f"it is no {self.cls.__qualname__}: {_reason(error)}") from error
+            raise BadRecordError(f"not a {self.cls.__qualname__}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -138,7 +144,7 @@ def _converted(name: str, kind: str, text: str) -> Any:
     try:
         return CONVERSIONS[kind][1](text)
     except (KeyError, ValueError, ArithmeticError):
-        raise BadRecordError(f"its field {name!r} is no {kind}") from None
+        raise BadRecordError(f"its field {name!r} is not a {kind}") from None
 
 
 def _annotated(cls: type) -> dict[str, str]:

@@ -80,9 +80,9 @@ class _JsonText:
             self._move_to(max(len(self._held) - 1, self._at))
             if not self._read():
                 self._move_to(len(self._held))
-                return Bad("it is no JSON, or the file was cut off there")
+                return Bad("not valid JSON, or the file was cut off there")
         self._move_to(found)
-        return Bad("it is no JSON")
+        return Bad("not valid JSON")
 
 
 def json_array(name: str, file: BinaryIO) -> Iterator[Record]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from scrapy.utils.conf import arglist_to_dict
 
+from scrapy_valkey_dedup.commands.shared.explain import rule_of
 from scrapy_valkey_dedup.commands.shared.items import (
     CONVERSIONS,
     BadRecordError,
@@ -76,23 +77,31 @@ class Keyed:
     bad: Faults = field(default_factory=Faults)
     unkeyed: Faults = field(default_factory=Faults)
     names: tuple[str, ...] = ()
-    """The names of the last record without identity."""
+    """The names of the last record without identity; or of any, if some are ``unmet``."""
+    unmet: tuple[str, ...] = ()
+    """Names of ``--rename`` that no record has had."""
 
     def refuse_none(self, name: str) -> None:
-        """Of the first block of a source: nothing in it is a post of this kind.
+        """Of the first block of a source: nothing in it is a post of this kind, or named so.
 
         Raises:
             CommandError: says what is missing.
 
         """
+        listed = f"{', '.join(self.names):.200}"
+        if self.unmet and self.names:
+            column = self.unmet[0]
+            raise CommandError(
+                f"{name}: none of the first {self.records} records has a {column!r}, as "
+                f"--rename {column}=... says; they have {listed}"
+            )
         if self.keys or not self.records or (self.bad.total and self.unkeyed.total):
             return
         found = self.bad if self.bad.total else self.unkeyed
         ((reason, _),) = found.counts.most_common(1)
         said = f"{name}: none of the first {self.records} records can be used: {reason}"
         if self.names:
-            listed = ", ".join(self.names)
-            said += f"; they have {listed:.200}. --rename NAME=FIELD, --item and FIELDS may help"
+            said += f"; they have {listed}. --rename NAME=FIELD, --item and FIELDS may help"
         raise CommandError(said)
 
 
@@ -104,12 +113,15 @@ class Keyer:
         self.maker = maker
         self._identifier = project.identifier
         self._spider = project.spider
+        scope = project.settings.scope
+        self.rule = rule_of(self._identifier, maker.cls, project.spider, scope)
+        """What identifies the posts."""
 
     def keyed(self, block: Block) -> Keyed:
         """The keys of a block, in order."""
         made = Keyed()
         make, identify, spider = self.maker.make, self._identifier.identify, self._spider
-        keys = made.keys
+        keys, record = made.keys, None
         for line, record in parsed(block):
             made.records += 1
             if type(record) is Bad:
@@ -122,6 +134,8 @@ class Keyer:
             except UnkeyedError as error:
                 made.unkeyed.add(line, str(error))
                 made.names = tuple(map(str, record))
+        if self.maker.unmet and type(record) is dict:
+            made.unmet, made.names = tuple(self.maker.unmet), tuple(map(str, record))
         return made
 
 
@@ -136,14 +150,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FIELD",
-        help="a column that has another name than the item's field",
+        help="a column whose name differs from the item's field",
     )
     group.add_argument(
         "--type",
         action="append",
         default=[],
         metavar="FIELD=TYPE",
-        help="a field that is no text in the spider's items, where the class does not say so: "
+        help="a field that is not a text in the spider's items, if the class does not say so: "
         + ", ".join(CONVERSIONS),
     )
 

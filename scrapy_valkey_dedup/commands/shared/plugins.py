@@ -77,7 +77,7 @@ class PageKeyer:
         assert not isinstance(block.content, bytes)  # noqa: S101 (see Fingerprints)
         for number, found in block.content:
             if type(found) is not bytes or not found:
-                made.bad.add(number, "it is no fingerprint")
+                made.bad.add(number, "not a fingerprint")
                 continue
             made.keys += self._keys(found)
         return made
@@ -125,7 +125,7 @@ def deltafetch_keys(path: Path) -> Iterator[bytes]:
     try:
         kind = dbm.whichdb(str(path))
         if not kind:
-            raise CommandError(f"{path} is no database that Python's dbm knows")
+            raise CommandError(f"{path} is not a database that Python's dbm can read")
         with dbm.open(str(path), "r") as database:
             yield from _keys_of(database)
     except (*_ERRORS, ImportError) as error:

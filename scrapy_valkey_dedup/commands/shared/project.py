@@ -17,6 +17,7 @@ from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 
+_OUTSIDE = "; here is no project, so give its other settings, too: -s VALKEY_DEDUP_FIELDS=..."
 _CURE = "name the spider that scraped the posts: --spider NAME"
 
 
@@ -51,7 +52,7 @@ class Project:
         if self.settings.scope == "spider" and rule.kind is None:
             raise CommandError(
                 "with VALKEY_DEDUP_SCOPE = 'spider' the same post is another one in each spider; "
-                f"{_CURE}{self._names}, or set the scope: -s VALKEY_DEDUP_SCOPE=project"
+                f"{_CURE}{self._names or _OUTSIDE}"
             )
 
     @property

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from scrapy_valkey_dedup.commands.shared.findings import FINE, WRONG, Finding, heard
+from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, WRONG, Finding, heard
 from scrapy_valkey_dedup.commands.shared.spiders import (
     DictSeen,
     SpiderSeen,
@@ -17,8 +17,10 @@ from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.identity.item_classes import class_path
 from scrapy_valkey_dedup.identity.resolution import Resolved
 from scrapy_valkey_dedup.items.pipeline import DedupPipeline
-from scrapy_valkey_dedup.items.storages import storages_in, when_stored
+from scrapy_valkey_dedup.items.storage_advice import when_stored
+from scrapy_valkey_dedup.items.storages import storages_in
 from scrapy_valkey_dedup.session.advice import warn_of_closing
+from scrapy_valkey_dedup.settings import DedupSettings
 
 _STORING = "docs/settings.md#confirm"
 _IDENTITY = "docs/identity.md"
@@ -71,6 +73,7 @@ def _storing(seen: SpiderSeen) -> Iterator[Finding]:
             "remove it", "docs/settings.md", seen.name,
         )  # fmt: skip
         return
+    yield from _for_one_run(settings, seen.name)
     try:
         storages = storages_in(crawler, DedupPipeline)
     except ValueError as error:
@@ -87,6 +90,18 @@ def _storing(seen: SpiderSeen) -> Iterator[Finding]:
             warn_of_closing(crawler.settings)
     for message in messages:
         yield Finding("storing", WRONG, message, docs=_STORING, spider=seen.name)
+
+
+def _for_one_run(settings: DedupSettings, spider: str) -> Iterator[Finding]:
+    """What is meant for the command line of one run, and stands in the project."""
+    for name, value, follows in (
+        ("TRIAL", settings.trial, "what runs store is remembered for the trial only"),
+        ("RESET", settings.reset or None, "each run stores everything once more"),
+    ):
+        if value is not None:
+            said, cure = f"VALKEY_DEDUP_{name} = {value!r}: {follows}", "remove it after this run"
+            docs = f"docs/{'operations' if name == 'TRIAL' else 'settings'}.md"
+            yield Finding("settings", ADVICE, said, cure, docs, spider)
 
 
 def _identities(seen: SpiderSeen) -> Iterator[Finding]:
@@ -120,7 +135,7 @@ def _two_spiders(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
         if len(written) > 1:
             listed = "; ".join(f"{', '.join(names)} by {rule}" for rule, names in written.items())
             said = f"two spiders identify the same kind ({shared}) differently: {listed}"
-            cure = "one rule for both, in settings.py: else each of them stores the same posts"
+            cure = "use one rule for both, in settings.py; otherwise each stores the same posts"
             yield Finding("identity", WRONG, said, cure, _KINDS)
 
 
@@ -164,7 +179,7 @@ def _of_different_kinds(
                 f"dicts of different kinds have one identity ({fields}): {_place(one)} and "
                 f"{_place(other)}. If two of them have the same values there, one is lost"
             )
-            cure = "give each kind an item class of its own, or a field that tells them apart"
+            cure = "give each kind its own item class, or a field in which the kinds differ"
             yield Finding("identity", WRONG, said, cure, _KINDS, spider)
             return
 

@@ -136,7 +136,9 @@ def _memory(node: Node) -> Iterator[Finding]:
         cure = "raise maxmemory, or shorten VALKEY_DEDUP_RETENTION; maxmemory-policy noeviction"
         yield Finding("evictions", WRONG, said, cure, _WRONG_WHEN)
     elif policy not in ("", "noeviction"):
-        said = f"maxmemory-policy is {policy}: when memory is full, posts are forgotten in silence"
+        said = (
+            f"maxmemory-policy is {policy}: when memory is full, posts are forgotten without notice"
+        )
         cure = "set maxmemory-policy noeviction, or watch evicted_keys: it must stay 0"
         yield Finding("evictions", WRONG if node.limit else ADVICE, said, cure, _WRONG_WHEN)
     else:
@@ -164,9 +166,7 @@ async def _persistence(place: Place, node: Node) -> list[Finding]:
         said = "snapshots only: what was stored since the last one is new again after a crash"
         level = ADVICE
     elif saves is None and node.number("rdb_saves"):
-        return [
-            Finding("persistence", UNKNOWN, "snapshots, perhaps", "+config|get tells it", _USER)
-        ]
+        return [Finding("persistence", UNKNOWN, "perhaps snapshots", "+config|get tells it", _USER)]
     else:
         said = "neither append-only file nor snapshots: a restart forgets every post"
         level = ADVICE if replicas else WRONG
@@ -186,7 +186,7 @@ def _replicas(node: Node) -> Iterator[Finding]:
                 f"the replica {facts.get('ip')}:{facts.get('port')} is {facts.get('state')}, "
                 f"{lag} s and {behind:,} bytes behind: a failover would lose as much"
             )
-            cure = "look at its log, and at the line between them"
+            cure = "look at its log, and at the network between them"
             yield Finding("replicas", WRONG, said, cure, _WRONG_WHEN)
         else:
             yield Finding("replicas", FINE, f"{facts.get('ip')}:{facts.get('port')} follows")
@@ -207,7 +207,7 @@ async def _encoding(place: Place, state: State) -> list[Finding]:
         if encoding not in (b"intset", None):
             said = f"buckets of {what} are kept as {encoding.decode()}: about six times the memory"
             cure = (
-                f"set-max-intset-entries {_FULL_BUCKET}; it holds for what is stored from then on"
+                f"set-max-intset-entries {_FULL_BUCKET}; it applies to what is stored from then on"
             )
             found.append(Finding("buckets", WRONG, said, cure, "docs/ledger.md#buckets"))
     return found or [Finding("buckets", FINE, "kept as sorted arrays, or there are none yet")]

@@ -1,1 +1,1 @@
-"""Starts crawls in processes of their own, and reads what they leave."""
+"""Starts crawls in processes, and reads what they leave."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.support.crawls.items import Site, pages_of
 from tests.support.processes.dedup_command import Ended, dedup, environment
 from tests.support.processes.scrapy_command import scrapy
+from tests.support.servers.site import Site, pages_of
 
 SPIDER = """
 import scrapy

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.support.crawls.items import claims, heartbeats
+from tests.support.ledgers import claims, heartbeats
 from tests.support.patience import LOOP, PATIENCE
 from tests.support.processes.forkserver import processes
 from tests.support.servers.web import Web
@@ -90,7 +90,7 @@ class Run:
 
 
 class Runs:
-    """Starts crawls, each in a directory of its own."""
+    """Starts crawls, each in its own directory."""
 
     def __init__(self, url: str, directory: Path) -> None:
         self._url = url

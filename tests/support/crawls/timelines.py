@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.crawls.items import claims, heartbeats, wait_until
 from tests.support.crawls.requests import Run, Runs
+from tests.support.ledgers import claims, heartbeats
+from tests.support.patience import wait_until
 from tests.support.servers.web import Reply, Route, Web, posts
 from tests.support.spiders.requests import Reader
 from tests.support.spiders.timelines import HERE
@@ -76,7 +77,7 @@ class Readings:
             self.web.routes.update(pages)
 
     def start(self, spider: type[Reader], mode: str = "alone", **changes: Any) -> Run:
-        """Starts a crawl, by default a job of its own.
+        """Starts a crawl, by default as another job.
 
         Upper-case changes are settings, lower-case ones options of spider and storage.
         """

@@ -1,8 +1,7 @@
-"""Runs `scrapy dedup` as an operator does: in a process of its own, piped or on a terminal."""
+"""Runs `scrapy dedup` as an operator does: in a process, piped or on a terminal."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pty
@@ -11,15 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import digest
-from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
 from tests.support.processes import dedup_process as command_process
 from tests.support.processes.forkserver import processes
 
@@ -176,27 +173,6 @@ def on_terminal(
             interrupted_at = None
     os.close(ours)
     return Ended(process.wait(PATIENCE), shown.decode(), "")
-
-
-def in_ledger(
-    url: str,
-    namespace: str,
-    deed: Callable[[Ledger], Awaitable[Any]],
-    run: str = "outsider",
-    shelf: str = "",
-) -> Any:
-    """What another run does in the ledger."""
-
-    async def do() -> Any:
-        server = Server(url, url, {}, 10)
-        try:
-            ledger = Ledger(server, namespace, run, retention=3600, shelf=shelf)
-            await ledger.open()
-            return await deed(ledger)
-        finally:
-            await server.close()
-
-    return asyncio.run(do())
 
 
 def key_of_post(number: int) -> bytes:

@@ -1,3 +1,33 @@
 """What processes of tests import, imported once, in the process that they are forked from."""
 
 from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from importlib import import_module
+
+from scrapy.settings import default_settings
+
+PROGRAMS = [
+    "processes.dedup_process", "processes.scrapy_command", "spiders.faults", "spiders.fleet",
+    "spiders.items", "spiders.requests", "spiders.timelines", "spiders.whose_claim",
+]  # fmt: skip
+# pytest, because a process imports the program again by which the test was started.
+OTHERS = [
+    "pytest", "queuelib", "tldextract", "twisted.conch.insults.insults", "twisted.conch.telnet",
+    "twisted.internet.endpoints", "twisted.internet.stdio", "twisted.web.client", "valkey",
+    "scrapy_valkey_dedup.valkey.embedded", "scrapy_valkey_dedup.valkey.watcher", "bench.servers",
+]  # fmt: skip
+
+
+def of_scrapy() -> Iterator[str]:
+    """The modules that Scrapy finds by names in its settings."""
+    for value in vars(default_settings).values():
+        for path in [*value, *value.values()] if isinstance(value, dict) else [value]:
+            if isinstance(path, str) and path.startswith("scrapy."):
+                yield path.rpartition(".")[0]
+
+
+for module in [*OTHERS, *of_scrapy(), *(f"tests.support.{name}" for name in PROGRAMS)]:
+    import_module(module)
+gc.freeze()  # what is here stays: no process need look through it

@@ -26,7 +26,7 @@ def _obey(
     out: Path,
     errors: Path,
 ) -> None:
-    """What the process does: all that an interpreter of its own would have of its caller."""
+    """What the process does: what a new interpreter would get from its caller."""
     for number, path in ((1, out), (2, errors)):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     os.chdir(folder)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import threading
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import time_machine
@@ -20,6 +18,7 @@ from developer_toolkit_elasticache import generate_iam_auth_token
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.aws import ElastiCacheIAM
+from tests.support.servers.http import Handler, HttpServer
 
 MOMENT = dt.datetime(2026, 11, 22, 12, 0, 0, tzinfo=dt.timezone.utc)
 KEYS = {
@@ -70,18 +69,13 @@ class SignedIn(ElastiCacheIAM):
 
 
 class SignedOut(ElastiCacheIAM):
-    """Likewise, without keys."""
+    """The same, without keys."""
 
     def __init__(self, **options: Any) -> None:
         for name in KEYS:
             os.environ.pop(name, None)
         os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
         super().__init__(**options)
-
-
-class _Quiet(ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Who has lost patience leaves a broken connection, which is no news here."""
 
 
 class Asked(NamedTuple):
@@ -91,15 +85,15 @@ class Asked(NamedTuple):
     body: str
 
 
-class Service:
+class Service(HttpServer):
     """An HTTP service of AWS on loopback; ``answer`` returns status and body of the next reply."""
 
     def __init__(self, answer: Callable[[], tuple[int, bytes]]) -> None:
         self.calls = 0
         self.requests: list[Asked] = []
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(handler) -> None:  # noqa: N805 (self is the service)
+        class Answers(Handler):
+            def do_GET(handler) -> None:  # noqa: N802, N805 (http.server's name; self is the service)
                 asked = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
                 signed_by = handler.headers.get("Authorization", "")
                 self.requests.append(Asked(signed_by, asked.decode()))
@@ -111,23 +105,7 @@ class Service:
 
             do_POST = do_GET  # noqa: N815 (Python's name)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = _Quiet(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Service:  # noqa: PYI034 (Self needs Python 3.11)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Answers)
 
 
 def container_keys(secret: str, expires: dt.datetime) -> bytes:

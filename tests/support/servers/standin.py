@@ -57,5 +57,5 @@ def a_server(*, persistent: bool = False) -> ValkeyServer | Serverless:
 
 
 def as_admin(url: str) -> str:
-    """The URL of who may look inside, of a spider's at a stand-in; else the same."""
+    """The URL for looking inside a stand-in, from a spider's; of other servers the same."""
     return url.replace(f"//{SPIDER}:", f"//{ADMIN}:", 1)

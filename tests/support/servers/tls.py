@@ -1,4 +1,4 @@
-"""TLS for tests: a certificate authority of one's own, and a terminator in front of a Valkey."""
+"""TLS for tests: a certificate authority, and a terminator in front of a Valkey."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ needs_tls = pytest.mark.skipif(
 
 
 class Authority:
-    """A certificate authority of one's own."""
+    """A certificate authority."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory

@@ -44,7 +44,7 @@ class Reply:
 
 
 Route: TypeAlias = Reply | Sequence[Reply] | Callable[[Asked], Reply]
-"""A reply; several, given in turn, the last for ever; or a function that makes one."""
+"""A reply; several, given in turn, the last forever; or a function that makes one."""
 
 RESET = Reply(reset=True)
 MISSING = Reply(b"not here", 404)
@@ -110,7 +110,7 @@ def gzip_bomb(size: int) -> Reply:
 
 
 class Web:
-    """Serves routes from a thread of its own until it is closed.
+    """Serves routes from a thread until it is closed.
 
     ``served`` counts by path; a method other than GET stands before it: ``"POST /search"``.
     """

@@ -15,7 +15,7 @@ from tests.support.spiders.component import Component, until_told
 from tests.support.spiders.requests import Reader
 from tests.support.spiders.timelines import Timelines
 
-HERE = "tests.support.spiders.faults"
+HERE = __name__
 
 
 class Pages(Reader):
@@ -94,7 +94,7 @@ class ManyRounds(Timelines):
 
 
 class Remembers(DupeFilter):
-    """A user's filter that keeps a list of its own, and looks there first."""
+    """A user's filter that keeps its own list, and looks there first."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -15,7 +15,7 @@ from tests.support.spiders.jobs import Job, leave_result
 from tests.support.spiders.posts import Post
 from tests.support.spiders.storages import FileStore, SettledByHand
 
-HERE = "tests.support.spiders.fleet"
+HERE = __name__
 
 
 class Links(scrapy.Spider):

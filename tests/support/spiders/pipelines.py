@@ -46,7 +46,7 @@ class DropFirst:
 
 
 class Parent(Component):
-    """A later pipeline that sends an item of its own for each, and waits until it is stored."""
+    """A later pipeline that sends another item for each, and waits until it is stored."""
 
     async def process_item(self, item):
         if not str(item.post_id).startswith("child"):

@@ -26,9 +26,9 @@ from tests.support.servers.web import Route
 from tests.support.spiders.jobs import QUIET, leave_result
 from tests.support.spiders.storages import FileStore
 
-HERE = "tests.support.spiders.requests"
+STORE = f"{__name__}.Store"
 REFUSED = "http://127.0.0.1:1"
-"""Nobody listens on port 1."""
+"""Nothing listens on port 1."""
 
 
 @dataclass
@@ -136,7 +136,7 @@ def settings_of(job: Job) -> Settings:
     return Settings(
         {
             **QUIET,
-            "ITEM_PIPELINES": {f"{HERE}.Store": 300},
+            "ITEM_PIPELINES": {STORE: 300},
             "LOG_FILE": str(Path(job.directory) / "log"),
             **job.settings,
         }
@@ -147,7 +147,7 @@ def crawl(job: Job) -> None:
     """Runs the crawl in this process and leaves ``result.json``."""
     os.chdir(job.directory)
     if not job.options.get("looks", True):
-        # Who relies on Scrapy's look whether an idle spider may close, every five seconds, hangs.
+        # A crawl that relies on Scrapy's check for idle spiders, every five seconds, hangs.
         ExecutionEngine._SLOT_HEARTBEAT_INTERVAL = 3600.0
     module, _, name = job.spider.rpartition(".")
     process = AsyncCrawlerProcess(settings_of(job))

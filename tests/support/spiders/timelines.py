@@ -19,7 +19,7 @@ from tests.support.spiders.component import Component, until_told
 from tests.support.spiders.requests import Reader
 from tests.support.spiders.storages import FileStore, SettledByHand
 
-HERE = "tests.support.spiders.timelines"
+HERE = __name__
 
 
 class Timelines(Reader):

@@ -21,7 +21,7 @@ from tests.support.spiders.component import Component
 from tests.support.spiders.jobs import QUIET
 from tests.support.spiders.storages import FileStore
 
-HERE = "tests.support.spiders.whose_claim"
+HERE = __name__
 
 
 class Validation(Component):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from time import monotonic
 
 from scrapy_valkey_dedup.model import Token
-from scrapy_valkey_dedup.session.heartbeat import UNKNOWN, number_of
+from scrapy_valkey_dedup.session.failure_detector import UNKNOWN, number_of
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
 
 
-class Wait:
-    """What one item knows of the claim that stands in its way. Outlasts outages."""
+class HolderWait:
+    """What one item knows of the claim that it waits for. Outlasts outages."""
 
     def __init__(self, seconds: float, longest_step: float) -> None:
         """``seconds``: the setting. A freeze or an outage counts as ``longest_step`` at most."""
@@ -26,12 +26,12 @@ class Wait:
         self._lives = False
 
     def is_over(self, holder: Token) -> bool:
-        """Whether that claim is known to be a living run's, after all of the time to wait."""
+        """Whether that claim is known to be a living run's, after the whole time to wait."""
         now = monotonic()
         self._waited += min(now - self._last, self._longest_step)
         self._last = now
         if holder != self._holder:
-            # Its run may have been killed since, or its message have come late.
+            # Its run may have been killed since then, or its question may have come late.
             self._holder, self._noted, self._lives = holder, None, False
         return self._lives
 
@@ -49,12 +49,12 @@ class Wait:
 
     @property
     def waits(self) -> bool:
-        """Whether there was anybody to wait for."""
+        """Whether another run held the claim."""
         return bool(self._holder)
 
     @property
     def lives(self) -> bool:
-        """Whether its holder was seen alive after all of the time to wait: ask once more."""
+        """Whether its holder was seen alive after the whole time to wait: ask once more."""
         return self._lives
 
     def pause(self) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +11,8 @@ from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, run_of, split, token
 from scrapy_valkey_dedup.model import DedupError, Given, LedgerRefusedError, Verdict
 from scrapy_valkey_dedup.valkey.client import Server
-from tests.conftest import in_loop
+from tests.support.patience import in_loop
+from tests.support.servers.strangers import REPLIES, answering
 
 KEY = bytes(range(16))
 MINE = token("run-a")
@@ -89,30 +88,6 @@ async def test_an_identity_is_bytes(
     async with open_ledger() as ledger:
         await ledger.open()
         assert ledger.identity == found.decode("utf-8", "replace")
-
-
-@asynccontextmanager
-async def answering(reply: Callable[[bytes], bytes]) -> AsyncIterator[str]:
-    """Something on a port that speaks RESP and is no Valkey. Gives its URL."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while said := await reader.read(65536):
-            writer.write(reply(said))
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"valkey://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-REPLIES: dict[str, Callable[[bytes], bytes]] = {
-    "an echo": lambda said: said,
-    "always OK": lambda said: b"+OK\r\n" * said.count(b"*"),
-    "always one": lambda said: b":1\r\n" * said.count(b"*"),
-    "always nothing": lambda said: b"$-1\r\n" * said.count(b"*"),
-    "an empty list": lambda said: b"*0\r\n" * said.count(b"*"),
-    "no text": lambda _: b"*4\r\n$6\r\nserver\r\n$1\r\n\xff\r\n$7\r\nversion\r\n$1\r\n\xff\r\n",
-}
 
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)

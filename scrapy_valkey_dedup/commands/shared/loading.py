@@ -1,0 +1,78 @@
+"""From the file of a dump into a ledger: what it has is remembered besides what is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scrapy_valkey_dedup.commands.shared.dump_format import KINDS
+from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
+from scrapy_valkey_dedup.commands.shared.patient import Patient
+from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
+from scrapy_valkey_dedup.commands.shared.screen import Advance
+from scrapy_valkey_dedup.ledger.ledger import Ledger, tag
+from scrapy_valkey_dedup.ledger.transfer import Shelf
+
+
+def _none() -> Counter[str]:
+    return Counter(dict.fromkeys(KINDS, 0))
+
+
+@dataclass
+class Loaded:
+    """What came of loading a dump."""
+
+    namespace: str
+    entries: Counter[str]
+    """What the file has."""
+    new: Counter[str] = field(default_factory=_none)
+    """What stood not yet where it belongs."""
+    over: Counter[str] = field(default_factory=_none)
+    """What has ended since the dump."""
+
+
+async def load(
+    place: Place,
+    file: DumpReader,
+    namespace: str,
+    advance: Advance = lambda _: None,
+    say: Callable[[str], object] = lambda _: None,
+) -> Loaded:
+    """Remembers in a namespace what a file has, until the same moments. Nothing there is forgotten.
+
+    The whole file is verified before anything is written.
+
+    Raises:
+        CommandError: the file was cut off or altered.
+        LedgerRefusedError: a permission is missing.
+        LedgerUnavailableError: there is an outage, for longer than ``PATIENCE``. What was loaded
+            stays; to load the file again does the rest.
+
+    """
+    found = Loaded(namespace, file.verify())
+    await _open(place, namespace, [kind for kind in KINDS if found.entries[kind]])
+    server = Patient(place.server, say)
+    shelves = {kind: Shelf(server, tag(namespace), SHELVES[kind]) for kind in KINDS}
+    for kind, step in file.steps():
+        for bucket, added in zip(step.buckets, await shelves[kind].write(step), strict=True):
+            if added < 0:
+                found.over[kind] += len(bucket.members)
+            else:
+                found.new[kind] += added
+        advance(step.size)
+    return found
+
+
+async def _open(place: Place, namespace: str, kinds: list[str]) -> None:
+    """Sees that all may be written, before anything is."""
+    for kind in dict.fromkeys(["posts", *kinds]):
+        ledger = Ledger(
+            place.server, namespace, place.run, retention=place.settings.retention,
+            shelf=SHELVES[kind],
+        )  # fmt: skip
+        if kind == "posts":
+            await ledger.open()
+        else:
+            await ledger.try_keys()
+        await ledger.try_partitions()

@@ -1,0 +1,30 @@
+"""Says which fields of its identity an item does not have, and which fields it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scrapy_valkey_dedup.identity.rules import FieldRule
+
+_NAMES = 10
+_LONGEST = 40
+"""Characters of a name."""
+
+
+def absent_fields(item: Any, rules: Sequence[FieldRule]) -> str | None:
+    """Names only, never values. None if the item is no dict and no Item, or all are there."""
+    if not isinstance(item, Mapping):
+        return None
+    absent = [rule.path[0] for rule in rules if rule.path[0] not in item]
+    if not absent:
+        return None
+    noun = "field" if len(absent) == 1 else "fields"
+    has = f"its fields are {_listed(item)}" if item else "it has none at all"
+    return f"it has no {noun} {_listed(absent)}; {has}"
+
+
+def _listed(names: Iterable[Any]) -> str:
+    listed = [f"{str(name)!r:.{_LONGEST}}" for name in names]
+    more = f" and {len(listed) - _NAMES} more" if len(listed) > _NAMES else ""
+    return ", ".join(listed[:_NAMES]) + more

@@ -1,0 +1,45 @@
+"""The site of the crawl tests: numbered pages of posts, served as fast as the test allows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.servers.http import Handler, HttpServer
+
+
+class Site(HttpServer):
+    """Pages of posts: ``/N`` is page N as a JSON list, ``posts`` of them on each."""
+
+    def __init__(self, pages: dict[int, list[dict[str, Any]]]) -> None:
+        self.pages = pages
+        self.served: Counter[int] = Counter()
+        self.free: float = inf
+        """So many more requests are answered; the next ones wait until there are more."""
+
+        class Pages(Handler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(handler) -> None:  # noqa: N802, N805 (http.server's name; self is the site)
+                number = int(handler.path.lstrip("/"))
+                self.free -= 1
+                wait_until(lambda: self.free >= 0, 10 * PATIENCE)
+                self.served[number] += 1
+                body = json.dumps(self.pages[number]).encode()
+                handler.send_response(200)
+                handler.send_header("Content-Type", "application/json")
+                handler.send_header("Content-Length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
+
+        super().__init__(Pages)
+
+
+def pages_of(posts: Iterable[int | str], size: int = 20) -> dict[int, list[dict[str, Any]]]:
+    """Spreads posts over pages."""
+    listed = [{"post_id": post, "text": f"post {post}"} for post in posts]
+    return {start // size: listed[start : start + size] for start in range(0, len(listed), size)}
