@@ -89,6 +89,8 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1
 	$(BIN)/python -m bench.requests --pages 100 --rounds 1 --no-judge
 	$(BIN)/python -m bench.fleet --pages 60 --rounds 1 --no-judge
+	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
+	$(BIN)/python -m bench.status --posts 200000 --no-judge
 	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
 
 # Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
