@@ -33,11 +33,11 @@ ONCE = {
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, cluster, sentinel. What the scripts
-    # promise, on each server: ledger, ledger_model, protocol_server, states.
-    "faults by policies, and chance": "cluster_states crash crash_feeds faults policies"
-    " protocol_traces race",
+    # promise, on each server: ledger, ledger_model, protocol_server, cluster_states, server_states.
+    "faults by policies, and chance": "crash crash_feeds faults policies protocol_traces race",
     # Crawls with the embedded server are in session, on every stack.
-    "processes and files of this machine": "embedded",
+    "processes and files of this machine": "embedded embedded_access embedded_binaries"
+    " embedded_kills embedded_paths",
     # Each verb, and how Scrapy calls the command: command, command_verbs, command_status,
     # command_doctor and command_plugins.
     "verbs that ask the ledger as crawls do": "command_dump command_forget command_import"
