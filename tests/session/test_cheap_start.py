@@ -16,8 +16,8 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.support.patience import in_loop
-from tests.support.runs import Runs, until
+from tests.support.patience import in_loop, until
+from tests.support.runs import Runs
 from tests.support.servers.fronts import Front
 
 BEGIN, END = "Until it answers again", "Valkey answers again"

@@ -26,8 +26,8 @@ from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
-from tests.support.patience import in_loop
-from tests.support.runs import Runs, until
+from tests.support.patience import in_loop, until
+from tests.support.runs import Runs
 from tests.support.servers.fronts import Command, Front, Rule, always, by_chance, name_of
 from tests.support.servers.site import pages_of
 
