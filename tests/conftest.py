@@ -28,7 +28,7 @@ ONCE = {
     " terraform_check terraform_docs architecture",
     "pure Python, explored or by examples without end": "admission batching keyset namespaces"
     " normalise protocol_model soak",
-    "equipment": "servers",
+    "equipment": "servers faulty_proxy",
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on

@@ -58,11 +58,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
         metavar="MOMENT",
-        help="what was stored since then: a date, or how long ago (3d). Not exact: posts are "
-        "forgotten by generations, one for each half of the retention, so older ones are forgotten "
-        "with them, and stored once more if spiders meet them. It tells from when on. Never too "
-        "few, if the retention was the same since then; else give the shortest, -s "
-        "VALKEY_DEDUP_RETENTION=30d (of pages VALKEY_DEDUP_REQUEST_RETENTION)",
+        help="what was stored since then: a date, or how long ago (3d). Not exact: it forgets "
+        "whole generations, one for each half of the retention. So it forgets some older posts, "
+        "too, which are stored once more if spiders meet them. It asks first, and says from which "
+        "date on. If the retention was shorter at some time since then, give the shortest: -s "
+        "VALKEY_DEDUP_RETENTION=30d (for pages VALKEY_DEDUP_REQUEST_RETENTION)",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_post_options(parser)
@@ -127,7 +127,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
     screen = job.screen
     async with opened(job.project.settings) as place:
         ledger = place.ledger()
-        if not await ledger.look_at() and job.options.trial:
+        if not await ledger.exists() and job.options.trial:
             raise CommandError(f"there is no trial {job.options.trial!r} {_where(job, place)}")
         parts = await parts_of(place, what, since)
         with screen.progress("count", None, "entries") as advance:
@@ -170,7 +170,7 @@ async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:
     screen = job.screen
     async with opened(job.project.settings) as place:
         ledger = place.ledger()
-        await ledger.look_at()
+        await ledger.exists()
         with screen.progress(f"look for {origin.name}", origin.total, origin.unit) as advance:
             found = await look_for(ledger, keyer, origin, advance)
         known, forgotten = len(found.keys), 0

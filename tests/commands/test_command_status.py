@@ -24,14 +24,14 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.session.spool import Spool
-from scrapy_valkey_dedup.stats import RunNote
-from scrapy_valkey_dedup.valkey.client import Server
-from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from scrapy_valkey_dedup.stats import RunInfo
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_embedded_ledger, in_ledger
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project, run
+from tests.support.servers.embedded import is_free
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look at all keys, and make users")
@@ -60,7 +60,7 @@ def fill(url: str, namespace: str) -> None:
         await ledger.confirm_many([key(number) for number in range(PAGES)])
 
     async def live(ledger: Ledger) -> None:
-        await ledger.beat(1, 3600)
+        await ledger.runs.write_heartbeat(1, 3600)
         await ledger.claim_many([key(number) for number in range(-5, 0)])
 
     async def claim(ledger: Ledger) -> None:
@@ -195,7 +195,7 @@ def test_status_of_an_embedded_ledger(tmp_path: Path) -> None:
     assert ended.json["topology"] == "embedded server of this machine"
     assert re.search(r"^posts +forever +100 ", run("status", directory=here).out, re.MULTILINE)
     assert "forever" in on_terminal("status", directory=here).plain
-    assert EmbeddedServer(folder)._is_free("server.lock")
+    assert is_free(folder / "server.lock")
 
 
 def test_status_in_a_cluster(tmp_path: Path, namespace: str) -> None:
@@ -316,7 +316,7 @@ def test_a_part_tells_what_all_hold(
 
     async def look(ledger: Ledger) -> None:
         await ledger.confirm_many([key(number) for number in range(count)])
-        server = Server(valkey.url, "", {}, 10)
+        server = Client(valkey.url, "", {}, 10)
         part = await Walk(server, namespace, "posts").contents()
         whole = await Walk(server, namespace, "posts", exact=True).contents()
         await server.close()
@@ -448,8 +448,8 @@ def test_the_rate_of_runs(namespace: str) -> None:
     state = state_of(limit=6_000_000, ages={})
     state.holds["posts"] = Contents([Generation(inf, 1_000_000)], bytes_each=10.0)
     notes = {
-        "a": RunNote("x", "y", NOW - DAY, new=100_000),
-        "b": RunNote("x", "y", NOW - 60, new=9),
+        "a": RunInfo("x", "y", NOW - DAY, new=100_000),
+        "b": RunInfo("x", "y", NOW - 60, new=9),
     }
     state.sighted.notes, state.sighted.alive = notes, ["a", "b"]
     found = forecast(state, None, NOW)

@@ -23,7 +23,9 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.runs import IDLE_MARK
+from scrapy_valkey_dedup.ledger.tokens import run_of
 from tests.support import ledgers
 from tests.support.crawls.items import Crawl
 from tests.support.ledgers import ask_ledger
@@ -141,14 +143,14 @@ class Fleet:
             return None
 
         async def look(ledger: Ledger, _: object) -> bytes | None:
-            return (await ledger.beats([worker.run]))[0]
+            return (await ledger.runs.read_heartbeats([worker.run]))[0]
 
         found = ask_ledger(self.url, self.namespace, look)
         return None if found is None else found.decode()
 
     def is_idle(self, worker: Worker) -> bool:
         """Whether it says that it has nothing left but pages that others are at."""
-        return (self.beat(worker) or "").endswith(IDLE)
+        return (self.beat(worker) or "").endswith(IDLE_MARK)
 
     def assert_settled(self, *, killed: Iterable[Worker] = ()) -> None:
         """No run that ended well leaves a claim or a heartbeat."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import tag
+from scrapy_valkey_dedup.ledger.keys import namespace_tag
 from tests.support.crawls.requests import Run
 from tests.support.crawls.timelines import Readings, changed, number, opened
 from tests.support.patience import wait_until
@@ -205,7 +205,7 @@ def test_pages_are_forgotten_after_their_retention(
     site.show(archive())
     crawl(site, VALKEY_DEDUP_REQUEST_RETENTION=1)
     with valkey.client() as raw:
-        pattern = f"vd1:{{{tag(namespace)}+pages:*"
+        pattern = f"vd1:{{{namespace_tag(namespace)}+pages:*"
         assert list(raw.scan_iter(pattern))
         wait_until(lambda: not list(raw.scan_iter(pattern, count=100_000)))
     assert crawl(site, VALKEY_DEDUP_REQUEST_RETENTION="1w") == LIST_PAGES | POST_PAGES
@@ -218,8 +218,8 @@ def test_pages_may_be_kept_for_ever(site: Readings, valkey: ValkeyServer, namesp
     site.show(archive())
     crawl(site, VALKEY_DEDUP_REQUEST_RETENTION=None, VALKEY_DEDUP_RETENTION="1h")
     with valkey.client() as raw:
-        pages = list(raw.scan_iter(f"vd1:{{{tag(namespace)}+pages:*", count=100_000))
-        held = list(raw.scan_iter(f"vd1:{{{tag(namespace)}:??}}*", count=100_000))
+        pages = list(raw.scan_iter(f"vd1:{{{namespace_tag(namespace)}+pages:*", count=100_000))
+        held = list(raw.scan_iter(f"vd1:{{{namespace_tag(namespace)}:??}}*", count=100_000))
         assert {raw.ttl(key) for key in pages} == {-1}
         assert all(0 < raw.ttl(key) <= 2 * 3600 for key in held)
 

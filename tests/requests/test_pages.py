@@ -14,7 +14,8 @@ from scrapy.http import Response
 
 from bench.servers import ValkeyServer, free_port
 from bench.shared import key
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, PARTITIONS, Ledger, tag
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, PARTITIONS, namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
 from scrapy_valkey_dedup.requests.pages import Page
@@ -24,7 +25,7 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import PASS, Outage
 from scrapy_valkey_dedup.stats import Stats
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.clocked import Clock, clocked
 from tests.support.patience import in_loop
 
@@ -254,7 +255,7 @@ async def opened(
     url: str, namespace: str, retention: float | None = DAY
 ) -> AsyncIterator[tuple[Timelines, Ledger]]:
     """Timelines as one run sees them."""
-    server = Server(url, url, {}, timeout=2)
+    server = Client(url, url, {}, timeout=2)
     ledger = Ledger(
         server, namespace, "run-a", retention=retention, refresh=False, shelf="timelines"
     )
@@ -374,8 +375,8 @@ async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace:
         async with opened(valkey.url, namespace, retention=10 * DAY) as (timelines, ledger):
             clocked(ledger)
             clock = Clock(raw, namespace, range(PARTITIONS))
-            shelf = f"{tag(namespace)}+timelines"
-            clock._names = [f"vd1:{{{shelf}:{name}}}:clock" for name in PARTITION_NAMES]
+            shelf = f"{namespace_tag(namespace)}+timelines"
+            clock._names = [f"vd1:{{{shelf}:{name}}}:clock" for name in PARTITION_TAGS]
             clock.set(clock.now)
             assert await pages_read(timelines, 100, 10) == 10
             for _ in range(6):
