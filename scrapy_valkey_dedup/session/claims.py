@@ -47,14 +47,11 @@ class Claims:
         remembers_at_once: bool = False,
         reset: bool = False,
     ) -> None:
-        """``heartbeat`` is the run's, and tells of those of others.
+        """``wait`` and ``lease`` are the settings.
 
-        ``wait`` and ``lease`` are the settings. With ``reset`` only what this run itself has stored
-        is a duplicate.
+        With ``reset`` only what this run itself has stored is a duplicate.
         """
-        self._ledger = ledger
-        self._stats = stats
-        self._names = names
+        self._ledger, self._stats, self._names = ledger, stats, names
         self._outage = outage
         self._heartbeat = heartbeat
         self._wait = wait

@@ -68,11 +68,9 @@ class Session:
         )
         self._outage, self._heartbeat = self._access.outage, self._access.heartbeat
         self._make_shelves: list[Callable[[], None]] = []
-        self._is_open = False
-        self._engine_started = False
+        self._is_open = self._engine_started = self._closed = False
         self._opened: asyncio.Future[None] | None = None
         self._refusal: DedupError | None = None
-        self._closed = False
 
     # -- the beginning ---------------------------------------------------------------------------
 

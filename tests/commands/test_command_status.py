@@ -482,7 +482,7 @@ def test_the_day_is_told(here: Path, namespace: str) -> None:
         assert (room["full_at"] - time.time()) / DAY == pytest.approx(left, rel=0.01)
         shown = dedup("status", "--url", server.url, directory=here).out
         (line,) = [line for line in shown.splitlines() if line.startswith("room ")]
-        found = re.search(r"; 300 a day of late: full about (\d{4}-\d\d-\d\d)$", line)
+        found = re.search(r"; 300 a day recently: full about (\d{4}-\d\d-\d\d)$", line)
         assert found, line
         told_day = timegm(time.strptime(found[1], "%Y-%m-%d"))
         assert (told_day - time.time()) / DAY == pytest.approx(left, rel=0.2, abs=1)

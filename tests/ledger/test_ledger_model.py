@@ -381,11 +381,13 @@ def examples(number: int) -> settings:
     )
 
 
-def test_the_ledger_is_its_model(machines: None) -> None:
+@pytest.mark.parametrize("number", [50, pytest.param(300, marks=pytest.mark.slow)])
+def test_the_ledger_is_its_model(machines: None, number: int) -> None:
     """What was stored is seen for its retention, what was not stored never is, whatever happens."""
-    run_state_machine_as_test(LedgerMachine, settings=examples(100))
+    run_state_machine_as_test(LedgerMachine, settings=examples(number))
 
 
-def test_an_eviction_loses_no_post(machines: None) -> None:
+@pytest.mark.parametrize("number", [30, pytest.param(180, marks=pytest.mark.slow)])
+def test_an_eviction_loses_no_post(machines: None, number: int) -> None:
     """When Valkey drops keys by itself, posts may be new again; none is seen unstored."""
-    run_state_machine_as_test(EvictingMachine, settings=examples(60))
+    run_state_machine_as_test(EvictingMachine, settings=examples(number))

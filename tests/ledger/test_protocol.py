@@ -382,7 +382,7 @@ def test_what_is_dead() -> None:
     for beat, limit in ((None, 20), (b"2", 40)):
         for _ in range(limit):
             assert detector.judge("run", beat, in_grace=True) == (beat or UNKNOWN)
-            detector._seen["run"].last -= 1
+            detector._observed["run"].last -= 1
         assert detector.judge("run", beat, in_grace=True) is None
         assert detector.judge("run", b"3", in_grace=True) == b"3"
 
@@ -438,7 +438,7 @@ async def test_a_newcomer_has_its_grace(runs: Runs) -> None:
         runs.raw.delete(runs.beat_name(one))
         async with runs.open(**QUICK | {"lease": 5}) as newcomer:
             asking = asyncio.create_task(newcomer.claim(KEYS[0]))
-            seen = newcomer._heartbeat._sights._seen
+            seen = newcomer._heartbeat._detector._observed
             await until(lambda: one.run in seen and seen[one.run].seconds > 0.2)
             assert seen[one.run].beat is None
             await revive(one)

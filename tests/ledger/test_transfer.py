@@ -298,7 +298,7 @@ async def test_a_set_that_is_no_sorted_array(
     """Where ``set-max-intset-entries`` is too low, sets come in parts, and nothing is missed."""
     posts = keys(range(3000))
     monkeypatch.setattr("scrapy_valkey_dedup.ledger.transfer._STEP", 50)
-    with ValkeyServer("--set-max-intset-entries", "16", "--set-max-listpack-entries", "16") as own:
+    with ValkeyServer("--set-max-intset-entries", "16") as own:
         async with connected(own.url) as server:
             ledger = Ledger(server, namespace, "run-a", retention=3600)
             await ledger.confirm_many(posts)

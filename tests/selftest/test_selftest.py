@@ -348,22 +348,37 @@ async def test_a_server_that_goes_away_ends_it() -> None:
 # -- interrupted -----------------------------------------------------------------------------------
 
 
+STOPS_BEFORE_THE_LAST_RULE = """
+import asyncio, sys
+
+from scrapy_valkey_dedup.selftest import __main__, examination
+from scrapy_valkey_dedup.selftest.findings import Rule
+
+async def stay(place):
+    print("here", flush=True)
+    await asyncio.Event().wait()
+
+assert examination.RULES[-1].name == "heartbeat"
+examination.examine.__kwdefaults__["rules"] = (*examination.RULES[:-1], Rule("stay", stay))
+sys.exit(__main__.main())
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(number: signal.Signals) -> None:
     """Ended early, it leaves the server as it was, and shows no traceback."""
     with ValkeyServer(port=free_port()) as server:
-        command = [sys.executable, "-m", "scrapy_valkey_dedup.selftest", server.url]
+        command = [sys.executable, "-c", STOPS_BEFORE_THE_LAST_RULE, server.url]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as run:
             assert run.stdout is not None
-            for line in run.stdout:
-                if "claim: one winner" in line:
-                    break
+            wait_until(lambda: run.stdout.readline() == "here\n")
+            assert server.ask("KEYS", "*") != []
             run.send_signal(number)
             out, err = run.communicate(timeout=PATIENCE)
         assert run.returncode == 130
-        assert "heartbeat" not in out
+        assert "rules that the plugin needs" not in out
         (line,) = err.splitlines()
         assert line.startswith("Interrupted: what was written is taken away again")
         assert server.ask("KEYS", "*") == []

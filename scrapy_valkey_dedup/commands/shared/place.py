@@ -46,17 +46,27 @@ class Place:
 
     def trial(self, name: str) -> Place:
         """A trial of the namespace."""
-        namespace = f"{self.settings.namespace}{TRIAL_MARK}{name}"
-        return replace(self, settings=replace(self.settings, namespace=namespace, trial=name))
+        return self._of(f"{self.settings.namespace}{TRIAL_MARK}{name}", name)
 
-    def ledger(self, what: str = "posts") -> Ledger:
-        """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``."""
+    @property
+    def tried(self) -> Place:
+        """The namespace that this trial tries."""
+        return self._of(self.settings.tried_namespace, None)
+
+    def _of(self, namespace: str, trial: str | None) -> Place:
+        return replace(self, settings=replace(self.settings, namespace=namespace, trial=trial))
+
+    def ledger(self, what: str = "posts", *, own: bool = False) -> Ledger:
+        """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``.
+
+        ``own``: of a trial only what it remembers itself.
+        """
         settings = self.settings
         return ledger_of(
             self.server,
             settings.namespace,
             self.run,
-            tried=settings.tried_namespace,
+            tried=None if own else settings.tried_namespace,
             retention=self.retention(what),
             refresh=settings.refresh and what == "posts",
             shelf=SHELVES[what],
