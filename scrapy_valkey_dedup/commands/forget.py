@@ -59,11 +59,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
         metavar="MOMENT",
-        help="what was stored since then: a date, or how long ago (3d). Not exact: posts are "
-        "forgotten by generations, one for each half of the retention, so older ones are forgotten "
-        "with them, and stored once more if spiders meet them. It tells from when on. Never too "
-        "few, if the retention was the same since then; else give the shortest, -s "
-        "VALKEY_DEDUP_RETENTION=30d (of pages VALKEY_DEDUP_REQUEST_RETENTION)",
+        help="what was stored since then: a date, or how long ago (3d). Not exact: it forgets "
+        "whole generations, one for each half of the retention. So it forgets some older posts, "
+        "too, which are stored once more if spiders meet them. It asks first, and says from which "
+        "date on. If the retention was shorter at some time since then, give the shortest: -s "
+        "VALKEY_DEDUP_RETENTION=30d (for pages VALKEY_DEDUP_REQUEST_RETENTION)",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_post_options(parser)
