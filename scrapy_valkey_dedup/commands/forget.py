@@ -112,7 +112,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
     screen = job.screen
     async with opened(job.project.settings) as place:
         ledger = place.ledger()
-        if not await ledger.look_at() and job.options.trial:
+        if not await ledger.exists() and job.options.trial:
             raise await _no_such_trial(place)
         parts = await parts_of(place, what, since)
         with screen.progress("count", None, "entries") as advance:
@@ -166,7 +166,7 @@ async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:
     screen = job.screen
     async with opened(job.project.settings) as place:
         ledger = place.ledger(own=True)
-        await ledger.look_at()
+        await ledger.exists()
         with screen.progress(f"look for {origin.name}", origin.total, origin.unit) as advance:
             found = await look_for(ledger, keyer, origin, advance)
         known, forgotten = len(found.keys), 0

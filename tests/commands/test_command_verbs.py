@@ -85,6 +85,19 @@ def test_forget(here: Path, valkey: ValkeyServer) -> None:
 
 
 @pytest.mark.usefixtures("filled")
+def test_dump_and_load(here: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """To load needs what a spider may do, to dump SSCAN besides."""
+    if IS_SERVERLESS:
+        assert "sscan" in answer(here, "dump", "posts.dump", code=2)["error"]
+    found = answer(here, "dump", "posts.dump", "--url", as_admin(valkey.url))
+    assert found["posts"] == len(NUMBERS)
+    there = f"{namespace}-there"
+    loaded = answer(here, "load", "posts.dump", "--into", there)
+    assert loaded["new"]["posts"] == len(NUMBERS)
+    assert answer(here, "check", *POST, "posts.jl", "--namespace", there)["known"] == len(NUMBERS)
+
+
+@pytest.mark.usefixtures("filled")
 def test_status(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """How many posts, as a spider's user; as one who may SCAN the namespaces besides."""
     found = answer(here, "status")

@@ -116,6 +116,20 @@ def test_what_is_cut_off_is_refused(at: int) -> None:
         refusal(path)
 
 
+def test_a_bucket_that_is_huge(tmp_path: Path) -> None:
+    """As those of the last level may be: it stands in pieces, none too large to read."""
+    path = tmp_path / "a.dump"
+    held = [("posts", Step(0, 0, [Bucket("000000000", array("q", range(300_000)))] * 20))]
+    written(path, held)
+    with DumpReader(path) as file:
+        assert file.verify()["posts"] == 6_000_000
+        found = array("q")
+        for _, step in file.steps():
+            for bucket in step.buckets:
+                found += bucket.members
+    assert found == array("q", range(300_000)) * 20
+
+
 def frames_of(whole: bytes) -> list[bytes]:
     """The first line, and the frames behind it."""
     found = [whole[: whole.index(b"\n") + 1]]

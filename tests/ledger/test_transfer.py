@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, split
+from scrapy_valkey_dedup.ledger.keys import PARTITIONS, split_key
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.transfer import (
     _FIRST,
     BUCKETS_AT_ONCE,
@@ -23,7 +24,7 @@ from scrapy_valkey_dedup.ledger.transfer import (
     Step,
 )
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import ScriptCall
 from tests.support.patience import PATIENCE, in_loop
 
@@ -55,9 +56,9 @@ def server_url(valkey: ValkeyServer) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Server]:
+async def connected(url: str) -> AsyncIterator[Client]:
     """A server, for as long as it is used."""
-    server = Server(url, url, {}, timeout=PATIENCE)
+    server = Client(url, url, {}, timeout=PATIENCE)
     try:
         yield server
     finally:
@@ -109,7 +110,7 @@ async def test_what_is_read_is_written(
         assert after == before
 
 
-async def inspected(server: Server, namespace: str, posts: Sequence[Key]) -> list[Any]:
+async def inspected(server: Client, namespace: str, posts: Sequence[Key]) -> list[Any]:
     """What a ledger keeps of posts."""
     return await Ledger(server, namespace, "run-c", retention=3600).inspect_many(posts)
 
@@ -209,7 +210,7 @@ async def test_runs_that_store_meanwhile(
 class Adversary:
     """A way to the server on which runs have done as they like before each question."""
 
-    def __init__(self, server: Server, deed: Callable[[], Any]) -> None:
+    def __init__(self, server: Client, deed: Callable[[], Any]) -> None:
         self._server, self._deed = server, deed
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
@@ -258,7 +259,7 @@ async def test_nothing_is_missed_while_runs_write(
         async for step in Shelf(Adversary(server, deed), namespace).read(3):
             found.update(*(bucket.members for bucket in step.buckets))
         assert {member(post) for post in posts} <= found
-        assert {split(post)[0] for post in posts} == {3}
+        assert {split_key(post)[0] for post in posts} == {3}
         assert left == 0
 
 
@@ -297,7 +298,7 @@ async def test_a_set_that_is_no_sorted_array(
     """Where ``set-max-intset-entries`` is too low, sets come in parts, and nothing is missed."""
     posts = keys(range(3000))
     monkeypatch.setattr("scrapy_valkey_dedup.ledger.transfer._STEP", 50)
-    with ValkeyServer("--set-max-intset-entries", "16", "--set-max-listpack-entries", "16") as own:
+    with ValkeyServer("--set-max-intset-entries", "16") as own:
         async with connected(own.url) as server:
             ledger = Ledger(server, namespace, "run-a", retention=3600)
             await ledger.confirm_many(posts)

@@ -24,7 +24,10 @@ from scrapy_valkey_dedup.commands.shared.dump_format import (
     packed,
 )
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.ledger.transfer import Step
+from scrapy_valkey_dedup.ledger.transfer import BUCKETS_AT_ONCE, Bucket, Step
+
+_MOST_MEMBERS = 4096
+"""Of a bucket in one piece. Only the last level, which no real ledger reaches, has larger ones."""
 
 
 class DumpWriter:
@@ -59,7 +62,14 @@ class DumpWriter:
 
     def add(self, kind: str, step: Step) -> None:
         """Writes some buckets of the ``posts``, ``pages`` or ``timelines``."""
-        self._frame(BUCKETS, packed(kind, step))
+        pieces = [
+            Bucket(bucket.path, bucket.members[start : start + _MOST_MEMBERS])
+            for bucket in step.buckets
+            for start in range(0, len(bucket.members), _MOST_MEMBERS)
+        ]
+        for start in range(0, len(pieces), BUCKETS_AT_ONCE):
+            some = pieces[start : start + BUCKETS_AT_ONCE]
+            self._frame(BUCKETS, packed(kind, step._replace(buckets=some)))
         self.entries[kind] += step.size
 
     def finish(self) -> None:
