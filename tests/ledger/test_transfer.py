@@ -203,6 +203,28 @@ async def test_runs_that_store_meanwhile(
             assert await shelf.write(piece) == [0]
 
 
+@in_loop
+async def test_what_was_evicted_is_there_again(valkey: ValkeyServer, namespace: str) -> None:
+    """Loaded once more, posts are found that an eviction of a list, or of buckets, had hidden."""
+    posts = keys(range(3000))
+    async with connected(valkey.url) as server:
+        ledger = Ledger(server, f"{namespace}-there", "run-a", retention=3600)
+        await Ledger(server, namespace, "run-a", retention=3600).confirm_many(posts)
+        steps = await all_of(Shelf(server, namespace))
+        shelf = Shelf(server, f"{namespace}-there")
+        for step in steps:
+            await shelf.write(step)
+        listed = f"vd1:{{{namespace}-there:03}}"
+        buckets = valkey.ask("KEYS", f"{listed}:*")
+        assert max(map(len, buckets)) - min(map(len, buckets)) > 2  # levels below the first
+        for lost in ([listed], buckets[::2], buckets[1::3]):
+            valkey.ask("DEL", *lost)
+            assert not all(await ledger.seen_many(posts))
+            for step in steps:
+                await shelf.write(step)
+            assert all(await ledger.seen_many(posts))
+
+
 # -- while runs write ------------------------------------------------------------------------------
 
 
