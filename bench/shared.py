@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from hashlib import blake2b
 
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 RETENTION = 90 * 86400.0
@@ -19,16 +19,16 @@ def key(number: int) -> Key:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Server]:
+async def connected(url: str) -> AsyncIterator[Client]:
     """A connection to a server, with a deadline that no benchmark should meet."""
-    server = Server(url, "the server", {}, timeout=60)
+    server = Client(url, "the server", {}, timeout=60)
     try:
         yield server
     finally:
         await server.close()
 
 
-async def info(server: Server, section: str) -> dict[str, str]:
+async def info(server: Client, section: str) -> dict[str, str]:
     """A section of the server's INFO."""
     (text,) = await server.ask(command("INFO", section))
     lines = text.decode().splitlines()

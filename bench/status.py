@@ -25,7 +25,7 @@ import valkey as valkey_py
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 
 SECONDS, LONGEST_MS = 2.0, 5.0
 _BATCH = 10_000
@@ -34,7 +34,7 @@ _KEY = 16
 
 async def fill(url: str, posts: int) -> None:
     """Remembers posts with random keys, which are as even as digests."""
-    server = Server(url, url, {}, timeout=60)
+    server = Client(url, url, {}, timeout=60)
     try:
         ledger = Ledger(server, "posts", "bench", retention=90 * 86400.0)
         await ledger.open()

@@ -44,11 +44,11 @@ class Addon:
         """Checks all settings, and adds the components.
 
         Raises:
-            NotConfigured: Scrapy's command is one in which nothing is deduplicated.
+            NotConfigured: nothing is deduplicated in this command of Scrapy.
             SettingsError: names every fault.
 
         """
-        if not DedupSettings.wanted(settings):
+        if not DedupSettings.is_enabled(settings):
             return
         if self._crawler is not None and (off := is_off(self._crawler)) is not None:
             raise off
@@ -72,7 +72,7 @@ class Addon:
 
 
 def _place(settings: BaseSettings, name: str, component: type, priority: int) -> None:
-    """Adds a component, unless the user has placed it, or one of his own that extends it."""
+    """Adds a component, unless the user has placed it, or a subclass of it."""
     placed = settings.getdict(name)
     if not any(_extends(path, component) for path, place in placed.items() if place is not None):
         settings.setdefault_in_component_priority_dict(name, component, priority)

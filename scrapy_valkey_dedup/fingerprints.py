@@ -1,4 +1,4 @@
-"""Fingerprints of requests as other packages compute them, for crawls that come from there."""
+"""Request fingerprints as other packages compute them, to switch from them without a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of the ledger as types: key, verdict, claim, errors. Imports nothing of the package."""
+"""The types that all rooms use: key, verdict, claim, errors. Imports nothing of the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY_BYTES = 16
 Key: TypeAlias = bytes
 """The identity of a post: 16 bytes, see :mod:`scrapy_valkey_dedup.identity.encoding`."""
 Token: TypeAlias = bytes
-"""What tells one claim on a post from any other: a run's name and a number."""
+"""Identifies one claim on a post: a run's name and a number."""
 TRIAL_MARK = "+trial-"
 """Stands in a trial's namespace between the name of the namespace that it tries and its own."""
 CLAIM_LIFETIME = 86400.0
@@ -20,10 +20,10 @@ CLAIM_LIFETIME = 86400.0
 
 
 class Verdict(Enum):
-    """What the ledger says of a post, or a page, that is asked for."""
+    """The ledger's answer for a post, or a page, that a run wants to claim."""
 
     NEW = "new"
-    """Nobody has it: it is yours to store."""
+    """Not stored, and no other run is storing it: store it."""
     SEEN = "seen"
     """It is stored and remembered: drop it."""
     HELD = "held"
@@ -32,15 +32,25 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict; with ``HELD`` who holds the claim, with ``NEW`` whether it was a dead run's."""
+    """A verdict; with ``HELD`` the token of the holder, with ``NEW`` whether a dead run had it."""
 
     verdict: Verdict
     holder: Token = b""
     taken_over: bool = False
 
 
-class Given(NamedTuple):
-    """A claim that is given back."""
+@dataclass(frozen=True)
+class PostState:
+    """What the ledger keeps of one post."""
+
+    until: float | None
+    """The time, in seconds, until which it is remembered: ``inf`` forever, None: it is not."""
+    holder: str | None
+    """The run that has claimed it."""
+
+
+class ReleasedClaim(NamedTuple):
+    """A claim that is released; ``in_doubt``: a copy of its question may still arrive."""
 
     key: Key
     number: int = 0
@@ -48,7 +58,7 @@ class Given(NamedTuple):
 
 
 class DuplicatePost(DropItem):
-    """The item was dropped: its post is stored already, or a live run is storing it."""
+    """The item was dropped: its post is stored already, or another run is storing it."""
 
 
 class DuplicatePage(IgnoreRequest):
@@ -74,19 +84,19 @@ class UnkeyedError(DedupError, ValueError):
 
 
 class LedgerUnavailableError(DedupError):
-    """Valkey could not be asked in time. Waiting may cure it."""
+    """Valkey did not answer in time. Waiting may help."""
 
 
 class LedgerReplyError(LedgerUnavailableError):
-    """Valkey has answered, but with an error that asking again does not cure."""
+    """Valkey answered with an error that asking again does not cure."""
 
 
 class UnknownReplyError(LedgerReplyError):
-    """An error that nobody knows was the answer again and again, until there was no time left."""
+    """An unknown error was the answer again and again, until the deadline."""
 
 
 class CredentialsUnavailableError(LedgerUnavailableError):
-    """No credentials can be had at this moment. The next attempt may get them."""
+    """The provider gives no credentials at this moment. The next attempt may get them."""
 
 
 class OutageError(LedgerUnavailableError):
@@ -94,11 +104,11 @@ class OutageError(LedgerUnavailableError):
 
 
 class LedgerRefusedError(DedupError):
-    """Valkey refuses: credentials, permissions, layout. Waiting cures nothing."""
+    """Valkey refuses: credentials, permissions, layout. Waiting does not help."""
 
 
 class CommandRefusedError(LedgerRefusedError):
-    """The server does not know a command, or forbids it to everybody, or to scripts."""
+    """The server does not know a command, or forbids it to all users, or in scripts."""
 
 
 class EmbeddedServerError(DedupError):

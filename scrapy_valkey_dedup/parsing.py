@@ -45,7 +45,7 @@ def flag(value: Any) -> bool:
 
 
 def choice(*known: str) -> Callable[[Any], str]:
-    """A parser that knows these words."""
+    """A parser that accepts these words."""
 
     def parse(value: Any) -> str:
         if value in known:
@@ -65,7 +65,9 @@ def seconds(value: Any) -> float:
         raise ValueError('write seconds, or a duration such as "45s", "30m", "12h", "90d"')
     found = float(match[1]) * _SECONDS[match[2]]
     if found > _CENTURY:
-        raise ValueError("that is more than a century; None is for ever where a setting allows it")
+        raise ValueError(
+            "that is more than a century; None means forever where a setting allows it"
+        )
     return found
 
 
@@ -82,7 +84,7 @@ def duration(at_least: float) -> Callable[[Any], float]:
 
 
 def retention(value: Any) -> float | None:
-    """A duration in seconds, or None: for ever."""
+    """A duration in seconds, or None: forever."""
     if value is None or str(value).strip().lower() == "none":
         return None
     return duration(1)(value)

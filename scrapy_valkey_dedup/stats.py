@@ -1,4 +1,4 @@
-"""Every stat name of the package, once, and what a run notes of itself."""
+"""Every stat name of the package, once, and what a run says of itself."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def quantity(number: int, noun: str) -> str:
 
 
 class Collector(Protocol):
-    """What of Scrapy's stats collector is used here."""
+    """The part of Scrapy's stats collector that is used here."""
 
     def inc_value(self, key: str, count: int = 1) -> None: ...  # noqa: D102
     def set_value(self, key: str, value: Any) -> None: ...  # noqa: D102
     def get_value(self, key: str, default: Any = None) -> Any: ...  # noqa: D102
 
 
-class Names:
+class StatNames:
     """The stats of what is deduplicated: the items of a run, or its requests."""
 
     def __init__(self, subject: str) -> None:
         prefix = f"dedup/{subject}/"
         self.new = prefix + "new"
-        """Claimed: nobody has it."""
+        """Claimed: it was new."""
         self.duplicate = prefix + "duplicate"
         """Remembered, so dropped."""
         self.in_flight = prefix + "in_flight"
@@ -57,13 +57,13 @@ class Names:
         """Requests ``if_new`` that were not sent after too many pages without anything."""
 
 
-ITEMS = Names("items")
-REQUESTS = Names("requests")
+ITEMS = StatNames("items")
+REQUESTS = StatNames("requests")
 
 
 @dataclass(frozen=True)
-class RunNote:
-    """What a run writes into the ledger of itself, for those who look who is at work."""
+class RunInfo:
+    """What a run writes into the ledger of itself, for `scrapy dedup status`."""
 
     spider: str
     host: str
@@ -74,14 +74,14 @@ class RunNote:
     new: int = 0
     duplicate: int = 0
 
-    def written(self) -> bytes:
+    def to_json(self) -> bytes:
         """As it stands in Valkey."""
         facts = {**vars(self), "spider": self.spider[:_LONGEST], "host": self.host[:_LONGEST]}
         return json.dumps(facts, separators=(",", ":")).encode()
 
     @classmethod
-    def read(cls, written: bytes | None) -> RunNote | None:
-        """None: there is none, or another version wrote it."""
+    def from_json(cls, written: bytes | None) -> RunInfo | None:
+        """None if there is none, or another version wrote it."""
         try:
             return cls(**json.loads(written or b""))
         except (TypeError, ValueError):
@@ -104,7 +104,7 @@ class Stats:
         self._collector = collector
         self.count = collector.inc_value
 
-    def count_some(self, name: str, number: int) -> None:
+    def count_nonzero(self, name: str, number: int) -> None:
         """Counts, unless there is nothing to count: a stat that is there says that it happened."""
         if number:
             self.count(name, number)
@@ -117,17 +117,17 @@ class Stats:
         """Sets a number that may still change."""
         self._collector.set_value(name, number)
 
-    def set_some(self, name: str, number: int) -> None:
+    def set_nonzero(self, name: str, number: int) -> None:
         """Sets a number that may still change; never makes a stat of nothing."""
         if number or self._collector.get_value(name):
             self._collector.set_value(name, number)
 
     def batch(self, keys: int) -> None:
-        """One round trip that served so many keys."""
+        """One round trip, for this many keys."""
         self.count(self.BATCHES)
         self.count(self.KEYS, keys)
 
-    def note(self, spider: str, host: str, start: float, claims: int) -> RunNote:
+    def run_info(self, spider: str, host: str, start: float, claims: int) -> RunInfo:
         """The run so far; ``claims``: how many are open."""
         new, duplicate = self.number(ITEMS.new), self.number(ITEMS.duplicate)
-        return RunNote(spider, host, start, claims, new, duplicate)
+        return RunInfo(spider, host, start, claims, new, duplicate)

@@ -24,16 +24,24 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 ONCE = {
-    "the repository itself": "compose docs house layers processes wheel terraform_access"
-    " terraform_check terraform_docs architecture",
-    "pure Python, explored or by examples without end": "admission batching keyset namespaces"
-    " normalise protocol_model soak",
-    "equipment": "servers",
+    "the repository itself": "architecture coming_from compose docs house layers processes"
+    " terraform_access terraform_check terraform_docs waits wheel",
+    # The bytes of identities are compared on every stack, in golden, kinds and foreign.
+    "pure Python, explored or by examples without end": "admission batching dump_file identity"
+    " keyset namespaces normalise protocol_model soak spool",
+    "equipment": "servers faulty_proxy",
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
-    # What a crawl makes of an outage: outage, outage_laws, policies. What the scripts promise, on
-    # each server: ledger, ledger_model, protocol_server.
-    "faults by policies, and chance": "crash crash_feeds faults protocol_traces race",
+    # What a crawl makes of an outage: outage, outage_laws, cluster, sentinel. What the scripts
+    # promise, on each server: ledger, ledger_model, protocol_server, states.
+    "faults by policies, and chance": "cluster_states crash crash_feeds faults policies"
+    " protocol_traces race",
+    # Crawls with the embedded server are in session, on every stack.
+    "processes and files of this machine": "embedded",
+    # Each verb, and how Scrapy calls the command: command, command_verbs, command_status,
+    # command_doctor and command_plugins.
+    "verbs that ask the ledger as crawls do": "command_dump command_forget command_import"
+    " command_places command_python command_trial",
     # The spiders of README and requests.md run on every stack, in readme.
     "the example project": "example_project",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from scrapy_valkey_dedup.valkey.embedded import find_binary
+from scrapy_valkey_dedup.valkey.embedded_process import find_binary
 
 
 def binary() -> str:

@@ -15,7 +15,7 @@ from bench.soak.account import Account
 from bench.soak.runs import Run, Sample
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 
 GROWTH, GROWTH_A_POST = 8.0, 40  # megabytes, and bytes: a run knows of each post that it is stored
 FILES, SOCKETS = 8, 40  # descriptors more than at the first quarter; sockets at any time
@@ -53,7 +53,7 @@ def remembered(server: ValkeyServer, posts: int) -> int:
 
     async def ask() -> int:
         url = f"unix://{server.socket}"
-        client = Server(url, url, {}, 30)
+        client = Client(url, url, {}, 30)
         try:
             ledger = Ledger(client, "soak", "outsider", retention=1)
             keys = [digest("Post", [str(post)]) for post in range(posts)]

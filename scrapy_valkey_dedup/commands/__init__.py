@@ -2,6 +2,9 @@
 
 A verb's module has ``SUMMARY`` and ``EXAMPLE`` (texts), ``add_options(parser)`` and the coroutine
 function ``run(job)``, which returns the exit code. What verbs share is in ``shared``.
+
+Scrapy imports this module at each start of the `scrapy` command: what only a verb needs is imported
+when it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from scrapy.commands import ScrapyCommand
 from scrapy.exceptions import UsageError
@@ -25,11 +28,12 @@ from scrapy.settings import Settings
 from scrapy.utils.conf import arglist_to_dict
 from scrapy.utils.log import configure_logging
 
-from scrapy_valkey_dedup.commands.shared.project import Project, project_of
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, CommandError, suggestion
 from scrapy_valkey_dedup.model import DedupError, SettingsError
-from scrapy_valkey_dedup.settings import PREFIX
+
+if TYPE_CHECKING:
+    from scrapy_valkey_dedup.commands.shared.project import Project
 
 _ENDED_BY = 128  # and the signal's number, as shells have it
 
@@ -45,6 +49,8 @@ class Job:
     @cached_property
     def project(self) -> Project:
         """The settings as a spider of the project has them."""
+        from scrapy_valkey_dedup.commands.shared.project import project_of  # noqa: PLC0415
+
         options = self.options
         return project_of(self.settings, options.spider, options.spider_arguments)
 
@@ -142,6 +148,8 @@ class DedupCommand(ScrapyCommand):
         return found
 
     def _read(self) -> None:
+        from scrapy_valkey_dedup.settings import PREFIX  # noqa: PLC0415
+
         options = self._options
         try:
             super().process_options([], options)

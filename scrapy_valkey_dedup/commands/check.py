@@ -61,7 +61,7 @@ async def run(job: Job) -> int:
         _show_identity(job.screen, each)
     async with opened(project.settings) as place:
         ledger = place.ledger()
-        await ledger.look_at()
+        await ledger.exists()
         states = await states_of(ledger, [each.key for each in found if each.key is not None])
         rest = iter(states)
         listed = [next(rest) if each.key is not None else None for each in found]
@@ -106,7 +106,7 @@ async def states_of(ledger: Ledger, keys: Sequence[Key]) -> list[State]:
     """What the ledger says of posts."""
     standings = await ledger.inspect_many(keys)
     runs = list({each.holder for each in standings if each.holder is not None})
-    beats = dict(zip(runs, await ledger.beats(runs), strict=True)) if runs else {}
+    beats = dict(zip(runs, await ledger.runs.read_heartbeats(runs), strict=True)) if runs else {}
     return [
         State(
             each.until is not None,
@@ -201,7 +201,7 @@ async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
     settings, screen = job.project.settings, job.screen
     async with opened(settings) as place:
         ledger = place.ledger()
-        await ledger.look_at()
+        await ledger.exists()
         with screen.progress(f"check {origin.name}", origin.total, origin.unit) as advance:
             found = await tally(ledger, keyer, origin, advance)
     about = [("ledger", place.name), ("namespace", settings.namespace), *keyer.rule.facts]

@@ -12,7 +12,7 @@ from scrapy_valkey_dedup.commands.shared.dumping import Dumped, dump, namespaces
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
 from scrapy_valkey_dedup.commands.shared.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, CommandError
-from scrapy_valkey_dedup.ledger.ledger import tag
+from scrapy_valkey_dedup.ledger.keys import namespace_tag
 
 SUMMARY = "Write all that a namespace remembers into a file, for another server or as a backup"
 EXAMPLE = """examples:
@@ -42,7 +42,7 @@ async def run(job: Job) -> int:
     async with opened(job.project.settings) as place:
         if options.all_namespaces:
             return await _dump_all(job, place, Path(options.file))
-        found = await _dump(job, place, Path(options.file), tag(place.settings.namespace))
+        found = await _dump(job, place, Path(options.file), namespace_tag(place.settings.namespace))
         for kind, number in spooled(place).items():
             job.screen.note(
                 f"{number:,} {kind} that were stored in an outage wait on this machine's disk and "
@@ -79,8 +79,8 @@ async def _dump(job: Job, place: Place, path: Path, name: str) -> Dumped:
 async def _about(place: Place, name: str) -> int | None:
     """How many entries there are, about; None if only a digest of the namespace is known."""
     own = place.settings.namespace
-    named = own if name == tag(own) else name
-    if tag(named) != name:
+    named = own if name == namespace_tag(own) else name
+    if namespace_tag(named) != name:
         return None
     walks = [Walk(place.server, named, kind) for kind in SHELVES]
     return sum([(await walk.counted()).entries for walk in walks])

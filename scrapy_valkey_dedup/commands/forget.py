@@ -10,6 +10,7 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.check import named
+from scrapy_valkey_dedup.commands.shared.contents import trials
 from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.forgetting import (
     WHOLE,
@@ -127,8 +128,8 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
     screen = job.screen
     async with opened(job.project.settings) as place:
         ledger = place.ledger()
-        if not await ledger.look_at() and job.options.trial:
-            raise CommandError(f"there is no trial {job.options.trial!r} {_where(job, place)}")
+        if not await ledger.exists() and job.options.trial:
+            raise await _no_such_trial(place)
         parts = await parts_of(place, what, since)
         with screen.progress("count", None, "entries") as advance:
             await parts.count(advance)
@@ -153,6 +154,15 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
     return FINE
 
 
+async def _no_such_trial(place: Place) -> CommandError:
+    settings = place.settings
+    listed = ", ".join(await trials(place.tried)) or "none"
+    return CommandError(
+        f"there is no trial {settings.trial!r} of the namespace {settings.tried_namespace!r} at "
+        f"{place.name}; there are: {listed}"
+    )
+
+
 def _since_when(parts: Parts, since: float | None) -> str:
     """What a generation makes of a moment: it is forgotten as a whole."""
     if since is None:
@@ -169,8 +179,8 @@ def _since_when(parts: Parts, since: float | None) -> str:
 async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:
     screen = job.screen
     async with opened(job.project.settings) as place:
-        ledger = place.ledger()
-        await ledger.look_at()
+        ledger = place.ledger(own=True)
+        await ledger.exists()
         with screen.progress(f"look for {origin.name}", origin.total, origin.unit) as advance:
             found = await look_for(ledger, keyer, origin, advance)
         known, forgotten = len(found.keys), 0

@@ -77,7 +77,7 @@ async def run(job: Job) -> int:
     async with opened(settings, create=True) as place:
         ledger = place.ledger()
         await ledger.open()
-        await ledger.try_partitions()
+        await ledger.probe.check_partitions()
         task = Import(ledger, keyer, origin, strict=options.strict, screen=screen)
         if origin.can_resume:
             task.progress = _progress_file(settings.data_dir, ledger, task)

@@ -64,7 +64,7 @@ _REMOVED = re.compile(
 
 
 def without_invisible(text: str) -> str:
-    """The text without characters that nobody sees, but for those that make another emoji."""
+    """The text without invisible characters, except those that make another emoji."""
     return text if _INVISIBLE.search(text) is None else _REMOVED.sub(r"\1", text)
 
 

@@ -39,9 +39,15 @@ from uuid import UUID
 
 from itemadapter import ItemAdapter, is_item
 
-from scrapy_valkey_dedup.identity.foreign import Moment, check_digits, exact_time, in_utc, plain
 from scrapy_valkey_dedup.identity.item_classes import extra_fields
 from scrapy_valkey_dedup.identity.normalise import normal_form
+from scrapy_valkey_dedup.identity.third_party import (
+    PreciseTime,
+    builtin_value,
+    check_digits,
+    exact_time,
+    in_utc,
+)
 from scrapy_valkey_dedup.model import KEY_BYTES, Key, UnkeyedError
 
 NOTHING = re.compile(rb"(?:n|[ty]0:|[lsm]\d+:)+")
@@ -126,13 +132,13 @@ def _encode_other(value: Any, depth: int) -> bytes:
 
 def _encode_foreign(value: Any, depth: int) -> bytes:
     """The encoding of what has no built-in type among its bases."""
-    if isinstance(value, Moment):
+    if isinstance(value, PreciseTime):
         return _sized(b"d", value.text.encode())
     if isinstance(value, Mapping):
         return _encode_mapping(value.items(), depth)
     if is_item(value):
         return _encode_mapping([*ItemAdapter(value).items(), *extra_fields(value)], depth)
-    known = plain(value)
+    known = builtin_value(value)
     if known is None:
         raise UnkeyedError(f"a {_name(type(value))} has no encoding")
     return encode(known, depth)

@@ -1,4 +1,4 @@
-"""From an item to its key: which of its values tell a post apart."""
+"""From an item to its key, by the rule for its class; what is wrong is told once."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from itemadapter import ItemAdapter
-
 from scrapy_valkey_dedup.identity.absent import absent_fields
-from scrapy_valkey_dedup.identity.blanks import refuse_blank
-from scrapy_valkey_dedup.identity.encoding import NOTHING, counted, encode, key_of
-from scrapy_valkey_dedup.identity.item_classes import attributes, extra_fields
+from scrapy_valkey_dedup.identity.encoding import counted, key_of
+from scrapy_valkey_dedup.identity.extraction import (
+    encoded_field,
+    from_all_fields,
+    from_function,
+    raised,
+)
 from scrapy_valkey_dedup.identity.normalise import normalisers
-from scrapy_valkey_dedup.identity.resolution import Resolved, resolve
-from scrapy_valkey_dedup.identity.rules import ClassRule, FieldRule
+from scrapy_valkey_dedup.identity.resolution import ResolvedRule, resolve
+from scrapy_valkey_dedup.identity.rules import ClassRule
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 
 logger = logging.getLogger(__name__)
 
 _WARNINGS = 100
-_NO_RULE = (Resolved(), b"")
+_NO_RULE = (ResolvedRule(), b"")
 
 
 _CONSEQUENCES = {
@@ -30,7 +32,7 @@ _CONSEQUENCES = {
 }
 
 
-class Choices(Protocol):
+class IdentitySettings(Protocol):
     """What the settings say of identities: those of these names, in lower case."""
 
     @property
@@ -52,16 +54,16 @@ class Identifier:
     metadata; ``FIELDS`` for all classes; all fields of the item.
     """
 
-    def __init__(self, settings: Choices) -> None:
+    def __init__(self, settings: IdentitySettings) -> None:
         self._settings = settings
         self._function = settings.identity
         self._known = normalisers(settings.tracking_parameters)
-        self._by_class: dict[type, tuple[Resolved, bytes]] = {}
+        self._by_class: dict[type, tuple[ResolvedRule, bytes]] = {}
         self._inside: dict[type, bool] = {}
         self._told: set[tuple[str, str]] = set()
 
     def announce(self) -> None:
-        """Says at the start how far the identities of this run reach."""
+        """Says at the start which spiders share the posts of this run."""
         rules = self._settings.fields
         every_kind_is_named = None in rules and all(rule.kind for rule in rules.values())
         if self._settings.scope == "spider" and not every_kind_is_named:
@@ -81,7 +83,7 @@ class Identifier:
         except UnkeyedError as error:
             self._warn(item, str(error))
         except Exception as error:  # noqa: BLE001
-            self._warn(item, _raised(error))
+            self._warn(item, raised(error))
         return None
 
     def identify(self, item: Any, spider: Any) -> Key:
@@ -96,9 +98,9 @@ class Identifier:
         except UnkeyedError:
             raise
         except Exception as error:  # noqa: BLE001 (as in key)
-            raise UnkeyedError(_raised(error)) from None
+            raise UnkeyedError(raised(error)) from None
 
-    def rule_for(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+    def rule_for(self, cls: type, spider: Any) -> tuple[ResolvedRule, bytes]:
         """What identifies the items of a class, and their encoded kind."""
         known = self._by_class.get(cls)
         if known is None:
@@ -126,19 +128,20 @@ class Identifier:
         if rule.fault is not None:
             raise UnkeyedError(rule.fault)
         if self._function is not None:
-            return key_of(kind, _from_function(self._function, item, spider))
+            return key_of(kind, from_function(self._function, item, spider))
         if rule.fields is not None:
-            return key_of(kind, counted(b"l", [_field(item, field) for field in rule.fields]))
-        return key_of(kind, _from_all_fields(item))
+            values = [encoded_field(item, field) for field in rule.fields]
+            return key_of(kind, counted(b"l", values))
+        return key_of(kind, from_all_fields(item))
 
-    def _resolve(self, cls: type, spider: Any) -> tuple[Resolved, bytes]:
+    def _resolve(self, cls: type, spider: Any) -> tuple[ResolvedRule, bytes]:
         by_function = self._function is not None
         found = resolve(cls, self._settings.fields, self._known, by_function=by_function)
         if found.overruled:
             self._tell(
                 logging.INFO,
                 cls.__qualname__,
-                "Items of class %s are identified by %s; %s says otherwise, and does not count for "
+                "Items of class %s are identified by %s; %s says otherwise, and does not apply to "
                 "them.",
                 ", ".join(map(repr, map(str, found.fields or ()))),
                 found.overruled,
@@ -179,100 +182,3 @@ class Identifier:
             return False
         self._told.add((cls, words))
         return True
-
-
-def _raised(error: Exception) -> str:
-    """The error's type and place. Not its message: that may hold values of the post."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return f"{type(error).__name__} was raised"
-    place = trace.tb_frame.f_code.co_filename
-    return f"{type(error).__name__} was raised in {place}, line {trace.tb_lineno}"
-
-
-def _from_function(function: Callable[..., Any], item: Any, spider: Any) -> bytes:
-    try:
-        found = function(item, spider)
-        values = list(found) if isinstance(found, (list, tuple)) else [found]
-        for value in values:
-            refuse_blank(_sole(value))
-        encoded = [encode(_sole(value), 1) for value in values]
-    except UnkeyedError as error:
-        reason = f"returned what identifies no post: {error}"
-    except Exception as error:  # noqa: BLE001 (it is the user's)
-        reason = f"failed: {_raised(error)}"
-    else:
-        if encoded and not any(map(NOTHING.fullmatch, encoded)):
-            return counted(b"l", encoded)
-        reason = "returned nothing, or an empty value"
-    raise UnkeyedError(f"the function in VALKEY_DEDUP_IDENTITY {reason}")
-
-
-def _field(item: Any, rule: FieldRule) -> bytes:
-    """The encoding of a field; an error says where it stands, not what it is."""
-    try:
-        encoded = encode(_value(item, rule))
-    except Exception as error:  # noqa: BLE001 (properties and normalisers are the user's)
-        raise _located(rule, error) from None
-    if NOTHING.fullmatch(encoded):
-        raise UnkeyedError(f"its field {str(rule)!r} is missing or empty")
-    return encoded
-
-
-def _located(name: object, error: Exception) -> UnkeyedError:
-    reason = str(error) if isinstance(error, UnkeyedError) else _raised(error)
-    return UnkeyedError(f"its field {str(name)!r:.100}: {reason}")
-
-
-def _value(item: Any, rule: FieldRule) -> Any:
-    value = item
-    for step in rule.path:
-        value = _step(value, step)
-    refuse_blank(_sole(value))
-    if rule.normalise is not None:
-        value = rule.normalise(value)
-        refuse_blank(_sole(value))
-    return _sole(value)
-
-
-def steps_of(item: Any, rule: FieldRule) -> tuple[Any, Any]:
-    """The value that a rule finds in an item, and what its normalisers make of it."""
-    value = item
-    for step in rule.path:
-        value = _step(value, step)
-    return _sole(value), _sole(rule.normalise(value) if rule.normalise is not None else value)
-
-
-def _sole(value: Any) -> Any:
-    """A list of one member, as an item loader makes of every field, counts as that member."""
-    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
-
-
-def _step(value: Any, name: str) -> Any:
-    if isinstance(value, Mapping):  # dicts and scrapy.Item
-        return value.get(name)
-    if isinstance(value, (list, tuple)):
-        if name.isdecimal():
-            return value[int(name)] if int(name) < len(value) else None
-        return _step(value[0], name) if len(value) == 1 else None
-    if name in attributes(type(value)):  # type: ignore[arg-type] # (mypy: a type is not Hashable)
-        return getattr(value, name, None)
-    return dict(extra_fields(value)).get(name)
-
-
-def _from_all_fields(item: Any) -> bytes:
-    """Those that are not empty, with their names."""
-    adapter, extra = ItemAdapter(item), dict(extra_fields(item))
-    pairs = []
-    for name in (*adapter, *extra):
-        try:
-            encoded = encode(_sole(extra[name] if name in extra else adapter[name]))
-        except Exception as error:  # noqa: BLE001 (properties are the user's)
-            raise _located(name, error) from None
-        if not NOTHING.fullmatch(encoded):
-            pairs.append(encode(name) + encoded)
-    if not pairs:
-        raise UnkeyedError("all its fields are empty")
-    return counted(b"m", sorted(pairs))

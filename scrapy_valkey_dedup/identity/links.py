@@ -63,7 +63,7 @@ _ROUTE = re.compile(r"!?/.*[^/].*|!.*[^/!].*", re.DOTALL)
 
 
 class Tracking:
-    """Which parameters of a link do not count; ``own`` are the user's, by host ("*": any)."""
+    """Which parameters of a link do not count; ``own``: the user's, by host ("*": any)."""
 
     def __init__(self, own: Mapping[str, Iterable[str]]) -> None:
         self._everywhere = _names([*TRACKING_PARAMETERS, *own.get("*", ())])
@@ -76,13 +76,13 @@ class Tracking:
 
     def drop(self, query: str, host: str) -> str:
         """The query without them."""
-        # What is longer than any name is not worth the memory: strangers write it.
+        # What is longer than any name is not cached: links come from strangers.
         counts = self._counts if len(query) + len(host) <= _LONG else self._counts_on
         parts = query.split("&")
         return "&".join(part for part in parts if counts(part.partition("=")[0], host))
 
     def _counts_on(self, name: str, host: str) -> bool:
-        """Whether a parameter, as the query writes its name, may tell posts of the host apart."""
+        """Whether a parameter, as the query writes its name, may distinguish posts of the host."""
         written = unquote(name).partition("[")[0]  # "__cft__[0]"
         if self._everywhere.fullmatch(written):
             return False
@@ -101,7 +101,7 @@ def _names(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(written), re.IGNORECASE | re.DOTALL)
 
 
-def tracking(value: Any) -> Mapping[str, tuple[str, ...]]:
+def parse_tracking(value: Any) -> Mapping[str, tuple[str, ...]]:
     """Parses the setting: names of parameters, or a dict of them by host ("*": any host).
 
     Raises:
@@ -162,7 +162,7 @@ def _normal(dropped: Tracking, link: str) -> str:
 
 
 def link_normaliser(own: Mapping[str, Iterable[str]]) -> Callable[[str], str]:
-    """The normaliser, which leaves out the user's own tracking parameters, too.
+    """The normaliser, which also removes the user's own tracking parameters.
 
     It raises a ``ValueError`` for a text that is no URL.
     """

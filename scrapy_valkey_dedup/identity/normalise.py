@@ -13,8 +13,8 @@ from typing import Any, Literal, cast
 from scrapy.utils.misc import load_object
 
 from scrapy_valkey_dedup.identity.characters import decimal_digits, without_invisible
-from scrapy_valkey_dedup.identity.foreign import plain
 from scrapy_valkey_dedup.identity.links import link_normaliser
+from scrapy_valkey_dedup.identity.third_party import builtin_value
 from scrapy_valkey_dedup.model import UnkeyedError
 
 Normaliser = Callable[[Any], Any]
@@ -99,7 +99,7 @@ def _on_text(name: str, normaliser: Callable[[str], str]) -> Normaliser:
             return {apply(member) for member in value}
         if value is None:
             return None
-        known = None if isinstance(value, bool) else plain(value)
+        known = None if isinstance(value, bool) else builtin_value(value)
         if isinstance(known, (str, int)) and not isinstance(known, bool):
             return apply(known)  # it was another library's
         cls = type(value)

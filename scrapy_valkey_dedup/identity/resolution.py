@@ -1,4 +1,4 @@
-"""Which rule holds for a class of items: of the settings, of its metadata, or none."""
+"""Which rule applies to a class of items: one of the settings, its metadata, or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from itemadapter import ItemAdapter
 
 from scrapy_valkey_dedup.identity.encoding import encode
 from scrapy_valkey_dedup.identity.item_classes import class_path
-from scrapy_valkey_dedup.identity.rules import ClassRule, FieldRule, Known, field_rule, undeclared
+from scrapy_valkey_dedup.identity.rules import (
+    ClassRule,
+    FieldRule,
+    Normalisers,
+    field_rule,
+    undeclared,
+)
 
 _UNNAMED = ClassRule()
 ALL_FIELDS = "nothing: all fields of the item count"
@@ -18,7 +24,7 @@ METADATA = "the dedup metadata of the item class"
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedRule:
     """What identifies the items of one class."""
 
     fields: tuple[FieldRule, ...] | None = None
@@ -28,12 +34,12 @@ class Resolved:
     fault: str | None = None
     """Why no item of the class has an identity."""
     overruled: str | None = None
-    """The rule that another one goes before: the user may take it for the one that holds."""
+    """The rule that another one takes precedence over: the user may expect this one to apply."""
     decided_by: str = ALL_FIELDS
     """The rule that says it, as the user wrote it."""
 
     def encoded_kind(self, cls: type, spider: str | None) -> bytes:
-        """What the values are values of: the user's word, or all that may tell kinds apart.
+        """The encoding of the kind: the user's word, or all that may distinguish kinds.
 
         Posts of two spiders, two classes or two sets of fields may have the same values by chance:
         without the user's word they are different posts. ``spider``: None if all count as one.
@@ -45,40 +51,40 @@ class Resolved:
 
 
 def resolve(
-    cls: type, rules: Mapping[type | None, ClassRule], known: Known, *, by_function: bool
-) -> Resolved:
+    cls: type, rules: Mapping[type | None, ClassRule], known: Normalisers, *, by_function: bool
+) -> ResolvedRule:
     """The settings' rule for the class or its nearest ancestor, its metadata, the rule for all."""
     base = next((base for base in cls.__mro__ if base in rules), None)
     own = rules[base] if base is not None else None
     others = rules.get(None, _UNNAMED)
     if by_function:
-        return Resolved(kind=(own or others).kind, decided_by="VALKEY_DEDUP_IDENTITY")
+        return ResolvedRule(kind=(own or others).kind, decided_by="VALKEY_DEDUP_IDENTITY")
     try:
         marked = _from_metadata(cls, known)
     except ValueError as error:
-        return Resolved(fault=str(error))
+        return ResolvedRule(fault=str(error))
     if own is not None and own.fields is not None:
         overruled = "its dedup metadata" if marked else None
         named = f"VALKEY_DEDUP_FIELDS, for {class_path(base)}" if base is not None else ""
-        return _checked(cls, Resolved(own.fields, own.kind, None, overruled, named))
+        return _checked(cls, ResolvedRule(own.fields, own.kind, None, overruled, named))
     if marked is None:
         named = "VALKEY_DEDUP_FIELDS, for all classes" if others.fields else ALL_FIELDS
         kind = (own or others).kind
-        return _checked(cls, Resolved(others.fields, kind, decided_by=named))
+        return _checked(cls, ResolvedRule(others.fields, kind, decided_by=named))
     overruled = "the rule for all classes in VALKEY_DEDUP_FIELDS" if others.fields else None
     # The kind of a rule for all classes is that of its fields, if it names any.
     kind = (own or others).kind if own or not others.fields else None
-    return Resolved(marked, kind, overruled=overruled, decided_by=METADATA)
+    return ResolvedRule(marked, kind, overruled=overruled, decided_by=METADATA)
 
 
-def _checked(cls: type, found: Resolved) -> Resolved:
+def _checked(cls: type, found: ResolvedRule) -> ResolvedRule:
     wrong = undeclared(cls, found.fields or ())
     if wrong is None:
         return found
     return replace(found, fault=f"VALKEY_DEDUP_FIELDS: {wrong}")
 
 
-def _from_metadata(cls: type, known: Known) -> tuple[FieldRule, ...] | None:
+def _from_metadata(cls: type, known: Normalisers) -> tuple[FieldRule, ...] | None:
     """The fields declared with ``dedup=True`` or ``dedup="url"`` (a normaliser), by name.
 
     Not in the order of their declaration: Scrapy 2.14 does not know that of an Item.

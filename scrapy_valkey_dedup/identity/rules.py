@@ -33,11 +33,11 @@ class ClassRule:
     kind: str | None = None
 
 
-Known = Mapping[str, Callable[[str], str]]
+Normalisers = Mapping[str, Callable[[str], str]]
 """Normalisers by name: see :func:`scrapy_valkey_dedup.identity.normalise.normalisers`."""
 
 
-def field_rule(rule: str, known: Known = NORMALISERS) -> FieldRule:
+def field_rule(rule: str, known: Normalisers = NORMALISERS) -> FieldRule:
     """Parses ``"author.id"``, ``"url:url"``, ``"text:nfkc,casefold"``.
 
     Raises:
@@ -54,7 +54,7 @@ def field_rule(rule: str, known: Known = NORMALISERS) -> FieldRule:
     return FieldRule(steps, compose(listed, known), tuple(listed))
 
 
-def _field_rules(value: Any, known: Known) -> tuple[FieldRule, ...]:
+def _field_rules(value: Any, known: Normalisers) -> tuple[FieldRule, ...]:
     if isinstance(value, str):
         if ":" in value and "," in value:
             raise ValueError(
@@ -66,7 +66,7 @@ def _field_rules(value: Any, known: Known) -> tuple[FieldRule, ...]:
     return tuple(field_rule(text(name), known) for name in value)
 
 
-def _class_rule(value: Any, known: Known) -> ClassRule:
+def _class_rule(value: Any, known: Normalisers) -> ClassRule:
     if not isinstance(value, Mapping):
         return ClassRule(_field_rules(value, known))
     if unknown := sorted(set(value) - {"fields", "kind"}):
@@ -114,7 +114,7 @@ def _subclasses(cls: type) -> Iterator[type]:
         yield from _subclasses(subclass)
 
 
-def class_rules(value: Any, known: Known = NORMALISERS) -> Mapping[type | None, ClassRule]:
+def class_rules(value: Any, known: Normalisers = NORMALISERS) -> Mapping[type | None, ClassRule]:
     """Parses the setting: the rule of each item class; None stands for any other class."""
     value = decoded(value)
     if value is None or value == "":

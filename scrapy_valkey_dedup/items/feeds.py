@@ -47,7 +47,9 @@ class FeedWatch:
         """Call it before the spider is opened: from then on the filters' answers are noted."""
         exporter = self._exporter = self._crawler.get_extension(FeedExporter)
         if exporter is not None:
-            exporter.filters = {uri: _Noted(inner) for uri, inner in exporter.filters.items()}
+            exporter.filters = {
+                uri: _RecordedFilter(inner) for uri, inner in exporter.filters.items()
+            }
 
     def spider_opened(self) -> None:
         """The exporter has made its slots, and has opened no file yet."""
@@ -142,8 +144,8 @@ class FeedWatch:
             await file.end(stored=False)
 
 
-class _Noted:
-    """A feed's filter that notes its last answer: to ask it twice could change what it says."""
+class _RecordedFilter:
+    """A feed's filter whose last answer is kept: to ask it twice could change what it says."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner

@@ -11,6 +11,7 @@ from scrapy.crawler import Crawler
 
 from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.items.changes import ChangeGuard
+from scrapy_valkey_dedup.items.coarse_identity import CoarseIdentityCheck
 from scrapy_valkey_dedup.items.current_item import begin_item, current_item, end_item
 from scrapy_valkey_dedup.items.feeds import FeedWatch
 from scrapy_valkey_dedup.items.marking import Marker
@@ -23,7 +24,6 @@ from scrapy_valkey_dedup.items.snapshot import Snapshot
 from scrapy_valkey_dedup.items.storage_advice import when_stored
 from scrapy_valkey_dedup.items.storages import EXPORTED, MANUAL, NOWHERE, SCRAPED, storages_of
 from scrapy_valkey_dedup.items.unkeyed import UnkeyedPosts
-from scrapy_valkey_dedup.items.variety import Variety
 from scrapy_valkey_dedup.model import DuplicatePost, Key, Verdict
 from scrapy_valkey_dedup.session.advice import warn_of_closing
 from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
@@ -76,7 +76,7 @@ class DedupPipeline:
             self._stats,
             by_function=self._settings.identity is not None,
         )
-        self._variety: Variety | None = Variety()
+        self._coarse_check: CoarseIdentityCheck | None = CoarseIdentityCheck()
         """None: enough was seen."""
         self._marker: Marker | None = None
         if self._settings.on_duplicate == "mark":
@@ -125,8 +125,8 @@ class DedupPipeline:
         Without an engine, as in a unit test, no signal comes after this: the session closes now,
         and returned is what can be awaited until it is closed.
         """
-        if self._variety is not None:
-            self._variety.tell()
+        if self._coarse_check is not None:
+            self._coarse_check.tell()
         self._unkeyed.warn_if_all()
         for prepare in self._session.before_scheduler_closes:
             prepare()
@@ -143,8 +143,8 @@ class DedupPipeline:
         if self._marker is not None:
             self._marker.check(item)
         current.key = key
-        if self._variety is not None and not self._variety.add(key, item):
-            self._variety = None
+        if self._coarse_check is not None and not self._coarse_check.add(key, item):
+            self._coarse_check = None
         came = Snapshot(item)
         outcome = await self._ask(key)
         if isinstance(outcome, Claim):

@@ -16,7 +16,8 @@ from array import array
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from scrapy_valkey_dedup.ledger.ledger import END, PARTITION_NAMES, _script
+from scrapy_valkey_dedup.ledger.keys import END_DIGITS, PARTITION_TAGS
+from scrapy_valkey_dedup.ledger.scripts import script
 from scrapy_valkey_dedup.valkey.resp import ScriptCall, command
 
 CAPACITY, LEVELS = 511, 8
@@ -60,7 +61,7 @@ class Step(NamedTuple):
 
 
 class Door(Protocol):
-    """The way to the server: a :class:`~scrapy_valkey_dedup.valkey.client.Server`, say."""
+    """The way to the server: a :class:`~scrapy_valkey_dedup.valkey.client.Client`, say."""
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
         """The replies to some commands."""
@@ -76,8 +77,8 @@ class Shelf:
         """``tag``: the namespace as it stands in keys."""
         name = f"{tag}+{shelf}" if shelf else tag
         self._server = server
-        self._partitions = [f"vd1:{{{name}:{number}}}" for number in PARTITION_NAMES]
-        self._restore = _script("restore")
+        self._partitions = [f"vd1:{{{name}:{number}}}" for number in PARTITION_TAGS]
+        self._restore = script("restore")
 
     async def read(self, partition: int) -> AsyncIterator[Step]:
         """All that a partition remembers; some of it twice if a generation begins meanwhile."""
@@ -97,7 +98,7 @@ class Shelf:
 
         Returns for each bucket how many posts that were; -1: their end is over.
         """
-        key, ends = self._partitions[step.partition], b"%0*d" % (END, step.ends)
+        key, ends = self._partitions[step.partition], b"%0*d" % (END_DIGITS, step.ends)
         calls, places = list[ScriptCall](), list[int]()
         for place, bucket in enumerate(step.buckets):
             for start in range(0, len(bucket.members), CAPACITY):
@@ -116,7 +117,9 @@ class Shelf:
         key = self._partitions[partition]
         (listed,) = await self._server.ask(command("GET", key), key=key)
         entries = listed or b""
-        found = {int(entries[at : at + END]) for at in range(0, len(entries), END + 1)}
+        found = {
+            int(entries[at : at + END_DIGITS]) for at in range(0, len(entries), END_DIGITS + 1)
+        }
         return sorted(found, key=lambda ends: (ends == FOREVER, ends))
 
     async def _generation(self, partition: int, ends: int) -> AsyncIterator[list[Bucket]]:
@@ -137,7 +140,7 @@ class Shelf:
     async def _buckets(self, partition: int, ends: int, paths: Sequence[str]) -> list[Bucket]:
         """Those that are there."""
         key = self._partitions[partition]
-        prefix = f"{key}:{ends:0{END}}:"
+        prefix = f"{key}:{ends:0{END_DIGITS}}:"
         asked = [command("SSCAN", prefix + path, 0, "COUNT", _STEP) for path in paths]
         found = []
         for path, (cursor, some) in zip(

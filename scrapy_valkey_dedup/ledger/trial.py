@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
-from scrapy_valkey_dedup.ledger.ledger import Ledger, Standing
-from scrapy_valkey_dedup.model import KEY_BYTES, Answer, Key, Token, Verdict
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.model import KEY_BYTES, Answer, Key, PostState, Token, Verdict
+from scrapy_valkey_dedup.valkey.client import Client
 
 _SEEN = Answer(Verdict.SEEN)
 _ANY = bytes(KEY_BYTES)
@@ -23,12 +23,13 @@ class TrialLedger(Ledger):
     """
 
     def __init__(
-        self, server: Server, namespace: str, run: str, *, tried: str, **options: Any
+        self, server: Client, namespace: str, run: str, *, tried: str, **options: Any
     ) -> None:
         """``tried``: the namespace that is tried; ``options`` are those of any ledger."""
         super().__init__(server, namespace, run, **options)
         shelf, reset = options.get("shelf", ""), options.get("reset", False)
         self._tried = Ledger(server, tried, run, retention=None, shelf=shelf, reset=reset)
+        self.probe.also_read = self._read_tried
 
     async def open(self, *, again: bool = False) -> None:
         """As any ledger; and the namespace that is tried must be one that can be read.
@@ -38,14 +39,12 @@ class TrialLedger(Ledger):
 
         """
         if not again:
-            await self._tried.look_at()
-            await self._tried.seen_many([_ANY])
+            await self._tried.exists()
+            await self._read_tried()
         await super().open(again=again)
 
-    async def try_keys(self) -> None:
-        """As any ledger; reads where it looks, too."""
+    async def _read_tried(self) -> None:
         await self._tried.seen_many([_ANY])
-        await super().try_keys()
 
     async def claim_many(
         self,
@@ -65,11 +64,11 @@ class TrialLedger(Ledger):
         known = await self._tried.seen_many(keys)
         return [a or b for a, b in zip(known, await super().seen_many(keys), strict=True)]
 
-    async def inspect_many(self, keys: Sequence[Key]) -> list[Standing]:
+    async def inspect_many(self, keys: Sequence[Key]) -> list[PostState]:
         """Tells until when posts are remembered, and the claims of the trial's runs."""
         known = await self._tried.inspect_many(keys)
         return [
-            Standing(_later(each.until, own.until), own.holder)
+            PostState(_later(each.until, own.until), own.holder)
             for each, own in zip(known, await super().inspect_many(keys), strict=True)
         ]
 
@@ -80,7 +79,7 @@ def _later(one: float | None, other: float | None) -> float | None:
 
 
 def ledger_of(
-    server: Server, namespace: str, run: str, *, tried: str | None = None, **options: Any
+    server: Client, namespace: str, run: str, *, tried: str | None = None, **options: Any
 ) -> Ledger:
     """The ledger of a namespace; of a trial's, if ``tried`` is another one."""
     if tried in (None, namespace):

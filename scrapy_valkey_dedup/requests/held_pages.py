@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from scrapy.http import Request
 
-from scrapy_valkey_dedup.ledger.ledger import IDLE, run_of
+from scrapy_valkey_dedup.ledger.runs import IDLE_MARK
+from scrapy_valkey_dedup.ledger.tokens import run_of
 from scrapy_valkey_dedup.model import DedupError, Key, Token, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
@@ -120,7 +121,7 @@ class HeldPages:
         found = list(zip(holders, beats, strict=True))
         self._report_waiting(dict(found))
         dead = {holder for holder, beat in found if beat is None}
-        idle = {holder for holder, beat in found if beat and beat.endswith(IDLE.encode())}
+        idle = {holder for holder, beat in found if beat and beat.endswith(IDLE_MARK.encode())}
         return dead, idle
 
     def _report_waiting(self, beats: dict[Token, bytes | None]) -> None:

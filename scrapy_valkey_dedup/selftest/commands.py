@@ -9,11 +9,11 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from scrapy_valkey_dedup.ledger.ledger import CALL_LIMIT
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
+from scrapy_valkey_dedup.ledger.scripts import POSTS_PER_CALL
 from scrapy_valkey_dedup.selftest.findings import Check, DiffersError, Rule
 from scrapy_valkey_dedup.selftest.place import Place
-from scrapy_valkey_dedup.valkey.errors import lacks_script
+from scrapy_valkey_dedup.valkey.errors import is_noscript
 from scrapy_valkey_dedup.valkey.resp import Script
 
 _CONNECTIONS = 8
@@ -82,7 +82,7 @@ async def _evalsha(place: Place) -> str:
         sha = fresh_script().sha
         found = await place.ask("EVALSHA", sha, 1, place.partition, key=place.partition)
     except Exception as error:
-        if lacks_script(error):
+        if is_noscript(error):
             return f"a script that is not there is NOSCRIPT: {error}"
         raise
     raise DiffersError(f"EVALSHA of a script that nobody has loaded: {found!r:.80}")
@@ -164,7 +164,7 @@ async def _ends(place: Place) -> str:
 
 async def _arguments(place: Place) -> str:
     """As many as the plugin ever sends, of the size that they have."""
-    count = 2 * CALL_LIMIT + 8
+    count = 2 * POSTS_PER_CALL + 8
     arguments = [b"%028d" % number for number in range(count)]
     found = await place.script("return {#ARGV, #ARGV[1], ARGV[#ARGV]}", *arguments)
     expect(found, [count, 28, arguments[-1]], f"{count} arguments")
@@ -188,7 +188,7 @@ async def _shared_scripts(place: Place) -> str:
     names = [place.partition_of(f"selftest-{number}") for number in range(_CONNECTIONS)]
     asked = [place.once("EVALSHA", script.sha, 1, name, key=name) for name in names]
     found = await asyncio.gather(*asked, return_exceptions=True)
-    lacking = sum(map(lacks_script, found))
+    lacking = sum(map(is_noscript, found))
     others = [error for error in found if isinstance(error, BaseException)]
     if lacking:
         raise DiffersError(

@@ -19,9 +19,9 @@ from scrapy_valkey_dedup.selftest.findings import DiffersError, Finding, Report,
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
 from scrapy_valkey_dedup.selftest.place import Place
 from scrapy_valkey_dedup.selftest.surroundings import HELLO, SURROUNDING_RULES
-from scrapy_valkey_dedup.valkey.credentials import Provider
-from scrapy_valkey_dedup.valkey.errors import fault, words
-from scrapy_valkey_dedup.valkey.replies import Cure
+from scrapy_valkey_dedup.valkey.errors import classify, message_of
+from scrapy_valkey_dedup.valkey.provider import Provider
+from scrapy_valkey_dedup.valkey.replies import Reaction
 
 _LONGEST = 30.0  # seconds for one rule
 _LONGEST_CLEANING = 15.0
@@ -107,7 +107,7 @@ async def _tried(rule: Rule, place: Place) -> Finding:
     except asyncio.TimeoutError:
         status, said = Status.SILENT, f"no answer within {_LONGEST:g} s"
     except Exception as error:  # noqa: BLE001 (a finding, whatever it is)
-        status, said = _status_of(error), words(error)
+        status, said = _status_of(error), message_of(error)
     said = said.removeprefix(f"Valkey at {place.shown} ")
     line = place.without_secrets(" ".join(said.split()))
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
@@ -124,7 +124,7 @@ def _status_of(error: Exception) -> Status:
         return Status.SILENT
     if isinstance(error, DedupError):
         return Status.REFUSED
-    if fault(error).cure is Cure.RETRY:
+    if classify(error).cure is Reaction.RETRY:
         return Status.SILENT
     return Status.REFUSED if _is_of_the_server(error) else Status.DIFFERS
 
@@ -142,5 +142,5 @@ async def _cleaned(place: Place) -> str:
     except asyncio.TimeoutError:
         return f"no answer within {_LONGEST_CLEANING:g} s"
     except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
-        return place.without_secrets(words(error))
+        return place.without_secrets(message_of(error))
     return ""

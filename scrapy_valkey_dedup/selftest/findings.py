@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
+from scrapy_valkey_dedup.stats import quantity
+
 FINE, NOT_FINE, NO_SERVER, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 
@@ -92,13 +94,17 @@ class Report:
         """One line."""
         if not self.reached:
             return f"No Valkey that can be asked at {self.place}."
-        needed = sum(finding.needed for finding in self.findings)
+        needed = [finding for finding in self.findings if finding.needed]
+        others = [finding for finding in self.findings if not finding.needed]
+        fine = sum(finding.status is Status.OK for finding in others)
+        more = f", and {fine} of {len(others)} others" if others else ""
+        checks = f"{quantity(len(self.findings), 'check')} at {self.place}"
         if not self.spoiled:
-            return f"All {needed} rules that the plugin needs hold at {self.place}."
+            return f"{checks}: all {len(needed)} that the plugin needs succeed{more}."
         names = ", ".join(finding.rule for finding in self.spoiled)
         return (
-            f"{len(self.spoiled)} of {needed} rules that the plugin needs do not hold at "
-            f"{self.place}: {names}. docs/security.md has the permissions that are needed."
+            f"{checks}: {len(self.spoiled)} of {len(needed)} that the plugin needs fail: {names}. "
+            "docs/security.md has the permissions that are needed."
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
-from scrapy_valkey_dedup.ledger.ledger import CALL_LIMIT, IDLE, PARTITIONS, token
-from scrapy_valkey_dedup.model import Answer, Given, Verdict
+from scrapy_valkey_dedup.ledger.keys import PARTITIONS
+from scrapy_valkey_dedup.ledger.runs import IDLE_MARK
+from scrapy_valkey_dedup.ledger.scripts import POSTS_PER_CALL
+from scrapy_valkey_dedup.ledger.tokens import claim_token
+from scrapy_valkey_dedup.model import Answer, ReleasedClaim, Verdict
 from scrapy_valkey_dedup.selftest.commands import expect
 from scrapy_valkey_dedup.selftest.findings import Rule
 from scrapy_valkey_dedup.selftest.place import SHORT, Place
@@ -36,7 +39,7 @@ async def _shelves(place: Place) -> str:
 
 
 async def _open(place: Place) -> str:
-    """The start of every run: version, layout, identity, and a rehearsal."""
+    """The start of every run: version, layout, identity and permissions."""
     first, second = place.ledger(), place.ledger()
     await first.open()
     await second.open()
@@ -45,7 +48,7 @@ async def _open(place: Place) -> str:
 
 
 async def _partitions(place: Place) -> str:
-    await place.ledger().try_partitions()
+    await place.ledger().probe.check_partitions()
     return "each server that has partitions takes writes"
 
 
@@ -54,7 +57,7 @@ async def _claims(place: Place) -> str:
     _all(await one.claim_many([post], number=1), Verdict.NEW, "a first claim")
     _all(await one.claim_many([post], number=1), Verdict.NEW, "the same question once more")
     (answer,) = await other.claim_many([post])
-    expect((answer.verdict, answer.holder), (Verdict.HELD, token(one.run, 1)), "another run")
+    expect((answer.verdict, answer.holder), (Verdict.HELD, claim_token(one.run, 1)), "another run")
     return "new, new again for the same question, held for another run"
 
 
@@ -89,7 +92,7 @@ async def _releases(place: Place) -> str:
     await one.claim_many([post, doubtful], number=1)
     await other.release_many([post])
     _all(await other.claim_many([post]), Verdict.HELD, "what another run has given back")
-    await one.settle_many([], [Given(post, 1), Given(doubtful, 1, in_doubt=True)])
+    await one.settle_many([], [ReleasedClaim(post, 1), ReleasedClaim(doubtful, 1, in_doubt=True)])
     _all(await other.claim_many([post, doubtful]), Verdict.NEW, "what was given back")
     (late,) = await one.claim_many([doubtful], number=1)
     expect(late.verdict, Verdict.HELD, "a late copy of a question that was given back")
@@ -178,7 +181,7 @@ async def _many(place: Place) -> str:
     one, other, posts = place.ledger(), place.ledger(), place.posts(4 * PARTITIONS)
     half = len(posts) // 2
     _all(await one.claim_many(posts), Verdict.NEW, "a batch")
-    await one.settle_many(posts[:half], [Given(post) for post in posts[half:]])
+    await one.settle_many(posts[:half], [ReleasedClaim(post) for post in posts[half:]])
     answers = await other.claim_many(posts)
     _all(answers[:half], Verdict.SEEN, "what was confirmed")
     _all(answers[half:], Verdict.NEW, "what was released")
@@ -189,27 +192,31 @@ async def _many(place: Place) -> str:
 async def _buckets(place: Place) -> str:
     """More posts than a call may have, and than a bucket has room for."""
     one, posts = place.ledger(), place.neighbours(_BUCKET + 9)
-    assert len(posts) > CALL_LIMIT  # noqa: S101 (so that it is two calls)
+    assert len(posts) > POSTS_PER_CALL  # noqa: S101 (so that it is two calls)
     _all(await one.claim_many(posts), Verdict.NEW, "many posts of a partition")
     await one.confirm_many(posts)
     expect(sum(await one.seen_many(posts)), len(posts), "posts that are seen")
     expect(await one.forget_many(posts[:1]), 1, "forgotten")
     expect(await one.seen_many(posts[:1] + posts[-1:]), [False, True], "look below a full bucket")
-    return f"{len(posts)} posts of one bucket, {CALL_LIMIT} in a call; it goes on one level down"
+    return (
+        f"{len(posts)} posts of one bucket, {POSTS_PER_CALL} in a call; it goes on one level down"
+    )
 
 
 async def _heartbeats(place: Place) -> str:
     one, other = place.ledger(), place.ledger()
-    expect(await one.beat(1, SHORT), None, "a first heartbeat")
-    expect(await one.beat(2, SHORT, idle=True), b"1", "a second one")
-    beats = await other.beats([one.run, other.run])
-    expect(beats, [f"2 {IDLE}".encode(), None], "heartbeats")
-    await one.leave()
-    expect(await other.beats([one.run]), [None], "the heartbeat of a run that has left")
-    await other.beat(1, _MOMENT)
+    expect(await one.runs.write_heartbeat(1, SHORT), None, "a first heartbeat")
+    expect(await one.runs.write_heartbeat(2, SHORT, idle=True), b"1", "a second one")
+    beats = await other.runs.read_heartbeats([one.run, other.run])
+    expect(beats, [f"2 {IDLE_MARK}".encode(), None], "heartbeats")
+    await one.runs.sign_off()
+    expect(
+        await other.runs.read_heartbeats([one.run]), [None], "the heartbeat of a run that has left"
+    )
+    await other.runs.write_heartbeat(1, _MOMENT)
 
     async def is_over() -> bool:
-        return await one.beats([other.run]) == [None]
+        return await one.runs.read_heartbeats([other.run]) == [None]
 
     await _until(is_over, "a heartbeat that is not renewed ends")
     return "heartbeats are seen, renewed, and end by themselves"

@@ -12,13 +12,16 @@ from secrets import token_bytes, token_hex
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from scrapy_valkey_dedup.ledger.ledger import END, RUN_BYTES, Ledger, tag
+from scrapy_valkey_dedup.ledger.keys import END_DIGITS, namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import RUN_NAME_BYTES
 from scrapy_valkey_dedup.model import KEY_BYTES, Key
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.client_options import SENTINEL_KWARGS
-from scrapy_valkey_dedup.valkey.credentials import Provider, with_provider
-from scrapy_valkey_dedup.valkey.errors import error_in, fault, lacks_script
-from scrapy_valkey_dedup.valkey.replies import Cure
+from scrapy_valkey_dedup.valkey.credentials import with_provider
+from scrapy_valkey_dedup.valkey.errors import classify, first_error, is_noscript
+from scrapy_valkey_dedup.valkey.provider import Provider
+from scrapy_valkey_dedup.valkey.replies import Reaction
 from scrapy_valkey_dedup.valkey.resp import Question, Script, ScriptCall, command
 from scrapy_valkey_dedup.valkey.topology import route_to
 from scrapy_valkey_dedup.valkey.urls import NOT_SHOWN, parsed, redacted
@@ -32,7 +35,7 @@ _AT_ONCE = 1000
 _POST = re.compile(rb"[0-9a-f]{2}[0-7]{7}-?\d+")
 
 
-class _Noting(Server):
+class _Noting(Client):
     """Notes which partitions it was asked about, with which posts."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -81,8 +84,8 @@ class Place:
         self._mark = f"selftest-{token_hex(6)}"
         self.namespace = self._mark if namespace is None else namespace
         self._shelf = "" if self.is_own else self._mark
-        self._root = f"vd1:{{{tag(self.namespace)}}}"
-        part = tag(self.namespace) + (f"+{self._shelf}" if self._shelf else "")
+        self._root = f"vd1:{{{namespace_tag(self.namespace)}}}"
+        part = namespace_tag(self.namespace) + (f"+{self._shelf}" if self._shelf else "")
         self._part = part
         self.partition = self.partition_of("selftest")
         """One that no ledger has."""
@@ -99,7 +102,7 @@ class Place:
         """The reply to one command, sent once: an error as it came, as an exception."""
         question = Question(key or self._root, (command(*arguments),))
         (outcome,) = await self._route.exchange([question])
-        if (error := error_in(outcome)) is not None:
+        if (error := first_error(outcome)) is not None:
             raise error
         assert isinstance(outcome, list)  # noqa: S101 (else it is an error)
         return outcome[0]
@@ -110,7 +113,7 @@ class Place:
             try:
                 return await self.once(*arguments, key=key)
             except Exception as error:
-                if fault(error).cure is Cure.REFUSE or lacks_script(error):
+                if classify(error).cure is Reaction.REFUSE or is_noscript(error):
                     raise
             await asyncio.sleep(pause)
         return await self.once(*arguments, key=key)
@@ -122,7 +125,7 @@ class Place:
             sha = Script("selftest", source).sha
             return await self.ask("EVALSHA", sha, 1, key, *arguments, key=key)
         except Exception as error:
-            if not lacks_script(error):
+            if not is_noscript(error):
                 raise
         return await self.ask("EVAL", source, 1, key, *arguments, key=key)
 
@@ -132,7 +135,7 @@ class Place:
 
     def key_of_shelf(self, shelf: str) -> str:
         """A key of one's own among those of a shelf of the namespace; "" is that of the posts."""
-        part = tag(self.namespace) + (f"+{shelf}" if shelf else "")
+        part = namespace_tag(self.namespace) + (f"+{shelf}" if shelf else "")
         name = f"vd1:{{{part}:{self._mark}}}"
         self._keys[name] = name
         return name
@@ -149,7 +152,7 @@ class Place:
 
     def ledger(self, run: str = "", **options: Any) -> Ledger:
         """The ledger as one more run sees it, or the same one again."""
-        run = run or urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
+        run = run or urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
         self._runs.append(run)
         options = {"retention": SHORT, "claim_lifetime": SHORT, **options}
         return Ledger(self.server, self.namespace, run, shelf=self._shelf, **options)
@@ -187,7 +190,7 @@ class Place:
 
     async def _clean_partition(self, base: str, posts: set[bytes]) -> None:
         listed = (await self.ask("GET", base, key=base) or b"").decode()
-        ends = [listed[at : at + END] for at in range(0, len(listed), END + 1)]
+        ends = [listed[at : at + END_DIGITS] for at in range(0, len(listed), END_DIGITS + 1)]
         paths = {post[:digits].decode() for post in posts for digits in _PATHS}
         names = [base, f"{base}:t", *(f"{base}:c:{post.decode()}" for post in posts)]
         names += [f"{base}:{end}:{path}" for end in ends for path in paths]

@@ -104,7 +104,7 @@ class LedgerAccess:
         with contextlib.suppress(DedupError):
             self.outage.check()
             if spider_has_ended:
-                await self.shelves.ledger.leave()
+                await self.shelves.ledger.runs.sign_off()
         await self.outage.close(reached=self._handshake.has_answer)
         await self.shelves.close()
         await self.connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import Struct
 
-from scrapy_valkey_dedup.model import KEY_BYTES, Given, Key
+from scrapy_valkey_dedup.model import KEY_BYTES, Key, ReleasedClaim
 
 MOST = 1_000_000
 """So many confirmations are kept where they cannot go to disk, and so many releases in any case."""
@@ -33,13 +33,13 @@ class Backlog:
         """The posts of it that are stored."""
         return split(self._stored)
 
-    def add(self, stored: Iterable[Key], not_stored: Iterable[Given]) -> None:
+    def add(self, stored: Iterable[Key], not_stored: Iterable[ReleasedClaim]) -> None:
         """Adds settlements; releases beyond the limit are left to the end of the run."""
         self._stored += b"".join(stored)
         if len(self._not_stored) < MOST * _GIVEN.size:
             self._not_stored += _packed(not_stored)
 
-    def put_back(self, stored: Iterable[Key], not_stored: Iterable[Given]) -> None:
+    def put_back(self, stored: Iterable[Key], not_stored: Iterable[ReleasedClaim]) -> None:
         """Puts back what was taken and could not be delivered."""
         self._stored += b"".join(stored)
         self._not_stored += _packed(not_stored)
@@ -52,13 +52,13 @@ class Backlog:
         """Forgets the stored posts that are too many: later runs store them again."""
         del self._stored[MOST * KEY_BYTES :]
 
-    def take_some(self) -> tuple[list[Key], list[Given]]:
+    def take_some(self) -> tuple[list[Key], list[ReleasedClaim]]:
         """Takes the newest, up to ten thousand of each kind."""
         stored = take_last(self._stored, KEY_BYTES)
         not_stored = take_last(self._not_stored, _GIVEN.size)
         return split(stored), _unpacked(not_stored)
 
-    def take_all(self) -> tuple[list[Key], list[Given]]:
+    def take_all(self) -> tuple[list[Key], list[ReleasedClaim]]:
         """Takes all of it."""
         stored, not_stored = self._stored, self._not_stored
         self._stored, self._not_stored = bytearray(), bytearray()
@@ -82,9 +82,9 @@ def split(keys: bytes | bytearray) -> list[Key]:
     return [bytes(keys[at : at + KEY_BYTES]) for at in range(0, len(keys), KEY_BYTES)]
 
 
-def _packed(claims: Iterable[Given]) -> bytes:
+def _packed(claims: Iterable[ReleasedClaim]) -> bytes:
     return b"".join(_GIVEN.pack(*claim) for claim in claims)
 
 
-def _unpacked(entries: bytes | bytearray) -> list[Given]:
-    return [Given(*entry) for entry in _GIVEN.iter_unpack(entries)]
+def _unpacked(entries: bytes | bytearray) -> list[ReleasedClaim]:
+    return [ReleasedClaim(*entry) for entry in _GIVEN.iter_unpack(entries)]

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from scrapy_valkey_dedup.ledger.ledger import Ledger, run_of
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import run_of
 from scrapy_valkey_dedup.model import Answer, DedupError, Key, OutageError, Token, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
@@ -19,7 +20,7 @@ from scrapy_valkey_dedup.session.questions import Questions
 from scrapy_valkey_dedup.session.settlements import Settlements
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.session.wait_notice import WaitNotice
-from scrapy_valkey_dedup.stats import ITEMS, Names, Stats
+from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats
 
 _RENEWED_AT_ONCE = 1000
 _MINE = Answer(Verdict.HELD)
@@ -36,7 +37,7 @@ class Claims:
         self,
         ledger: Ledger,
         stats: Stats,
-        names: Names,
+        names: StatNames,
         *,
         outage: Outage,
         spool: Spool,
@@ -46,14 +47,11 @@ class Claims:
         remembers_at_once: bool = False,
         reset: bool = False,
     ) -> None:
-        """``heartbeat`` is the run's, and tells of those of others.
+        """``wait`` and ``lease`` are the settings.
 
-        ``wait`` and ``lease`` are the settings. With ``reset`` only what this run itself has stored
-        is a duplicate.
+        With ``reset`` only what this run itself has stored is a duplicate.
         """
-        self._ledger = ledger
-        self._stats = stats
-        self._names = names
+        self._ledger, self._stats, self._names = ledger, stats, names
         self._outage = outage
         self._heartbeat = heartbeat
         self._wait = wait

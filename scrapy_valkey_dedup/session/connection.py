@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scrapy_valkey_dedup.model import EmbeddedServerError
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.urls import database, redacted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Connection:
         self._settings = settings
         self._stats = stats
         self._embedded: EmbeddedServer | None = None
-        self._server: Server | None = None
+        self._server: Client | None = None
 
     @property
     def place(self) -> str:
@@ -46,7 +46,7 @@ class Connection:
     def _database(self, url: str) -> str:
         return database(url, self._settings.client_options)
 
-    async def open(self) -> Server:
+    async def open(self) -> Client:
         """The client, which connects with its first question.
 
         Raises:
@@ -54,7 +54,7 @@ class Connection:
 
         """
         url = self._settings.url or await self._start_embedded()
-        self._server = Server(
+        self._server = Client(
             url,
             redacted(url),
             self._settings.client_options,

@@ -62,7 +62,7 @@ class Handshake:
             try:
                 await self._try_out()
             except UnknownReplyError as error:
-                if self.has_answer or not await self._shelves.ledger.answers():
+                if self.has_answer or not await self._shelves.ledger.ping():
                     raise
                 raise LedgerRefusedError(f"{error}. {_UNKNOWN_RULE}") from error
         except LedgerRefusedError as error:

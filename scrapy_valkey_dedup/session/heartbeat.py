@@ -76,7 +76,7 @@ class Heartbeat:
         # Monotonic time stops while the machine is suspended.
         now = monotonic(), time()
         was_alive = self._is_alive
-        before = await ledger.beat(self._number, self.lifetime, idle=self._idle)
+        before = await ledger.runs.write_heartbeat(self._number, self.lifetime, idle=self._idle)
         # None: it is the first, or the server's clock has stepped, or it has lost heartbeats. This
         # very number: an attempt whose reply was lost has found that, or has not. And a run that
         # was frozen for long may have slept through an outage.
@@ -149,7 +149,7 @@ class Heartbeat:
         distinct = list(dict.fromkeys(runs))
         try:
             await self.ensure_alive()  # a run that is late itself must not judge others
-            own, *beats = await self._ledger.beats([self._ledger.run, *distinct])
+            own, *beats = await self._ledger.runs.read_heartbeats([self._ledger.run, *distinct])
         except DedupError as error:
             self._outage.failed(error)
             raise

@@ -6,14 +6,19 @@ from scrapy_valkey_dedup.model import DedupError, Key, Verdict
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.questions import Questions
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import StatNames, Stats
 
 
 class Lookups:
     """What the ledger remembers, and what this run itself has looked up before."""
 
     def __init__(
-        self, questions: Questions, known: RecentKeys, outage: Outage, stats: Stats, names: Names
+        self,
+        questions: Questions,
+        known: RecentKeys,
+        outage: Outage,
+        stats: Stats,
+        names: StatNames,
     ) -> None:
         """``known``: the posts that this run knows by itself."""
         self._questions = questions

@@ -6,20 +6,21 @@ import asyncio
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from scrapy_valkey_dedup.ledger.ledger import NUMBERS, Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import CLAIM_NUMBERS
 from scrapy_valkey_dedup.model import Answer, DedupError, Key, Token
 from scrapy_valkey_dedup.session.batching import Batcher
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
 from scrapy_valkey_dedup.session.outage import Outage
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import StatNames, Stats
 
 
 class Questions:
     """Each is answered once. Futures raise what the ledger raises, or that there is an outage."""
 
     def __init__(
-        self, ledger: Ledger, stats: Stats, names: Names, outage: Outage, heartbeat: Heartbeat
+        self, ledger: Ledger, stats: Stats, names: StatNames, outage: Outage, heartbeat: Heartbeat
     ) -> None:
         """``heartbeat`` is the run's own: while it lasts, no other run takes its claims over."""
         self._ledger = ledger
@@ -51,7 +52,7 @@ class Questions:
         self._outage.check()
         self._stats.batch(len(questions))
 
-        number = next(self._numbers) % NUMBERS
+        number = next(self._numbers) % CLAIM_NUMBERS
         for claim, _ in questions:
             claim.number = number
 
@@ -71,7 +72,7 @@ class Questions:
             self._outage.failed(error)
             raise
         taken_over = sum(answer.taken_over for answer in answers)
-        self._stats.count_some(self._names.taken_over, taken_over)
+        self._stats.count_nonzero(self._names.taken_over, taken_over)
         return answers
 
     async def _seen_many(self, keys: Sequence[Key]) -> list[bool]:

@@ -44,7 +44,7 @@ def is_off(crawler: Crawler) -> NotConfigured | None:
     is on its way through an asynchronous pipeline: with ours it would come to a storage that is
     closed. And a page that is looked at in a shell is not done: the job must fetch it still.
     """
-    if not DedupSettings.wanted(crawler.settings):
+    if not DedupSettings.is_enabled(crawler.settings):
         return NotConfigured("VALKEY_DEDUP_ENABLED is off")
     if _is_shell(crawler.settings):
         return NotConfigured()

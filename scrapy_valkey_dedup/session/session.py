@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from secrets import token_bytes
 from typing import Any
 
-from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import RUN_NAME_BYTES
 from scrapy_valkey_dedup.model import DedupError, EmbeddedServerError, Key, Verdict
 from scrapy_valkey_dedup.session.access import LedgerAccess
 from scrapy_valkey_dedup.session.advice import describe, warn_of_special_runs
@@ -21,7 +22,7 @@ from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOut
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.summary import summary
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import StatNames, Stats
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Session:
         name that messages have.
         """
         self.settings = settings
-        self.run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
+        self.run = urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
         self.has_pipeline = False
         """Whether the item pipeline is enabled."""
         self.item_watchers: list[Callable[[Any, ItemOutcome, ItemInProgress], None]] = []
@@ -67,11 +68,9 @@ class Session:
         )
         self._outage, self._heartbeat = self._access.outage, self._access.heartbeat
         self._make_shelves: list[Callable[[], None]] = []
-        self._is_open = False
-        self._engine_started = False
+        self._is_open = self._engine_started = self._closed = False
         self._opened: asyncio.Future[None] | None = None
         self._refusal: DedupError | None = None
-        self._closed = False
 
     # -- the beginning ---------------------------------------------------------------------------
 
@@ -120,7 +119,7 @@ class Session:
         """A part of the ledger for other things than posts. See :meth:`when_ledger_opens`."""
         return self._access.shelves.shelf(name, retention=retention)
 
-    def shelf_claims(self, name: str, names: Names, *, retention: float | None) -> Claims:
+    def shelf_claims(self, name: str, names: StatNames, *, retention: float | None) -> Claims:
         """The claims of the run on what such a shelf remembers."""
         return self._access.shelves.claims(name, names, retention=retention)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.model import DedupError, Given, Key
+from scrapy_valkey_dedup.model import DedupError, Key, ReleasedClaim
 from scrapy_valkey_dedup.session.backlog import Backlog
 from scrapy_valkey_dedup.session.batching import Batcher
 from scrapy_valkey_dedup.session.claim import Claim
@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.session.spooling import Spooler
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import StatNames, Stats
 
 IN_MEMORY = 10_000
 """Confirmations that an outage keeps in memory before they go to disk: 16 bytes each."""
@@ -36,7 +36,7 @@ class Settlements:
         in_flight: InFlightClaims,
         known: RecentKeys,
         stats: Stats,
-        names: Names,
+        names: StatNames,
         outage: Outage,
         spool: Spool,
     ) -> None:
@@ -46,7 +46,7 @@ class Settlements:
         self._stats = stats
         self._names = names
         self._outage = outage
-        self._batcher: Batcher[tuple[Given, bool], None] = Batcher(self._deliver)
+        self._batcher: Batcher[tuple[ReleasedClaim, bool], None] = Batcher(self._deliver)
         self._backlog = Backlog()
         self._spooler = Spooler(spool, ledger, stats, names)
         self._is_closed = False
@@ -73,11 +73,11 @@ class Settlements:
         self._unconfirmed += stored
         if stored:
             self._known.add(claim.key)
-        self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), stored))
+        self._batcher.tell((ReleasedClaim(claim.key, claim.number, claim.in_doubt), stored))
 
     def give_back(self, claim: Claim) -> None:
         """Sends that no item of this run has the post, though Valkey may have granted the claim."""
-        self._batcher.tell((Given(claim.key, claim.number, claim.in_doubt), False))
+        self._batcher.tell((ReleasedClaim(claim.key, claim.number, claim.in_doubt), False))
 
     async def flush(self, patience: float) -> None:
         """Returns when all is delivered or kept, or when nothing was for ``patience`` seconds.
@@ -85,11 +85,11 @@ class Settlements:
         A part counts: of what Valkey turns away, as it may not do more at once, parts come through.
         """
         while True:
-            before = self._ledger.answered
+            before = self._ledger.calls_answered
             try:
                 return await asyncio.wait_for(self._batcher.drain(), patience)
             except asyncio.TimeoutError:
-                if self._ledger.answered == before:
+                if self._ledger.calls_answered == before:
                     return None
 
     async def close(self) -> None:
@@ -102,12 +102,12 @@ class Settlements:
 
     def count(self) -> None:
         """Writes into the stats what Valkey has not acknowledged so far."""
-        self._stats.set_some(self._names.unconfirmed, self.unconfirmed)
-        self._stats.set_some(self._names.spooled, self._spooler.spooled)
+        self._stats.set_nonzero(self._names.unconfirmed, self.unconfirmed)
+        self._stats.set_nonzero(self._names.spooled, self._spooler.spooled)
 
     # -- delivering ------------------------------------------------------------------------------
 
-    async def _deliver(self, news: Sequence[tuple[Given, bool]]) -> Sequence[None]:
+    async def _deliver(self, news: Sequence[tuple[ReleasedClaim, bool]]) -> Sequence[None]:
         stored = [claim.key for claim, was_stored in news if was_stored]
         not_stored = [claim for claim, was_stored in news if not was_stored]
         try:
@@ -119,18 +119,18 @@ class Settlements:
             await self._keep(stored, not_stored)
         return [None] * len(news)
 
-    async def _settle(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
+    async def _settle(self, stored: Sequence[Key], not_stored: Sequence[ReleasedClaim]) -> None:
         self._stats.batch(len(stored) + len(not_stored))
         await self._ledger.settle_many(stored, not_stored)
         self._in_flight.acknowledge(stored, stored=True)
         self._acknowledged += len(stored) + len(not_stored)
         self._unconfirmed -= len(stored)
-        self._stats.count_some(self._names.confirmed, len(stored))
-        self._stats.count_some(self._names.released, len(not_stored))
+        self._stats.count_nonzero(self._names.confirmed, len(stored))
+        self._stats.count_nonzero(self._names.released, len(not_stored))
 
     # -- what could not be delivered -------------------------------------------------------------
 
-    async def _keep(self, stored: Sequence[Key], not_stored: Sequence[Given]) -> None:
+    async def _keep(self, stored: Sequence[Key], not_stored: Sequence[ReleasedClaim]) -> None:
         # What is kept is not in flight any more: the run knows its own posts by `known`.
         self._in_flight.acknowledge(stored, stored=True)
         self._in_flight.acknowledge([claim.key for claim in not_stored], stored=False)
@@ -197,7 +197,7 @@ class Settlements:
         stored, not_stored = self._backlog.take_all()
         for key in stored:
             self._in_flight.add_settlement(key, stored=True)
-            self._batcher.tell((Given(key), True))
+            self._batcher.tell((ReleasedClaim(key), True))
         for claim in not_stored:
             self._in_flight.add_settlement(claim.key, stored=False)
             self._batcher.tell((claim, False))

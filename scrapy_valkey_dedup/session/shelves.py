@@ -12,8 +12,8 @@ from scrapy_valkey_dedup.session.heartbeat import Heartbeat
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.stats import ITEMS, Names, Stats
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats
+from scrapy_valkey_dedup.valkey.client import Client
 
 
 class Shelves:
@@ -22,7 +22,7 @@ class Shelves:
     def __init__(  # noqa: PLR0913 (all are keywords)
         self,
         *,
-        server: Server,
+        server: Client,
         place: str,
         settings: DedupSettings,
         run: str,
@@ -68,12 +68,12 @@ class Shelves:
         self._others.append(made)
         return made
 
-    def claims(self, name: str, names: Names, *, retention: float | None) -> Claims:
+    def claims(self, name: str, names: StatNames, *, retention: float | None) -> Claims:
         """Makes such a part, and the claims of the run in it."""
         return self._claims_in(self.shelf(name, retention=retention), name, names)
 
     def _claims_in(
-        self, ledger: Ledger, shelf: str, names: Names, *, remembers_at_once: bool = False
+        self, ledger: Ledger, shelf: str, names: StatNames, *, remembers_at_once: bool = False
     ) -> Claims:
         settings = self._settings
         claims = Claims(
@@ -97,10 +97,10 @@ class Shelves:
         Raises what the ledger raises.
         """
         await asyncio.gather(
-            self.ledger.try_partitions(rehearsed=not is_known),
-            *(shelf.try_partitions(everywhere=False) for shelf in self._others),
+            self.ledger.probe.check_partitions(permissions_checked=not is_known),
+            *(shelf.probe.check_partitions(everywhere=False) for shelf in self._others),
             # A user may be allowed the keys of posts and not those of pages: docs/security.md.
-            *(shelf.try_keys() for shelf in self._others if not is_known),
+            *(shelf.probe.check_keys() for shelf in self._others if not is_known),
         )
 
     # -- all claims of the run -------------------------------------------------------------------

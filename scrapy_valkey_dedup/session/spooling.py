@@ -10,7 +10,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import KEY_BYTES, Key
 from scrapy_valkey_dedup.session.backlog import Backlog, split, take_last
 from scrapy_valkey_dedup.session.spool import MOST, Spool
-from scrapy_valkey_dedup.stats import Names, Stats
+from scrapy_valkey_dedup.stats import StatNames, Stats
 
 _MINUTE = 60.0
 
@@ -18,7 +18,7 @@ _MINUTE = 60.0
 class Spooler:
     """Writes what this run could not deliver, and delivers that and what earlier runs have left."""
 
-    def __init__(self, spool: Spool, ledger: Ledger, stats: Stats, names: Names) -> None:
+    def __init__(self, spool: Spool, ledger: Ledger, stats: Stats, names: StatNames) -> None:
         self._spool = spool
         self._ledger = ledger
         self._stats = stats
@@ -115,4 +115,4 @@ class Spooler:
     def _is_delivered(self, path: Path) -> None:
         count = self._written.pop(path, 0)
         self.confirmed += count
-        self._stats.count_some(self._names.confirmed, count)
+        self._stats.count_nonzero(self._names.confirmed, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Names, Stats, quantity
+from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, StatNames, Stats, quantity
 
 
 def summary(stats: Stats) -> str:
@@ -18,7 +18,7 @@ def summary(stats: Stats) -> str:
     return f"{posts}; {_listed(pages, 'page', 'asked for')}{_added(settled)}{unconfirmed}"
 
 
-def _numbers(stats: Stats, names: Names, words: dict[str, str]) -> list[tuple[int, str]]:
+def _numbers(stats: Stats, names: StatNames, words: dict[str, str]) -> list[tuple[int, str]]:
     counted = [(stats.number(getattr(names, stat)), said) for stat, said in words.items()]
     return [(number, said) for number, said in counted if number]
 
@@ -38,7 +38,7 @@ def _told(number: int, said: str) -> str:
     return quantity(number, said) if said == "duplicate" else f"{number} {said}"
 
 
-def _unconfirmed(stats: Stats, names: Names, words: tuple[str, str]) -> str:
+def _unconfirmed(stats: Stats, names: StatNames, words: tuple[str, str]) -> str:
     """What Valkey could not be told: noted on disk for the next run, or lost with this one."""
     noted = stats.number(names.spooled)
     lost = stats.number(names.unconfirmed) - noted

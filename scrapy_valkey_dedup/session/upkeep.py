@@ -31,9 +31,9 @@ class RunNotes:
 
     async def write(self, open_claims: int) -> None:
         """Writes the next one; without the right to do so, none."""
-        note = self._stats.note(self._spider, self._host, self._start, open_claims)
+        note = self._stats.run_info(self._spider, self._host, self._start, open_claims)
         with contextlib.suppress(LedgerRefusedError):  # a crawl does not need it
-            await self._ledger.note(note.written(), self._lifetime)
+            await self._ledger.runs.write_info(note.to_json(), self._lifetime)
 
 
 class Upkeep:

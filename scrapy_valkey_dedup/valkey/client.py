@@ -1,4 +1,4 @@
-"""The door to Valkey: deadlines, retries, scripts, and errors that are ours."""
+"""The client: deadlines, retries and scripts; its errors are the package's own."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import time
 from typing import Any
 
-from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, LedgerUnavailableError
-from scrapy_valkey_dedup.valkey.attempts import Attempts, Found
+from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
+from scrapy_valkey_dedup.valkey.attempts import AttemptResult, Attempts
 from scrapy_valkey_dedup.valkey.connections import Outcome
-from scrapy_valkey_dedup.valkey.credentials import Provider, with_provider
+from scrapy_valkey_dedup.valkey.credentials import with_provider
 from scrapy_valkey_dedup.valkey.errors import (
-    explained,
-    is_unforeseen,
-    persistent,
-    translated,
-    words,
+    as_dedup_error,
+    because_of,
+    deadline_error,
+    is_unexpected,
+    message_of,
 )
-from scrapy_valkey_dedup.valkey.pace import Pace, jittered
+from scrapy_valkey_dedup.valkey.provider import Provider
 from scrapy_valkey_dedup.valkey.resp import Question, ScriptCall
+from scrapy_valkey_dedup.valkey.revival import Revival
+from scrapy_valkey_dedup.valkey.throttle import Throttle, jittered
 from scrapy_valkey_dedup.valkey.topology import route_to
 from scrapy_valkey_dedup.valkey.urls import parsed
 
@@ -28,7 +30,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts, before
 _LONGEST_IN_HASTE = 0.25
 
 
-class Server:
+class Client:
     """A Valkey (one server, a cluster), asked in pipelines within one deadline for all attempts.
 
     Every command sent from here may be sent again, as its reply may be lost: callers send only what
@@ -51,28 +53,28 @@ class Server:
     ) -> None:
         """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
 
-        ``credentials``, if there are any, are asked for by each connection that is made.
+        Each new connection asks ``credentials``, if given, for user and password.
 
         ``revive`` is called in a thread when a connection fails, before the next attempt: it may
-        block, and start a server that has died. ``on_throttled`` is told how many commands were
-        turned away since the server may not do more, and its words.
+        block, and start a server that has died. ``on_throttled`` is called with the number of
+        commands that the server throttled, and its message.
         """
         self._place = place
         self._timeout = timeout
-        self._revive = revive
-        self._revival: asyncio.Future[DedupError | None] | None = None
+        self._revival = Revival(revive)
         self._on_throttled = on_throttled
-        self._pace = Pace(timeout)
+        self._throttle = Throttle(timeout)
         self._has_answered = False
         self.failed: set[str] = set()
-        """The keys of questions that were given up, and not answered since."""
-        # Half the deadline for one attempt: a connection that went dead unnoticed, as behind a NAT
-        # gateway or at a failover, is replaced while the question still has time.
+        """The keys of questions that had no answer in time, and none since."""
+        # Half the deadline for one attempt: a dead connection that nothing has closed, as behind a
+        # NAT gateway or at a failover, is replaced while the question still has time.
         try:
             understood = parsed(url)
         except ValueError as error:
             raise LedgerRefusedError(f"VALKEY_DEDUP_URL {place}: {error}") from None
         attempt = timeout / 2
+        self._is_socket = not understood.hosts
         self._route = route_to(understood, with_provider(options, credentials, attempt), attempt)
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
@@ -107,13 +109,13 @@ class Server:
         return [replies[0] for replies in asked]
 
     @property
-    def answered(self) -> int:
+    def calls_answered(self) -> int:
         """How many script calls were answered so far."""
-        return self._pace.answers(scripts=True)
+        return self._throttle.answers(scripts=True)
 
-    def place_of(self, key: str) -> Hashable:
-        """Stands for the server that a key is asked at."""
-        return self._route.place_of(key)
+    def node_of(self, key: str) -> Hashable:
+        """The server that a key belongs to."""
+        return self._route.node_of(key)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -125,9 +127,9 @@ class Server:
         within: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> list[list[Any]]:
-        # Not wait_for, which before Python 3.12 may swallow a cancellation, and which waits until
-        # what it has cancelled has ended.
-        attempts = Attempts(questions, self._route.place_of)
+        # Not wait_for: before Python 3.12 it may swallow a cancellation, and it waits until the
+        # task that it cancelled has ended.
+        attempts = Attempts(questions, self._route.node_of)
         asking = asyncio.ensure_future(self._until_answered(attempts, within, on_lost))
         try:
             await self._deadline(asking, attempts)
@@ -141,37 +143,38 @@ class Server:
         if on_lost is not None:
             on_lost()
         deadline = f"within {self._timeout:g} s (VALKEY_DEDUP_TIMEOUT)"
-        raise persistent(attempts.trouble, self._place, deadline, self._doubt)
+        raise deadline_error(attempts.last_error, self._place, deadline, self._doubt)
 
     async def _deadline(self, asking: asyncio.Future[None], attempts: Attempts) -> None:
         """Returns when it is answered, or when the deadline is over.
 
-        In slices, each of which counts for what it should have taken: a pause of this process (a
-        pipeline that blocks the loop, a suspended machine) is no silence of Valkey's. While the
-        server turns this away and answers others, the deadline begins anew: it is there.
+        It waits in slices, and each counts as long as it should have taken: a pause of this process
+        (a pipeline that blocks the loop, a suspended machine) does not count as silence of Valkey.
+        While the server throttles this question and answers others, the deadline starts again.
         """
         scripts = attempts.runs_scripts
-        slices, before = 0, self._pace.answers(scripts=scripts)
+        slices, before = 0, self._throttle.answers(scripts=scripts)
         while slices < _SLICES and not asking.done():
             await asyncio.wait([asking], timeout=self._timeout / _SLICES)
             slices += 1
-            answers = self._pace.answers(scripts=scripts)
+            answers = self._throttle.answers(scripts=scripts)
             if attempts.is_throttled and answers != before:
                 slices, before = 0, answers
 
     def _remember(self, attempts: Attempts) -> None:
-        """Which keys had no answer: a probe looks there first."""
-        if attempts.left:
-            self.failed.update(question.key for question in attempts.left.values())
+        """Notes which keys had no answer: a probe asks there first."""
+        if attempts.pending:
+            self.failed.update(question.key for question in attempts.pending.values())
         elif self.failed:
             self.failed.difference_update(attempts.keys)
 
     @property
     def _doubt(self) -> str:
-        """A server that speaks TLS to one that does not, say, hears nothing but a reset."""
-        if self._has_answered or self._revive is not None:
+        """What to check if it has never answered: with TLS on one side only it just resets."""
+        if self._has_answered or self._revival.is_possible:
             return ""
-        return "; it has not answered yet: check host, port and TLS in VALKEY_DEDUP_URL"
+        suspects = "the path of the socket" if self._is_socket else "host, port and TLS"
+        return f"; it has not answered yet: check {suspects} in VALKEY_DEDUP_URL"
 
     async def _until_answered(
         self,
@@ -179,69 +182,52 @@ class Server:
         within: float | None,
         on_lost: Callable[[], None] | None,
     ) -> None:
-        await self._turn(attempts)
+        await self._wait_if_throttled(attempts)
         pause, asked = _FIRST_PAUSE, time()  # not monotonic, which a suspended machine stops
         while not attempts.is_abandoned:
-            limit = self._pace.limit if attempts.runs_scripts else None
+            limit = self._throttle.limit if attempts.runs_scripts else None
             found = attempts.take(await self._exchange(attempts.next(limit)))
             self._learn(found, attempts)
             if on_lost is not None and found.is_lost:
                 on_lost()
-            if (error := found.hopeless) is not None:
-                raise translated(error, self._place) from (error if is_unforeseen(error) else None)
-            if not attempts.left:
+            if (error := found.fatal) is not None:
+                raise as_dedup_error(error, self._place) from (
+                    error if is_unexpected(error) else None
+                )
+            if not attempts.pending:
                 return
-            if found.waits:
-                attempts.trouble = await self._try_to_revive() or attempts.trouble
-            if found.waits or (found.turned_away and not attempts.runs_scripts):
+            if found.is_retryable:
+                attempts.last_error = await self._revival.attempt() or attempts.last_error
+            if found.is_retryable or (found.throttled and not attempts.runs_scripts):
                 await asyncio.sleep(jittered(pause))
-                pause = min(2 * pause, _LONGEST_PAUSE if found.waits else _LONGEST_IN_HASTE)
-            await self._turn(attempts)
+                pause = min(2 * pause, _LONGEST_PAUSE if found.is_retryable else _LONGEST_IN_HASTE)
+            await self._wait_if_throttled(attempts)
             if within is not None and not 0 <= time() - asked < within:
                 raise LedgerUnavailableError(
                     f"Valkey at {self._place} gave no answer, and it is too late to ask again"
-                    f"{explained(attempts.trouble)}"
+                    f"{because_of(attempts.last_error)}"
                 )
 
-    async def _turn(self, attempts: Attempts) -> None:
-        """Waits while the server has too much to do.
+    async def _wait_if_throttled(self, attempts: Attempts) -> None:
+        """Waits while the server throttles.
 
-        Heartbeats and other plain commands do not: they take little, and without them others would
-        take this run for dead.
+        Heartbeats and other plain commands do not wait: they are cheap, and without them other runs
+        would consider this one dead.
         """
-        if attempts.runs_scripts and await self._pace.turn():
+        if attempts.runs_scripts and await self._throttle.wait():
             attempts.is_throttled = True
 
-    def _learn(self, found: Found, attempts: Attempts) -> None:
-        self._has_answered |= found.is_heard
-        self._pace.answered(found.answered, scripts=attempts.runs_scripts)
-        if found.turned_away:
-            self._pace.turned_away(found.answered)
-            self._on_throttled(len(found.turned_away), words(found.turned_away[0]))
+    def _learn(self, found: AttemptResult, attempts: Attempts) -> None:
+        self._has_answered |= found.got_reply
+        self._throttle.answered(found.answered, scripts=attempts.runs_scripts)
+        if found.throttled:
+            self._throttle.throttled(found.answered)
+            self._on_throttled(len(found.throttled), message_of(found.throttled[0]))
         elif attempts.runs_scripts and found.answered:
-            self._pace.took_all()
+            self._throttle.succeeded()
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         try:
             return await self._route.exchange(questions)
-        except Exception as error:  # noqa: BLE001 (a fault of ours: an outage, not a lost post)
+        except Exception as error:  # noqa: BLE001 (a bug of ours becomes an outage, not a lost post)
             return [error] * len(questions)
-
-    async def _try_to_revive(self) -> DedupError | None:
-        """Returns why that has failed, if it has."""
-        if self._revive is None:
-            return None
-        if self._revival is None or self._revival.done():
-            # One at a time: each may hold its thread for long.
-            self._revival = asyncio.ensure_future(asyncio.to_thread(self._revive_now))
-        await asyncio.wait([self._revival])
-        return self._revival.result()
-
-    def _revive_now(self) -> DedupError | None:
-        """Runs in a thread."""
-        try:
-            if self._revive is not None:
-                self._revive()
-        except DedupError as error:
-            return error
-        return None

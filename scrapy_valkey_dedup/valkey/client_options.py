@@ -1,4 +1,4 @@
-"""Which values the options for valkey-py may have: it takes any, and fails over them later."""
+"""Which values the options for valkey-py may have: it accepts any, and fails later."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ _KINDS: Mapping[str, _Kind] = {
 def option_faults(options: Mapping[Any, Any]) -> Iterable[str]:
     """What is wrong with options: their names and the cures, and nothing of their values.
 
-    None stands for an option that is left out. Names that are not known here are valkey-py's
-    matter.
+    None stands for an option that is left out. Names that are not known here are left to
+    valkey-py.
     """
     for name, value in options.items():
         if not isinstance(name, str):

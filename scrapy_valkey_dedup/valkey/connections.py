@@ -15,17 +15,17 @@ from valkey.asyncio import ConnectionPool, SSLConnection
 
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.valkey.client_options import option_faults
-from scrapy_valkey_dedup.valkey.errors import NotHereError, leads_elsewhere
+from scrapy_valkey_dedup.valkey.errors import NotHereError, is_retryable
 from scrapy_valkey_dedup.valkey.resp import Question
 
 Outcome = list[Any] | Exception
 """The replies to a question, error replies among them; or why it has none."""
 
-_ABORT = struct.pack("ii", 1, 0)  # SO_LINGER without patience
+_ABORT = struct.pack("ii", 1, 0)  # SO_LINGER with a timeout of 0
 _WRITE_IT = "write valkey://user:password@host:6379/0, special characters percent-encoded"
 
 
-class Connections:
+class NodeConnections:
     """A pool of connections to one server, each of which carries one exchange at a time."""
 
     def __init__(self, url: str, place: str, options: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ class Connections:
             LedgerRefusedError: URL or options cannot be used.
 
         """
-        # Who we are (CLIENT SETINFO) would be two commands more that a user must be allowed.
+        # Library name and version (CLIENT SETINFO) would need two more permissions.
         defaults: dict[str, Any] = {"lib_name": None, "lib_version": None}
         if url.startswith(("valkeys:", "rediss:")):
             defaults["ssl_check_hostname"] = True
@@ -54,7 +54,7 @@ class Connections:
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             if isinstance(connection, SSLConnection):
                 connection.ssl_context.get()
-        except Exception as error:  # noqa: BLE001 (each option has errors of its own)
+        except Exception as error:  # noqa: BLE001 (each option has its own errors)
             refuse_options(place, str(error) or type(error).__name__)
 
     async def exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
@@ -63,8 +63,8 @@ class Connections:
         count = sum([len(question.commands) for question in questions])
         try:
             replies = await self._send_and_read(packed, count)
-        except Exception as error:  # noqa: BLE001 (it is known in errors.py what it means)
-            # Closed under an exchange, valkey-py raises whatever comes of it.
+        except Exception as error:  # noqa: BLE001 (errors.py knows what it means)
+            # If the pool is closed during an exchange, valkey-py may raise anything.
             return [NotHereError("the server was left") if self._closed else error] * len(questions)
         if count == len(questions):
             return [[reply] for reply in replies]
@@ -84,11 +84,11 @@ class Connections:
                     replies.append(await connection.read_response())
                 except exceptions.ResponseError as error:
                     replies.append(error)
-            if any(map(leads_elsewhere, replies)):
+            if any(map(is_retryable, replies)):
                 # The address may lead to another server by now, as after a failover.
                 await connection.disconnect(nowait=True)
         except BaseException as error:
-            # Replies may be under way that nobody will read.
+            # Replies may be on their way that would not be read.
             _abort(writer)  # by now valkey-py may have begun to close it in order
             await connection.disconnect(nowait=True)
             # "Connection lost" is all that valkey-py says when TLS is ended while it writes.
@@ -102,14 +102,14 @@ class Connections:
                 await connection.disconnect(nowait=True)
         return replies
 
-    def place_of(self, _: str) -> str:
-        """All keys are in one place."""
+    def node_of(self, _: str) -> str:
+        """All keys are on one server."""
         return ""
 
     async def close(self) -> None:
-        """Closes all connections, for good; those in use as soon as they are not."""
+        """Closes all connections; those in use as soon as they are free."""
         self._closed = True
-        with suppress(exceptions.ValkeyError, OSError):  # a peer that does not take its leave
+        with suppress(exceptions.ValkeyError, OSError):  # a peer that does not end TLS properly
             await self._pool.disconnect(inuse_connections=False)
 
 
@@ -123,7 +123,7 @@ def refuse_options(place: str, why: str) -> None:
 
 
 def _abort(writer: asyncio.StreamWriter | None) -> None:
-    """Has the kernel drop what has not left yet: it would send it for minutes after a close."""
+    """Has the kernel drop what is not sent yet: after a normal close it would try for minutes."""
     if writer is None:
         return
     with suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""What an error of Valkey's or of valkey-py's means: wait and ask again, give up, or refuse."""
+"""What an error of Valkey or valkey-py means: ask again, treat it as an outage, or refuse."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from scrapy_valkey_dedup.valkey.replies import (
     CREDENTIALS,
     SLOW_DOWN,
     UNABLE,
-    Cure,
     Fault,
-    at_the_beginning,
-    in_the_middle,
+    Reaction,
+    by_pattern,
+    by_prefix,
     is_throttled,
-    shown,
+    without_arguments,
 )
 
 
 class NotHereError(Exception):
-    """A cluster serves a key elsewhere, or by nobody at this moment."""
+    """The key is served by another node of the cluster, or by none at this moment."""
 
 
 _TRUST = (
@@ -38,51 +38,51 @@ _TRUST = (
     "ssl_certfile and ssl_keyfile) in VALKEY_DEDUP_CLIENT_OPTIONS"
 )
 
-# By class where valkey-py has one: it takes the first word off the text then. Subclasses first.
+# By class where valkey-py has one: it removes the first word of the text then. Subclasses first.
 _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
-    (exceptions.AuthenticationError, Fault(Cure.REFUSE, CREDENTIALS)),  # NOAUTH, WRONGPASS
-    (exceptions.AuthenticationWrongNumberOfArgsError, Fault(Cure.REFUSE, CREDENTIALS)),
-    (exceptions.AuthorizationError, Fault(Cure.REFUSE, CREDENTIALS)),
-    (exceptions.NoPermissionError, Fault(Cure.REFUSE, CREDENTIALS)),
-    (ssl.SSLCertVerificationError, Fault(Cure.REFUSE, _TRUST)),
-    (exceptions.BusyLoadingError, Fault(Cure.RETRY, "it is loading its data after a start")),
+    (exceptions.AuthenticationError, Fault(Reaction.REFUSE, CREDENTIALS)),  # NOAUTH, WRONGPASS
+    (exceptions.AuthenticationWrongNumberOfArgsError, Fault(Reaction.REFUSE, CREDENTIALS)),
+    (exceptions.AuthorizationError, Fault(Reaction.REFUSE, CREDENTIALS)),
+    (exceptions.NoPermissionError, Fault(Reaction.REFUSE, CREDENTIALS)),
+    (ssl.SSLCertVerificationError, Fault(Reaction.REFUSE, _TRUST)),
+    (exceptions.BusyLoadingError, Fault(Reaction.RETRY, "it is loading its data after a start")),
     (
         exceptions.ReadOnlyError,
         Fault(
-            Cure.RETRY,
+            Reaction.RETRY,
             "it is a replica, as it may be during a failover; if that lasts, let VALKEY_DEDUP_URL "
             "name the primary, the Sentinels or the cluster",
         ),
     ),
-    (NotHereError, Fault(Cure.RETRY)),
-    (CredentialsUnavailableError, Fault(Cure.RETRY)),
+    (NotHereError, Fault(Reaction.RETRY)),
+    (CredentialsUnavailableError, Fault(Reaction.RETRY)),
     (
         exceptions.OutOfMemoryError,
         Fault(
-            Cure.OUTAGE,
+            Reaction.OUTAGE,
             "its memory is full: raise maxmemory (ElastiCache: the storage limit), or shorten "
             "VALKEY_DEDUP_RETENTION",
         ),
     ),
     (
         exceptions.InvalidResponse,
-        Fault(Cure.RETRY, "something else than Valkey answers there"),
+        Fault(Reaction.RETRY, "this is not a Valkey server"),
     ),
-    (exceptions.ConnectionError, Fault(Cure.RETRY)),
-    (exceptions.TimeoutError, Fault(Cure.RETRY)),
-    (OSError, Fault(Cure.RETRY)),
+    (exceptions.ConnectionError, Fault(Reaction.RETRY)),
+    (exceptions.TimeoutError, Fault(Reaction.RETRY)),
+    (OSError, Fault(Reaction.RETRY)),
 )
 
-_UNFORESEEN = Fault(Cure.OUTAGE)
-_UNKNOWN = Fault(Cure.UNKNOWN)
+_UNEXPECTED = Fault(Reaction.OUTAGE)
+_UNKNOWN = Fault(Reaction.UNKNOWN)
 
-# What the other side of TLS says of our certificate, or of having none (TLS 1.2: the last).
+# What the server says of our certificate, or of its absence (TLS 1.2: the last one).
 # Source: https://www.rfc-editor.org/rfc/rfc8446#section-6.2, as OpenSSL names it.
 _ALERTS = re.compile("ALERT_.*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)")
 _NOT_TRUSTED_THERE = Fault(
-    Cure.REFUSE,
-    "It wants a certificate of this machine's, signed by an authority that it trusts: ssl_certfile "
-    "and ssl_keyfile in VALKEY_DEDUP_CLIENT_OPTIONS",
+    Reaction.REFUSE,
+    "It asks this machine for a certificate from an authority that it trusts: set ssl_certfile and "
+    "ssl_keyfile in VALKEY_DEDUP_CLIENT_OPTIONS",
 )
 
 
@@ -92,9 +92,9 @@ def _known(error: BaseException | None) -> Fault | None:
     if isinstance(error, ssl.SSLError) and _ALERTS.search(error.reason or ""):
         return _NOT_TRUSTED_THERE
     text = str(error)
-    if (found := at_the_beginning(text)) is not None:
+    if (found := by_prefix(text)) is not None:
         return found
-    # Not of a connection, whose error names the host.
+    # Not for the error of a connection, which names the host.
     is_reply = isinstance(error, exceptions.ResponseError)
     if is_reply and not isinstance(error, exceptions.NoPermissionError) and is_throttled(text):
         return SLOW_DOWN
@@ -102,26 +102,26 @@ def _known(error: BaseException | None) -> Fault | None:
 
 
 def _of_reply(error: BaseException) -> Fault | None:
-    """What an error means that has no class of its own; None if it is no reply."""
+    """The meaning of an error without a class of its own; None if it is not a reply."""
     if not isinstance(error, exceptions.ResponseError):
         return None
-    return in_the_middle(str(error)) or _UNKNOWN
+    return by_pattern(str(error)) or _UNKNOWN
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What is at the bottom of it: valkey-py wraps some refusals in errors of its own."""
+    """The error behind it: valkey-py wraps some refusals in other errors."""
     inner = _known(error.__context__)
-    refused = inner is not None and inner.cure is Cure.REFUSE
+    refused = inner is not None and inner.cure is Reaction.REFUSE
     return error.__context__ if refused and error.__context__ is not None else error
 
 
-def fault(error: BaseException) -> Fault:
-    """What the error means."""
-    return _known(_cause(error)) or _UNFORESEEN
+def classify(error: BaseException) -> Fault:
+    """The meaning of an error."""
+    return _known(_cause(error)) or _UNEXPECTED
 
 
-def error_in(outcome: object) -> Exception | None:
-    """The first error in what came of a question: a list of replies, or an exception."""
+def first_error(outcome: object) -> Exception | None:
+    """The first error in the outcome of a question: a list of replies, or an exception."""
     if isinstance(outcome, Exception):
         return outcome
     if isinstance(outcome, list):
@@ -129,24 +129,24 @@ def error_in(outcome: object) -> Exception | None:
     return None
 
 
-def is_unforeseen(error: BaseException) -> bool:
-    """Whether nobody raises it on purpose: a fault of valkey-py's, or of ours."""
+def is_unexpected(error: BaseException) -> bool:
+    """Whether it is a bug, of valkey-py or of this package: nothing raises it on purpose."""
     return not isinstance(
         error, (exceptions.ValkeyError, OSError, NotHereError, DedupError, TimeoutError)
     )
 
 
-def lacks_script(reply: object) -> bool:
+def is_noscript(reply: object) -> bool:
     """Whether it is NOSCRIPT."""
     return isinstance(reply, exceptions.NoScriptError)
 
 
-def leads_elsewhere(reply: object) -> bool:
+def is_retryable(reply: object) -> bool:
     """Whether another connection to the same address may lead to a server that can do it."""
     if not isinstance(reply, Exception):
         return False
     found = _known(reply)
-    return found is not None and found.cure is Cure.RETRY
+    return found is not None and found.cure is Reaction.RETRY
 
 
 def redirection(reply: object) -> tuple[bool, str, int] | None:
@@ -157,45 +157,46 @@ def redirection(reply: object) -> tuple[bool, str, int] | None:
     return (found[1] == "MOVED", found[2], int(found[3])) if found else None
 
 
-def translated(error: BaseException, place: str) -> DedupError:
-    """Our error for one that asking again does not cure. ``place`` is the URL as it is shown."""
+def as_dedup_error(error: BaseException, place: str) -> DedupError:
+    """The package's error for one that asking again does not cure. ``place``: the URL as shown."""
     if isinstance(error, DedupError):
         return error
-    cure, hint = fault(error)
-    if cure is Cure.REFUSE:
+    cure, hint = classify(error)
+    if cure is Reaction.REFUSE:
         cause = _cause(error)
         untrusted = isinstance(cause, ssl.SSLCertVerificationError)
         deed = "is not trusted" if untrusted else "refuses"
-        kind = CommandRefusedError if fault(error) is UNABLE else LedgerRefusedError
-        return kind(f"Valkey at {place} {deed}: {words(cause)}. {hint}")
-    said = f"{words(error)}; {hint}" if hint else words(error)
+        kind = CommandRefusedError if classify(error) is UNABLE else LedgerRefusedError
+        return kind(f"Valkey at {place} {deed}: {message_of(cause)}. {hint}")
+    said = f"{message_of(error)}; {hint}" if hint else message_of(error)
     return LedgerReplyError(f"Valkey at {place} answered with an error: {said}")
 
 
-def persistent(
+def deadline_error(
     error: BaseException | None, place: str, deadline: str, doubt: str = ""
 ) -> DedupError:
-    """Our error when the ``deadline`` (in words) is over; ``error`` was the answer so far.
+    """The package's error after the ``deadline`` (in words); ``error`` was the answer so far.
 
-    ``doubt`` is added where it is not known whether anybody is there.
+    ``doubt`` is added if it is not known whether there is a server.
     """
-    cure = None if error is None else fault(error).cure
-    if cure is Cure.UNKNOWN:
+    cure = None if error is None else classify(error).cure
+    if cure is Reaction.UNKNOWN:
         return UnknownReplyError(
-            f"Valkey at {place} answered with an error, again and again {deadline}: {words(error)}"
+            f"Valkey at {place} answered with an error, again and again {deadline}: "
+            f"{message_of(error)}"
         )
-    deed = "turned everything away" if cure is Cure.SLOW_DOWN else "gave no answer"
-    return LedgerUnavailableError(f"Valkey at {place} {deed} {deadline}{explained(error)}{doubt}")
+    deed = "throttled every request" if cure is Reaction.SLOW_DOWN else "gave no answer"
+    return LedgerUnavailableError(f"Valkey at {place} {deed} {deadline}{because_of(error)}{doubt}")
 
 
-def words(error: BaseException | None) -> str:
+def message_of(error: BaseException | None) -> str:
     """The text of an error, without a final dot; its type if it has none."""
-    return shown(str(error)) or type(error).__name__
+    return without_arguments(str(error)) or type(error).__name__
 
 
-def explained(error: BaseException | None) -> str:
-    """The text of an error that was met while asking again and again, with its hint."""
+def because_of(error: BaseException | None) -> str:
+    """The text of an error that came again and again, with its hint."""
     if error is None:
         return ""
-    hint = fault(error).hint
-    return f": {words(error)}" + (f"; {hint}" if hint else "")
+    hint = classify(error).hint
+    return f": {message_of(error)}" + (f"; {hint}" if hint else "")

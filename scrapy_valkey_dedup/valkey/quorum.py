@@ -1,4 +1,4 @@
-"""Asking several servers at once, and not waiting for one that has been replaced."""
+"""Questions to several servers at once, without waiting for one that has been replaced."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ _Found = TypeVar("_Found")
 
 _MOMENT = 0.1  # seconds for the other answers after one has come
 _CANCEL_AGAIN = 0.05  # seconds
-_LOOK = 0.5  # seconds without an answer before each look whether another server is in charge
+_LOOK = 0.5  # seconds without an answer before each check whether another server is in charge
 
 
-async def agreed(questions: Iterable[Coroutine[Any, Any, _Found]]) -> _Found:
-    """Puts all questions at once, each to another server; returns what most of them answer.
+async def majority_answer(questions: Iterable[Coroutine[Any, Any, _Found]]) -> _Found:
+    """Asks all questions at once, each of another server; returns the most common answer.
 
-    Who is frozen or far away is not waited for: the first answer ends the wait in a moment. But not
-    at once, or one that is cut off from the others, and answers fastest, would always be believed.
-    Raises what one of them raised if there is no answer; there must be one question at least.
+    After the first answer the others have only a moment: a server that is frozen or far away is not
+    waited for. Without that moment, a server that is cut off from the others and answers fastest
+    would always win. Raises the error of one of them if there is no answer. There must be at least
+    one question.
     """
     waiting = {asyncio.ensure_future(question) for question in questions}
     answers, moment = Counter[_Found](), None
@@ -38,7 +39,7 @@ async def agreed(questions: Iterable[Coroutine[Any, Any, _Found]]) -> _Found:
             moment = _MOMENT
     await _end(waiting)
     if not answers:
-        assert trouble is not None  # noqa: S101 (whoever has not answered has failed)
+        assert trouble is not None  # noqa: S101 (each has answered or failed)
         raise trouble
     return answers.most_common(1)[0][0]
 
@@ -56,8 +57,8 @@ async def _wait_or_cancel(
 async def _end(tasks: set[asyncio.Task[Any]]) -> None:
     """Cancels tasks until they have ended.
 
-    More than once: on Python 3.10 valkey-py loses a cancellation that comes while it looks whether
-    a connection is still good (``async_timeout`` takes it for its own), and reads on.
+    More than once: on Python 3.10 valkey-py loses a cancellation that arrives while it checks a
+    connection (``async_timeout`` takes it for its own), and reads on.
     """
     while tasks:
         for task in tasks:
@@ -65,21 +66,22 @@ async def _end(tasks: set[asyncio.Task[Any]]) -> None:
         done, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN)
         for task in done:
             if not task.cancelled():
-                task.exception()  # so that nobody misses it
+                task.exception()  # retrieved, so that asyncio does not log it
 
 
 async def unless_replaced(
     exchange: Coroutine[Any, Any, _Found], is_replaced: Callable[[], Awaitable[bool]]
 ) -> _Found | None:
-    """What came of an exchange; None if the server is mute and another is in charge by now.
+    """The outcome of an exchange; None if the server is silent and another is in charge by now.
 
-    A frozen server, or one behind a dead line, would else cost the whole time of an attempt, of
-    which a deadline has two, though its successor may be there in the middle of the first.
+    Otherwise a frozen server, or one behind a dead connection, would cost the whole time of an
+    attempt, and a deadline has only two, although its successor may be there in the middle of the
+    first one.
     """
     asking = asyncio.ensure_future(exchange)
 
     async def watch() -> None:
-        while not await is_replaced():  # noqa: ASYNC110 (no server tells of it unasked)
+        while not await is_replaced():  # noqa: ASYNC110 (no server announces it)
             await asyncio.sleep(_LOOK)
 
     watching = None
@@ -95,25 +97,25 @@ async def unless_replaced(
             watching.cancel()
 
 
-class Shared:
-    """A piece of work that many wait for and that is under way once at most."""
+class SingleFlight:
+    """Work that many callers may wait for, and that runs at most once at a time."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
         self._task: asyncio.Task[None] | None = None
 
-    async def done(self) -> None:
-        """Returns when it was done once more; raises what it raised."""
+    async def run(self) -> None:
+        """Joins the run that is on its way, or starts one; raises what it raises."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
-            # Whoever waits for it may be cancelled: then nobody would look at how it failed.
+            # All callers may be cancelled: then its error would not be retrieved.
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         task = self._task
-        await asyncio.wait([task])  # who is cancelled here leaves it to the others
+        await asyncio.wait([task])  # a caller that is cancelled here leaves it to the others
         task.result()
 
     async def close(self) -> None:
-        """Gives it up."""
+        """Cancels it."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -41,7 +41,7 @@ class Script:
 
 
 class Question(NamedTuple):
-    """Commands that belong together: one server answers them all, or they are put again.
+    """Commands that belong together: one server answers them all, or they are asked again.
 
     All keys that they touch share the hash tag of ``key``; "" if they touch none.
     """

@@ -1,4 +1,4 @@
-"""The URL of a server: what it may look like, and how much of it may be shown."""
+"""The URL of a server: what it may be, and how much of it messages may show."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ _RESERVED_OPTIONS = {
     "valkey_connect_func",
 }
 _PERCENT_ENCODE = "percent-encode special characters in user, password and options"
+_HINTS = (
+    "valkey://, valkeys:// (TLS), unix://, and valkey+cluster://, valkeys+cluster://, "
+    "valkey+sentinel://, valkeys+sentinel://, for example valkey://localhost:6379"
+)
+_ADDRESS = re.compile(
+    r"(?:(?:localhost|\d{1,3}(?:\.\d{1,3}){3})(?::\d{1,5})?|[a-z0-9-]+(?:\.[a-z0-9-]+)+:\d{2,5})"
+    r"(?:/\d{0,2})?",
+    re.ASCII,
+)
+"""Host and port without a scheme, and so surely no password."""
 _HOST = r"\[[0-9A-Fa-f:.%]+\]|[^\[\]:,@/\s]+"
 
 
@@ -88,6 +98,8 @@ def redacted(url: str) -> str:
     Where a password ends is not certain if its special characters are not percent-encoded: of such
     a URL, and of one that cannot be read, only the scheme is shown.
     """
+    if _ADDRESS.fullmatch(url):
+        return url
     scheme = re.match(r"[a-z+]{1,30}://", url)
     hidden = (scheme[0] if scheme else "") + NOT_SHOWN
     try:
@@ -136,21 +148,33 @@ def parsed(url: str) -> ServerURL:
     base, plus, way = parts.scheme.partition("+")
     kind = way if plus else SERVER
     if (base not in _TLS or kind not in _PORTS) and parts.scheme != "unix":
-        raise ValueError(
-            "this version speaks valkey://, valkeys:// (TLS), unix://, and valkey+cluster://, "
-            "valkeys+cluster://, valkey+sentinel://, valkeys+sentinel://, for example "
-            "valkey://localhost:6379"
-        )
+        raise ValueError(_wrong_scheme(url))
     try:
         hosts = _hosts(parts, _PORTS[kind]) if parts.scheme != "unix" else ()
     except ValueError:  # what stands there may be a password
         raise ValueError(f"it cannot be read as a URL; {_PERCENT_ENCODE}") from None
     if not (hosts or (parts.scheme == "unix" and parts.path)):
-        raise ValueError("it names no host (or, for unix://, no path of a socket)")
+        raise ValueError(
+            "it names no host: write it as in valkey://localhost:6379 (or, for a Unix socket, its "
+            "path as in unix:///run/valkey.sock)"
+        )
     if _may_hold_password(parts):
         raise ValueError(f"there is an @ after the host; {_PERCENT_ENCODE}")
     _check_options(parts, kind)
     return ServerURL(url, kind, hosts, _service(parts, kind, len(hosts)))
+
+
+def _wrong_scheme(url: str) -> str:
+    """What to write instead of a URL of another kind, or of an address without a scheme."""
+    if "://" in url:
+        return f"this version speaks {_HINTS}"
+    if url.startswith("/"):
+        return "it has no scheme: write unix:// before the path, as in unix:///run/valkey.sock"
+    place = url if _ADDRESS.fullmatch(url) else "host:6379"
+    return (
+        f"it has no scheme: write valkey:// before the host, as in valkey://{place} (with TLS, as "
+        f"ElastiCache needs it, valkeys://{place})"
+    )
 
 
 def _service(parts: SplitResult, kind: str, hosts: int) -> str:

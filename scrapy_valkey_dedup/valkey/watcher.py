@@ -1,6 +1,6 @@
-"""Ends the embedded server when nobody uses it any more, however its users left.
+"""Ends the embedded server when it has no users any more, no matter how they left.
 
-A program of its own, which `embedded.py` starts beside the server: users may be killed, or leave
+A separate program, which `watching.py` starts beside the server: users may be killed, or leave
 through ``os._exit``. It imports nothing but a few modules of the standard library, so that it stays
 small.
 
@@ -21,10 +21,10 @@ import time
 SOCKET = "valkey.sock"
 START, USERS, SERVER = "start.lock", "users.lock", "server.lock"
 _ROUND = 1.0  # seconds between two looks at the users
-_LONELY = 2  # looks that must find nobody: a spider that is started again finds the server running
-_LOADED = 600  # so many after it has loaded for longer than its user waited: they may come again
+_LONELY = 2  # looks without a user before the end: a spider that restarts finds the server running
+_LOADED = 600  # so many while it loads for longer than its user waited, who may come again
 _FIRST_PAUSE = 0.002  # seconds before the next attempt to connect
-_PATIENCE = 10.0  # seconds in which the server should have ended; new users wait meanwhile
+_PATIENCE = 10.0  # seconds for the server to end; new users wait for so long
 
 
 def watch(connection: socket.socket | None, start: int, users: int, server: int) -> None:
@@ -32,7 +32,7 @@ def watch(connection: socket.socket | None, start: int, users: int, server: int)
     lonely = 0
     while True:
         connection = _round(connection)
-        if not _locks(start):  # somebody starts, joins or stops the server
+        if not _locks(start):  # another process starts, joins or stops the server
             lonely = 0
             continue
         lonely = lonely + 1 if _locks(users) else 0
@@ -45,13 +45,13 @@ def watch(connection: socket.socket | None, start: int, users: int, server: int)
 
 
 def _round(connection: socket.socket | None) -> socket.socket | None:
-    """Lets a round pass, and returns a connection to the server, if it can be had."""
+    """Waits for a round, and returns a connection to the server, if there is one."""
     end = time.monotonic() + _ROUND
     while (left := end - time.monotonic()) > 0:
         if connection is None:
             connection = _connected(end)
         elif select.select([connection], [], [], left)[0]:
-            connection.close()  # nobody has asked: it ends, or takes no more clients
+            connection.close()  # data without a question: it ends, or accepts no more clients
             connection = None
             time.sleep(min(_ROUND / 10, left))
     return connection
@@ -90,7 +90,7 @@ def _stop(connection: socket.socket | None, server: int) -> bool:
     end = time.monotonic() + _PATIENCE
     if not _is_free(server) and connection is not None:
         try:
-            connection.sendall(b"SHUTDOWN NOSAVE\r\n")  # see EmbeddedServer._stop
+            connection.sendall(b"SHUTDOWN NOSAVE\r\n")  # see ServerProcess.stop
         except OSError:
             return _is_free(server)
         while not _is_free(server) and time.monotonic() < end:
@@ -128,13 +128,14 @@ def _take_a_name() -> None:
 
 def main(mine: int, *others: int) -> None:
     """``mine``: the descriptor of `watcher.lock`; the others are as for :func:`watch`."""
-    # Who starts the server waits for this process: from then on it is reached, whatever is deleted.
+    # The process that starts the server waits for this one, which stays connected from then on,
+    # even if the folder is deleted.
     connection = _connected(time.monotonic() + _ROUND)
     if os.fork():
         os._exit(0)
     _take_a_name()
     watch(connection, *others)
-    os.close(mine)  # before `start.lock`: who gets that must see that nobody watches
+    os.close(mine)  # before `start.lock`: the next holder must see that there is no watcher
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ _PROGRAM = Path(__file__).with_name("watcher.py")
 
 @contextmanager
 def watched(data_dir: Path, deadline: float) -> Iterator[None]:
-    """Sees that there is a watcher, before there is a server that would need one.
+    """Makes sure that there is a watcher before there is a server.
 
     For those who hold `start.lock`. A watcher that cannot be started is a warning, no more.
     """

@@ -39,7 +39,7 @@ def test_check_explains_a_post(here: Path, valkey: ValkeyServer, namespace: str)
 
     async def stored(ledger: Ledger) -> None:
         await ledger.confirm_many([key_of_post(1)])
-        await ledger.beat(1, 3600)
+        await ledger.runs.write_heartbeat(1, 3600)
         await ledger.claim_many([key_of_post(2)])
 
     in_ledger(valkey.url, namespace, stored)

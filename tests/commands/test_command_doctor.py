@@ -14,7 +14,7 @@ from scrapy_valkey_dedup.commands.shared.server_checks import _replicas
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.ledgers import in_ledger
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import (
@@ -280,7 +280,7 @@ def test_replicas_that_lag(namespace: str) -> None:
         replica.ask("REPLICAOF", "127.0.0.1", primary.port or 0)
 
         async def look() -> Node:
-            server = Server(primary.url, "", {}, 5)
+            server = Client(primary.url, "", {}, 5)
             (node,) = await nodes(server, namespace)
             await server.close()
             return node

@@ -23,12 +23,13 @@ from scrapy_valkey_dedup.commands.shared.dump_format import Head
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.dump_writer import DumpWriter
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
-from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
+from scrapy_valkey_dedup.ledger.keys import PARTITIONS, namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.ledger.transfer import Bucket, Shelf, Step
 from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.session.spool import Spool
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.items import stored
 from tests.support.crawls.world import World
@@ -85,13 +86,13 @@ def held(url: str, namespace: str) -> set[tuple[Any, ...]]:
     """All that a namespace remembers: where it stands, and until when."""
 
     async def look() -> set[tuple[Any, ...]]:
-        server = Server(as_admin(url), url, {}, 10)
+        server = Client(as_admin(url), url, {}, 10)
         try:
             return {
                 (kind, number, step.ends, bucket.path, *bucket.members)
                 for kind, shelf in SHELVES.items()
                 for number in range(PARTITIONS)
-                async for step in Shelf(server, tag(namespace), shelf).read(number)
+                async for step in Shelf(server, namespace_tag(namespace), shelf).read(number)
                 for bucket in step.buckets
             }
         finally:
@@ -137,7 +138,7 @@ def test_claims_and_other_namespaces_stay(here: Path, valkey: ValkeyServer, name
     async def claim(ledger: Ledger) -> None:
         await ledger.confirm_many([key_of_post(1)])
         await ledger.claim_many([key_of_post(2)])
-        await ledger.beat(1, 3600)
+        await ledger.runs.write_heartbeat(1, 3600)
 
     in_ledger(valkey.url, namespace, claim)
     others = (f"{namespace}.b", f"{namespace}0", f"{namespace}+pages")
@@ -174,16 +175,16 @@ def test_all_namespaces(tmp_path: Path) -> None:
             store(server.url, name, range(100 * number, 100 * number + 50))
         store(server.url, f"one{TRIAL_MARK}x")
         found = answer("dump", "--all-namespaces", "backups", directory=here)["dumps"]
-        assert {each["tag"] for each in found} == set(map(tag, names))
+        assert {each["tag"] for each in found} == set(map(namespace_tag, names))
         assert {each["namespace"] for each in found} == {"Frühling", "one", None}
         files = {each["tag"]: each["file"] for each in found}
         before = [held(server.url, name) for name in names]
         server.ask("FLUSHALL")
-        ended = dedup("load", files[tag("two words")], directory=here)
+        ended = dedup("load", files[namespace_tag("two words")], directory=here)
         assert (ended.code, "--into says it" in ended.err) == (2, True)
         for name in names:
             into = ("--into", name) if name == "two words" else ()
-            answer("load", files[tag(name)], *into, directory=here)
+            answer("load", files[namespace_tag(name)], *into, directory=here)
         assert [held(server.url, name) for name in names] == before
 
 

@@ -101,7 +101,7 @@ def test_what_a_live_run_has_claimed_is_told(
     async def claim(ledger: Ledger) -> None:
         await ledger.claim_many([key_of_post(numbers[ledger.run])])
         if ledger.run == "outsider":
-            await ledger.beat(1, 3600)
+            await ledger.runs.write_heartbeat(1, 3600)
 
     for run in numbers:
         in_ledger(valkey.url, namespace, claim, run=run)

@@ -24,8 +24,8 @@ from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.session.spool import Spool
-from scrapy_valkey_dedup.stats import RunNote
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.stats import RunInfo
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.world import World
@@ -60,7 +60,7 @@ def fill(url: str, namespace: str) -> None:
         await ledger.confirm_many([key(number) for number in range(PAGES)])
 
     async def live(ledger: Ledger) -> None:
-        await ledger.beat(1, 3600)
+        await ledger.runs.write_heartbeat(1, 3600)
         await ledger.claim_many([key(number) for number in range(-5, 0)])
 
     async def claim(ledger: Ledger) -> None:
@@ -316,7 +316,7 @@ def test_a_part_tells_what_all_hold(
 
     async def look(ledger: Ledger) -> None:
         await ledger.confirm_many([key(number) for number in range(count)])
-        server = Server(valkey.url, "", {}, 10)
+        server = Client(valkey.url, "", {}, 10)
         part = await Walk(server, namespace, "posts").contents()
         whole = await Walk(server, namespace, "posts", exact=True).contents()
         await server.close()
@@ -448,8 +448,8 @@ def test_the_rate_of_runs(namespace: str) -> None:
     state = state_of(limit=6_000_000, ages={})
     state.holds["posts"] = Contents([Generation(inf, 1_000_000)], bytes_each=10.0)
     notes = {
-        "a": RunNote("x", "y", NOW - DAY, new=100_000),
-        "b": RunNote("x", "y", NOW - 60, new=9),
+        "a": RunInfo("x", "y", NOW - DAY, new=100_000),
+        "b": RunInfo("x", "y", NOW - 60, new=9),
     }
     state.sighted.notes, state.sighted.alive = notes, ["a", "b"]
     found = forecast(state, None, NOW)
@@ -482,7 +482,7 @@ def test_the_day_is_told(here: Path, namespace: str) -> None:
         assert (room["full_at"] - time.time()) / DAY == pytest.approx(left, rel=0.01)
         shown = dedup("status", "--url", server.url, directory=here).out
         (line,) = [line for line in shown.splitlines() if line.startswith("room ")]
-        found = re.search(r"; 300 a day of late: full about (\d{4}-\d\d-\d\d)$", line)
+        found = re.search(r"; 300 a day recently: full about (\d{4}-\d\d-\d\d)$", line)
         assert found, line
         told_day = timegm(time.strptime(found[1], "%Y-%m-%d"))
         assert (told_day - time.time()) / DAY == pytest.approx(left, rel=0.2, abs=1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
+from hashlib import blake2b
 from math import inf
 from pathlib import Path
 
@@ -18,7 +20,15 @@ from scrapy_valkey_dedup.ledger.permissions import RULES
 from tests.support.crawls.world import World
 from tests.support.ledgers import heartbeats, in_ledger
 from tests.support.patience import wait_until
-from tests.support.processes.dedup_command import Ended, dedup, key_of_post, on_terminal, project
+from tests.support.processes.dedup_command import (
+    Ended,
+    dedup,
+    environment,
+    key_of_post,
+    on_terminal,
+    project,
+    words,
+)
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 
@@ -77,7 +87,10 @@ def test_a_trial_changes_nothing_for_others(world: World) -> None:
     assert [ended.json[what] for what in ("posts", "pages", "forgotten")] == [60, 3, 63]
     assert of_trials(world.url, world.namespace) == set()
     assert contents(world.url, world.namespace) == before
-    assert "there is no trial 'first'" in forget(world, "--trial", "first").err
+    ended = forget(world, "--trial", "first")
+    assert ended.code == 2
+    assert f"there is no trial 'first' of the namespace '{world.namespace}'" in ended.err
+    assert "there are: none" in ended.err
 
     world.crawl(site, **requests)
     assert world.stored == {str(post): 1 if post < 40 else 2 for post in NUMBERS}
@@ -164,6 +177,33 @@ def test_a_trial_that_ends_in_an_outage(tmp_path: Path, namespace: str) -> None:
         world.close()
 
 
+def test_forgetting_that_is_killed(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """Wherever it is killed, nothing but the trial has changed; the next one comes to the end."""
+    here = project(tmp_path, VALKEY_DEDUP_URL=valkey.url, VALKEY_DEDUP_NAMESPACE=namespace)
+
+    async def store(ledger: Ledger) -> None:
+        await ledger.confirm_many([key_of_post(number) for number in NUMBERS])
+
+    async def fill(ledger: Ledger) -> None:
+        keys = [blake2b(b"%d" % number, digest_size=16).digest() for number in range(50_000)]
+        await ledger.confirm_many(keys)
+
+    in_ledger(valkey.url, namespace, store)
+    in_ledger(valkey.url, f"{namespace}+trial-x", fill)
+    before, trial = contents(valkey.url, namespace), of_trials(valkey.url, namespace)
+    given = ("forget", "--trial", "x", "--yes", "--json")
+    process = subprocess.Popen(
+        words(*given), cwd=here, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_until(lambda: len(of_trials(valkey.url, namespace)) < len(trial))
+    process.kill()
+    process.communicate()
+    assert contents(valkey.url, namespace) == before
+    ended = dedup(*given, directory=here)
+    assert of_trials(valkey.url, namespace) == set(), ended
+    assert contents(valkey.url, namespace) == before
+
+
 def test_the_verbs_in_a_trial(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
     """With --trial each verb is about the trial; `check` knows the others' posts there, too."""
     here = project(tmp_path, VALKEY_DEDUP_URL=valkey.url, VALKEY_DEDUP_NAMESPACE=namespace)
@@ -188,7 +228,11 @@ def test_the_verbs_in_a_trial(tmp_path: Path, valkey: ValkeyServer, namespace: s
     assert f"{namespace}+trial-a.b_c-1" in answer("status").json["namespaces"]
     found = dedup("check", *post, "--json", *map(line.format, range(5)), directory=here).json
     assert [each["known"] for each in found["posts"]] == [True, False, False, False, False]
-    assert answer("forget", *post, "--yes", line.format(1)).json["forgotten"] == 1
+    ended = dedup("forget", "--trial", "b", "--yes", directory=here)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "there are: a.b_c-1" in ended.err
+    found = answer("forget", *post, "--yes", line.format(0), line.format(1)).json
+    assert (found["known"], found["forgotten"]) == (1, 1)  # the other one is not the trial's
     assert answer("forget", "--yes").json["forgotten"] == 2
     assert of_trials(valkey.url, namespace) == set()
     ended = dedup("status", "--trial", "a b", directory=here)

@@ -13,7 +13,8 @@ import pytest
 
 from bench.servers import ClusterNode, ValkeyCluster, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from tests.support.crawls.world import World
 from tests.support.ledgers import is_held, ledger_at
@@ -98,7 +99,7 @@ def test_a_failover_costs_what_it_lost(world: World, cluster: ValkeyCluster) -> 
     """
     changes = {"ITEM_PIPELINES": {f"{STORAGES}.NotingStore": 300}, **LARGE}
     crawls = start_fleet(world, world.site(pages_of(POSTS, SIZE)), FLEET, of_each=3, **changes)
-    primary = cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_NAMES[7]}}}")
+    primary = cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_TAGS[7]}}}")
     (replica,) = cluster.replicas_of(primary)
     begun, unremembered = lose_writes(world, crawls, primary, replica, cluster.wait_ok)
     assert_bounded(world, FLEET, begun, unremembered, len(FLEET) * 2 * AT_ONCE)
@@ -109,7 +110,7 @@ def test_a_failover_is_not_noticed(world: World, cluster: ValkeyCluster) -> None
     """A primary is killed and its replica, up to date, takes over: no outage, each post once."""
     policies = ["pass", "pause", "close"]
     crawls = start_fleet(world, world.site(pages_of(range(1500), SIZE)), policies, **LARGE)
-    primary = cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_NAMES[7]}}}")
+    primary = cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_TAGS[7]}}}")
     bring_up_to_date(primary, cluster.replicas_of(primary))
     cluster.kill(primary)
     assert_unnoticed(world, crawls, policies)
@@ -119,7 +120,7 @@ def test_a_failover_is_not_noticed(world: World, cluster: ValkeyCluster) -> None
 def test_a_slot_moves_during_a_crawl(world: World, cluster: ValkeyCluster) -> None:
     """Eight crawls, a slot that holds posts is migrated key by key: no outage, each post once."""
     crawls = start_fleet(world, world.site(pages_of(POSTS, SIZE)), FLEET, of_each=3, **LARGE)
-    slot = cluster.slot_of(f"vd1:{{{world.namespace}:{PARTITION_NAMES[7]}}}")
+    slot = cluster.slot_of(f"vd1:{{{world.namespace}:{PARTITION_TAGS[7]}}}")
     source = cluster.primary_of(slot)
     wait_until(lambda: source.ask("CLUSTER", "COUNTKEYSINSLOT", slot) > 10)
     target = next(node for node in cluster.primaries if node is not source)
@@ -156,7 +157,7 @@ def test_a_failover_beyond_the_deadline_is_an_outage(world: World, cluster: Valk
     posts = range(2000)
     changes = {"VALKEY_DEDUP_TIMEOUT": 0.3, **LARGE}
     (crawl,) = start_fleet(world, world.site(pages_of(posts, SIZE)), ["pause"], **changes)
-    cluster.kill(cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_NAMES[7]}}}"))
+    cluster.kill(cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_TAGS[7]}}}"))
     crawl.wait_for(BEGIN["pause"])
     stats = account_of(crawl, "pause")
     assert stats["dedup/valkey/outages"] >= 1
@@ -202,7 +203,7 @@ async def test_questions_wait_for_a_failover(
     await remember(cluster, namespace)
     async with a_run(cluster.url, namespace) as ledger:
         assert await verdicts(ledger) == {Verdict.SEEN}
-        primary = cluster.primary_of(f"vd1:{{{namespace}:{PARTITION_NAMES[7]}}}")
+        primary = cluster.primary_of(f"vd1:{{{namespace}:{PARTITION_TAGS[7]}}}")
         hurt(primary)
         began = now()
         try:
@@ -211,7 +212,7 @@ async def test_questions_wait_for_a_failover(
         finally:
             if hurt is ClusterNode.freeze:
                 primary.thaw()
-        assert cluster.primary_of(f"vd1:{{{namespace}:{PARTITION_NAMES[7]}}}") is not primary
+        assert cluster.primary_of(f"vd1:{{{namespace}:{PARTITION_TAGS[7]}}}") is not primary
 
 
 @in_loop
@@ -221,7 +222,7 @@ async def test_questions_wait_for_a_slot_that_moves(cluster: ValkeyCluster, name
     A question that runs out of time meanwhile says why.
     """
     await remember(cluster, namespace)
-    slot = cluster.slot_of(f"vd1:{{{namespace}:{PARTITION_NAMES[7]}}}")
+    slot = cluster.slot_of(f"vd1:{{{namespace}:{PARTITION_TAGS[7]}}}")
     source = cluster.primary_of(slot)
     target = next(node for node in cluster.primaries if node is not source)
     size = source.ask("CLUSTER", "COUNTKEYSINSLOT", slot)

@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
-from scrapy_valkey_dedup.valkey.topology import slot_of
+from scrapy_valkey_dedup.valkey.slots import slot_of
 from tests.support.meanwhile import (
     a_run,
     assert_an_outage_while,
@@ -100,7 +100,7 @@ async def test_a_plain_url_of_a_cluster(cluster: ValkeyCluster, tmp_path: Path) 
 async def test_a_plain_url_meets_a_slot_on_the_move(cluster: ValkeyCluster) -> None:
     """ASK: it is a cluster, and the cure is the same."""
     async with a_run(cluster.url) as ledger:
-        slot = slot_of(ledger._partitions[0])
+        slot = slot_of(ledger._names.partitions[0])
         source = cluster.primary_of(slot)
         target = next(node for node in cluster.nodes if node is not source)
         move = cluster.migration(slot, target)
@@ -121,23 +121,23 @@ async def test_a_slot_on_the_move(cluster: ValkeyCluster) -> None:
         a_run(cluster.url) as ledger,
         a_run(cluster.url, timeout=60) as patient,
     ):
-        await ledger.beat(1, 60)
-        slot = slot_of(ledger._root)
+        await ledger.runs.write_heartbeat(1, 60)
+        slot = slot_of(ledger._names.root)
         source = cluster.primary_of(slot)
         target = next(node for node in cluster.nodes if node is not source)
         move = cluster.migration(slot, target, batch=1)
         next(move)
         with pytest.raises(LedgerUnavailableError, match=r"being migrated.*TRYAGAIN|TRYAGAIN.*mig"):
-            await ledger.beats([ledger.run, "nobody"])
-        assert await ledger.beats([ledger.run]) == [b"1"]
+            await ledger.runs.read_heartbeats([ledger.run, "nobody"])
+        assert await ledger.runs.read_heartbeats([ledger.run]) == [b"1"]
         next(move)
         with pytest.raises(LedgerUnavailableError, match=r"being migrated \(ASK"):
-            await ledger.beats([ledger.run])
-        question = asyncio.create_task(patient.beats([ledger.run, "nobody"]))
+            await ledger.runs.read_heartbeats([ledger.run])
+        question = asyncio.create_task(patient.runs.read_heartbeats([ledger.run, "nobody"]))
         await asyncio.sleep(0.1)
         assert not question.done()
         for _ in move:
             pass
         assert await question == [b"1", None]
         cluster.wait_ok()
-        assert await ledger.beats([ledger.run, "nobody"]) == [b"1", None]
+        assert await ledger.runs.read_heartbeats([ledger.run, "nobody"]) == [b"1", None]

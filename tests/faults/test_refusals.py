@@ -100,10 +100,10 @@ REFUSALS: dict[str, tuple[Callable[[], AbstractContextManager[str]], str]] = {
     "layout": (other_layout, "layout b'1'.*install the version that wrote it.*NAMESPACE"),
     "too old": (old, "redis 6.2.5, which is too old: Valkey 7.2 is the oldest.*Upgrade it"),
     "MOVED": (node_of_many, r"node of a cluster: write valkey\+cluster://"),
-    "no cluster": (lambda: rewritten("valkey+cluster"), "is no cluster: write valkey://"),
-    "no Sentinel": (lambda: rewritten("valkey+sentinel", "/posts"), "is no Sentinel.*valkey://"),
+    "no cluster": (lambda: rewritten("valkey+cluster"), "is not a cluster: write valkey://"),
+    "no Sentinel": (lambda: rewritten("valkey+sentinel", "/posts"), "is not a Sentinel.*valkey://"),
     "a Sentinel": (sentinel, r"is a Sentinel.*write valkey\+sentinel://"),
-    "a Sentinel's cluster": (lambda: sentinel("valkey+cluster"), "is no cluster"),
+    "a Sentinel's cluster": (lambda: sentinel("valkey+cluster"), "is not a cluster"),
     "database": (lambda: rewritten("valkey", "/99"), "no such database: leave its number out"),
 }
 each_refusal = pytest.mark.parametrize(("place", "cure"), REFUSALS.values(), ids=REFUSALS.keys())

@@ -10,7 +10,7 @@ import pytest
 
 from bench.servers import Sentinel, SentinelSet
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
 from tests.support.ledgers import heartbeats
 from tests.support.outages import (
@@ -118,13 +118,13 @@ async def test_a_frozen_primary_does_not_use_up_the_time(
     Not when the attempt with the former has ended, which may take minutes here.
     """
     primary = sentinels.primary
-    server = Server(sentinels.url, "here", OF_SENTINELS, timeout=2 * PATIENCE)
+    server = Client(sentinels.url, "here", OF_SENTINELS, timeout=2 * PATIENCE)
     try:
         ledger = Ledger(server, namespace, "a-run", retention=60)
         await ledger.open()
         primary.freeze()
         began = now()
-        await ledger.beat(1, 30)
+        await ledger.runs.write_heartbeat(1, 30)
         assert now() - began < PATIENCE / 2  # Sentinels take 1 to 4 s, and retry in 6
     finally:
         primary.thaw()
@@ -140,7 +140,7 @@ async def test_one_sentinel_less_costs_nothing(
 ) -> None:
     """The first Sentinel of the URL is dead, or does not answer: the others are asked at once."""
     hurt(sentinels.sentinels[0])
-    server = Server(sentinels.url, "here", OF_SENTINELS, timeout=PATIENCE)
+    server = Client(sentinels.url, "here", OF_SENTINELS, timeout=PATIENCE)
     try:
         began = now()
         await Ledger(server, namespace, "a-run", retention=60).open()

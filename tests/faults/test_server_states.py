@@ -58,7 +58,7 @@ STATES: dict[str, tuple[State, str]] = {
     "NOREPLICAS": (lonely, "too few replicas.*min-replicas-to-write"),
     "OOM": (full, "its memory is full: raise maxmemory"),
     "MISCONF": (unsaved, "it cannot save its data: look at its log"),
-    "BUSY": (busy, "a script of somebody's has been running for too long"),
+    "BUSY": (busy, "a script of another client has been running for too long"),
     "maxclients": (crowded, "max number of clients reached"),
     "SIGSTOP": (frozen, r"no answer within 1 s \(VALKEY_DEDUP_TIMEOUT\)"),
     "SIGKILL": (dead, "no answer within.*[Cc]onnect"),

@@ -15,7 +15,7 @@ from valkey import exceptions
 from bench.serverless import SPIDER, Serverless
 from bench.serverless.meter import Meter
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
 from tests.support.patience import in_loop, wait_until
 from tests.support.servers.iam import KEYS, WHO, signed
@@ -142,7 +142,7 @@ async def test_the_ledger_works_as_with_any_other(
     standin: Serverless, namespace: str, scheme: str
 ) -> None:
     """Over TLS, whether it is taken for one server or for a cluster."""
-    server = Server(standin.url.replace("valkeys://", scheme), "valkeys://place", {}, timeout=20)
+    server = Client(standin.url.replace("valkeys://", scheme), "valkeys://place", {}, timeout=20)
     try:
         ledger = Ledger(server, namespace, "run-a", retention=60.0)
         await ledger.open()
@@ -257,7 +257,7 @@ def fickle() -> Iterator[Serverless]:
 async def test_connections_have_a_life(fickle: Serverless, namespace: str) -> None:
     """After it a connection is closed; the plugin goes on with another one, and notices nothing."""
     fickle.set(life=0.05)
-    server = Server(fickle.url, "valkeys://place", {}, timeout=20)
+    server = Client(fickle.url, "valkeys://place", {}, timeout=20)
     try:
         ledger = Ledger(server, namespace, "run-a", retention=60.0)
         await ledger.open()

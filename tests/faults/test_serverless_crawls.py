@@ -14,6 +14,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.stats import Stats
+from scrapy_valkey_dedup.valkey.resp import Script
 from tests.support.crawls.world import World
 from tests.support.outages import total
 from tests.support.patience import PATIENCE, in_loop
@@ -174,9 +175,8 @@ async def test_a_script_that_asks_for_the_time_is_a_refusal(
 
     def init(self: Ledger, *arguments: object, **options: object) -> None:
         real(self, *arguments, **options)
-        for script in self._scripts.values():
-            object.__setattr__(script, "source", f"redis.call('TIME')\n{script.source}")
-            script.__post_init__()
+        for name, script in self._scripts.items():
+            self._scripts[name] = Script(name, f"redis.call('TIME')\n{script.source}")
 
     monkeypatch.setattr(Ledger, "__init__", init)
     with pytest.raises(LedgerRefusedError, match=f"{IN_SCRIPT}.*security"):

@@ -15,10 +15,10 @@ PACKAGE = ROOT / NAME
 FLOORS = [  # from the bottom to the top: folders, and modules beside them
     {"model", "parsing", "private", "stats"},
     {"identity/", "valkey/"},
-    {"ledger/", "settings"},
+    {"ledger/", "settings/"},
     {"session/"},
     {"items/", "requests/"},
-    {"addon", "aws", "fingerprints", "selftest/"},
+    {"addon", "aws/", "fingerprints", "selftest/"},
     {"commands/"},
 ]
 SPEAK_TO_VALKEY = {"valkey/connections", "valkey/errors"}

@@ -14,7 +14,7 @@ from scrapy.settings import Settings
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.crawls.world import World
 from tests.support.servers.site import pages_of
@@ -71,7 +71,7 @@ def refused(url: str) -> set[str]:
     """The commands and keys that the server has refused to anybody."""
 
     async def ask() -> list[Any]:
-        server = Server(url, url, {}, 5)
+        server = Client(url, url, {}, 5)
         try:
             return await server.ask(command("ACL", "LOG"))
         finally:
@@ -111,7 +111,7 @@ def test_the_user_may_do_nothing_else(restricted: World) -> None:
     """Keys of others, and commands that read or ruin the whole server, are refused."""
 
     async def ask(*words: str) -> None:
-        server = Server(restricted.as_spider, "it", {}, 5)
+        server = Client(restricted.as_spider, "it", {}, 5)
         try:
             await server.ask(command(*words))
         finally:

@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import asyncio, sys
 import scrapy_valkey_dedup
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 
 async def main():
-    server = Server(sys.argv[1], "it", {}, 5)
+    server = Client(sys.argv[1], "it", {}, 5)
     ledger = Ledger(server, "wheel", "a-run", retention=60)
     await ledger.confirm_many([bytes(16)])
     print(await ledger.seen_many([bytes(16)]), await ledger.forget_many([bytes(16)]))

@@ -23,8 +23,8 @@ from uuid import UUID
 import pytest
 
 from scrapy_valkey_dedup.identity.encoding import digest, encode
-from scrapy_valkey_dedup.identity.foreign import Moment
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS
+from scrapy_valkey_dedup.identity.third_party import PreciseTime
 from scrapy_valkey_dedup.model import KEY_BYTES
 from tests.support.item_forms import FORMS, class_of, key, post, spider_called
 
@@ -50,7 +50,7 @@ TAGS = {
     "date": date.fromisoformat,
     "time": time.fromisoformat,
     "datetime": datetime.fromisoformat,
-    "moment": Moment,
+    "moment": PreciseTime,
     "nanoseconds": lambda parts: Finer.fromisoformat(parts[0]).add(parts[1]),
     "tuple": lambda members: tuple(map(untagged, members)),
     "set": lambda members: set(map(untagged, members)),

@@ -21,9 +21,9 @@ import scrapy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_valkey_dedup.identity.blanks import AS_WRITTEN, IN_ANY_CASE
 from scrapy_valkey_dedup.identity.encoding import digest, encode
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS
+from scrapy_valkey_dedup.identity.placeholders import AS_WRITTEN, IN_ANY_CASE
 from scrapy_valkey_dedup.model import KEY_BYTES
 from tests.support.item_forms import (
     FORMS,

@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.identity.links import (
     HOST_PARAMETERS,
     SITE_PARAMETERS,
     TRACKING_PARAMETERS,
-    tracking,
+    parse_tracking,
 )
 from scrapy_valkey_dedup.identity.normalise import NORMALISERS, compose, normal_form, normalisers
 from scrapy_valkey_dedup.model import UnkeyedError
@@ -291,7 +291,7 @@ def test_parameters_of_the_users_own() -> None:
     """The user's own parameters go: everywhere, by their beginning, or on one site alone."""
 
     def own(value: Any, link: str) -> str:
-        return normalisers(tracking(value))["url"](link)
+        return normalisers(parse_tracking(value))["url"](link)
 
     assert own(["ref", "c_*"], "https://a.example/?id=1&REF=2&c_x=3&refs=4") == (
         "https://a.example/?id=1&refs=4"
@@ -328,7 +328,7 @@ def test_parameters_of_the_users_own() -> None:
 def test_wrong_parameters(value: Any, words: str) -> None:
     """What names no parameter is refused, with what would be right; ``*`` alone would name all."""
     with pytest.raises(ValueError, match=words):
-        tracking(value)
+        parse_tracking(value)
 
 
 @pytest.mark.parametrize(

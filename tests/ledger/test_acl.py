@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import pytest
 import valkey as valkey_py
 
 from bench.servers import ValkeyCluster, ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import Ledger, token
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import IN_SCRIPTS, RULES, WORDS
-from scrapy_valkey_dedup.model import Given, LedgerRefusedError
+from scrapy_valkey_dedup.ledger.probe import Probe
+from scrapy_valkey_dedup.ledger.runs import Runs
+from scrapy_valkey_dedup.ledger.tokens import claim_token
+from scrapy_valkey_dedup.model import LedgerRefusedError, ReleasedClaim
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
 from tests.support.crawls.timelines import Readings, names, opened, timeline
@@ -103,34 +107,40 @@ def test_scripts_call_what_is_listed() -> None:
 
 
 async def use_all_of(ledger: Ledger) -> None:
-    """Calls every method of a ledger."""
-    named = inspect.getmembers(Ledger, inspect.iscoroutinefunction)
-    left = {name for name, _ in named if not name.startswith("_")}
+    """Calls every method of a ledger and of its parts."""
+    left = {
+        prefix + name
+        for prefix, cls in (("", Ledger), ("probe.", Probe), ("runs.", Runs))
+        for name, _ in inspect.getmembers(cls, inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
 
     async def call(name: str, *arguments: Any, **options: Any) -> None:
         left.discard(name)
-        await getattr(ledger, name)(*arguments, **options)
+        await attrgetter(name)(ledger)(*arguments, **options)
 
-    await call("look_at")
+    await call("exists")
     await call("open")
-    await call("rehearse")
-    await call("try_partitions")
-    await call("try_keys")
-    await call("answers")
-    await call("beat", 1, 30, idle=True)
-    await call("beats", ["a-run", "another"])
-    await call("note", b"{}", 30)
-    await call("notes", ["a-run", "another"])
+    await call("probe.check_permissions")
+    await call("probe.check_partitions")
+    await call("probe.check_keys")
+    await call("ping")
+    await call("runs.write_heartbeat", 1, 30, idle=True)
+    await call("runs.read_heartbeats", ["a-run", "another"])
+    await call("runs.write_info", b"{}", 30)
+    await call("runs.read_infos", ["a-run", "another"])
     for _ in range(2):
-        await call("claim_many", KEYS, [token("a-dead")])
-        await call("settle_many", KEYS[:50], [Given(key, 0, key < KEYS[60]) for key in KEYS[50:90]])
+        await call("claim_many", KEYS, [claim_token("a-dead")])
+        await call(
+            "settle_many", KEYS[:50], [ReleasedClaim(key, 0, key < KEYS[60]) for key in KEYS[50:90]]
+        )
         await call("renew_many", KEYS, range(len(KEYS)))
         await call("confirm_many", KEYS[80:90])
         await call("release_many", KEYS)
         await call("seen_many", KEYS)
         await call("inspect_many", KEYS)
     await call("forget_many", KEYS)
-    await call("leave")
+    await call("runs.sign_off")
     assert not left, "a method that this test does not know"
 
 

@@ -13,7 +13,7 @@ import valkey as valkey_py
 
 from bench.servers import ValkeyServer
 from bench.shared import key
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, split
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, split_key
 from scrapy_valkey_dedup.model import Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.session import Session
@@ -55,7 +55,7 @@ async def test_a_script_knows_the_servers_clock(
     for retention in retentions:
         async with open_ledger(retention=retention) as ledger:
             await ledger.confirm_many(POSTS[:1])
-    place = f"vd1:{{{namespace}:{PARTITION_NAMES[split(POSTS[0])[0]]}}}"
+    place = f"vd1:{{{namespace}:{PARTITION_TAGS[split_key(POSTS[0])[0]]}}}"
     before = ends(raw, namespace)
     for _ in range(50):
         earliest = servers_clock(raw)

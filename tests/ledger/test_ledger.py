@@ -20,18 +20,20 @@ from valkey.crc import key_slot
 from bench import memory
 from bench.servers import ValkeyServer, free_port
 from bench.shared import key
-from scrapy_valkey_dedup.ledger.ledger import (
-    CALL_LIMIT,
-    IDLE,
-    PARTITION_NAMES,
-    PARTITIONS,
-    Ledger,
-    split,
-    tag,
-    token,
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, PARTITIONS, namespace_tag, split_key
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.runs import IDLE_MARK
+from scrapy_valkey_dedup.ledger.scripts import POSTS_PER_CALL
+from scrapy_valkey_dedup.ledger.tokens import claim_token
+from scrapy_valkey_dedup.model import (
+    TRIAL_MARK,
+    Answer,
+    Key,
+    LedgerRefusedError,
+    ReleasedClaim,
+    Verdict,
 )
-from scrapy_valkey_dedup.model import TRIAL_MARK, Answer, Given, Key, LedgerRefusedError, Verdict
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Question
 from tests.support.clocked import Clock, clocked
 from tests.support.patience import PATIENCE, in_loop
@@ -62,7 +64,7 @@ NASTY_NAMESPACES = {
 
 def held(run: str) -> Answer:
     """What another run is told while this one holds the claim."""
-    return Answer(Verdict.HELD, token(run))
+    return Answer(Verdict.HELD, claim_token(run))
 
 
 def keys(count: int, start: int = 0) -> list[Key]:
@@ -85,7 +87,7 @@ class Inside:
 
     def names(self, part: str = "") -> list[str]:
         """All keys whose name has a certain part."""
-        found = self.raw.scan_iter(f"vd1:{{{tag(self.namespace)}*", count=10_000)
+        found = self.raw.scan_iter(f"vd1:{{{namespace_tag(self.namespace)}*", count=10_000)
         return sorted(name for name in map(bytes.decode, found) if part in name)
 
     def buckets(self) -> list[str]:
@@ -121,7 +123,7 @@ async def on_clock(ledger: AbstractAsyncContextManager[Ledger]) -> AsyncIterator
         yield clocked(opened)
 
 
-class LosesReplies(Server):
+class LosesReplies(Client):
     """A server whose first reply to every question gets lost on its way, after it was done."""
 
     lost = 0
@@ -168,7 +170,7 @@ async def test_confirm_is_unconditional(open_ledger: OpenLedger, inside: Inside)
         await one.confirm_many([never, lost, foreign])
         assert await other.seen_many([never, lost, foreign]) == [True] * 3
         (claim,) = inside.names("}:c:")
-        assert inside.raw.get(claim) == token("run-b")
+        assert inside.raw.get(claim) == claim_token("run-b")
 
 
 @in_loop
@@ -221,10 +223,16 @@ async def test_only_the_dead_are_taken_over(open_ledger: OpenLedger) -> None:
     """A claim changes hands only if its holder is among the dead, by its whole name."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         await one.claim_many(keys(1))
-        its = token("run-a")
-        for not_its in ([], [token("run-c")], [token("run-a", 1)], [b"un-a", its[:6]], [b""]):
+        its = claim_token("run-a")
+        for not_its in (
+            [],
+            [claim_token("run-c")],
+            [claim_token("run-a", 1)],
+            [b"un-a", its[:6]],
+            [b""],
+        ):
             assert await other.claim_many(keys(1), not_its) == [held("run-a")]
-        assert await other.claim_many(keys(1), [token("run-c"), its]) == [TAKEN_OVER]
+        assert await other.claim_many(keys(1), [claim_token("run-c"), its]) == [TAKEN_OVER]
         assert await other.claim_many(keys(1), [its]) == [NEW]
         assert await one.claim_many(keys(1), [its]) == [held("run-b")]
 
@@ -236,7 +244,7 @@ async def test_of_two_rescuers_one_wins(open_ledger: OpenLedger) -> None:
         await dead.claim_many(keys(500))
         rescuers = [one, other] * 5
         answers = await asyncio.gather(
-            *(run.claim_many(keys(500), [token("dead")]) for run in rescuers)
+            *(run.claim_many(keys(500), [claim_token("dead")]) for run in rescuers)
         )
         for post in zip(*answers, strict=True):
             assert post.count(TAKEN_OVER) == 1
@@ -256,7 +264,7 @@ async def test_recording_remembers_at_once(open_ledger: OpenLedger, inside: Insi
     ):
         await other.claim_many([live])
         await gone.claim_many([dead])
-        answers = await one.claim_many([ours, live, dead, ours], [token("dead")])
+        answers = await one.claim_many([ours, live, dead, ours], [claim_token("dead")])
         assert answers == [NEW, held("live"), TAKEN_OVER, SEEN]
         assert await other.claim_many([ours, live, dead]) == [SEEN, NEW, SEEN]
         assert len(inside.names("}:c:")) == 1
@@ -311,10 +319,10 @@ async def test_twins_in_one_batch_are_one_claim(open_ledger: OpenLedger) -> None
 @in_loop
 async def test_a_partition_may_get_more_than_one_call(open_ledger: OpenLedger) -> None:
     """More keys of one partition than a call may have go in several calls of one round trip."""
-    many = [crafted(number, path=number, partition=7) for number in range(2 * CALL_LIMIT + 1)]
+    many = [crafted(number, path=number, partition=7) for number in range(2 * POSTS_PER_CALL + 1)]
     async with open_ledger("run-a") as one, open_ledger("run-b", record=True) as other:
-        assert await one.claim_many(many[::2]) == [NEW] * (CALL_LIMIT + 1)
-        expected = [NEW, held("run-a")] * CALL_LIMIT
+        assert await one.claim_many(many[::2]) == [NEW] * (POSTS_PER_CALL + 1)
+        expected = [NEW, held("run-a")] * POSTS_PER_CALL
         assert await other.claim_many([*many[1:], many[0]]) == [*expected, held("run-a")]
         await one.settle_many(many[::2], ())
         assert await one.seen_many(many) == [True] * len(many)
@@ -419,7 +427,7 @@ async def test_forgetting_outlasts_the_loss_of_the_list(
         inside.raw.delete(*(name for name in inside.names() if name.endswith("}")))
         assert await ledger.seen_many(keys(1)) == [False]
         assert await ledger.forget_many(keys(1)) == 1
-        await ledger.confirm_many([crafted(1, partition=split(keys(1)[0])[0])])
+        await ledger.confirm_many([crafted(1, partition=split_key(keys(1)[0])[0])])
         assert await ledger.seen_many(keys(1)) == [False]
 
 
@@ -452,12 +460,12 @@ async def test_every_key_has_an_end_and_a_place(
     valkey: ValkeyServer, inside: Inside, retention: float | None
 ) -> None:
     """All keys begin alike, a partition is one slot, and only layout and id have no end."""
-    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
+    server = Client(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         for record in (True, False):
             ledger = Ledger(server, inside.namespace, "run-a", retention=retention, record=record)
             await ledger.open()
-            await ledger.beat(1, 30)
+            await ledger.runs.write_heartbeat(1, 30)
             await ledger.claim_many(keys(300, start=1000 * record))
         await ledger.confirm_many(keys(200))
     finally:
@@ -481,17 +489,22 @@ async def test_a_cluster_node_serves_it() -> None:
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with ValkeyServer(*options) as node, valkey_py.Valkey.from_url(node.url) as admin:
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        server = Server(node.url, node.url, {}, timeout=PATIENCE)
+        server = Client(node.url, node.url, {}, timeout=PATIENCE)
         try:
             for record in (False, True):
                 ledger = Ledger(server, "bot", "run-a", retention=DAY, record=record)
                 await ledger.open()
-                assert await ledger.claim_many(keys(100, 100 * record), [token("b")]) == [NEW] * 100
-                await ledger.settle_many(keys(50), [Given(key) for key in keys(50, start=50)])
+                assert (
+                    await ledger.claim_many(keys(100, 100 * record), [claim_token("b")])
+                    == [NEW] * 100
+                )
+                await ledger.settle_many(
+                    keys(50), [ReleasedClaim(key) for key in keys(50, start=50)]
+                )
                 assert await ledger.forget_many(keys(1)) == 1
-                await ledger.beat(1, 30)
-                assert await ledger.beats(["run-a", "run-b"]) == [b"1", None]
-                await ledger.leave()
+                await ledger.runs.write_heartbeat(1, 30)
+                assert await ledger.runs.read_heartbeats(["run-a", "run-b"]) == [b"1", None]
+                await ledger.runs.sign_off()
         finally:
             await server.close()
 
@@ -502,7 +515,7 @@ async def test_namespaces_know_nothing_of_each_other(
     valkey: ValkeyServer, inside: Inside, nasty: str
 ) -> None:
     """Whatever a namespace is called, its keys are its own, and their names are plain and short."""
-    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
+    server = Client(valkey.url, valkey.url, {}, timeout=PATIENCE)
     try:
         nasty = f"{nasty}{inside.namespace}" if nasty else nasty
         one = Ledger(server, nasty, "run-a", retention=DAY)
@@ -510,9 +523,9 @@ async def test_namespaces_know_nothing_of_each_other(
         await one.open()
         await one.confirm_many(keys(1))
         await one.claim_many(keys(2))
-        await one.beat(1, 30)
+        await one.runs.write_heartbeat(1, 30)
         assert await other.seen_many(keys(2)) == [False, False]
-        assert await other.beats(["run-a"]) == [None]
+        assert await other.runs.read_heartbeats(["run-a"]) == [None]
         assert await one.seen_many(keys(2)) == [True, False]
         assert inside.names() == []
         found = Inside(inside.raw, nasty).names()
@@ -531,7 +544,7 @@ async def test_a_shelf_shares_nothing(valkey: ValkeyServer, inside: Inside, othe
     """What is kept on a shelf is met by no other shelf, nor by any namespace, whatever its name."""
     own = inside.namespace
     other = other.replace("{own}", own)
-    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
+    server = Client(valkey.url, valkey.url, {}, timeout=PATIENCE)
 
     def on(namespace: str, shelf: str = "", run: str = "run-b") -> Ledger:
         return Ledger(server, namespace, run, retention=DAY, shelf=shelf)
@@ -566,19 +579,19 @@ def test_two_namespaces_never_share_a_tag(one: str, other: str) -> None:
     Nor does a trial of one: only a namespace of just that name is it.
     """
     one, trial = one or "x", f"{one or 'x'}{TRIAL_MARK}x"
-    assert tag(trial) == f"{tag(one)}{TRIAL_MARK}x"
-    assert (tag(trial) == tag(other)) == (trial == other)
-    assert (tag(one) == tag(other)) == (one == other)
-    assert tag(tag(one)) != tag(one) or tag(one) == one
+    assert namespace_tag(trial) == f"{namespace_tag(one)}{TRIAL_MARK}x"
+    assert (namespace_tag(trial) == namespace_tag(other)) == (trial == other)
+    assert (namespace_tag(one) == namespace_tag(other)) == (one == other)
+    assert namespace_tag(namespace_tag(one)) != namespace_tag(one) or namespace_tag(one) == one
     for name in (one, other):
-        assert tag(name).isprintable()
-        assert not set(tag(name)) & set("{}: *?[]\\")
+        assert namespace_tag(name).isprintable()
+        assert not set(namespace_tag(name)) & set("{}: *?[]\\")
 
 
 @given(TEXTS, st.sampled_from(["", "+pages", "+timelines", "+trial-x", "+trial-x+pages"]))
 def test_partitions_spread_evenly(namespace: str, shelf: str) -> None:
     """Each sixteenth of a cluster's slots has one partition, whatever namespace and shelf."""
-    names = [f"vd1:{{{tag(namespace)}{shelf}:{name}}}" for name in PARTITION_NAMES]
+    names = [f"vd1:{{{namespace_tag(namespace)}{shelf}:{name}}}" for name in PARTITION_TAGS]
     assert {key_slot(name.encode()) // 1024 for name in names} == set(range(16))
 
 
@@ -600,7 +613,7 @@ async def test_another_layout_is_refused(open_ledger: OpenLedger, inside: Inside
 async def test_flushed_scripts_are_loaded_again() -> None:
     """A server that forgets the scripts, between questions or in their midst, costs no answer."""
     with ValkeyServer() as own, valkey_py.Valkey.from_url(own.url) as admin:
-        server = Server(own.url, own.url, {}, timeout=PATIENCE)
+        server = Client(own.url, own.url, {}, timeout=PATIENCE)
         ledger = Ledger(server, "bot", "run-a", retention=DAY)
         busy = True
 
@@ -742,7 +755,7 @@ async def test_generations_stay_few(open_ledger: OpenLedger, inside: Inside) -> 
     """Runs of two retentions at once for years: never more than four generations of each live."""
     clock = inside.clock()
     key = keys(1)
-    generations = f"vd1:{{{inside.namespace}:{PARTITION_NAMES[split(key[0])[0]]}}}"
+    generations = f"vd1:{{{inside.namespace}:{PARTITION_TAGS[split_key(key[0])[0]]}}}"
     most, longest = 0, 0
     async with (
         on_clock(open_ledger(retention=7 * DAY)) as one,
@@ -809,36 +822,44 @@ async def test_a_clock_that_steps_back_forgets_nothing(
 async def test_a_heartbeat_lasts_for_a_lease(open_ledger: OpenLedger, inside: Inside) -> None:
     """A run is alive while it beats, and dead when it has left or its lease is over."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
-        await one.beat(1, 30)
-        await other.beat(7, 30)
-        assert await other.beats(["run-a", "run-b", "run-c", "run-a"]) == [b"1", b"7", None, b"1"]
+        await one.runs.write_heartbeat(1, 30)
+        await other.runs.write_heartbeat(7, 30)
+        assert await other.runs.read_heartbeats(["run-a", "run-b", "run-c", "run-a"]) == [
+            b"1",
+            b"7",
+            None,
+            b"1",
+        ]
         began = time.monotonic()
-        await one.beat(2, 30)
+        await one.runs.write_heartbeat(2, 30)
         left = inside.raw.pttl(f"vd1:{{{inside.namespace}}}:run:run-a")
         assert 30_000 - 1000 * (time.monotonic() - began) - 2 <= left <= 30_000
-        await other.beat(8, 0.05)
+        await other.runs.write_heartbeat(8, 0.05)
         deadline = time.monotonic() + PATIENCE
-        while await one.beats(["run-b"]) != [None]:
+        while await one.runs.read_heartbeats(["run-b"]) != [None]:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)
-        assert await one.beats(["run-a"]) == [b"2"]
-        await one.leave()
-        assert await other.beats(["run-a"]) == [None]
+        assert await one.runs.read_heartbeats(["run-a"]) == [b"2"]
+        await one.runs.sign_off()
+        assert await other.runs.read_heartbeats(["run-a"]) == [None]
 
 
 @in_loop
 async def test_a_heartbeat_tells_who_is_idle(open_ledger: OpenLedger) -> None:
     """A run that waits for others says so in its heartbeat, and takes it back with the next."""
     async with open_ledger("run-a") as one, open_ledger("run-b", shelf="pages") as other:
-        await one.beat(1, 30, idle=True)
-        await other.beat(1, 30)
+        await one.runs.write_heartbeat(1, 30, idle=True)
+        await other.runs.write_heartbeat(1, 30)
         for ledger in (one, other):  # the heartbeats of a run are one, on whatever shelf
-            assert await ledger.beats(["run-a", "run-b"]) == [f"1 {IDLE}".encode(), b"1"]
-        await one.beat(2, 30)
-        assert await other.beats(["run-a"]) == [b"2"]
-        await other.beat(2, 30, idle=True)
-        await other.leave()
-        assert await one.beats(["run-b"]) == [None]
+            assert await ledger.runs.read_heartbeats(["run-a", "run-b"]) == [
+                f"1 {IDLE_MARK}".encode(),
+                b"1",
+            ]
+        await one.runs.write_heartbeat(2, 30)
+        assert await other.runs.read_heartbeats(["run-a"]) == [b"2"]
+        await other.runs.write_heartbeat(2, 30, idle=True)
+        await other.runs.sign_off()
+        assert await one.runs.read_heartbeats(["run-b"]) == [None]
 
 
 @pytest.mark.slow
@@ -846,7 +867,7 @@ async def test_a_heartbeat_tells_who_is_idle(open_ledger: OpenLedger) -> None:
 async def test_a_million_posts_take_ten_bytes_each(capsys: pytest.CaptureFixture[str]) -> None:
     """The benchmark's limits hold: ten bytes a post and 30,000 posts a second."""
     with ValkeyServer() as own:
-        server = Server(own.url, own.url, {}, timeout=60)
+        server = Client(own.url, own.url, {}, timeout=60)
         try:
             assert await memory.fill(server, posts=1_000_000, batch=10_000), capsys.readouterr()
         finally:

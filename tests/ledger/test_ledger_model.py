@@ -26,9 +26,11 @@ from hypothesis.stateful import (
 )
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, run_of, split, token
-from scrapy_valkey_dedup.model import Answer, Given, Key, Token, Verdict
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, split_key
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import claim_token, run_of
+from scrapy_valkey_dedup.model import Answer, Key, ReleasedClaim, Token, Verdict
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.clocked import Clock, clocked
 from tests.support.patience import PATIENCE
 
@@ -63,7 +65,7 @@ RUNS: dict[str, dict[str, object]] = {
 SOME = st.lists(st.sampled_from(POSTS), min_size=1, max_size=12)
 ANY_RUN = st.sampled_from(list(RUNS))
 NUMBERS = st.integers(0, 4)
-ANY_TOKEN = st.builds(token, ANY_RUN, NUMBERS)
+ANY_TOKEN = st.builds(claim_token, ANY_RUN, NUMBERS)
 TURNED_AWAY = 3_600_000  # ms
 
 
@@ -128,7 +130,7 @@ class Model:
 class LedgerMachine(RuleBasedStateMachine):
     """Every deed goes to the server and to the model; every answer is compared."""
 
-    server: Server
+    server: Client
     raw: valkey_py.Valkey
     loop: asyncio.AbstractEventLoop
     numbers = count()
@@ -192,9 +194,9 @@ class LedgerMachine(RuleBasedStateMachine):
             model.stored(post, options["retention"])
             return
         ends = model.now + int(CLAIM_LIFETIME * SECONDS_MS)
-        if holder == token(run, number) and not model.turned_away(post):
+        if holder == claim_token(run, number) and not model.turned_away(post):
             ends = model.claims[post][1]  # asked again: it is as it was
-        model.claims[post] = token(run, number), ends
+        model.claims[post] = claim_token(run, number), ends
         if turned_away := model.turned_away(post):
             model.given_back[post] = turned_away, ends
 
@@ -217,7 +219,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def release(self, run: str, posts: list[Key], number: int, in_doubt: bool) -> None:  # noqa: FBT001
         """It ends the claim, or an earlier one of the run; in doubt, copies are turned away."""
         self.wait(
-            self.ledgers[run].settle_many((), [Given(post, number, in_doubt) for post in posts])
+            self.ledgers[run].settle_many(
+                (), [ReleasedClaim(post, number, in_doubt) for post in posts]
+            )
         )
         for post in dict.fromkeys(posts):
             self._release(run, post, number, in_doubt=in_doubt)
@@ -228,7 +232,7 @@ class LedgerMachine(RuleBasedStateMachine):
         after = dict(before)
         if in_doubt:
             after[run] = max(after.get(run, 0), number)
-        if holder is not None and run_of(holder) == run and holder <= token(run, number):
+        if holder is not None and run_of(holder) == run and holder <= claim_token(run, number):
             holder = None
             del model.claims[post]
         elif after == before:
@@ -243,10 +247,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def renew(self, run: str, posts: list[Key], number: int) -> None:
         """It lengthens the life of the very claim, and makes none."""
         model, ends = self.model, self.model.now + int(CLAIM_LIFETIME * SECONDS_MS)
-        ours = [post for post in posts if model.holder(post) == token(run, number)]
+        ours = [post for post in posts if model.holder(post) == claim_token(run, number)]
         assert self.wait(self.ledgers[run].renew_many(posts, [number] * len(posts))) == len(ours)
         for post in ours:
-            model.claims[post] = token(run, number), ends
+            model.claims[post] = claim_token(run, number), ends
             if post in model.given_back:
                 model.given_back[post] = model.given_back[post][0], ends
 
@@ -316,10 +320,10 @@ class LedgerMachine(RuleBasedStateMachine):
         found = dict(zip(names, self.raw.mget(names) if names else [], strict=True))
         expected = {}
         for post in {*self.model.claims, *self.model.given_back}:
-            partition, rest = split(post)
-            name = f"vd1:{{{self.namespace}:{PARTITION_NAMES[partition]}}}:c:{rest.decode()}"
+            partition, rest = split_key(post)
+            name = f"vd1:{{{self.namespace}:{PARTITION_TAGS[partition]}}}:c:{rest.decode()}"
             holder = self.model.holder(post) or b"-" * 12
-            back = [token(run, n) for run, n in self.model.turned_away(post).items()]
+            back = [claim_token(run, n) for run, n in self.model.turned_away(post).items()]
             expected[name.encode()] = holder, sorted(back)
         shown = {
             name: (value[:12], sorted(value[at : at + 12] for at in range(12, len(value), 12)))
@@ -360,7 +364,7 @@ class EvictingMachine(LedgerMachine):
 def machines(valkey: ValkeyServer) -> Iterator[None]:
     """One connection and one event loop for all runs of the machines."""
     LedgerMachine.loop = asyncio.new_event_loop()
-    LedgerMachine.server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
+    LedgerMachine.server = Client(valkey.url, valkey.url, {}, timeout=PATIENCE)
     with valkey.client() as LedgerMachine.raw:
         yield
     LedgerMachine.loop.run_until_complete(LedgerMachine.server.close())
@@ -377,11 +381,13 @@ def examples(number: int) -> settings:
     )
 
 
-def test_the_ledger_is_its_model(machines: None) -> None:
+@pytest.mark.parametrize("number", [50, pytest.param(300, marks=pytest.mark.slow)])
+def test_the_ledger_is_its_model(machines: None, number: int) -> None:
     """What was stored is seen for its retention, what was not stored never is, whatever happens."""
-    run_state_machine_as_test(LedgerMachine, settings=examples(100))
+    run_state_machine_as_test(LedgerMachine, settings=examples(number))
 
 
-def test_an_eviction_loses_no_post(machines: None) -> None:
+@pytest.mark.parametrize("number", [30, pytest.param(180, marks=pytest.mark.slow)])
+def test_an_eviction_loses_no_post(machines: None, number: int) -> None:
     """When Valkey drops keys by itself, posts may be new again; none is seen unstored."""
-    run_state_machine_as_test(EvictingMachine, settings=examples(60))
+    run_state_machine_as_test(EvictingMachine, settings=examples(number))

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from valkey.crc import key_slot
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, tag
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.keys import PARTITIONS, namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE
 from tests.support.servers.site import pages_of
@@ -56,7 +57,7 @@ def write_all(server: ValkeyServer, namespace: str) -> set[str]:
     """Has a run use a namespace in every way; returns the keys that it wrote."""
 
     async def use() -> None:
-        door = Server(server.url, server.url, {}, timeout=PATIENCE)
+        door = Client(server.url, server.url, {}, timeout=PATIENCE)
         try:
             for shelf in SHELVES:
                 for record in (True, False):
@@ -65,8 +66,8 @@ def write_all(server: ValkeyServer, namespace: str) -> set[str]:
                         door, namespace, run, retention=60.0, record=record, shelf=shelf
                     )
                     await ledger.open()
-                    await ledger.try_partitions()
-                    await ledger.beat(1, 60)
+                    await ledger.probe.check_partitions()
+                    await ledger.runs.write_heartbeat(1, 60)
                     await ledger.claim_many(KEYS[record::2], [b"a dead one\0\0"])
                     await ledger.confirm_many(KEYS[record::3])
         finally:
@@ -85,7 +86,7 @@ def all_keys(server: ValkeyServer) -> set[str]:
 
 def allowed(server: ValkeyServer, namespace: str, keys: set[str]) -> set[str]:
     """The keys among these that the manual grants to the user of a namespace."""
-    patterns = [pattern.replace("posts", tag(namespace)) for pattern in PATTERNS]
+    patterns = [pattern.replace("posts", namespace_tag(namespace)) for pattern in PATTERNS]
     listed = sorted(keys)
     with valkey_py.Valkey.from_url(server.url) as client, client.pipeline(transaction=False) as ask:
         client.execute_command("ACL SETUSER", "spider", "reset")
@@ -101,16 +102,18 @@ def allowed(server: ValkeyServer, namespace: str, keys: set[str]) -> set[str]:
 @example("a", "a:00")
 @example("*", "a")
 @example("x" * 64, "x" * 65)
-@example(tag("a b"), "a b")
+@example(namespace_tag("a b"), "a b")
 def test_a_namespace_keeps_to_itself(bare: ValkeyServer, one: str, other: str) -> None:
     """Every key begins with the namespace's tag, is plain, and no other namespace may have it."""
     written = write_all(bare, one)
-    beginnings = tuple(f"vd1:{{{tag(one)}{rest}" for rest in ("}:", ":", "+pages:", "+timelines:"))
+    beginnings = tuple(
+        f"vd1:{{{namespace_tag(one)}{rest}" for rest in ("}:", ":", "+pages:", "+timelines:")
+    )
     assert len(written) > PARTITIONS
     for name in written:
         found = PLACE.fullmatch(name)
         assert found, name
-        assert found[1] == tag(one)
+        assert found[1] == namespace_tag(one)
         assert len(name) < 200
         assert name.startswith(beginnings)
     assert allowed(bare, one, written) == written
@@ -176,7 +179,7 @@ def test_crawls_with_odd_names_and_values(odd: World, bare: ValkeyServer, name: 
     assert odd.stored == expected
     assert "dedup/items/unkeyed" not in first
     assert again["dedup/items/duplicate"] == len(posts)
-    whose = tag(name + changes["name"])
+    whose = namespace_tag(name + changes["name"])
     for key in all_keys(bare):
         found = PLACE.fullmatch(key)
         assert found, key

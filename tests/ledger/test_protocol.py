@@ -12,16 +12,17 @@ import pytest
 import valkey as valkey_py
 
 from bench.servers import FaultyProxy, ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import NUMBERS, Ledger, token
-from scrapy_valkey_dedup.model import Answer, Given, LedgerUnavailableError, Verdict
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import CLAIM_NUMBERS, claim_token
+from scrapy_valkey_dedup.model import Answer, LedgerUnavailableError, ReleasedClaim, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.failure_detector import UNKNOWN, FailureDetector
 from scrapy_valkey_dedup.session.holder_wait import HolderWait
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
-from tests.support.patience import PATIENCE, in_loop
-from tests.support.runs import KEYS, Runs, revive, silence, until
+from tests.support.patience import PATIENCE, in_loop, until
+from tests.support.runs import KEYS, Runs, revive, silence
 
 POST = KEYS[:1]
 NEW, TAKEN_OVER = Answer(Verdict.NEW), Answer(Verdict.NEW, taken_over=True)
@@ -31,12 +32,12 @@ OpenLedger = Callable[..., Any]
 
 def held(run: str, number: int) -> Answer:
     """What others are told while that token holds the post."""
-    return Answer(Verdict.HELD, token(run, number))
+    return Answer(Verdict.HELD, claim_token(run, number))
 
 
-def in_doubt(number: int) -> Given:
+def in_doubt(number: int) -> ReleasedClaim:
     """A claim on the post that is given back while copies of its question may be on their way."""
-    return Given(POST[0], number, in_doubt=True)
+    return ReleasedClaim(POST[0], number, in_doubt=True)
 
 
 # -- messages --------------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ async def test_a_late_copy_of_a_question_makes_no_claim(open_ledger: OpenLedger)
         for late in (5, 4):
             assert (await one.claim_many(POST, (), late))[0].verdict is Verdict.HELD
         assert await other.claim_many(POST, (), 1) == [NEW]
-        assert await one.claim_many(POST, [token("run-b", 1)], 5) == [held("run-b", 1)]
+        assert await one.claim_many(POST, [claim_token("run-b", 1)], 5) == [held("run-b", 1)]
         await other.settle_many((), [in_doubt(1)])
         for run, late in ((one, 5), (other, 1)):
             assert (await run.claim_many(POST, (), late))[0].verdict is Verdict.HELD
@@ -63,9 +64,9 @@ async def test_a_late_release_ends_no_other_claim(open_ledger: OpenLedger) -> No
     """L1: it ends the claim of its own token, and no later one of the same run."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         await one.claim_many(POST, (), 1)
-        await one.settle_many((), [Given(POST[0], 1)])
+        await one.settle_many((), [ReleasedClaim(POST[0], 1)])
         await one.claim_many(POST, (), 2)
-        await one.settle_many((), [Given(POST[0], 1)])
+        await one.settle_many((), [ReleasedClaim(POST[0], 1)])
         await one.settle_many((), [in_doubt(1)])
         assert await other.claim_many(POST) == [held("run-a", 2)]
 
@@ -74,12 +75,12 @@ async def test_a_late_release_ends_no_other_claim(open_ledger: OpenLedger) -> No
 async def test_the_later_claim_of_a_run_counts(open_ledger: OpenLedger) -> None:
     """C5: also where the numbers begin anew."""
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
-        for earlier, later in ((1, 2), (NUMBERS - 1, 3)):
+        for earlier, later in ((1, 2), (CLAIM_NUMBERS - 1, 3)):
             assert await one.claim_many(POST, (), earlier) == [NEW]
             assert await one.claim_many(POST, (), later) == [NEW]
             assert await one.claim_many(POST, (), earlier) == [held("run-a", later)]
             assert await other.claim_many(POST) == [held("run-a", later)]
-            await one.settle_many((), [Given(POST[0], later)])
+            await one.settle_many((), [ReleasedClaim(POST[0], later)])
 
 
 @in_loop
@@ -88,7 +89,7 @@ async def test_dead_is_a_token_and_not_a_run(open_ledger: OpenLedger) -> None:
     async with open_ledger("run-a") as one, open_ledger("run-b") as other:
         await one.claim_many(KEYS[:1], (), 1)
         await one.claim_many(KEYS[1:2], (), 2)
-        dead = [token("run-a", 1)]
+        dead = [claim_token("run-a", 1)]
         assert await other.claim_many(KEYS[:2], dead) == [TAKEN_OVER, held("run-a", 2)]
 
 
@@ -101,7 +102,7 @@ async def test_a_renewal_makes_no_claim(open_ledger: OpenLedger) -> None:
         assert await one.renew_many(POST, [1]) == 0
         assert await other.renew_many(POST, [0]) == 0
         assert await other.renew_many(POST, [1]) == 1
-        await other.settle_many((), [Given(POST[0], 1)])
+        await other.settle_many((), [ReleasedClaim(POST[0], 1)])
         assert await other.renew_many(POST, [1]) == 0
         assert await one.claim_many(POST) == [NEW]
 
@@ -111,7 +112,7 @@ async def test_a_connection_that_is_given_up_is_aborted() -> None:
     """The kernel sends nothing more of it: the other side meets a reset, not an orderly end."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"valkey://127.0.0.1:{mute.getsockname()[1]}"
-        server = Server(url, url, {}, timeout=0.4)
+        server = Client(url, url, {}, timeout=0.4)
         with pytest.raises(LedgerUnavailableError):
             await server.ask(command("GET", "a"))
         await server.close()
@@ -381,7 +382,7 @@ def test_what_is_dead() -> None:
     for beat, limit in ((None, 20), (b"2", 40)):
         for _ in range(limit):
             assert detector.judge("run", beat, in_grace=True) == (beat or UNKNOWN)
-            detector._seen["run"].last -= 1
+            detector._observed["run"].last -= 1
         assert detector.judge("run", beat, in_grace=True) is None
         assert detector.judge("run", b"3", in_grace=True) == b"3"
 
@@ -437,7 +438,7 @@ async def test_a_newcomer_has_its_grace(runs: Runs) -> None:
         runs.raw.delete(runs.beat_name(one))
         async with runs.open(**QUICK | {"lease": 5}) as newcomer:
             asking = asyncio.create_task(newcomer.claim(KEYS[0]))
-            seen = newcomer._heartbeat._sights._seen
+            seen = newcomer._heartbeat._detector._observed
             await until(lambda: one.run in seen and seen[one.run].seconds > 0.2)
             assert seen[one.run].beat is None
             await revive(one)

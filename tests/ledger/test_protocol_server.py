@@ -15,7 +15,7 @@ import valkey as valkey_py
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.protocol.adapter import NAMES, look, say
 from tests.protocol.model import Model
 from tests.protocol.scopes import NAMED
@@ -55,7 +55,7 @@ async def real(valkey: ValkeyServer, namespace: str) -> AsyncIterator[Real]:
     async with AsyncExitStack() as stack:
         ledgers = []
         for name in NAMES:
-            server = Server(valkey.url, valkey.url, {}, timeout=60)
+            server = Client(valkey.url, valkey.url, {}, timeout=60)
             stack.push_async_callback(server.close)
             ledgers.append(Ledger(server, namespace, name, retention=86400))
         raw = valkey_py.Valkey.from_url(valkey.url)

@@ -16,8 +16,8 @@ from tests.protocol.model import Model
 from tests.protocol.scopes import ONE_EACH, TWINS
 from tests.protocol.state import Scope
 from tests.protocol.tape import Tape
-from tests.support.patience import in_loop
-from tests.support.runs import KEYS, Runs, silence, until
+from tests.support.patience import in_loop, until
+from tests.support.runs import KEYS, Runs, silence
 
 QUICK = {"lease": 1, "timeout": 0.6, "wait": 1}
 _FAULTS = {"retry": 1, "giveup": 1}

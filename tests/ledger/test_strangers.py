@@ -8,20 +8,22 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, run_of, split, token
-from scrapy_valkey_dedup.model import DedupError, Given, LedgerRefusedError, Verdict
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, split_key
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import claim_token, run_of
+from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, ReleasedClaim, Verdict
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.patience import in_loop
 from tests.support.servers.strangers import REPLIES, answering
 
 KEY = bytes(range(16))
-MINE = token("run-a")
+MINE = claim_token("run-a")
 
 
 def claim_of(namespace: str) -> str:
     """The name of the claim on the post."""
-    partition, post = split(KEY)
-    return f"vd1:{{{namespace}:{PARTITION_NAMES[partition]}}}:c:{post.decode()}"
+    partition, post = split_key(KEY)
+    return f"vd1:{{{namespace}:{PARTITION_TAGS[partition]}}}:c:{post.decode()}"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ async def test_what_is_no_claim_is_nobodys(
                 assert answer.holder == (b"" if record else MINE)
                 await ledger.forget_many([KEY])
             elif deed == "in doubt":
-                await ledger.settle_many([], [Given(KEY, 7, in_doubt=True)])
+                await ledger.settle_many([], [ReleasedClaim(KEY, 7, in_doubt=True)])
                 (answer,) = await other.claim_many([KEY])
                 assert answer.verdict is Verdict.NEW
             elif deed == "release":
@@ -73,7 +75,7 @@ async def test_a_holder_is_bytes(
     async with open_ledger() as ledger:
         (answer,) = await ledger.claim_many([KEY])
         assert (answer.verdict, answer.holder) == (Verdict.HELD, found[:12])
-        assert await ledger.beats([run_of(answer.holder)]) == [None]
+        assert await ledger.runs.read_heartbeats([run_of(answer.holder)]) == [None]
         (answer,) = await ledger.claim_many([KEY], [answer.holder])
         assert (answer.verdict, answer.taken_over) == (Verdict.NEW, True)
 
@@ -95,7 +97,7 @@ async def test_an_identity_is_bytes(
 async def test_what_is_no_valkey_is_refused(reply: Callable[[bytes], bytes]) -> None:
     """The message says what it answered."""
     async with answering(reply) as url:
-        server = Server(url, url, {}, timeout=1)
+        server = Client(url, url, {}, timeout=1)
         ledger = Ledger(server, "posts", "run-a", retention=60.0)
         try:
             with pytest.raises(DedupError) as caught:
@@ -103,4 +105,4 @@ async def test_what_is_no_valkey_is_refused(reply: Callable[[bytes], bytes]) -> 
         finally:
             await server.close()
     assert isinstance(caught.value, LedgerRefusedError)
-    assert "something else than Valkey answers there" in str(caught.value)
+    assert "this is not a Valkey server" in str(caught.value)

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import PARTITIONS, Ledger, split
+from scrapy_valkey_dedup.ledger.keys import PARTITIONS, split_key
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.transfer import (
     _FIRST,
     BUCKETS_AT_ONCE,
@@ -23,7 +24,7 @@ from scrapy_valkey_dedup.ledger.transfer import (
     Step,
 )
 from scrapy_valkey_dedup.model import Key
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import ScriptCall
 from tests.support.patience import PATIENCE, in_loop
 
@@ -55,9 +56,9 @@ def server_url(valkey: ValkeyServer) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Server]:
+async def connected(url: str) -> AsyncIterator[Client]:
     """A server, for as long as it is used."""
-    server = Server(url, url, {}, timeout=PATIENCE)
+    server = Client(url, url, {}, timeout=PATIENCE)
     try:
         yield server
     finally:
@@ -109,7 +110,7 @@ async def test_what_is_read_is_written(
         assert after == before
 
 
-async def inspected(server: Server, namespace: str, posts: Sequence[Key]) -> list[Any]:
+async def inspected(server: Client, namespace: str, posts: Sequence[Key]) -> list[Any]:
     """What a ledger keeps of posts."""
     return await Ledger(server, namespace, "run-c", retention=3600).inspect_many(posts)
 
@@ -231,7 +232,7 @@ async def test_what_was_evicted_is_there_again(valkey: ValkeyServer, namespace: 
 class Adversary:
     """A way to the server on which runs have done as they like before each question."""
 
-    def __init__(self, server: Server, deed: Callable[[], Any]) -> None:
+    def __init__(self, server: Client, deed: Callable[[], Any]) -> None:
         self._server, self._deed = server, deed
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
@@ -280,7 +281,7 @@ async def test_nothing_is_missed_while_runs_write(
         async for step in Shelf(Adversary(server, deed), namespace).read(3):
             found.update(*(bucket.members for bucket in step.buckets))
         assert {member(post) for post in posts} <= found
-        assert {split(post)[0] for post in posts} == {3}
+        assert {split_key(post)[0] for post in posts} == {3}
         assert left == 0
 
 

@@ -11,11 +11,12 @@ import pytest
 import valkey as valkey_py
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import Ledger, token
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
+from scrapy_valkey_dedup.ledger.tokens import claim_token
 from scrapy_valkey_dedup.ledger.trial import TrialLedger, ledger_of
 from scrapy_valkey_dedup.model import LedgerRefusedError, Verdict
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.patience import PATIENCE, in_loop
 from tests.support.servers.standin import as_admin, not_on_serverless
 
@@ -30,7 +31,7 @@ def open_trial(valkey: ValkeyServer, namespace: str) -> OpenTrial:
 
     @asynccontextmanager
     async def opened(run: str = "trial-a", **options: Any) -> AsyncIterator[Ledger]:
-        server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
+        server = Client(valkey.url, valkey.url, {}, timeout=PATIENCE)
         given = {"tried": namespace, "retention": 3600.0, **options}
         try:
             yield ledger_of(server, f"{namespace}+trial-x", run, **given)
@@ -68,7 +69,7 @@ async def test_a_trial_knows_both_and_writes_to_one(
         verdicts = [Verdict.SEEN, Verdict.SEEN, Verdict.NEW, Verdict.HELD, Verdict.NEW]
         assert [each.verdict for each in await trial.claim_many(mixed, number=1)] == 5 * verdicts
         assert await trial.seen_many(mixed) == 5 * [True, True, False, False, False]
-        taken = await trial.claim_many(HELD, [token("trial-b", 1)], number=2)
+        taken = await trial.claim_many(HELD, [claim_token("trial-b", 1)], number=2)
         assert {each.taken_over for each in taken} == {True}
         known = await trial.claim_many(STORED, number=3)
         assert {each.verdict for each in known} == {Verdict.SEEN}
@@ -127,23 +128,23 @@ async def test_a_trial_that_may_not_look(valkey: ValkeyServer, namespace: str) -
         user = f"user-{namespace}-{number}"
         valkey.ask("ACL", "SETUSER", user, "on", ">secret", *keys, *words)
         url = valkey.url.replace("://", f"://{user}:secret@")
-        server = Server(url, url, {}, timeout=PATIENCE)
+        server = Client(url, url, {}, timeout=PATIENCE)
         given: Any = {"tried": namespace, "retention": 60.0}
         try:
             for shelf in ("", "pages"):
                 ledger = ledger_of(server, f"{namespace}+trial-x", "a", shelf=shelf, **given)
                 if number == 2:  # it may read all
                     await ledger.open()
-                    await ledger.try_keys()
+                    await ledger.probe.check_keys()
                     continue
                 with pytest.raises(LedgerRefusedError):
-                    await (ledger.try_keys() if shelf else ledger.open())
+                    await (ledger.probe.check_keys() if shelf else ledger.open())
         finally:
             await server.close()
 
 
 def test_no_trial_is_any_ledger(valkey: ValkeyServer) -> None:
     """Where nothing is tried the ledger asks as many questions as ever: it is the plain one."""
-    server = Server(valkey.url, valkey.url, {}, timeout=PATIENCE)
+    server = Client(valkey.url, valkey.url, {}, timeout=PATIENCE)
     assert type(ledger_of(server, "posts", "a", tried="posts", retention=None)) is Ledger
     assert type(ledger_of(server, "posts", "a", retention=None)) is Ledger

@@ -7,11 +7,13 @@ from itertools import count
 
 import valkey as valkey_py
 
-from scrapy_valkey_dedup.ledger.ledger import NUMBERS, PARTITION_NAMES, Ledger, run_of, split, token
-from scrapy_valkey_dedup.model import Answer, Given, Key, Verdict
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, split_key
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import CLAIM_NUMBERS, claim_token, run_of
+from scrapy_valkey_dedup.model import Answer, Key, ReleasedClaim, Verdict
 from tests.protocol.state import CIRCLE, Kind, Message, Post, Reply, Token
 
-assert NUMBERS == CIRCLE
+assert CLAIM_NUMBERS == CIRCLE
 NAMES = ["run-a", "run-b", "run-c"]
 _TOKEN_BYTES = 12
 _NOBODY = b"-" * _TOKEN_BYTES
@@ -19,7 +21,7 @@ _NOBODY = b"-" * _TOKEN_BYTES
 
 def to_bytes(held: Token) -> bytes:
     """A token as it stands in Valkey."""
-    return token(NAMES[held.run], held.number)
+    return claim_token(NAMES[held.run], held.number)
 
 
 def from_bytes(held: bytes) -> Token | None:
@@ -54,7 +56,7 @@ async def say(
         await ledger.settle_many(keys, ())
     else:
         in_doubt = message.kind is Kind.RELEASE_IN_DOUBT
-        await ledger.settle_many((), [Given(key, number, in_doubt) for key in keys])
+        await ledger.settle_many((), [ReleasedClaim(key, number, in_doubt) for key in keys])
     return [(Reply.DONE, None)] * len(keys)
 
 
@@ -64,8 +66,8 @@ async def look(
     """What Valkey keeps of the posts."""
     names = []
     for key in keys:
-        partition, post = split(key)
-        names.append(f"vd1:{{{namespace}:{PARTITION_NAMES[partition]}}}:c:{post.decode()}")
+        partition, post = split_key(key)
+        names.append(f"vd1:{{{namespace}:{PARTITION_TAGS[partition]}}}:c:{post.decode()}")
     seen, posts = await ledger.seen_many(keys), []
     for remembered, value in zip(seen, raw.mget(names), strict=True):
         tokens = [

@@ -31,7 +31,7 @@ class Tape:
     def watch(self, session: Session, run: int) -> None:  # noqa: C901 (it stands in for three)
         """Listens between a run and its connection."""
         ledger = session._posts._ledger
-        claim_many, settle_many, leave = ledger.claim_many, ledger.settle_many, ledger.leave
+        claim_many, settle_many, leave = ledger.claim_many, ledger.settle_many, ledger.runs.sign_off
 
         async def claim(keys: Sequence[Key], *more: Any, **others: Any) -> Any:
             for key in keys:
@@ -69,7 +69,7 @@ class Tape:
             self.events.append(Event(_RUNS[run], "ends"))
 
         ledger.claim_many, ledger.settle_many = claim, settle  # type: ignore[method-assign]
-        ledger.leave = end  # type: ignore[method-assign]
+        ledger.runs.sign_off = end  # type: ignore[method-assign]
 
     def _note(self, item: int, what: str) -> None:
         run, _ = self._items[item]

@@ -23,7 +23,7 @@ from tests.support.patience import PATIENCE, in_loop
 
 @dataclass
 class Slot:
-    """A downloader's slot: the downloads of one site."""
+    """A slot of the downloader: the downloads of one site."""
 
     concurrency: int
     delay: float = 0
@@ -43,14 +43,14 @@ class Downloader:
 
 
 class Waiting:
-    """The scheduler's queue, the most urgent first, among equals the oldest."""
+    """The scheduler's queue, by priority; among equals the oldest comes first."""
 
     def __init__(self, crowd: Crowd) -> None:
         self.requests: list[Request] = []
         self._crowd = crowd
 
     def add(self, number: int, priority: int = 0, slot: str = "a") -> list[Request]:
-        """New ones come, all at once; the middleware hears of it."""
+        """Adds new requests, all at once, and tells the middleware."""
         added = [
             Request(f"https://{slot}.test/", meta={"slot": slot}, priority=priority)
             for _ in range(number)
@@ -68,16 +68,16 @@ class Waiting:
 
 
 class Crowd:
-    """Requests on their way through a downloader, each in a task, as in Scrapy."""
+    """Requests in a downloader, each in its own task, as in Scrapy."""
 
     def __init__(self, downloader: Any) -> None:
         self.downloader = downloader
         self.waiting = Waiting(self)
         self.admission = Admission(downloader, queue=self.waiting)
         self.claimed: list[Request] = []
-        """The requests that were allowed to ask for their pages, in order."""
+        """The requests that were allowed to claim their page, in order."""
         self.downloading: list[Request] = []
-        """Who began to download, in order."""
+        """The requests whose download began, in order."""
         self.answered = asyncio.Event()
         self.answered.set()
         self.go = asyncio.Event()
@@ -101,7 +101,7 @@ class Crowd:
         self._tasks[request] = task
 
     def engine_looks(self) -> None:
-        """Takes what the user's own limit leaves room for, as Scrapy's engine does."""
+        """Takes requests up to the user's limit, as Scrapy's engine does."""
         limit = self.downloader.total_concurrency
         while self.waiting.requests and len(self.downloader.active) < limit:
             self.waiting.take()
@@ -132,12 +132,12 @@ class Crowd:
             await asyncio.sleep(0)
 
     async def end(self, request: Request) -> None:
-        """The task of a request ends: done, failed or cancelled is all the same."""
+        """Ends the task of a request: done, failed or cancelled makes no difference."""
         self._tasks[request].cancel()
         await self.settle()
 
     async def end_all(self) -> None:
-        """Everything that was sent comes to its end."""
+        """Ends all tasks."""
         self.go.set()
         await asyncio.wait_for(
             asyncio.gather(*self._tasks.values(), return_exceptions=True), timeout=PATIENCE
@@ -147,7 +147,7 @@ class Crowd:
 
 @in_loop
 async def test_as_many_claim_as_can_be_downloaded_and_one_more() -> None:
-    """Of a site's requests those may claim that its slot can download at once, and one ahead."""
+    """As many requests of a site may claim as its slot can download at once, and one more."""
     crowd = Crowd(Downloader(total_concurrency=100, domain_concurrency=4))
     sent = crowd.send(number=20)
     await crowd.settle()
@@ -160,7 +160,7 @@ async def test_as_many_claim_as_can_be_downloaded_and_one_more() -> None:
 
 @in_loop
 async def test_sites_do_not_wait_for_one_another() -> None:
-    """Each slot has its own room, by its own settings."""
+    """Each slot has its own limit, from its own settings."""
     downloader = Downloader(100, 2, slots={"b": Slot(5), "c": Slot(8, delay=60)})
     crowd = Crowd(downloader)
     for slot in "abc":
@@ -174,7 +174,7 @@ async def test_sites_do_not_wait_for_one_another() -> None:
 
 @in_loop
 async def test_a_delay_leaves_room_for_what_it_lets_through() -> None:
-    """With a download each 0.1 s, and downloads of 0.35 s, four run at once; two are ahead."""
+    """With a delay of 0.1 s, and downloads of 0.35 s, four run at once, and two are ahead."""
     crowd = Crowd(Downloader(100, 8, slots={"a": Slot(8, delay=0.1)}))
     crowd.admission.download_took(0.35)
     crowd.send(number=20)
@@ -186,7 +186,7 @@ async def test_a_delay_leaves_room_for_what_it_lets_through() -> None:
 @pytest.mark.parametrize("limit", [1, 3])
 @in_loop
 async def test_no_more_downloads_than_the_user_allows(limit: int) -> None:
-    """However many have claimed, the downloads keep to CONCURRENT_REQUESTS, first come first."""
+    """However many have claimed, downloads stay within CONCURRENT_REQUESTS, first come first."""
     crowd = Crowd(Downloader(limit, domain_concurrency=10))
     sent = crowd.send(number=10)
     await crowd.settle()
@@ -194,7 +194,7 @@ async def test_no_more_downloads_than_the_user_allows(limit: int) -> None:
     assert crowd.downloading == sent[:limit]
     await crowd.end(sent[0])
     assert crowd.downloading == sent[: limit + 1]
-    await crowd.end(sent[-1])  # a request that only waits takes no turn with it
+    await crowd.end(sent[-1])  # a request that only waits frees no download
     assert crowd.downloading == sent[: limit + 1]
     await crowd.end_all()
     assert crowd.downloading == sent[:-1]
@@ -202,7 +202,7 @@ async def test_no_more_downloads_than_the_user_allows(limit: int) -> None:
 
 @in_loop
 async def test_other_downloads_count() -> None:
-    """Requests that claim nothing (media, robots.txt) are downloads as well."""
+    """Requests that claim nothing (media, robots.txt) count as downloads."""
     crowd = Crowd(Downloader(3, domain_concurrency=10))
     others = crowd.send(number=2, exempt=True)
     sent = crowd.send(number=4)
@@ -214,8 +214,8 @@ async def test_other_downloads_count() -> None:
 
 
 @in_loop
-async def test_a_page_that_is_known_takes_no_turn() -> None:
-    """A request whose page is done already leaves at once, and the next may ask."""
+async def test_a_known_page_uses_no_download() -> None:
+    """A request whose page is done already leaves at once, and the next one may claim."""
     crowd = Crowd(Downloader(2, domain_concurrency=2))
     known = crowd.send(number=30, known=True)
     sent = crowd.send(number=2)
@@ -227,8 +227,8 @@ async def test_a_page_that_is_known_takes_no_turn() -> None:
 
 @pytest.mark.parametrize("downloader", [Downloader(0, 0), Downloader(0, 8), Downloader(16, 0)])
 @in_loop
-async def test_no_limit_is_none(downloader: Downloader) -> None:
-    """A limit of 0 is none, as in Scrapy, whichever of them it is."""
+async def test_a_limit_of_zero_is_off(downloader: Downloader) -> None:
+    """Each of the limits is off at 0, as in Scrapy."""
     total, domain = downloader.total_concurrency, downloader.domain_concurrency
     crowd = Crowd(downloader)
     crowd.send(number=50)
@@ -241,7 +241,7 @@ async def test_no_limit_is_none(downloader: Downloader) -> None:
 
 
 @in_loop
-async def test_a_downloader_of_another_kind_has_no_limits() -> None:
+async def test_another_kind_of_downloader_has_no_limits() -> None:
     """A DOWNLOADER without Scrapy's attributes is not limited, and not changed."""
 
     class Other:
@@ -262,10 +262,10 @@ async def test_a_downloader_of_another_kind_has_no_limits() -> None:
     ("answer", "download", "ahead"), [(0.0, 1.0, 1 + 1), (0.019, 0.04, 1 + 8), (5.0, 0.1, 1 + 16)]
 )
 @in_loop
-async def test_the_slower_valkey_is_the_more_go_ahead(
+async def test_the_slower_valkey_is_the_more_is_claimed_ahead(
     answer: float, download: float, ahead: int
 ) -> None:
-    """By Little's law as many more are taken as come while Valkey answers; at most twice."""
+    """By Little's law, as many more are taken as come while Valkey answers; at most twice."""
     crowd = Crowd(Downloader(16, domain_concurrency=0))
     crowd.admission._limits._answer_time = answer
     crowd.admission.download_took(download)
@@ -289,7 +289,7 @@ async def test_the_slower_valkey_is_the_more_go_ahead(
 @pytest.mark.parametrize("limit", [1, 4])
 @in_loop
 async def test_the_urgent_go_first(limit: int) -> None:
-    """An urgent request goes before all that wait here, however many come, also to its site."""
+    """An urgent request comes before all that wait here, however many more come for its site."""
     crowd = Crowd(Downloader(limit, domain_concurrency=limit))
     others = crowd.waiting.add(50)
     crowd.engine_looks()
@@ -312,7 +312,7 @@ async def test_the_urgent_go_first(limit: int) -> None:
 
 @in_loop
 async def test_the_urgent_claim_first() -> None:
-    """Of those who wait for room at their site the urgent are next, among equals the first."""
+    """Of the requests that wait for their site, the urgent come next, then the oldest."""
     crowd = Crowd(Downloader(10, domain_concurrency=1))
     others = crowd.waiting.add(5)
     crowd.engine_looks()
@@ -328,8 +328,8 @@ async def test_the_urgent_claim_first() -> None:
 
 
 @in_loop
-async def test_who_has_claimed_yields_to_the_urgent_who_asks() -> None:
-    """A free place is kept for the moment in which a more urgent request has its answer."""
+async def test_an_urgent_request_that_claims_is_not_overtaken() -> None:
+    """A free download is kept for a more urgent request that is about to have its answer."""
     crowd = Crowd(Downloader(1, domain_concurrency=1))
     first, second = crowd.waiting.add(2)
     crowd.engine_looks()
@@ -348,8 +348,8 @@ async def test_who_has_claimed_yields_to_the_urgent_who_asks() -> None:
 
 
 @in_loop
-async def test_the_engine_has_the_first_say() -> None:
-    """While the engine has room by itself, nothing is taken for it."""
+async def test_the_engine_comes_first() -> None:
+    """While the engine itself has room, nothing is taken ahead."""
     crowd = Crowd(Downloader(4, domain_concurrency=0))
     queued = crowd.waiting.add(10)
     await crowd.settle()
@@ -365,7 +365,7 @@ async def test_the_engine_has_the_first_say() -> None:
 
 
 class Peeked:
-    """A queue that can be looked into."""
+    """A queue with peek()."""
 
     def __init__(self, request: Request | None) -> None:
         self._request = request
@@ -375,14 +375,14 @@ class Peeked:
 
 
 class Unpeeked:
-    """A queue of Scrapy's around one that cannot be looked into."""
+    """A queue of Scrapy's around one without peek()."""
 
     def peek(self) -> None:
         raise NotImplementedError
 
 
 def engine(**changes: Any) -> SimpleNamespace:
-    """What is known of Scrapy's engine while it crawls; its scheduler has an urgent request."""
+    """The parts of Scrapy's engine that are used; its scheduler has an urgent request."""
     parts: dict[str, Any] = {
         "running": True,
         "paused": False,
@@ -402,7 +402,7 @@ def engine(**changes: Any) -> SimpleNamespace:
 
 
 def test_the_next_request_is_looked_at() -> None:
-    """The priority of what the engine would take next is known without taking it."""
+    """The priority of the next request is known without taking it."""
     assert EngineQueue(engine()).next_priority() == 7
 
 
@@ -420,12 +420,12 @@ def test_the_next_request_is_looked_at() -> None:
     ],
 )
 def test_nothing_is_taken_when_the_engine_would_take_nothing(changes: dict[str, Any]) -> None:
-    """Nor of a scheduler that cannot be looked into."""
+    """A scheduler without peek() shows nothing, either."""
     assert EngineQueue(engine(**changes)).next_priority() is None
 
 
-def test_nothing_is_taken_of_an_engine_of_another_kind() -> None:
-    """Without a spider, and without Scrapy's way to take one request, there is nothing to take."""
+def test_nothing_is_taken_from_another_kind_of_engine() -> None:
+    """Without a spider, or without Scrapy's method to take a request, nothing is taken."""
     idle, other = engine(), engine()
     idle._slot = None
     del other._start_scheduled_request
@@ -433,14 +433,14 @@ def test_nothing_is_taken_of_an_engine_of_another_kind() -> None:
 
 
 @in_loop
-async def test_a_question_that_fails_changes_nothing() -> None:
-    """An error while asking reaches the caller, and the waiting ones continue."""
+async def test_a_claim_that_fails_changes_nothing() -> None:
+    """An error while claiming is raised, and the other requests go on."""
     crowd = Crowd(Downloader(1, domain_concurrency=1))
     crowd.answered.clear()
     first, second, third = crowd.send(number=3)
     await crowd.settle()
     assert crowd.claimed == [first, second]
-    await crowd.end(first)  # cancelled in its question
+    await crowd.end(first)  # cancelled while it claims
     assert crowd.claimed == [first, second, third]
     crowd.answered.set()
     await crowd.settle()
@@ -451,8 +451,8 @@ async def test_a_question_that_fails_changes_nothing() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_nobody_is_forgotten(data: st.DataObject) -> None:
-    """Whatever ends when, and in whatever state, limits hold and every request gets its turn."""
+def test_every_request_is_downloaded(data: st.DataObject) -> None:
+    """Whatever ends, at any time and in any state, limits hold and every request is downloaded."""
 
     async def main() -> None:
         limit = data.draw(st.integers(1, 4))

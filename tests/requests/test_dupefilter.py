@@ -1,4 +1,4 @@
-"""The filter does what Scrapy's own does, and refuses to run without its other half."""
+"""The filter does what Scrapy's own filter does, and refuses to run without its middleware."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROLES = {"DOWNLOADER_MIDDLEWARES", "SPIDER_MIDDLEWARES"}
 
 
 class Named(DupeFilter):
-    """A user's filter that extends the plugin's, and says how it was built."""
+    """A user's subclass of the plugin's filter, which notes how it was built."""
 
     built = "not at all"
 
@@ -47,14 +47,14 @@ class Named(DupeFilter):
 
 
 class WithoutCase:
-    """A fingerprinter for which URLs have no upper case."""
+    """A fingerprinter that ignores the case of URLs."""
 
     def fingerprint(self, request):
         return hashlib.sha1(request.url.lower().encode()).digest()
 
 
 class Crawling(Spider):
-    """Whose crawl is only a frame here."""
+    """A crawler that pretends to crawl."""
 
     name = "crawling"
 
@@ -71,12 +71,12 @@ def opened(crawler: Crawler) -> RFPDupeFilter:
     return dupefilter
 
 
-# -- what Scrapy's own tests ask of a filter -------------------------------------------------------
+# -- what Scrapy's own tests expect of a filter ----------------------------------------------------
 
 
 @pytest.mark.parametrize("debug", [True, False])
 def test_the_scheduler_builds_it(*, debug: bool) -> None:
-    """It is built by from_crawler, with DUPEFILTER_DEBUG; a class that extends it is, too."""
+    """It is built by from_crawler, with DUPEFILTER_DEBUG; so is a subclass."""
     assert type(opened(crawler_with())) is DupeFilter
     crawler = crawler_with(DUPEFILTER_CLASS=Named, DUPEFILTER_DEBUG=debug)
     dupefilter = opened(crawler)
@@ -85,7 +85,7 @@ def test_the_scheduler_builds_it(*, debug: bool) -> None:
 
 
 def test_a_request_is_seen_once() -> None:
-    """A request is a duplicate from the second time on, also as another object."""
+    """A request is a duplicate from the second time on, even as another object."""
     dupefilter = opened(crawler_with())
     assert not dupefilter.request_seen(Request(ONE))
     assert dupefilter.request_seen(Request(ONE))
@@ -97,7 +97,7 @@ def test_a_request_is_seen_once() -> None:
 
 
 def test_it_can_be_built_without_a_crawler() -> None:
-    """As Scrapy's own it needs nothing to be built and to tell duplicates."""
+    """Like Scrapy's own filter, it can be built, and finds duplicates, without a crawler."""
     dupefilter = DupeFilter()
     dupefilter.open()
     assert [dupefilter.request_seen(Request(ONE)) for _ in range(3)] == [False, True, True]
@@ -120,7 +120,7 @@ def test_what_was_seen_is_seen_after_reopening(tmp_path: Path) -> None:
 
 
 def test_the_file_is_that_of_scrapy(tmp_path: Path) -> None:
-    """Each can go on with the JOBDIR of the other: the file has the same bytes."""
+    """Each can continue the JOBDIR of the other: the file has the same bytes."""
     written = []
     for name in (OURS, "scrapy.dupefilters.RFPDupeFilter"):
         directory = tmp_path / name
@@ -136,7 +136,7 @@ def test_the_file_is_that_of_scrapy(tmp_path: Path) -> None:
 
 
 def test_what_was_seen_is_in_the_file_when_the_process_dies(tmp_path: Path) -> None:
-    """As with Scrapy's own nothing more than a buffer is lost if the filter is never closed."""
+    """As with Scrapy's own filter, only a buffer is lost if the filter is never closed."""
     dupefilter = opened(crawler_with(JOBDIR=str(tmp_path)))
     plain = RFPDupeFilter(str(tmp_path / mkdtemp(dir=tmp_path)))
     for number in range(1000):
@@ -148,8 +148,8 @@ def test_what_was_seen_is_in_the_file_when_the_process_dies(tmp_path: Path) -> N
     plain.close("finished")
 
 
-def test_a_fingerprinter_of_the_users_own_decides() -> None:
-    """REQUEST_FINGERPRINTER_CLASS says which requests are the same."""
+def test_the_users_fingerprinter_decides() -> None:
+    """REQUEST_FINGERPRINTER_CLASS decides which requests are the same."""
     lower, upper = Request("http://example.com/index"), Request("http://example.com/INDEX")
     plain = opened(crawler_with())
     assert [plain.request_seen(request) for request in (lower, upper)] == [False, False]
@@ -158,7 +158,7 @@ def test_a_fingerprinter_of_the_users_own_decides() -> None:
 
 
 def logged(caplog: pytest.LogCaptureFixture, crawler: Crawler) -> list[tuple[str, int, str]]:
-    """What is logged for two duplicates, the second with a referrer."""
+    """The log of two duplicates, the second with a referrer."""
     spider = Crawling.from_crawler(crawler)
     dupefilter = opened(crawler)
     caplog.clear()
@@ -172,7 +172,7 @@ def logged(caplog: pytest.LogCaptureFixture, crawler: Crawler) -> list[tuple[str
 
 @pytest.mark.parametrize("made", [OURS, Named])
 def test_the_first_duplicate_is_logged(caplog: pytest.LogCaptureFixture, made: Any) -> None:
-    """The first duplicate is logged, with a word on how to see them all; each one is counted."""
+    """The first duplicate is logged, with how to see them all; each one is counted."""
     text = (
         f"Filtered duplicate request: <GET {ONE}> - no more duplicates will be shown "
         "(see DUPEFILTER_DEBUG to show all duplicates)"
@@ -186,7 +186,7 @@ def test_the_first_duplicate_is_logged(caplog: pytest.LogCaptureFixture, made: A
 def test_each_duplicate_is_logged_for_debugging(
     caplog: pytest.LogCaptureFixture, made: Any
 ) -> None:
-    """With DUPEFILTER_DEBUG each duplicate is logged, with where it was linked from."""
+    """With DUPEFILTER_DEBUG each duplicate is logged, with its referrer."""
     crawler = crawler_with(DUPEFILTER_CLASS=made, DUPEFILTER_DEBUG=True)
     assert logged(caplog, crawler) == [
         (
@@ -212,7 +212,7 @@ _requests = st.builds(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.one_of(st.none(), _requests), max_size=40))
 def test_it_decides_as_scrapys_own(steps: list[Request | None]) -> None:
-    """For any requests, with any reopenings between them (None), both say the same."""
+    """For any requests, with any reopenings between them (None), both decide the same."""
     directory = Path(mkdtemp())
     kinds: list[Callable[..., RFPDupeFilter]] = [DupeFilter, RFPDupeFilter]
     try:
@@ -234,7 +234,7 @@ def test_it_decides_as_scrapys_own(steps: list[Request | None]) -> None:
         shutil.rmtree(directory)
 
 
-# -- with its other half, and without --------------------------------------------------------------
+# -- with its middleware, and without --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def runs(valkey: ValkeyServer, tmp_path: Path) -> Iterator[Runs]:
 
 
 def refused(run: Run) -> str:
-    """The log of a crawl that did not start."""
+    """The log of a crawl that refused to start."""
     run.wait(fails=True)
     assert run.served == {}
     assert re.search(r"\d+ faults? in the settings", run.log)
@@ -256,7 +256,7 @@ def refused(run: Run) -> str:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("placed", [set(), {"DOWNLOADER_MIDDLEWARES"}, {"SPIDER_MIDDLEWARES"}])
 def test_it_refuses_to_run_without_its_middleware(runs: Runs, mode: str, placed: set[str]) -> None:
-    """Enabled by hand without the middleware, the crawl does not start, and is told what to set."""
+    """Enabled by hand without the middleware, the crawl does not start, and says what to set."""
     by_hand = {"ADDONS": {}, "DUPEFILTER_CLASS": OURS, **dict.fromkeys(placed, MIDDLEWARE)}
     log = refused(runs.start(scenarios.Links, mode, **by_hand))
     for role in ROLES:
@@ -266,7 +266,7 @@ def test_it_refuses_to_run_without_its_middleware(runs: Runs, mode: str, placed:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_it_can_be_enabled_by_hand(runs: Runs, mode: str) -> None:
-    """Filter and middleware by hand do the same as the add-on."""
+    """Filter and middleware set by hand do the same as the add-on."""
     by_hand = {"DUPEFILTER_CLASS": OURS, **dict.fromkeys(ROLES, MIDDLEWARE)}
     first = runs.start(scenarios.Links, mode, ADDONS={}, **by_hand).wait()
     assert len(first.posts) == 5
@@ -292,8 +292,8 @@ def test_a_crawl_has_one_middleware(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-def test_a_class_that_extends_ours_counts(runs: Runs, mode: str) -> None:
-    """A user's filter and middleware that extend ours take their places."""
+def test_subclasses_are_used(runs: Runs, mode: str) -> None:
+    """A user's subclasses of filter and middleware are used instead of ours."""
     own = {
         "DUPEFILTER_CLASS": f"{FILTERS}.OwnFilter",
         **{role: {f"{FILTERS}.OwnMiddleware": 10} for role in ROLES},
@@ -313,10 +313,8 @@ if SCRAPY_VERSION < (2, 17):
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
 @pytest.mark.parametrize("own", OWN_FINGERPRINTS)
-def test_the_fleet_obeys_the_fingerprints_of_a_users_filter(
-    runs: Runs, mode: str, own: str
-) -> None:
-    """What a filter that extends ours takes for the same page is the same page for all runs."""
+def test_the_fleet_uses_the_fingerprints_of_a_users_filter(runs: Runs, mode: str, own: str) -> None:
+    """Two requests that are one page for a subclass of the filter are one page for all runs."""
     spider, filters = scenarios.Sessions, {"DUPEFILTER_CLASS": f"{FILTERS}.{own}"}
     first = runs.start(spider, mode, session=1, **filters).wait()
     assert first.served == {"/a?session=1": 1, "/b?session=1": 1}
@@ -325,8 +323,8 @@ def test_the_fleet_obeys_the_fingerprints_of_a_users_filter(
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-def test_a_foreign_filter_cannot_share(runs: Runs, mode: str) -> None:
-    """A job, and "stored", with a filter that is not ours are refused: nothing would be shared."""
+def test_another_filter_cannot_share(runs: Runs, mode: str) -> None:
+    """A job or "stored" with another filter is refused, because nothing would be shared."""
     foreign = {"DUPEFILTER_CLASS": f"{FILTERS}.ForeignFilter"}
     log = refused(runs.start(scenarios.Links, mode, **foreign))
     assert f"DUPEFILTER_CLASS = '{FILTERS}.ForeignFilter'" in log
@@ -334,8 +332,8 @@ def test_a_foreign_filter_cannot_share(runs: Runs, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["alone", "off"])
-def test_a_foreign_filter_is_left_alone(runs: Runs, mode: str) -> None:
-    """Where nothing is shared a user's own filter stays, and is the one that decides."""
+def test_another_filter_stays_where_nothing_is_shared(runs: Runs, mode: str) -> None:
+    """Where nothing is shared, a user's own filter stays and decides."""
     foreign = {"DUPEFILTER_CLASS": f"{FILTERS}.ForeignFilter"}
     run = runs.start(scenarios.Links, mode, **foreign).wait()
     assert len(run.posts) == 5
@@ -344,7 +342,7 @@ def test_a_foreign_filter_is_left_alone(runs: Runs, mode: str) -> None:
 
 @pytest.mark.parametrize("name", ["BOT", "SPIDER"])
 def test_the_add_on_leaves_the_users_filter_alone(name: str) -> None:
-    """A DUPEFILTER_CLASS of project or spider stays; without one it becomes ours."""
+    """A DUPEFILTER_CLASS of the project or the spider stays; without one, ours is set."""
     priority = "project" if name == "BOT" else "spider"
     own = Settings({"ITEM_PIPELINES": {}})
     own.set("DUPEFILTER_CLASS", Named, priority)
@@ -356,7 +354,7 @@ def test_the_add_on_leaves_the_users_filter_alone(name: str) -> None:
 
 
 def test_the_add_on_leaves_a_placed_middleware_alone() -> None:
-    """Where the user has placed the middleware it stays, and is not placed twice."""
+    """A middleware that the user has placed stays there, and is not placed twice."""
 
     class Own(RequestDedupMiddleware):
         """A user's own."""

@@ -1,4 +1,4 @@
-"""A page without anything tells nothing of what is below it: it is read over, to a limit."""
+"""An empty page says nothing about the pages below it: they are read, up to a limit."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def read(site: Readings, **changes: Any) -> Run:
 
 
 def both(read: int) -> dict[str, int]:
-    """So many pages were read of the plain timeline, and of the named one."""
+    """The number of pages that were read of the plain timeline, and of the named one."""
     return dict.fromkeys(KINDS, read)
 
 
 def emptied(pages: dict[str, Route], *positions: int) -> dict[str, Route]:
-    """Some of the pages, counted from 0, the newest, have nothing but a link to older ones."""
+    """Some of the pages (0 is the newest) have only a link to older ones."""
     paths = list(pages)
     return pages | {paths[place]: changed(pages[paths[place]], posts=[]) for place in positions}
 
 
 def show(site: Readings, count: int, *positions: int) -> None:
-    """The site shows both timelines with so many pages of a post each, some of which are empty."""
+    """Shows both timelines, with so many pages of one post each, some of them empty."""
     for kind in KINDS:
         site.show(emptied(timeline(kind, names(kind, count), 1), *positions))
 
@@ -64,8 +64,8 @@ def stored(site: Readings, kind: str) -> int:
 
 
 @pytest.mark.parametrize("mode", ["alone", "job"])
-def test_an_empty_page_ends_no_timeline(site: Readings, mode: str) -> None:
-    """30 posts, the second page of which is all deleted: 30 are stored, and 35 when 5 are new."""
+def test_an_empty_page_does_not_end_a_timeline(site: Readings, mode: str) -> None:
+    """A timeline whose second page is empty: all 30 posts are stored, and 35 when 5 are new."""
     listed = {kind: names(kind, 30) for kind in KINDS}
     for kind in KINDS:
         ids = listed[kind]
@@ -91,7 +91,7 @@ def numbered(kind: str, cut: list[list[str]]) -> dict[str, Route]:
 
 
 def test_a_reading_that_stops_at_the_limit_is_not_complete(site: Readings) -> None:
-    """After EMPTY_PAGES empty pages no next one is sent; the next reading begins from the top.
+    """After EMPTY_PAGES empty pages no next page is sent; the next reading reads them again.
 
     One line names the setting, and the summary counts what was left out.
     """
@@ -110,16 +110,16 @@ def test_a_reading_that_stops_at_the_limit_is_not_complete(site: Readings) -> No
     assert pages_read(read(site))["named"] == 1
 
 
-def test_any_post_begins_the_count_anew(site: Readings) -> None:
-    """At a limit of 3 a timeline of which two of three pages are empty is read to its end."""
+def test_any_post_resets_the_count(site: Readings) -> None:
+    """With a limit of 3, a timeline with two of three pages empty is read to its end."""
     show(site, 12, 1, 2, 4, 5, 7, 8, 10, 11)
     run = read(site, VALKEY_DEDUP_EMPTY_PAGES=3)
     assert pages_read(run) == both(12)
     assert pages_read(read(site)) == both(1)
 
 
-def test_the_limit_concerns_no_page_that_is_the_last(site: Readings) -> None:
-    """A timeline whose last three pages are empty, the last without a next one, is read whole."""
+def test_the_limit_does_not_apply_to_the_last_page(site: Readings) -> None:
+    """A timeline whose last three pages are empty, the last without a next, is read completely."""
     show(site, 6, 3, 4, 5)
     run = read(site, VALKEY_DEDUP_EMPTY_PAGES=3)
     assert pages_read(run) == both(6)
@@ -127,8 +127,8 @@ def test_the_limit_concerns_no_page_that_is_the_last(site: Readings) -> None:
     assert pages_read(read(site)) == both(1)
 
 
-def test_there_may_be_no_limit(site: Readings) -> None:
-    """With None twenty empty pages are read over, and what is below them is stored."""
+def test_without_a_limit_every_page_is_read(site: Readings) -> None:
+    """With None, twenty empty pages are read, and the posts below them are stored."""
     show(site, 22, *range(1, 21))
     run = read(site, VALKEY_DEDUP_EMPTY_PAGES=None)
     assert pages_read(run) == both(22)
@@ -139,7 +139,7 @@ def test_there_may_be_no_limit(site: Readings) -> None:
 
 
 def endless(site: Readings, count: int, delay: float = 0) -> None:
-    """Timelines of so many pages, below which empty pages lead to empty pages, forever."""
+    """Timelines of so many pages, followed by empty pages that never end."""
     for kind in KINDS:
         pages = timeline(kind, names(kind, count), 1)
         last = list(pages)[-1]
@@ -148,7 +148,7 @@ def endless(site: Readings, count: int, delay: float = 0) -> None:
 
 
 def void(delay: float) -> Route:
-    """A page that has nothing but a link to the next such page."""
+    """A page that has only a link to the next such page."""
 
     def reply(asked: Asked) -> Reply:
         start, _, place = asked.path.rpartition("=")
@@ -159,7 +159,7 @@ def void(delay: float) -> Route:
 
 
 def test_a_cursor_without_an_end_ends_at_the_limit(site: Readings) -> None:
-    """Below three pages of posts ten empty ones are read, and the reading is not complete."""
+    """After three pages of posts, ten empty ones are read, and the reading is not complete."""
     endless(site, 3)
     for pages in (both(13), {"plain": 1, "named": 13}):
         run = read(site)
@@ -167,8 +167,8 @@ def test_a_cursor_without_an_end_ends_at_the_limit(site: Readings) -> None:
         assert "VALKEY_DEDUP_EMPTY_PAGES = 10: so many pages in a row had nothing" in run.log
 
 
-def test_an_empty_page_may_be_said_to_be_the_end(site: Readings) -> None:
-    """With 0 the first empty page ends a timeline; the reading is complete, without a warning."""
+def test_with_zero_an_empty_page_is_the_end(site: Readings) -> None:
+    """With 0, the first empty page ends a timeline; the reading is complete, without a warning."""
     endless(site, 3)
     for pages in (4, 1):
         run = read(site, VALKEY_DEDUP_EMPTY_PAGES=0)
@@ -176,7 +176,7 @@ def test_an_empty_page_may_be_said_to_be_the_end(site: Readings) -> None:
         assert "VALKEY_DEDUP_EMPTY_PAGES" not in run.log
 
 
-def test_a_stopped_reading_goes_on_counting(site: Readings, tmp_path: Path) -> None:
+def test_a_resumed_reading_continues_the_count(site: Readings, tmp_path: Path) -> None:
     """Stopped among empty pages and resumed from its JOBDIR, it ends at the same limit."""
     endless(site, 1, delay=0.05)
     changes = {"JOBDIR": str(tmp_path / "job"), "VALKEY_DEDUP_EMPTY_PAGES": 30}

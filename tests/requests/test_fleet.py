@@ -23,7 +23,9 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import IDLE, Ledger, run_of
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.runs import IDLE_MARK
+from scrapy_valkey_dedup.ledger.tokens import run_of
 from tests.support import ledgers
 from tests.support.crawls.items import Crawl
 from tests.support.ledgers import ask_ledger
@@ -37,7 +39,7 @@ from tests.support.spiders.fleet import HERE
 from tests.support.spiders.jobs import Job
 
 PAGES = int(os.environ.get("FLEET_PAGES", "300"))
-# For workers that are killed or frozen, no others: on a busy machine one may well lose its lease.
+# Only for workers that are killed or frozen: on a busy machine any worker may lose its lease.
 SHORT = {"VALKEY_DEDUP_LEASE": 1}
 BEGIN = "posts are stored unchecked"
 
@@ -51,12 +53,12 @@ class Worker(Crawl):
 
     @property
     def asked(self) -> Counter[str]:
-        """What it has asked the site for."""
+        """Its requests at the site, by path."""
         return self.web.asked_by.get(self.name, Counter()).copy()
 
     @property
     def heard(self) -> set[str]:
-        """The links that it has met."""
+        """The links that it has found."""
         return set((Path(self.job.directory) / "heard").read_text().splitlines())
 
     @property
@@ -141,14 +143,14 @@ class Fleet:
             return None
 
         async def look(ledger: Ledger, _: object) -> bytes | None:
-            return (await ledger.beats([worker.run]))[0]
+            return (await ledger.runs.read_heartbeats([worker.run]))[0]
 
         found = ask_ledger(self.url, self.namespace, look)
         return None if found is None else found.decode()
 
     def is_idle(self, worker: Worker) -> bool:
-        """Whether it says that it has nothing left but pages that others are at."""
-        return (self.beat(worker) or "").endswith(IDLE)
+        """Whether its heartbeat says that it only waits for pages that others hold."""
+        return (self.beat(worker) or "").endswith(IDLE_MARK)
 
     def assert_settled(self, *, killed: Iterable[Worker] = ()) -> None:
         """No run that ended well leaves a claim or a heartbeat."""
@@ -158,7 +160,7 @@ class Fleet:
             assert worker.run in gone or self.beat(worker) is None
 
     def close(self) -> None:
-        """Ends what is left running."""
+        """Ends the workers that still run."""
         for worker in self.workers:
             worker.kill()
         if self.web is not None:
@@ -183,7 +185,7 @@ def either_fleet(fleet: Fleet, reactor: bool) -> Fleet:  # noqa: FBT001 (a fixtu
 
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[tuple[Fleet, ValkeyServer]]:
-    """A fleet with a server that the test may hurt."""
+    """A fleet with its own server, which the test may stop or kill."""
     with a_server(persistent=True) as server:
         made = Fleet(server.url, "fragile", tmp_path)
         made.settings["VALKEY_DEDUP_TIMEOUT"] = 0.3
@@ -204,7 +206,7 @@ def page(path: str, links: Iterable[str] = (), delay: float = 0) -> Reply:
 def graph(pages: int) -> dict[str, Route]:
     """A site of pages that link to 15 others each, and an index that links to 2 of 5.
 
-    So many, that a worker which this machine lets stand still for a moment finds some left.
+    So many that a worker which a busy machine stops for a moment still finds some.
     """
     chance = random.Random(3)
     paths = [f"/{number}" for number in range(pages)]
@@ -220,14 +222,14 @@ def posts_of_all(paths: Iterable[str]) -> set[str]:
 
 
 def assert_all_is_done_once(fleet: Fleet, site: dict[str, Route]) -> None:
-    """Every page was downloaded once, the index by each worker, and every post is stored once."""
+    """Every page is downloaded once, the index by each worker, and every post is stored once."""
     once = Counter(dict.fromkeys(site, 1)) | Counter({"/": len(fleet.workers)})
     assert fleet.web.served == once
     assert fleet.stored == dict.fromkeys(posts_of_all(site), 1)
 
 
 def assert_each_page_once(workers: Iterable[Worker]) -> None:
-    """No page was downloaded twice by these workers, but for the index."""
+    """No page except the index was downloaded twice by these workers."""
     asked = sum((worker.asked for worker in workers), Counter())
     del asked["/"]
     assert set(asked.values()) == {1}
@@ -245,7 +247,7 @@ def test_a_fleet_shares_a_site(either_fleet: Fleet) -> None:
 
 
 def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
-    """Two of four workers are killed: the others do every page that they have heard of, and end."""
+    """Two of four workers are killed: the others do every page whose link they know, and end."""
     web = fleet.serve(graph(400))
     workers = fleet.start_many(4, doomed=2)
     wait_until(lambda: web.total > 100)
@@ -264,7 +266,7 @@ def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("frozen_for", ["less than a lease", "longer"])
 def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
-    """A worker is frozen and goes on, dead for the others by then or not: all is done, all end."""
+    """A worker is frozen and resumes, after its lease or before: all is done, and all end."""
     long = frozen_for == "longer"
     site = graph(400)
     web = fleet.serve(site)
@@ -290,7 +292,7 @@ def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
     fleet.assert_settled()
 
 
-# -- a page that another run is at -----------------------------------------------------------------
+# -- a page that another run is fetching -----------------------------------------------------------
 
 
 def start_two(
@@ -300,7 +302,7 @@ def start_two(
     of_holder: dict[str, Any] | None = None,
     of_waiter: dict[str, Any] | None = None,
 ) -> tuple[Worker, Worker, Event]:
-    """A worker that is at a page until the event, and one that waits for it and has no other."""
+    """A worker that holds a page until the event, and one that only waits for that page."""
     site = {
         "/a": posts(links=["/held"]),
         "/b": posts(links=["/1", "/2", "/held", "/3", "/4"]),
@@ -320,7 +322,7 @@ OTHERS = {"/b": 1, "/1": 1, "/2": 1, "/3": 1, "/4": 1}
 
 
 def test_a_held_page_takes_no_slot(fleet: Fleet) -> None:
-    """What another run is at blocks nothing, keeps the spider open, and is dropped when done."""
+    """A held page delays nothing, keeps the spider open, and is dropped when it is done."""
     holder, waiter, go = start_two(fleet, page("/held"))
     assert waiter.asked == OTHERS
     assert waiter.process.is_alive()
@@ -335,7 +337,7 @@ def test_a_held_page_takes_no_slot(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("fault", ["storage", "download"])
-def test_a_page_that_its_holder_fails_to_do(fleet: Fleet, fault: str) -> None:
+def test_a_held_page_whose_holder_fails_is_fetched(fleet: Fleet, fault: str) -> None:
     """A held page is fetched when the storage of its holder fails, or the download."""
     held = [RESET, page("/held")] if fault == "download" else page("/held")
     refused = ["/held.1"] if fault == "storage" else []
@@ -348,7 +350,7 @@ def test_a_page_that_its_holder_fails_to_do(fleet: Fleet, fault: str) -> None:
     fleet.assert_settled()
 
 
-def test_a_page_whose_holder_dies(fleet: Fleet) -> None:
+def test_a_held_page_whose_holder_dies_is_taken_over(fleet: Fleet) -> None:
     """A held page is taken over when its holder has died."""
     holder, waiter, go = start_two(fleet, page("/held"), of_holder=SHORT)
     assert holder.kill()
@@ -362,7 +364,7 @@ def test_a_page_whose_holder_dies(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_worker_that_waits_can_be_stopped(fleet: Fleet, stop: signal.Signals) -> None:
-    """A signal ends a worker that has nothing left but a held page."""
+    """A signal ends a worker that only waits for a held page."""
     holder, waiter, go = start_two(fleet, page("/held"))
     waiter.signal(stop)
     assert waiter.wait()["finish_reason"] == "shutdown"
@@ -373,7 +375,7 @@ def test_a_worker_that_waits_can_be_stopped(fleet: Fleet, stop: signal.Signals) 
 
 @pytest.mark.parametrize("confirm", ["exported", "manual"])
 def test_pages_that_stay_claimed_to_the_end(fleet: Fleet, confirm: str) -> None:
-    """Workers whose posts are stored when they close do not wait for one another."""
+    """Workers whose posts are stored when they close do not wait for each other."""
     site: dict[str, Route] = {f"/{number}": page(f"/{number}", (), 0.02) for number in range(40)}
     web = fleet.serve({"/": posts(links=list(site)), **site})
     storage = {
@@ -420,7 +422,7 @@ def test_a_stopped_fleet_leaves_no_claim_and_goes_on(fleet: Fleet, stop: signal.
 
 @pytest.mark.parametrize("fate", ["lives", "dies"])
 def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
-    """A worker stopped while a page is held has it again later, and does it if its holder died."""
+    """A worker stopped while a page is held asks again later, and fetches it if the holder died."""
     jobdir = {"JOBDIR": str(fleet.directory / "job")}
     lease = SHORT if fate == "dies" else {}
     holder, waiter, go = start_two(fleet, page("/held"), of_holder=lease, of_waiter=jobdir)
@@ -443,7 +445,7 @@ def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
 
 @contextmanager
 def proxy(server: ValkeyServer, milliseconds: float) -> Iterator[tuple[str, int]]:
-    """Another address of a server, with so much delay in each direction; and the process there."""
+    """Another address of a server, with so much delay in each direction; and its process."""
     port = free_port()
     command = [
         sys.executable,
@@ -466,7 +468,7 @@ def proxy(server: ValkeyServer, milliseconds: float) -> Iterator[tuple[str, int]
 
 
 def test_a_stopped_server_stops_no_fleet(fragile: tuple[Fleet, ValkeyServer]) -> None:
-    """Valkey stops breathing in the middle: pages are fetched unchecked, then claims settle."""
+    """Valkey is frozen in the middle: pages are fetched unchecked, and claims settle later."""
     fleet, server = fragile
     site = graph(400)
     web = fleet.serve(site)
@@ -488,7 +490,7 @@ def test_a_stopped_server_stops_no_fleet(fragile: tuple[Fleet, ValkeyServer]) ->
 
 
 def test_a_worker_that_is_cut_off(fleet: Fleet, valkey: ValkeyServer) -> None:
-    """A worker alone loses Valkey for longer than its lease: nothing is lost, its claims settle."""
+    """One worker loses Valkey for longer than its lease: nothing is lost, its claims settle."""
     site = graph(300)
     web = fleet.serve(site)
     web.gates["/"] = lambda: web.askers("/") >= 2
@@ -529,7 +531,7 @@ def test_a_server_that_is_gone_for_good(fragile: tuple[Fleet, ValkeyServer]) -> 
     assert set(fleet.stored) == posts_of_all(site)
 
 
-def test_a_held_page_is_fetched_when_nobody_can_be_asked(
+def test_a_held_page_is_fetched_during_an_outage(
     fragile: tuple[Fleet, ValkeyServer],
 ) -> None:
     """A worker that waits for a page when Valkey is killed fetches it unchecked, and ends."""
@@ -555,7 +557,7 @@ def test_a_held_page_is_fetched_when_nobody_can_be_asked(
     ids=lambda polite: next(iter(polite)),
 )
 def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, Any]) -> None:
-    """A slow worker claims a page or two ahead; one that comes later gets its share.
+    """A slow worker claims only a page or two ahead; a worker that starts later gets its share.
 
     The first is halted in the middle until its claims are those of pages that it waits for, and
     until the other is there, too.
@@ -579,7 +581,7 @@ def test_a_polite_worker_leaves_pages_to_others(fleet: Fleet, polite: dict[str, 
 
 
 def test_claiming_ahead_downloads_no_more_at_once(fleet: Fleet, valkey: ValkeyServer) -> None:
-    """With Valkey far away CONCURRENT_REQUESTS is made use of, and not exceeded."""
+    """With Valkey far away, CONCURRENT_REQUESTS downloads run at once, and no more."""
     paths = [f"/{number}" for number in range(60)]
     links = [f"{{site}}{path}" for path in paths] + [f"{{other}}{path}" for path in paths]
     web = fleet.serve({"/": posts(links=links), **{path: page(path, (), 0.05) for path in paths}})
@@ -595,7 +597,7 @@ def test_claiming_ahead_downloads_no_more_at_once(fleet: Fleet, valkey: ValkeySe
 
 
 def test_a_page_that_two_runs_are_redirected_to(fleet: Fleet) -> None:
-    """It is fetched once when one run comes after the other, by redirect or by its own address."""
+    """It is fetched once if one run comes after the other, by a redirect or by its own URL."""
     web = fleet.serve(
         {
             "/a": posts(links=["/from-a"]),

@@ -1,4 +1,4 @@
-"""REQUESTS = "stored": a page whose posts are all stored is not fetched again, any other is."""
+"""REQUESTS = "stored": a page is not fetched again if all of its posts are stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.ledger.ledger import tag
+from scrapy_valkey_dedup.ledger.keys import namespace_tag
 from tests.support.crawls.requests import Run
 from tests.support.crawls.timelines import Readings, changed, number, opened
 from tests.support.patience import wait_until
@@ -32,7 +32,7 @@ def site(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Readi
 
 
 def archive() -> dict[str, Route]:
-    """A list of lists, each of which leads to ten pages with a post each."""
+    """A list of lists, each of which links to ten pages with a post each."""
     pages: dict[str, Route] = {"/list": posts(links=sorted(LIST_PAGES - {"/list"}))}
     for index in range(LISTS):
         listed = POSTS[index * EACH : (index + 1) * EACH]
@@ -68,7 +68,7 @@ def test_only_what_is_not_stored_is_fetched(site: Readings) -> None:
 
 
 def test_what_is_new_is_fetched(site: Readings) -> None:
-    """A page that comes onto a list is fetched, those that were there before are not."""
+    """A page that is new on a list is fetched; the others are not."""
     site.show(news(posts("a"), posts("b")))
     assert crawl(site) == {"/list", "/0", "/1"}
     site.show(news(posts("a"), posts("b"), posts("c")))
@@ -76,7 +76,7 @@ def test_what_is_new_is_fetched(site: Readings) -> None:
 
 
 FIRST = {
-    # What is on a page, and whether it is remembered.
+    # The items of a page, and whether the page is remembered.
     "one post": (posts("one"), True),
     "some posts": (posts("x", "y", "z"), True),
     "the same post twice": (posts("twice", "twice"), True),
@@ -117,7 +117,7 @@ def test_what_is_remembered(second: Run, index: int, case: str) -> None:
 
 
 def test_what_another_run_stores_is_not_known(site: Readings) -> None:
-    """A page whose post another run is storing at this moment is fetched again."""
+    """A page whose post another run is storing at the moment is fetched again."""
     site.show({"/a": posts("shared"), "/b": posts("shared", "other")})
     beats_often = {"VALKEY_DEDUP_WAIT": 1}
     holder = site.start(News, "stored", starts=["/a"], hold=["shared"], **beats_often)
@@ -158,7 +158,7 @@ def test_a_killed_run_remembers_what_it_has_stored(site: Readings) -> None:
 
 
 def test_another_spider_fetches_for_itself(site: Readings) -> None:
-    """Another spider has other items of a page; it fetches it, and stores no post twice."""
+    """Another spider fetches the page for its own items, and stores no post twice."""
     site.show(archive())
     crawl(site)
     assert crawl(site, OtherNews) == LIST_PAGES | POST_PAGES
@@ -186,7 +186,7 @@ def test_an_exempt_request_is_sent(site: Readings) -> None:
 
 
 def test_a_page_of_posts_and_links_is_remembered(site: Readings) -> None:
-    """A start page with posts is as any other: once they are stored it is not fetched again."""
+    """A page with posts and links is not fetched again once its posts are stored."""
     site.show({"/list": posts("a", links=["/1"]), "/1": posts("b")})
     assert crawl(site) == {"/list", "/1"}
     run = site.crawl(News, "stored")
@@ -201,11 +201,11 @@ def test_a_page_of_posts_and_links_is_remembered(site: Readings) -> None:
 def test_pages_are_forgotten_after_their_retention(
     site: Readings, valkey: ValkeyServer, namespace: str
 ) -> None:
-    """After REQUEST_RETENTION pages are fetched once more; their posts are known for longer."""
+    """After REQUEST_RETENTION, pages are fetched once more; posts are remembered for longer."""
     site.show(archive())
     crawl(site, VALKEY_DEDUP_REQUEST_RETENTION=1)
     with valkey.client() as raw:
-        pattern = f"vd1:{{{tag(namespace)}+pages:*"
+        pattern = f"vd1:{{{namespace_tag(namespace)}+pages:*"
         assert list(raw.scan_iter(pattern))
         wait_until(lambda: not list(raw.scan_iter(pattern, count=100_000)))
     assert crawl(site, VALKEY_DEDUP_REQUEST_RETENTION="1w") == LIST_PAGES | POST_PAGES
@@ -213,13 +213,15 @@ def test_pages_are_forgotten_after_their_retention(
     assert site.stored == Counter(POSTS)
 
 
-def test_pages_may_be_kept_for_ever(site: Readings, valkey: ValkeyServer, namespace: str) -> None:
-    """With REQUEST_RETENTION = None no page has an end."""
+def test_pages_may_be_remembered_forever(
+    site: Readings, valkey: ValkeyServer, namespace: str
+) -> None:
+    """With REQUEST_RETENTION = None, pages are remembered forever."""
     site.show(archive())
     crawl(site, VALKEY_DEDUP_REQUEST_RETENTION=None, VALKEY_DEDUP_RETENTION="1h")
     with valkey.client() as raw:
-        pages = list(raw.scan_iter(f"vd1:{{{tag(namespace)}+pages:*", count=100_000))
-        held = list(raw.scan_iter(f"vd1:{{{tag(namespace)}:??}}*", count=100_000))
+        pages = list(raw.scan_iter(f"vd1:{{{namespace_tag(namespace)}+pages:*", count=100_000))
+        held = list(raw.scan_iter(f"vd1:{{{namespace_tag(namespace)}:??}}*", count=100_000))
         assert {raw.ttl(key) for key in pages} == {-1}
         assert all(0 < raw.ttl(key) <= 2 * 3600 for key in held)
 
@@ -229,7 +231,7 @@ def test_pages_may_be_kept_for_ever(site: Readings, valkey: ValkeyServer, namesp
 
 @pytest.mark.parametrize("outcome", ["well", "badly"])
 def test_with_exported_the_feed_decides(site: Readings, tmp_path: Path, outcome: str) -> None:
-    """With CONFIRM = "exported" pages are remembered if the feed was stored."""
+    """With CONFIRM = "exported", pages are remembered if the feed was stored."""
     exporter = "scrapy.exporters.JsonLinesItemExporter"
     if outcome == "badly":
         exporter = f"{FEEDS}.UnfinishedExporter"
@@ -245,7 +247,7 @@ def test_with_exported_the_feed_decides(site: Readings, tmp_path: Path, outcome:
 
 @pytest.mark.parametrize("confirm", ["exported", "manual"])
 def test_a_twin_is_stored_when_the_first_is(site: Readings, tmp_path: Path, confirm: str) -> None:
-    """A page whose post came by another page as well is not remembered before it is stored."""
+    """A page whose post another page has, too, is not remembered before the post is stored."""
     changes: dict[str, Any] = {
         "VALKEY_DEDUP_CONFIRM": confirm,
         "VALKEY_DEDUP_WAIT": 0.1,
@@ -293,7 +295,7 @@ def test_marked_duplicates_are_stored(site: Readings) -> None:
 
 
 def test_without_valkey_all_is_fetched(site: Readings) -> None:
-    """While Valkey cannot be asked every page is fetched, and the crawl ends."""
+    """During an outage every page is fetched, and the crawl ends."""
     site.show(archive())
     crawl(site)
     away = {"VALKEY_DEDUP_URL": f"valkey://127.0.0.1:{free_port()}", "VALKEY_DEDUP_TIMEOUT": 0.2}
@@ -302,7 +304,7 @@ def test_without_valkey_all_is_fetched(site: Readings) -> None:
 
 
 def test_the_stats_tell(site: Readings) -> None:
-    """What was skipped is counted, and said at the end."""
+    """Pages that were skipped are counted, and logged at the end."""
     site.show(archive())
     site.crawl(News, "stored", refuse=POSTS[::2])
     run = site.crawl(News, "stored")

@@ -1,4 +1,4 @@
-"""The order of downloads is that of plain Scrapy, though some pages are claimed ahead."""
+"""The order of downloads is that of plain Scrapy, although some pages are claimed ahead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def runs(valkey: ValkeyServer, tmp_path: Path) -> Iterator[Runs]:
 
 
 def order(runs: Runs, mode: str) -> list[str]:
-    """The order in which a lazy spider asks for its pages, one at a time; the first leads to /3."""
+    """The order of a lazy spider's requests, one at a time; the first page links to /3."""
     gates = {f"/{number}": Event() for number in (1, 2, 3, 4)}
     links = {"/1": ["/3"]}
     web = Web(
@@ -47,12 +47,12 @@ def order(runs: Runs, mode: str) -> list[str]:
 
 @pytest.mark.parametrize("mode", [PLAIN, "job", "stored"])
 def test_a_lazy_start_does_not_run_ahead(runs: Runs, mode: str) -> None:
-    """A start() with 1, 2 and 4 that waits for an empty scheduler is not asked for 4 before 3."""
+    """A lazy start() with 1, 2 and 4 yields 4 only after 3, which a page links to."""
     assert order(runs, mode) == ["/1", "/2", "/3", "/4"]
 
 
 def overtaken(runs: Runs, mode: str, limit: int) -> int:
-    """How many others are asked for between the end of a page and the urgent one it leads to.
+    """How many others are requested between the end of a page and the urgent page it links to.
 
     The site answers when the test says so: one page, the urgent link of which is scheduled then,
     and after that page by page as they were asked for.
@@ -82,7 +82,7 @@ def overtaken(runs: Runs, mode: str, limit: int) -> int:
 
 @pytest.mark.parametrize("limit", [1, 4])
 def test_the_urgent_are_overtaken_by_no_more_than_in_plain_scrapy(runs: Runs, limit: int) -> None:
-    """By the one page that takes the free place before the urgent one is known of: 1, and 1."""
+    """One page, which takes the free download before the urgent one is known: 1, and 1."""
     plain = overtaken(runs, PLAIN, limit)
     assert plain <= 1
     for mode in ("job", "stored"):

@@ -14,7 +14,8 @@ from scrapy.http import Response
 
 from bench.servers import ValkeyServer, free_port
 from bench.shared import key
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, PARTITIONS, Ledger, tag
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, PARTITIONS, namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key, Verdict
 from scrapy_valkey_dedup.requests.callback_output import CallbackOutput, CallbackOutputs
 from scrapy_valkey_dedup.requests.pages import Page
@@ -24,7 +25,7 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import PASS, Outage
 from scrapy_valkey_dedup.stats import Stats
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.clocked import Clock, clocked
 from tests.support.patience import in_loop
 
@@ -38,7 +39,7 @@ class Settled:
         self.how: list[bool] = []
 
     def claim(self) -> Claim:
-        """A new one."""
+        """A new claim."""
         return Claim(b"", lambda _, stored: self.how.append(stored))
 
 
@@ -52,7 +53,7 @@ def test_a_page_settles_once_and_when_all_is_known(
 ) -> None:
     """All claims of a page are settled in one moment: after its last attempt and its last item.
 
-    They are confirmed if nothing failed and, where that is asked for, all of its items are stored.
+    They are confirmed if nothing failed and, in mode "stored", all of its items are stored.
     """
     settled, told = Settled(), list[bool]()
     page = Page(settled.claim(), only_if_stored=only_if_stored)
@@ -95,7 +96,7 @@ def test_a_page_settles_once_and_when_all_is_known(
 
 
 REDIRECTS = [
-    # Its items: each is stored or not, and has an identity or not; whether it is done.
+    # Its items (stored or not, with an identity or not), and whether it is done.
     ([], False),
     ([(True, True)], True),
     ([(True, False)], False),
@@ -111,9 +112,9 @@ def test_a_redirect_needs_a_post(
     done: bool,  # noqa: FBT001 (a case)
     alone: bool,  # noqa: FBT001 (a case)
 ) -> None:
-    """A page that redirects is done with a stored post, if it alone leads there.
+    """A page that redirects is done with a stored post, if no other redirects there.
 
-    What it leads to is done like any page, and so is a page that has led back to itself.
+    The target is done like any page, and so is a page that redirects to itself.
     """
     for target, expected in ((b"there", [done and alone, True]), (b"here", [True, done and alone])):
         settled: dict[bytes, bool] = {}
@@ -129,8 +130,8 @@ def test_a_redirect_needs_a_post(
         assert settled == dict(zip((b"here", b"there"), expected, strict=True))
 
 
-def test_a_page_that_is_given_up_is_free() -> None:
-    """A page whose request a middleware has made away with is given back, its readings failed."""
+def test_a_page_that_is_given_up_is_released() -> None:
+    """A page whose request a middleware has swallowed is released, and its readings fail."""
     settled, told = Settled(), list[bool]()
     page = Page(settled.claim())
     page.watch(told.append)
@@ -145,11 +146,11 @@ def test_a_page_that_is_given_up_is_free() -> None:
 
 
 WAYS = [(verdict, outcome) for verdict in [None, *Verdict] for outcome in ItemOutcome]
-"""Every way of an item through the pipelines; without a verdict it has no identity."""
+"""Every verdict on an item, with every outcome; without a verdict it has no identity."""
 
 
 def item_of(verdict: Verdict | None, outcome: ItemOutcome) -> ItemInProgress:
-    """An item that has gone this way."""
+    """An item with this verdict and outcome."""
     item = ItemInProgress()
     item.verdict = verdict
     item.key = None if verdict is None else b"key"
@@ -162,9 +163,9 @@ def item_of(verdict: Verdict | None, outcome: ItemOutcome) -> ItemInProgress:
 
 @pytest.mark.parametrize(("verdict", "outcome"), WAYS)
 def test_what_sends_a_next_page(verdict: Verdict | None, outcome: ItemOutcome) -> None:
-    """Claimed, in flight and failed is new; a duplicate is not; without an identity says nothing.
+    """Claimed, in flight and failed count as new; a duplicate does not; no identity is no news.
 
-    What waits is sent at once when something new comes, and once.
+    Waiting requests are sent at once when something new comes, and once.
     """
     sent: list[Request] = []
     output = CallbackOutput(Page(), sent.append)
@@ -184,7 +185,7 @@ def test_what_sends_a_next_page(verdict: Verdict | None, outcome: ItemOutcome) -
 def test_what_keeps_a_page_from_being_done(
     verdict: Verdict | None, outcome: ItemOutcome, mode: str
 ) -> None:
-    """Failed and in flight always do; dropped where all must be stored, but for duplicates."""
+    """Failed and in flight always do; dropped does in mode "stored", except for duplicates."""
     settled = Settled()
     output = CallbackOutput(Page(settled.claim(), only_if_stored=mode == "stored"), lambda _: None)
     item = item_of(verdict, outcome)
@@ -214,7 +215,7 @@ def test_a_duplicate_of_a_twin_waits_for_it() -> None:
 
 
 def test_items_find_the_output_they_belong_to() -> None:
-    """By their response and by no other, until it is scraped; an item may come from none."""
+    """By their response and no other, until it is scraped; an item may come from none."""
     outputs, page = CallbackOutputs(), Page()
     one, other = Response("https://example.test/"), Response("https://example.test/")
     output = CallbackOutput(page, lambda _: None)
@@ -230,8 +231,8 @@ def test_items_find_the_output_they_belong_to() -> None:
 # -- readings --------------------------------------------------------------------------------------
 
 
-def test_a_reading_is_complete_when_every_page_went_well() -> None:
-    """Not before the last page that is asked for is done, and never with one that failed."""
+def test_a_reading_is_complete_when_every_page_is_done() -> None:
+    """Only when the last requested page is done, and never with a page that failed."""
     for fails in (None, 0, 1, 2):
         reading = Reading("a")
         reading.expect_page()
@@ -254,7 +255,7 @@ async def opened(
     url: str, namespace: str, retention: float | None = DAY
 ) -> AsyncIterator[tuple[Timelines, Ledger]]:
     """Timelines as one run sees them."""
-    server = Server(url, url, {}, timeout=2)
+    server = Client(url, url, {}, timeout=2)
     ledger = Ledger(
         server, namespace, "run-a", retention=retention, refresh=False, shelf="timelines"
     )
@@ -321,7 +322,7 @@ async def read(
 async def test_a_whole_reading_leaves_no_gap(
     valkey: ValkeyServer, namespace: str, seed: int
 ) -> None:
-    """Whatever became of those before, after a reading that comes to its end all is stored."""
+    """After a complete reading all posts are stored, whatever happened in earlier readings."""
     chance = random.Random(seed)
     async with opened(valkey.url, namespace) as (timelines, _):
         count, stored = 1, set[Key]()
@@ -345,7 +346,7 @@ async def pages_read(timelines: Timelines, count: int, size: int) -> float:
 async def test_a_reading_stops_where_the_last_one_began(
     valkey: ValkeyServer, namespace: str, size: int
 ) -> None:
-    """A page without news is read, and no second one; whatever is the size of pages."""
+    """One page without news is read, and no second, whatever the size of pages."""
     async with opened(valkey.url, namespace) as (timelines, _):
         assert await pages_read(timelines, 6 * size, size) == 6
         assert await pages_read(timelines, 6 * size, size) == 1
@@ -354,7 +355,7 @@ async def test_a_reading_stops_where_the_last_one_began(
 
 @in_loop
 async def test_names_have_nothing_in_common(valkey: ValkeyServer, namespace: str) -> None:
-    """What was met in one timeline was met in no other."""
+    """Posts that were met in one timeline were not met in another."""
     async with opened(valkey.url, namespace) as (timelines, ledger):
         reading = Reading("spider\na")
         reading.meet(keys(range(3)))
@@ -369,13 +370,13 @@ async def test_names_have_nothing_in_common(valkey: ValkeyServer, namespace: str
 
 @in_loop
 async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace: str) -> None:
-    """What each reading meets again is kept for the retention from then on."""
+    """Posts that a reading meets again are remembered for the retention from then on."""
     with valkey.client() as raw:
         async with opened(valkey.url, namespace, retention=10 * DAY) as (timelines, ledger):
             clocked(ledger)
             clock = Clock(raw, namespace, range(PARTITIONS))
-            shelf = f"{tag(namespace)}+timelines"
-            clock._names = [f"vd1:{{{shelf}:{name}}}:clock" for name in PARTITION_NAMES]
+            shelf = f"{namespace_tag(namespace)}+timelines"
+            clock._names = [f"vd1:{{{shelf}:{name}}}:clock" for name in PARTITION_TAGS]
             clock.set(clock.now)
             assert await pages_read(timelines, 100, 10) == 10
             for _ in range(6):
@@ -387,7 +388,7 @@ async def test_a_slow_timeline_is_not_forgotten(valkey: ValkeyServer, namespace:
 
 @in_loop
 async def test_without_valkey_nothing_was_met(namespace: str) -> None:
-    """No request waits without end, and what cannot be delivered is given up."""
+    """Without an answer nothing was met, and a reading that cannot be delivered is given up."""
     url = f"valkey://127.0.0.1:{free_port()}"
     async with opened(url, namespace) as (timelines, _):
         assert await pages_read(timelines, 100, 10) == 10

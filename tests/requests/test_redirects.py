@@ -1,4 +1,4 @@
-"""A page that redirects is done only with what was fetched for it: it may have met a block page."""
+"""A page that redirects is done only with its target: the target may be a block page."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ BLOCK_PAGES: dict[str, dict[str, Reply]] = {
     "robots": {},
     "away": {},
 }
-"""What a site shows instead of its pages for a while, by name: what its address is shows ``to``."""
+"""What a site redirects its pages to for a while, by name."""
 
 
 def to(block: str) -> Reply:
-    """What leads to a block page."""
+    """The redirect to a block page."""
     if block == "away":
         return redirect("{other}/block/away")
     return refresh("/block/refresh") if block == "refresh" else redirect(f"/block/{block}")
@@ -56,14 +56,14 @@ def site(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Readi
 
 
 def crawl(site: Readings, mode: str, **changes: Any) -> Run:
-    """A crawl of the same job as all others, or of none; it tries nothing again by itself."""
+    """A crawl without automatic retries; in mode "job" of the test's one job."""
     job = {"VALKEY_DEDUP_JOB": "monday"} if mode == "job" else {}
     return site.crawl(Pages, mode, **{"RETRY_ENABLED": False, **job, **changes})
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
 def test_pages_behind_a_block_page_are_fetched_when_it_is_gone(site: Readings, mode: str) -> None:
-    """Seven of ten pages lead to a block page of any kind: run 2 stores all, asking 7 of each."""
+    """Seven of ten pages redirect to each kind of block page: run 2 fetches 7, and has all."""
     pages = {block: [f"/{block}/{page}" for page in range(10)] for block in BLOCK_PAGES}
     every = [path for listed in pages.values() for path in listed]
     site.show({"/": posts(links=every), "/robots.txt": robots("/block/robots"), "/help": posts()})
@@ -80,8 +80,8 @@ def test_pages_behind_a_block_page_are_fetched_when_it_is_gone(site: Readings, m
     assert second.served - Counter({"/robots.txt": 1}) == dict.fromkeys(["/", *behind], 1)
 
 
-def test_a_redirect_is_asked_again_by_each_worker_and_no_more(site: Readings) -> None:
-    """Ten pages lead to a list that is done: a later worker asks for ten redirects, not for it."""
+def test_each_worker_requests_a_redirect_once(site: Readings) -> None:
+    """Ten pages redirect to a list that is done: a later worker requests only the redirects."""
     moved = [f"/moved/{page}" for page in range(10)]
     site.show({"/": posts(links=moved), "/list": posts(links=["/a", "/b"])})
     site.show(dict.fromkeys(moved, redirect("/list", 301)))
@@ -89,12 +89,12 @@ def test_a_redirect_is_asked_again_by_each_worker_and_no_more(site: Readings) ->
     first, second = crawl(site, "job"), crawl(site, "job")
     assert first.served == dict.fromkeys(["/", *moved, "/list", "/a", "/b"], 1)
     assert second.served == dict.fromkeys(["/", *moved], 1)
-    assert number(second, "requests/duplicate") == 1  # the list; the filter knows it then
+    assert number(second, "requests/duplicate") == 1  # the list; then the filter has seen it
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-def test_a_redirect_to_a_page_with_posts_is_not_asked_again(site: Readings, mode: str) -> None:
-    """Ten pages lead to ten pages with a post each: none is fetched again."""
+def test_a_redirect_to_a_page_with_posts_is_done(site: Readings, mode: str) -> None:
+    """Of ten pages that redirect to ten others, each with a post, none is fetched again."""
     moved = [f"/moved/{page}" for page in range(10)]
     site.show({"/": posts(links=moved)})
     for path in moved:
@@ -106,7 +106,7 @@ def test_a_redirect_to_a_page_with_posts_is_not_asked_again(site: Readings, mode
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
 def test_a_block_page_may_have_a_post(site: Readings, mode: str) -> None:
-    """Several pages that lead at once to one page with a post are not done: 10 of 10 are stored."""
+    """Pages that redirect at once to one page with a post are not done: run 2 stores all 10."""
     pages = [f"/{page}" for page in range(10)]
     web = site.web = GatedWeb({})
     site.show({"/": posts(links=pages), **dict.fromkeys(pages, redirect("/login"))})
@@ -126,9 +126,9 @@ def test_a_block_page_may_have_a_post(site: Readings, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["alone", "job", "stored"])
 def test_timelines_behind_a_block_page_are_read_when_it_is_gone(site: Readings, mode: str) -> None:
-    """The second pages of three timelines lead to a block page: run 2 stores 120 of 120 posts.
+    """The second pages of timelines redirect to a block page: run 2 stores 240 of 240 posts.
 
-    So it is with a block page that answers 429, and with one that shows an empty page.
+    The block page answers 429 for three of them, and shows an empty page for three others.
     """
     shown = {
         f"named-{block}-{account}": names(f"named-{block}-{account}", 40)
@@ -152,7 +152,7 @@ def test_timelines_behind_a_block_page_are_read_when_it_is_gone(site: Readings, 
 
 
 def test_a_timeline_may_redirect_throughout(site: Readings) -> None:
-    """Where each page of posts redirects so does the empty last one: the reading is complete."""
+    """If every page redirects, so may the empty last one: the reading is complete."""
     pages: dict[str, Route] = {}
     for path, page in timeline("named", names("named", 30), 5).items():
         pages |= {path: redirect(f"/at{path}", 301), f"/at{path}": page}

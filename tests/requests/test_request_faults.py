@@ -1,4 +1,4 @@
-"""What once went wrong when requests are shared: what was a fault is a law here."""
+"""Faults of shared requests that were found once: each is a law here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Site:
         self.web = GatedWeb({})
 
     def show(self, routes: Mapping[str, Route]) -> None:
-        """What the site shows."""
+        """Shows these pages."""
         self.web.routes.update(routes)
 
     def start(self, spider: type[Reader] = Pages, mode: str = "job", **changes: Any) -> Run:
@@ -58,7 +58,7 @@ class Site:
         assert heartbeats(self._url, self._namespace) == 0
 
     def close(self) -> None:
-        """Ends what is left running."""
+        """Ends the crawls that still run."""
         self._runs.close()
 
 
@@ -81,8 +81,8 @@ def number(run: Run, stat: str) -> int:
 # -- redirects -------------------------------------------------------------------------------------
 
 
-def test_a_page_that_leads_off_the_site_is_given_back(site: Site) -> None:
-    """A page whose redirect is refused as off-site is free at once, not when the run ends."""
+def test_a_page_that_redirects_off_the_site_is_released(site: Site) -> None:
+    """A page whose redirect is refused as off-site is released at once, not at the run's end."""
     site.show(
         {
             "/": posts(links=["/out", "/last"]),
@@ -101,10 +101,10 @@ def test_a_page_that_leads_off_the_site_is_given_back(site: Site) -> None:
     assert site.crawl(**waits).served == {"/": 1, "/out": 1}
 
 
-def test_a_page_that_only_redirects_lead_to_is_fetched_once(site: Site) -> None:
-    """A page that three workers are redirected to, each from another page, is fetched by one.
+def test_a_page_that_is_only_a_target_is_fetched_once(site: Site) -> None:
+    """A page that three workers are redirected to, each from another page, is fetched once.
 
-    The two for which it was not fetched give the page back that led there.
+    The two workers that did not fetch it release the page that redirects there.
     """
     names = ["a", "b", "c"]
     site.show(
@@ -130,7 +130,7 @@ EXPORTED = {"VALKEY_DEDUP_CONFIRM": "exported", "FEEDS": {"posts.jsonl": {"forma
 @pytest.mark.parametrize("settings", [{}, EXPORTED], ids=["scraped", "exported"])
 def test_a_copy_that_passes_the_filter_is_called_back(site: Site, settings: dict[str, Any]) -> None:
     """A copy with ``dont_filter`` of a page's own request, sent to the engine, is downloaded."""
-    links = ["/a", "/b"]  # each page leads to itself
+    links = ["/a", "/b"]  # each page links to itself
     site.show(
         {
             "/": posts(links=links),
@@ -147,7 +147,7 @@ def test_a_copy_that_passes_the_filter_is_called_back(site: Site, settings: dict
 
 
 def test_a_download_with_the_meta_of_a_page_is_no_page(site: Site) -> None:
-    """What a callback downloads with its page's meta is not asked about, and comes but once."""
+    """A request that a callback downloads with its page's meta is not shared, and comes once."""
     site.show(
         {
             "/": posts(links=["/a"]),
@@ -161,7 +161,7 @@ def test_a_download_with_the_meta_of_a_page_is_no_page(site: Site) -> None:
     assert (number(run, "new"), number(run, "in_flight"), number(run, "duplicate")) == (1, 0, 0)
 
 
-# -- a user's filters, schedulers and middlewares --------------------------------------------------
+# -- the user's own filters, schedulers and middlewares --------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_download_with_the_meta_of_a_page_is_no_page(site: Site) -> None:
     ],
     ids=["open", "from_crawler", "scheduler"],
 )
-def test_a_filter_that_nobody_opens_ends_the_crawl(site: Site, own: dict[str, Any]) -> None:
+def test_a_filter_that_is_not_opened_ends_the_crawl(site: Site, own: dict[str, Any]) -> None:
     """A crawl whose filter was never opened ends at once, and its log names the cure."""
     site.show({"/": posts("0", links=["/a"]), "/a": posts("a")})
     run = site.crawl(**own)
@@ -183,8 +183,8 @@ def test_a_filter_that_nobody_opens_ends_the_crawl(site: Site, own: dict[str, An
     assert "AttributeError" not in run.log
 
 
-def test_a_filter_with_a_memory_of_its_own_loses_no_page(site: Site) -> None:
-    """A page that was set aside is fetched when its holder fails, whatever the filter remembers."""
+def test_a_filter_with_its_own_memory_loses_no_page(site: Site) -> None:
+    """A held page is fetched when its holder fails, whatever the filter remembers."""
     own = {"DUPEFILTER_CLASS": f"{HERE}.Remembers", "CONCURRENT_REQUESTS": 1}
     site.show(
         {
@@ -205,8 +205,8 @@ def test_a_filter_with_a_memory_of_its_own_loses_no_page(site: Site) -> None:
     assert waiter.posts == {"free": 1, "held": 1}
 
 
-def test_a_middleware_that_answers_by_itself_holds_up_nobody(site: Site) -> None:
-    """A request that a middleware before ours refuses leaves its turn to the next one."""
+def test_a_middleware_that_answers_by_itself_delays_no_request(site: Site) -> None:
+    """If a middleware before ours refuses a request, the next one that waits is downloaded."""
     slow = {"/slow": {"priority": 1}}
     site.show(
         {
@@ -226,7 +226,7 @@ def test_a_middleware_that_answers_by_itself_holds_up_nobody(site: Site) -> None
 
 @pytest.mark.parametrize("queue", ["memory", "disk"])
 def test_one_at_a_time_is_one_at_a_time(site: Site, tmp_path: Path, queue: str) -> None:
-    """No retry, redirect or exempt request goes beyond CONCURRENT_REQUESTS, with JOBDIR or not."""
+    """No retry, redirect or exempt request exceeds CONCURRENT_REQUESTS, with JOBDIR or not."""
     exempt = [f"/exempt/{count}" for count in range(6)]
     retried = [f"/retried/{count}" for count in range(6)]
     moved = [f"/moved/{count}" for count in range(6)]
@@ -250,22 +250,22 @@ def test_one_at_a_time_is_one_at_a_time(site: Site, tmp_path: Path, queue: str) 
 
 
 def test_a_new_site_with_a_delay_is_left_to_others(site: Site) -> None:
-    """Of a site that was never asked, and is asked slowly, a worker claims a few pages only."""
+    """Of a new site with a delay, a worker claims only a few pages."""
     paths = [f"/{count}" for count in range(10)]
     site.show({"/": posts(links=["{other}" + path for path in paths])})
     site.show({path: posts(path) for path in paths})
     run = site.start(Anywhere, DOWNLOAD_DELAY=0.3, RANDOMIZE_DOWNLOAD_DELAY=False)
     claimed = []
     wait_until(lambda: claimed.append(site.pages_claimed) or len(run.posts) >= 4)
-    assert 1 <= max(claimed) <= 5  # one downloads, two are ahead; others are being confirmed
+    assert 1 <= max(claimed) <= 5  # one is downloaded, two are ahead; others are being confirmed
     assert run.wait().posts == dict.fromkeys(paths, 1)
 
 
-# -- timelines and posts that stand on many pages --------------------------------------------------
+# -- timelines, and posts that are on many pages ---------------------------------------------------
 
 
-def test_a_round_that_failed_does_not_hold_up_the_next(site: Site) -> None:
-    """A spider that reads a timeline again and again reads one page when a round went well."""
+def test_a_failed_round_does_not_affect_the_next(site: Site) -> None:
+    """A spider that reads a timeline in rounds reads one page after a complete round."""
     shown = [f"named-{count}" for count in range(20)]
     for turn in range(4):
         pages = [shown[start : start + 5] for start in range(0, 20, 5)]
@@ -286,7 +286,7 @@ def pages_of_rounds(run: Run) -> list[int]:
 
 
 def test_a_reading_with_a_pinned_post_is_completed(site: Site) -> None:
-    """Two timelines with a post in common are read, also where posts are stored at the very end."""
+    """Two timelines with a common post are complete, even if posts are stored at the very end."""
     names = ["named-a", "named-b"]
     for name in names:
         shown = ["pinned", *(f"{name}-{count}" for count in range(14))]
@@ -304,7 +304,7 @@ def test_a_reading_with_a_pinned_post_is_completed(site: Site) -> None:
 
 
 def test_pages_with_a_post_in_common_are_settled(site: Site) -> None:
-    """Pages on which the same post stands, more than once too, are each fetched once by a fleet."""
+    """Pages with the same post, once or several times, are each fetched once by a fleet."""
     paths = [f"/{count}" for count in range(40)]
     site.show({"/": posts(links=paths)})
     site.show({path: posts(*["pinned"] * 6, path, delay=0.02) for path in paths})
@@ -318,8 +318,8 @@ def test_pages_with_a_post_in_common_are_settled(site: Site) -> None:
 
 
 @pytest.mark.parametrize("verdict", [Verdict.SEEN, Verdict.HELD])
-def test_a_page_hears_that_a_claim_was_not_granted(verdict: Verdict) -> None:
-    """A page that waits for a twin which is only being asked for is settled by the answer."""
+def test_a_page_is_settled_when_a_claim_is_not_granted(verdict: Verdict) -> None:
+    """A page that waits for another claim on its post is settled by the answer to that."""
     settled: list[bool] = []
     page = Page(Claim(b"page", lambda _, stored: settled.append(stored)))
     in_flight, asked = InFlightClaims(1, lambda: False), Claim(b"post", None)
@@ -331,18 +331,18 @@ def test_a_page_hears_that_a_claim_was_not_granted(verdict: Verdict) -> None:
     assert settled == [verdict is Verdict.SEEN]
 
 
-# -- what is written in settings and in meta -------------------------------------------------------
+# -- values in settings and in meta ----------------------------------------------------------------
 
 
 def test_a_pattern_may_look_like_a_number(site: Site) -> None:
-    """VALKEY_DEDUP_REQUESTS_MATCH is a regular expression, also where it could be JSON."""
+    """VALKEY_DEDUP_REQUESTS_MATCH is a regular expression, even if it could be JSON."""
     site.show({"/": posts(links=["/2024", "/2025"]), "/2024": posts("a"), "/2025": posts("b")})
     match = {"VALKEY_DEDUP_REQUESTS_MATCH": "2024"}
     assert site.crawl(**match).served == {"/": 1, "/2024": 1, "/2025": 1}
     assert site.crawl(**match).served == {"/": 1, "/2025": 1}
 
 
-def test_any_false_wish_is_an_exemption(site: Site) -> None:
+def test_any_false_value_is_an_exemption(site: Site) -> None:
     """``meta={"dedup": 0}`` exempts a request from the fleet, as False does."""
     ways = {"/zero": {"meta": {"dedup": 0}}, "/false": {"meta": {"dedup": False}}}
     links = ["/zero", "/false", "/shared"]

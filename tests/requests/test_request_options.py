@@ -1,4 +1,4 @@
-"""What users say of single requests, by ``meta``, and of a whole run, by ``RESET``."""
+"""Options of single requests, by ``meta``, and of a whole run, by ``RESET``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.spiders.scenarios import Asking
 from tests.support.spiders.timelines import Timelines
 
 SHARED = pytest.mark.parametrize("mode", ["job", "stored"])
-NOBODY = {"VALKEY_DEDUP_REQUESTS_MATCH": "(?!)"}
-"""What is matched by no URL."""
+NO_URL = {"VALKEY_DEDUP_REQUESTS_MATCH": "(?!)"}
+"""A pattern that matches no URL."""
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def site(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Readi
 
 
 def start(site: Readings, mode: str, *asks: tuple[str, dict[str, Any]], **changes: Any) -> Run:
-    """Starts a crawl of these requests, in the one job of the test."""
+    """Starts a crawl of these requests, in the test's one job."""
     if mode == "job":
         changes.setdefault("VALKEY_DEDUP_JOB", "the-job")
     return site.start(Asking, mode, asks=[list(ask) for ask in asks], **changes)
@@ -45,16 +45,16 @@ def fetched(
 
 
 def keyed(key: object, **meta: object) -> dict[str, Any]:
-    """The arguments of a request with its own key."""
+    """The arguments of a request with a ``dedup_key``."""
     return {"meta": {"dedup_key": key, **meta}}
 
 
-# -- a request's own key ---------------------------------------------------------------------------
+# -- dedup_key -------------------------------------------------------------------------------------
 
 
 @SHARED
 def test_a_key_in_meta_is_the_identity_of_the_page(site: Readings, mode: str) -> None:
-    """A page is known by ``dedup_key`` alone, whatever its URL; a number is as its text."""
+    """A page is known by ``dedup_key`` alone, whatever its URL; 7 and "7" are one key."""
     site.show({f"/{path}": posts(path) for path in ("a?1", "a?2", "a?3", "b?1", "b?2")})
     one = [("/a?1", keyed("a")), ("/b?1", keyed(7))]
     assert fetched(site, mode, *one) == {"/a?1", "/b?1"}
@@ -63,9 +63,7 @@ def test_a_key_in_meta_is_the_identity_of_the_page(site: Readings, mode: str) ->
 
 
 @SHARED
-def test_of_several_requests_with_one_key_all_are_tried_until_one_is_done(
-    site: Readings, mode: str
-) -> None:
+def test_requests_with_one_key_are_tried_until_one_is_done(site: Readings, mode: str) -> None:
     """Two that fail, the one that is done, and none after it: 3 of 4 are fetched, 1 post stored."""
     site.show({"/1": MISSING, "/2": error(410), "/3": posts("x"), "/4": posts("y")})
     asks = [(f"/{n}", {**keyed("x"), "priority": -n}) for n in (1, 2, 3, 4)]
@@ -85,7 +83,7 @@ def test_several_requests_with_one_key_at_once(site: Readings, mode: str) -> Non
 
 @SHARED
 def test_a_key_that_is_copied_with_meta_loses_no_page(site: Readings, mode: str) -> None:
-    """Pages that got the key of the page before them, with its meta, are fetched all the same."""
+    """Pages that have copied the key of the page before them, with its meta, are fetched."""
     site.show({"/": posts("0", links=["/1", "/2"]), "/1": posts("1"), "/2": posts("2")})
     run = start(site, mode, ("/", keyed("page")), copies=True).wait()
     assert run.posts == Counter("012")
@@ -93,7 +91,7 @@ def test_a_key_that_is_copied_with_meta_loses_no_page(site: Readings, mode: str)
     assert fetched(site, mode, ("/1", {}), ("/elsewhere", keyed("page"))) == set()
 
 
-def test_a_key_that_is_none_is_ignored(site: Readings) -> None:
+def test_an_invalid_key_is_ignored(site: Readings) -> None:
     """A key that is neither a text nor a number is ignored, with one warning."""
     site.show({f"/{n}": posts(n) for n in range(4)})
     asks = [(f"/{n}", keyed(key)) for n, key in enumerate([[1], "", True, {"a": 1}])]
@@ -110,17 +108,17 @@ YES, NO = {"meta": {"dedup": True}}, {"meta": {"dedup": False}}
 
 @SHARED
 def test_a_request_is_opted_in(site: Readings, mode: str) -> None:
-    """``"dedup": True`` beats REQUESTS_MATCH; with one that matches nothing, only such are kept."""
+    """``"dedup": True`` overrides REQUESTS_MATCH, even one that matches no URL."""
     site.show({f"/{n}": posts(n) for n in range(3)})
     asks = [("/0", YES), ("/1", NO), ("/2", {})]
-    assert fetched(site, mode, *asks, **NOBODY) == {"/0", "/1", "/2"}
-    assert fetched(site, mode, *asks, **NOBODY) == {"/1", "/2"}
+    assert fetched(site, mode, *asks, **NO_URL) == {"/0", "/1", "/2"}
+    assert fetched(site, mode, *asks, **NO_URL) == {"/1", "/2"}
     assert site.stored == Counter("012")
 
 
 @SHARED
 @pytest.mark.parametrize("in_jobdir", [False, True])
-def test_requests_past_the_filter_are_included_on_wish(
+def test_requests_past_the_filter_are_opted_in(
     site: Readings, tmp_path: Path, mode: str, *, in_jobdir: bool
 ) -> None:
     """``"dedup": True`` with ``dont_filter``: fetched once, also if sent twice, retried, moved."""
@@ -157,8 +155,8 @@ TOLD = {"meta": {"dedup_errback": True}, "errback": True}
 
 
 @SHARED
-def test_the_errback_is_called_on_wish(site: Readings, mode: str) -> None:
-    """With ``dedup_errback`` a known page calls the errback with DuplicatePage; others as ever."""
+def test_the_errback_is_called_if_requested(site: Readings, mode: str) -> None:
+    """With ``dedup_errback`` a known page calls the errback with DuplicatePage."""
     site.show({f"/{n}": posts(n) for n in range(3)})
     asks = [("/0", TOLD), ("/1", {"errback": True}), ("/2", {"meta": TOLD["meta"]})]
     first = start(site, mode, *asks).wait()
@@ -174,7 +172,7 @@ def test_the_errback_is_called_on_wish(site: Readings, mode: str) -> None:
 def test_the_errback_is_called_when_another_run_has_done_the_page(
     site: Readings, tmp_path: Path, *, in_jobdir: bool
 ) -> None:
-    """A page that was set aside calls the errback when the run that was at it has done it."""
+    """A held page calls the errback when the run that held it has done it."""
     site.show({"/page": posts("page"), "/free": posts("free")})
     holder = start(site, "job", ("/page", {}), linger=True)
     wait_until(lambda: holder.posts)
@@ -198,7 +196,7 @@ RESET = {"VALKEY_DEDUP_RESET": True}
 @pytest.mark.parametrize("confirm", ["scraped", "claimed"])
 @SHARED
 def test_a_reset_fetches_and_stores_once_more(site: Readings, mode: str, confirm: str) -> None:
-    """With RESET all 3 pages and 4 posts come once more, a twin once; the next run knows them."""
+    """With RESET all 3 pages and 4 posts come once more, each once; the next run knows them."""
     site.show({"/0": posts("a", "b"), "/1": posts("b", "c"), "/2": posts("d")})
     asks = [(f"/{n}", {}) for n in range(3)]
     changes: dict[str, Any] = {"VALKEY_DEDUP_CONFIRM": confirm}
@@ -234,7 +232,7 @@ def test_a_reset_reads_timelines_to_their_end(site: Readings) -> None:
 
 
 def test_a_reset_respects_the_claims_of_a_live_run(site: Readings) -> None:
-    """A page that another run is at is not fetched beside it."""
+    """A page that a live run holds is not fetched by another."""
     site.show({"/page": posts("page"), "/free": posts("free")})
     holder = start(site, "job", ("/page", {}), linger=True)
     wait_until(lambda: holder.posts)

@@ -1,4 +1,4 @@
-"""Whatever becomes of a request, it becomes as in plain Scrapy, and no claim is left behind.
+"""Whatever happens to a request happens as in plain Scrapy, and no claim is left behind.
 
 Each spider of :mod:`tests.support.spiders.scenarios` crawls its site with plain Scrapy and with the
 plugin in each of its modes; the crawls of one spider run side by side.
@@ -96,7 +96,7 @@ def story(request: pytest.FixtureRequest, valkey: ValkeyServer, directory: Path)
 
 
 def outcome(run: Run) -> dict[str, Any]:
-    """All that a crawl has to show for itself."""
+    """Everything that a crawl did."""
     stats = {name: value for name, value in run.stats.items() if not OTHER_STATS.search(name)}
     kinds = ("callbacks", "errbacks", "dropped", "errors")
     calls = {kind: dict(sorted(run.calls(kind).items())) for kind in kinds}
@@ -105,7 +105,7 @@ def outcome(run: Run) -> dict[str, Any]:
 
 
 def assert_as_plain(run: Run, plain: Run) -> None:
-    """Both have the same to show; what Scrapy stores twice the plugin stores once."""
+    """Both did the same, except that the plugin stores once what Scrapy stores twice."""
     expected, found = outcome(plain), outcome(run)
     expected["posts"] = sorted(set(expected["posts"]))
     assert found == expected
@@ -120,14 +120,14 @@ def test_all_is_as_in_plain_scrapy(story: Story, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_left_behind(story: Story, mode: str) -> None:
-    """No claim and no heartbeat, and none that had to be given back at the very end."""
+    """No claim and no heartbeat is left, and none had to be released at the very end."""
     assert story.left[mode] == NOTHING
     assert "neither confirmed nor released" not in story.first[mode].log
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
 def test_each_claim_settles_once(story: Story, mode: str) -> None:
-    """What was claimed was confirmed or released."""
+    """Every claim was confirmed or released."""
     for run in (story.first[mode], story.second[mode]):
         number = {
             name: run.stats.get(f"dedup/requests/{name}", 0)
@@ -145,7 +145,7 @@ def test_a_second_run_of_the_job_does_what_went_wrong(story: Story) -> None:
 
 
 def test_a_later_run_skips_the_pages_of_stored_posts(story: Story) -> None:
-    """In mode "stored" a later run downloads what failed and what had no posts, and no other."""
+    """In mode "stored" a later run downloads only pages that failed or had no posts."""
     spider, run = story.spider, story.second["stored"]
     expected = spider.again | spider.unstored
     assert set(run.served) - spider.either == expected - spider.either
@@ -193,7 +193,7 @@ ALL = Counter(str(number) for number in range(40))
 @pytest.mark.parametrize("stop", ["SIGINT", "CLOSESPIDER_PAGECOUNT"])
 @pytest.mark.parametrize("mode", [PLAIN, *MODES])
 def test_a_stopped_crawl_goes_on(runs: Runs, tmp_path: Path, mode: str, stop: str) -> None:
-    """A crawl with a JOBDIR that was stopped in the middle goes on: nothing lost, nothing twice."""
+    """A crawl with a JOBDIR that was stopped in the middle resumes: nothing lost or twice."""
     settings = {"JOBDIR": str(tmp_path / "job")}
     limit = {} if stop == "SIGINT" else {stop: 10}
     first = runs.start(scenarios.Tree, mode, **settings, **limit)
@@ -227,18 +227,16 @@ LIVELY = {"CONCURRENT_REQUESTS": 1, "VALKEY_DEDUP_LEASE": 1}
 
 
 def start_beside(runs: Runs, **changes: Any) -> tuple[Run, Run]:
-    """A run that holds a page until it is killed, and one that has come to set the page aside."""
+    """A run that holds a page until it is killed, and one that waits for the page."""
     holder = runs.start(scenarios.Held, "job", **LIVELY, hold=True)
     wait_until(lambda: holder.web.served["/held"])
     run = runs.again(holder, scenarios.Held, "job", **LIVELY, **changes)
-    wait_until(lambda: run.posts["free"])  # which comes after the other
+    wait_until(lambda: run.posts["free"])  # it is requested after the held page
     return holder, run
 
 
-def test_what_is_set_aside_when_a_crawl_is_stopped_goes_into_the_jobdir(
-    runs: Runs, tmp_path: Path
-) -> None:
-    """A page that another run was at is not lost from the JOBDIR of a crawl that is stopped."""
+def test_held_pages_go_to_the_jobdir_when_a_crawl_is_stopped(runs: Runs, tmp_path: Path) -> None:
+    """A page that another run held is in the JOBDIR of a crawl that is stopped."""
     jobdir = {"JOBDIR": str(tmp_path / "job")}
     holder, stopped = start_beside(runs, **jobdir)
     stopped.signal(signal.SIGINT)
@@ -251,7 +249,7 @@ def test_what_is_set_aside_when_a_crawl_is_stopped_goes_into_the_jobdir(
 
 
 def test_a_crawl_is_stopped_while_it_waits(runs: Runs) -> None:
-    """A crawl that waits for a page of another run ends at SIGINT, and leaves no claim."""
+    """A crawl that waits for another run's page ends at SIGINT, and leaves no claim."""
     holder, stopped = start_beside(runs)
     stopped.signal(signal.SIGINT)
     stopped.wait()
@@ -263,7 +261,7 @@ def test_a_crawl_is_stopped_while_it_waits(runs: Runs) -> None:
 
 @pytest.mark.parametrize("confirm", ["exported", "claimed"])
 def test_pages_are_settled_however_posts_are(runs: Runs, confirm: str) -> None:
-    """Pages settle with their posts, also where those settle when the feeds are stored."""
+    """Pages settle with their posts, even if those settle when the feeds are stored."""
     settings = {"VALKEY_DEDUP_CONFIRM": confirm, "FEEDS": {"posts.jsonl": {"format": "jsonlines"}}}
     for mode in ("job", "stored"):
         first = runs.start(scenarios.Links, mode, **settings).wait()
@@ -275,7 +273,7 @@ def test_pages_are_settled_however_posts_are(runs: Runs, confirm: str) -> None:
 
 
 PARKED = Counter(["/flap", "/target", "/soon"])
-"""What is still to be downloaded when the spider is stopped."""
+"""The pages that are still to be downloaded when the spider is stopped."""
 
 
 def stop_parked(runs: Runs, mode: str, **settings: Any) -> Run:
@@ -291,7 +289,7 @@ def stop_parked(runs: Runs, mode: str, **settings: Any) -> Run:
 
 
 @pytest.mark.parametrize("mode", [PLAIN, *MODES])
-def test_what_is_under_way_waits_in_the_jobdir(runs: Runs, tmp_path: Path, mode: str) -> None:
+def test_pages_in_progress_are_in_the_jobdir(runs: Runs, tmp_path: Path, mode: str) -> None:
     """Retries and redirects that were waiting when a crawl was stopped are followed later."""
     jobdir = {"JOBDIR": str(tmp_path / "job")}
     first = stop_parked(runs, mode, **jobdir)
@@ -307,10 +305,10 @@ def test_what_is_under_way_waits_in_the_jobdir(runs: Runs, tmp_path: Path, mode:
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
-def test_what_waits_in_the_jobdir_may_be_done_meanwhile(
+def test_pages_in_the_jobdir_may_be_done_by_another_run(
     runs: Runs, tmp_path: Path, mode: str
 ) -> None:
-    """What another run has done while a crawl was stopped is not downloaded again."""
+    """Pages that another run has done while a crawl was stopped are not downloaded again."""
     jobdir = {"JOBDIR": str(tmp_path / "job")}
     first = stop_parked(runs, mode, **jobdir)
     other = runs.again(first, scenarios.Parked, mode).wait()

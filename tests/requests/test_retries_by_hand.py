@@ -1,4 +1,4 @@
-"""A callback that asks for its page once more, in whatever way, has not done the page."""
+"""A page whose callback requests it again, in whatever way, is not done before the retry is."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.servers.web import Asked, Reply, Route, error, posts, redirec
 from tests.support.spiders.timelines import ByHand, Cursors
 
 BUSY = Reply(b"busy", headers={"Content-Type": "text/plain"})
-WAYS = ["new", "follow", "other", "meta", "replace", "itself", "wish"]
-"""How :class:`~tests.support.spiders.timelines.ByHand` asks for a busy page once more."""
+WAYS = ["new", "follow", "other", "meta", "replace", "itself", "options"]
+"""How :class:`~tests.support.spiders.timelines.ByHand` requests a busy page again."""
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def site(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Readi
 
 
 def crawl(site: Readings, mode: str, **changes: Any) -> Run:
-    """A crawl that tries nothing again by itself; in mode "job" each crawl is a job."""
+    """A crawl without automatic retries; in mode "job" it is a job of its own."""
     return site.crawl(ByHand, mode, **{"RETRY_ENABLED": False, "timelines": [], **changes})
 
 
 def instead(pages: dict[str, Route], position: int, *replies: Reply) -> dict[str, Route]:
-    """Shows something else in place of a page, counted from 0, the newest; then the page."""
+    """Shows something else instead of a page (0 is the newest), and then the page."""
     path = list(pages)[position]
     then = pages[path]
     assert isinstance(then, Reply)
@@ -42,7 +42,7 @@ def instead(pages: dict[str, Route], position: int, *replies: Reply) -> dict[str
 
 @pytest.mark.parametrize("mode", ["alone", "job", "stored"])
 @pytest.mark.parametrize("position", [0, 1])
-def test_a_reading_goes_on_with_a_retry(site: Readings, mode: str, position: int) -> None:
+def test_a_retry_continues_its_reading(site: Readings, mode: str, position: int) -> None:
     """The first or second page was busy once, the fourth fails: run 2 stores all 50 of 50 posts.
 
     Where the fourth does not fail the reading is complete: run 2 reads one page.
@@ -66,9 +66,9 @@ def test_a_reading_goes_on_with_a_retry(site: Readings, mode: str, position: int
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
 def test_a_page_is_done_with_its_retry(site: Readings, mode: str) -> None:
-    """Five pages of each way, one was busy and then failed: run 2 stores all 5 of 5 posts.
+    """Five pages of each way; one was busy and then failed: run 2 stores all 5 posts.
 
-    A page that was busy and then well is done: run 2 does not fetch it.
+    A page that was busy and then worked is done: run 2 does not fetch it.
     """
     ways = [*WAYS, "first", "post"]
     paths = {way: [f"/named-{way}-{number}" for number in range(5)] for way in ways}
@@ -94,12 +94,12 @@ def test_a_page_is_done_with_its_retry(site: Readings, mode: str) -> None:
 
 @pytest.mark.parametrize("past_the_filter", [True, False])
 @pytest.mark.parametrize("mode", ["alone", "job"])
-def test_a_header_may_tell_next_pages_apart(
+def test_next_pages_may_differ_only_by_a_header(
     site: Readings,
     mode: str,
     past_the_filter: bool,  # noqa: FBT001 (a case)
 ) -> None:
-    """Next pages of one address, sent past the filter, are no retries: run 2 reads one page."""
+    """Next pages with one URL, sent past the filter, are not retries: run 2 reads one page."""
     starts = ["/plain", "/named"]
     for start in starts:
         pages = timeline(start[1:], names(start[1:], 30), 5)
@@ -112,7 +112,7 @@ def test_a_header_may_tell_next_pages_apart(
 
 
 def by_cursor(pages: dict[str, object]) -> Route:
-    """All pages of a timeline at the address of the first, as the header says."""
+    """All pages of a timeline at the URL of the first; a header selects the page."""
 
     def reply(asked: Asked) -> Reply:
         return Reply(json.dumps(pages[asked.headers.get("x-cursor", asked.path)]).encode())

@@ -1,4 +1,4 @@
-"""Timelines are read back to where there is nothing new, and nothing below is lost.
+"""Timelines are read back to where nothing is new, and no post below is lost.
 
 Most crawls here read many timelines at once, each in two kinds: ``plain-...`` with "if_new" alone,
 ``named-...`` with a name as well.
@@ -62,12 +62,12 @@ def site(valkey: ValkeyServer, namespace: str, tmp_path: Path) -> Iterator[Readi
 
 
 def small(name: str, count: int = 30) -> Pages:
-    """A timeline with pages of five posts: six of them, if it is not said otherwise."""
+    """A timeline with pages of five posts; six pages by default."""
     return timeline(name, names(name, count), 5)
 
 
 def both(read: int) -> dict[str, int]:
-    """So many pages were read of the plain timeline, and of the named one."""
+    """The number of pages that were read of the plain timeline, and of the named one."""
     return dict.fromkeys(KINDS, read)
 
 
@@ -86,7 +86,7 @@ def once(*shown: list[str]) -> Counter[str]:
 
 @pytest.mark.parametrize("mode", ["alone", "job"])
 def test_only_what_is_new_is_read(site: Readings, mode: str) -> None:
-    """After a full reading 30 new posts cost two or three of 40 pages, and no news one."""
+    """After a full reading, 30 new posts cost two or three of 40 pages; no news cost one."""
     site.show(*(timeline(kind, names(kind, 1000)) for kind in KINDS))
     assert pages_read(read(site, mode)) == both(40)
     site.show(*(timeline(kind, names(kind, 1030)) for kind in KINDS))
@@ -100,11 +100,11 @@ def test_only_what_is_new_is_read(site: Readings, mode: str) -> None:
 
 @dataclass
 class Case:
-    """What becomes of one timeline in three readings, of each kind."""
+    """One timeline in three readings, plain and named."""
 
     name: str
     sites: tuple[Callable[[Pages], Pages], ...]
-    """What it shows, reading by reading; the last one forever. Made of a timeline of six pages."""
+    """The pages that it shows, reading by reading. Made of a timeline of six pages."""
     plain: tuple[int, int, int]
     named: tuple[int, int, int]
     """How many pages are read, run by run."""
@@ -112,7 +112,7 @@ class Case:
     """Whether the plain one loses posts; a named one never does."""
 
     def timelines(self) -> list[tuple[str, tuple[int, int, int]]]:
-        """Both of its timelines, with how many pages of them are read."""
+        """Both of its timelines, with how many of their pages are read."""
         path = self.name.replace(" ", "-").replace(",", "")
         return [(f"plain-{path}", self.plain), (f"named-{path}", self.named)]
 
@@ -122,7 +122,7 @@ def whole(pages: Pages) -> Pages:
 
 
 def instead(position: int, *replies: Route) -> Callable[[Pages], Pages]:
-    """Shows something else in place of a page, then the page: counted from 0, the newest."""
+    """Shows something else instead of a page (0 is the newest), and then the page."""
 
     def shown(pages: Pages) -> Pages:
         path = list(pages)[position]
@@ -133,7 +133,7 @@ def instead(position: int, *replies: Route) -> Callable[[Pages], Pages]:
 
 
 def at(position: int, **changes: Any) -> Callable[[Pages], Pages]:
-    """A page says something else in part."""
+    """A page with some values changed."""
 
     def shown(pages: Pages) -> Pages:
         path = list(pages)[position]
@@ -143,7 +143,7 @@ def at(position: int, **changes: Any) -> Callable[[Pages], Pages]:
 
 
 def each(change: Callable[[list[Any]], list[Any]], *positions: int) -> Callable[[Pages], Pages]:
-    """Some pages, or all, have other posts."""
+    """Some pages, or all, with other posts."""
 
     def shown(pages: Pages) -> Pages:
         chosen = [list(pages)[position] for position in positions] or list(pages)
@@ -170,7 +170,7 @@ def kind_of(fate: str) -> Callable[[list[Any]], list[Any]]:
 
 
 def lists(pages: Pages) -> Pages:
-    """Pages without posts, which lead to others with two posts each."""
+    """Pages without posts, which link to others with two posts each."""
     made: Pages = {}
     for path, page in pages.items():
         links = [f"/of{path}-{link}" for link in range(2)]
@@ -218,7 +218,7 @@ CASES = [
     Case("a post dropped by choice", (each(kind_of("drop"), 0),), (6, 2, 2), (6, 1, 1)),
     Case("all dropped by choice", (each(kind_of("drop")),), (6, 6, 6), (6, 1, 1)),
     Case("a post that never can be stored", (each(kind_of("refuse"), 0),), (6, 2, 2), (6, 6, 6)),
-    # What says nothing of the pages below.
+    # What says nothing about the pages below.
     Case("an empty page", (at(1, posts=[]),), (6, 1, 1), (6, 1, 1)),
     Case("an empty start", (at(0, posts=[]), whole), (6, 2, 1), (6, 2, 1)),
     Case("a page of which the spider skips all", (each(skipped, 1),), (6, 1, 1), (6, 1, 1)),
@@ -275,7 +275,7 @@ def story(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_how_far_readings_go(story: Story, case: Case) -> None:
-    """Each timeline is read as far as is needed, run by run."""
+    """Each timeline is read as far as needed, run by run."""
     for name, expected in case.timelines():
         found = tuple(pages_read(run).get(name, 0) for run in story.runs)
         assert (name, found) == (name, expected)
@@ -283,7 +283,7 @@ def test_how_far_readings_go(story: Story, case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_readings_store(story: Story, case: Case) -> None:
-    """All that a timeline shows is stored once; a plain one loses posts where it says so."""
+    """Every post of a timeline is stored once; a plain one loses posts where the case says so."""
     (plain, _), (named, _) = case.timelines()
     stored = story.site.stored
     assert {post: stored[post] for post in shown(story.site, named)} == dict.fromkeys(
@@ -293,7 +293,7 @@ def test_what_readings_store(story: Story, case: Case) -> None:
 
 
 def shown(site: Readings, name: str) -> set[str]:
-    """The posts of a timeline that can be stored, down to a page that says that it is the end."""
+    """The posts of a timeline that can be stored, down to a page that is marked as the end."""
     found: set[str] = set()
     path = f"/{name}"
     while path:
@@ -321,7 +321,7 @@ def test_marked_duplicates_are_not_new(site: Readings) -> None:
 
 
 def test_posts_in_flight_at_another_run_are_new(site: Readings) -> None:
-    """Whether another run stores its posts is not known, so reading goes on."""
+    """It is unknown whether another run stores its posts, so reading goes on."""
     site.show(small("plain"), small("named"))
     read(site)
     site.show(small("plain", 31), small("named", 31))
@@ -337,7 +337,7 @@ def test_posts_in_flight_at_another_run_are_new(site: Readings) -> None:
 
 
 def test_without_valkey_timelines_are_read_to_the_end(site: Readings) -> None:
-    """While Valkey cannot be asked everything is new, and nothing was met."""
+    """During an outage everything is new, and nothing was met."""
     site.show(small("plain"), small("named"))
     away = {"VALKEY_DEDUP_URL": f"valkey://127.0.0.1:{free_port()}", "VALKEY_DEDUP_TIMEOUT": 0.2}
     assert pages_read(read(site)) == both(6)
@@ -346,48 +346,48 @@ def test_without_valkey_timelines_are_read_to_the_end(site: Readings) -> None:
 
 
 def test_without_the_item_pipeline_timelines_are_read_to_the_end(site: Readings) -> None:
-    """If it cannot be known whether a post is new, all are read."""
+    """Without the item pipeline it is unknown whether a post is new, so all pages are read."""
     site.show(small("plain"), small("named"))
     for _ in range(2):
         assert pages_read(read(site, "job", **BY_HAND)) == both(6)
 
 
 def test_from_start_pages_are_sent(site: Readings) -> None:
-    """A request that comes from no page is sent, whatever it wishes."""
+    """A request that comes from no page is sent, whatever its options are."""
     pages = small("plain") | small("named")
     site.show(pages)
     for _ in range(2):
         assert pages_read(site.crawl(FromStart, timelines=list(pages))) == both(6)
 
 
-# -- wishes ----------------------------------------------------------------------------------------
+# -- options ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wish", ["new", ["if_new"]])
-def test_an_unknown_wish_is_named_and_ignored(site: Readings, wish: Any) -> None:
-    """An unknown value of ``dedup`` counts as none; one warning names it."""
-    site.show(each_page(small("plain"), wish={"dedup": wish}))
+@pytest.mark.parametrize("value", ["new", ["if_new"]])
+def test_an_unknown_value_is_named_and_ignored(site: Readings, value: Any) -> None:
+    """An unknown value of ``dedup`` is ignored; one warning names it."""
+    site.show(each_page(small("plain"), options={"dedup": value}))
     for _ in range(2):
         run = read(site, timelines=["/plain"])
         assert pages_read(run) == {"plain": 6}
         assert run.log.count("is ignored") == 1
         request = f"<GET {site.web.url}/plain?below=plain-25>"
-        assert f"meta['dedup'] = {wish!r} of {request} is ignored" in run.log
+        assert f"meta['dedup'] = {value!r} of {request} is ignored" in run.log
         assert "set it to True, False or 'if_new'" in run.log
 
 
 def each_page(pages: Pages, **changes: Any) -> Pages:
-    """All pages say something else in part."""
+    """All pages with some values changed."""
     return {path: changed(page, **changes) for path, page in pages.items()}
 
 
 def test_a_timeline_needs_a_text_for_a_name(site: Readings) -> None:
-    """A name that is no text is as if not there; one warning says so."""
+    """A name that is not a text is ignored; one warning says so."""
     names_of_none = [7, "", ["a"], {"a": 1}]
-    starts = [f"/wish-{index}" for index in range(len(names_of_none))]
+    starts = [f"/options-{index}" for index in range(len(names_of_none))]
     for start, name in zip(starts, names_of_none, strict=True):
-        wish = {"dedup": "if_new", "dedup_timeline": name}
-        site.show(each_page(small(start[1:]), wish=wish))
+        options = {"dedup": "if_new", "dedup_timeline": name}
+        site.show(each_page(small(start[1:]), options=options))
     for pages in (6, 1):
         run = read(site, timelines=starts)
         assert pages_read(run) == {start[1:]: pages for start in starts}
@@ -397,12 +397,12 @@ def test_a_timeline_needs_a_text_for_a_name(site: Readings) -> None:
     assert "set it to a text that names the timeline" in run.log
 
 
-WISHES = [
-    # The wish, and how many pages are read by the second run.
+OPTIONS = [
+    # The options, and how many pages the second run reads.
     ({"dedup": True}, 6),
     ({"dedup": None}, 6),
     ({"dedup": False}, 6),
-    ({"dedup_timeline": "x"}, 6),  # a name alone is no wish
+    ({"dedup_timeline": "x"}, 6),  # a name alone is no option
     ({"dedup": True, "dedup_timeline": "x"}, 6),
     ({"dedup": "if_new", "dedup_timeline": None}, 1),
     *(
@@ -412,15 +412,15 @@ WISHES = [
 ]
 
 
-def test_known_wishes(site: Readings) -> None:
-    """Only "if_new" asks for less; any text can name a timeline. There is no warning."""
+def test_known_values(site: Readings) -> None:
+    """Only "if_new" reads less; any text can name a timeline. There is no warning."""
     starts = []
-    for index, (wish, _) in enumerate(WISHES):
-        starts.append(f"/wish-{index}")
-        site.show(each_page(small(f"wish-{index}"), wish=wish))
+    for index, (options, _) in enumerate(OPTIONS):
+        starts.append(f"/options-{index}")
+        site.show(each_page(small(f"options-{index}"), options=options))
     for run_number in range(2):
-        run = read(site, "job", timelines=starts)  # where all wishes mean something
-        expected = [pages if run_number else 6 for _, pages in WISHES]
+        run = read(site, "job", timelines=starts)  # where all options mean something
+        expected = [pages if run_number else 6 for _, pages in OPTIONS]
         assert [pages_read(run)[start[1:]] for start in starts] == expected
         assert "WARNING" not in run.log
 
@@ -436,8 +436,8 @@ def read_named(site: Readings, mode: str = "alone", **changes: Any) -> int:
     return pages_read(read(site, mode, **{"timelines": ["/named"], **changes}))["named"]
 
 
-def test_a_killed_reading_is_made_up_for(site: Readings) -> None:
-    """After SIGKILL at page 10 the next reading goes to the end, and the one after it does not."""
+def test_after_a_killed_reading_all_is_read(site: Readings) -> None:
+    """After SIGKILL at page 10 the next reading goes to the end, and the one after does not."""
     site.show(timeline("named", names("named", 1000), delay=0.01))
     killed = site.start(Timelines, timelines=["/named"], **QUICK)
     wait_until(lambda: site.web.served.total() >= 10)
@@ -451,7 +451,7 @@ def test_a_killed_reading_is_made_up_for(site: Readings) -> None:
 
 
 def test_a_gap_that_a_killed_reading_left_is_closed(site: Readings) -> None:
-    """Killed among the news, it leaves the next one to read to where the last whole one began."""
+    """After a kill among the news, the next run reads to where the last complete one began."""
     site.show(timeline("named", names("named", 500)))
     read_named(site)
     site.show(timeline("named", names("named", 800), delay=0.02))
@@ -468,7 +468,7 @@ def test_overlapping_timelines_lose_nothing(site: Readings, mode: str) -> None:
     starts = ["/named-0", "/named-1", "/named-2"]
     for count in (12, 15):
         for index, start in enumerate(starts):
-            # By turns ten posts of its own, and twice ten that it shares with one of the others.
+            # In turn: ten posts of its own, and twice ten that it shares with one of the others.
             blocks = [(index, turn % 3, (turn + 1) % 3) for turn in range(count)]
             listed = [
                 f"{start[1:] if own not in shared else 'shared'}-{turn}-{post}"
@@ -489,7 +489,7 @@ def shown_by(site: Readings, starts: list[str]) -> set[str]:
 
 
 def test_what_others_have_stored_ends_no_reading(site: Readings) -> None:
-    """Posts that came by another timeline were not met here."""
+    """Posts that were met in another timeline were not met here."""
     listed = names("named", 30)
     site.show(timeline("named-b", listed[5:10], 5), small("named"))
     assert pages_read(read(site, timelines=["/named-b"])) == {"named-b": 1}
@@ -501,7 +501,7 @@ def test_what_others_have_stored_ends_no_reading(site: Readings) -> None:
 def test_a_reading_counts_when_its_posts_are_stored(
     site: Readings, tmp_path: Path, confirm: str
 ) -> None:
-    """What was not stored keeps the reading incomplete, however late that shows."""
+    """A post that is not stored makes the reading incomplete, however late that is known."""
     storage = "ManualStorage" if confirm == "manual" else "Storage"
     changes: dict[str, Any] = {
         "VALKEY_DEDUP_CONFIRM": confirm,
@@ -528,7 +528,7 @@ def test_the_order_of_a_callbacks_output_does_not_matter(site: Readings) -> None
 
 @pytest.mark.parametrize("mode", ["alone", "job"])
 def test_a_copied_meta_makes_no_page_of_a_timeline(site: Readings, mode: str) -> None:
-    """Other requests with a page's meta are not part of the reading, and may fail."""
+    """Other requests with a copy of a page's meta are not part of the reading, and may fail."""
     pages = small("named")
     site.show(pages, {f"/details?{post}": posts() for post in names("named", 29)})
     run = site.crawl(Details, mode, timelines=["/named"], looks=False)
@@ -537,8 +537,8 @@ def test_a_copied_meta_makes_no_page_of_a_timeline(site: Readings, mode: str) ->
     assert pages_read(again)["named"] == 1
 
 
-def test_a_chain_that_leads_back_ends(site: Readings) -> None:
-    """Scrapy's filter drops a next page that was read already; nothing is lost."""
+def test_a_timeline_that_links_back_ends(site: Readings) -> None:
+    """Scrapy's filter drops a next page that was read already; no post is lost."""
     for kind in KINDS:
         pages = small(kind)
         first, *_, last = pages
@@ -549,8 +549,8 @@ def test_a_chain_that_leads_back_ends(site: Readings) -> None:
 
 
 @pytest.mark.parametrize("mode", ["alone", "job"])
-def test_a_spider_that_is_closed_on_the_way(site: Readings, mode: str) -> None:
-    """After CloseSpider on page 3 the next reading reads it all."""
+def test_a_reading_of_a_closed_spider_is_not_complete(site: Readings, mode: str) -> None:
+    """After CloseSpider on page 3 the next reading reads all pages."""
     pages = small("named")
     third = list(pages)[2]
     site.show(pages | {third: changed(pages[third], close=True)})
@@ -562,7 +562,7 @@ def test_a_spider_that_is_closed_on_the_way(site: Readings, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["alone", "job"])
-def test_a_stopped_reading_goes_on(site: Readings, tmp_path: Path, mode: str) -> None:
+def test_a_stopped_reading_is_resumed(site: Readings, tmp_path: Path, mode: str) -> None:
     """Stopped by SIGINT and resumed from its JOBDIR, it is read to its end."""
     changes = {"JOBDIR": str(tmp_path / "job"), "timelines": ["/plain", "/named"]}
     if mode == "job":
@@ -578,8 +578,8 @@ def test_a_stopped_reading_goes_on(site: Readings, tmp_path: Path, mode: str) ->
     assert site.stored == once(names("plain", 200), names("named", 200))
 
 
-def test_timelines_of_other_spiders_are_others(site: Readings) -> None:
-    """What a spider has met another one, of another name, has not."""
+def test_each_spider_has_its_own_timelines(site: Readings) -> None:
+    """Posts that one spider has met were not met by a spider with another name."""
     site.show(small("plain"), small("named"))
     read(site)
     run = site.crawl(OtherTimelines, timelines=["/plain", "/named"])
@@ -587,14 +587,14 @@ def test_timelines_of_other_spiders_are_others(site: Readings) -> None:
 
 
 def test_large_pages_are_recognised(site: Readings) -> None:
-    """Pages of 1,500 posts are no reason to read it all again."""
+    """With pages of 1,500 posts, only the first page is read again."""
     for count, pages in ((7500, 5), (7510, 2), (7510, 1)):
         site.show(timeline("named", names("named", count), 1500))
         assert read_named(site) == pages
 
 
 def test_a_timeline_is_read_again_within_one_run(site: Readings) -> None:
-    """A spider that stays and comes by again reads no further than needed, each time."""
+    """A spider that reads in rounds reads no further than needed, each time."""
     run = site.start(Rounds, timelines=["/plain", "/named"], rounds=4)
     fetched = []
     for turn in range(4):
@@ -612,7 +612,7 @@ def test_a_timeline_is_read_again_within_one_run(site: Readings) -> None:
 
 
 def quiet(site: Readings) -> Callable[[], bool]:
-    """Whether nothing was asked for a while."""
+    """Whether nothing was requested for a while."""
     last = [site.web.served.total(), time.monotonic()]
 
     def look() -> bool:

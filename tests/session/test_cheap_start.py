@@ -10,14 +10,14 @@ import pytest
 
 from bench.servers import ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.identity.encoding import digest
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, split
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, split_key
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.stats import REQUESTS
-from tests.support.patience import in_loop
-from tests.support.runs import Runs, until
+from tests.support.patience import in_loop, until
+from tests.support.runs import Runs
 from tests.support.servers.fronts import Front
 
 BEGIN, END = "Until it answers again", "Valkey answers again"
@@ -68,7 +68,7 @@ async def test_a_probe_asks_where_it_failed(
         runs, made = run_at(front, namespace, tmp_path), list[Claims]()
         async with runs.open(lambda run: made.append(with_requests(run)), timeout=0.5) as run:
             for part, claims in ((namespace, run._posts), (f"{namespace}+pages", made[0])):
-                place = f"vd1:{{{part}:{PARTITION_NAMES[split(KEYS[0])[0]]}}}"
+                place = f"vd1:{{{part}:{PARTITION_TAGS[split_key(KEYS[0])[0]]}}}"
                 valkey.ask("SADD", place, "somebody's")
                 caplog.clear()
                 claim = await claims.claim(KEYS[0])

@@ -18,7 +18,8 @@ from scrapy.statscollectors import MemoryStatsCollector
 from scrapy.utils.test import get_crawler
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
@@ -27,7 +28,7 @@ from scrapy_valkey_dedup.session.outage import CLOSED, PASS, PAUSE, Outage
 from scrapy_valkey_dedup.session.settlements import Settlements
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, Stats
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
 from tests.support.outages import SLOW
 from tests.support.patience import PATIENCE, in_loop, wait_until
@@ -228,7 +229,7 @@ async def test_an_outage_does_not_end_past_a_file(
 # -- questions -------------------------------------------------------------------------------------
 
 
-class LateReplies(Server):
+class LateReplies(Client):
     """Each first reply is lost, and the process is suspended until its record has gone."""
 
     lost = False
@@ -309,7 +310,7 @@ def test_a_spool_is_for_one_ledger(fragile: World) -> None:
 def test_what_fails_for_pages_alone_is_one_outage(fragile: World) -> None:
     """A foreign value instead of a page's partition: the pause meets its limit."""
     with valkey_py.Valkey.from_url(fragile.url) as client:
-        for partition in PARTITION_NAMES:
+        for partition in PARTITION_TAGS:
             client.sadd(f"vd1:{{fragile+pages:{partition}}}", "somebody's")
     stats = fragile.start(
         fragile.site(pages_of(range(100))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from tests.conftest import SCRAPY_VERSION
 from tests.support import patience
 from tests.support.crawls.world import World
 from tests.support.ledgers import claims, heartbeats
+from tests.support.patience import until
 from tests.support.runs import new_session
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
@@ -57,18 +58,6 @@ def open_session(valkey: ValkeyServer, namespace: str) -> OpenSession:
             await session.close()
 
     return opened
-
-
-async def until(condition: Callable[[], Awaitable[Any]]) -> None:
-    """Waits for a condition."""
-    async with asyncio.timeout(20) if hasattr(asyncio, "timeout") else _no_timeout():
-        while not await condition():
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def _no_timeout() -> AsyncIterator[None]:
-    yield
 
 
 def test_a_twin_right_behind_a_confirmation_is_a_duplicate(open_session: OpenSession) -> None:

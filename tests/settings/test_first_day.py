@@ -175,6 +175,15 @@ def test_a_server_that_is_not_there(project: Project) -> None:
     assert project.stored == [1, 2, 3]
 
 
+def test_a_socket_that_is_not_there(project: Project) -> None:
+    """The ERROR says to check the path, as a socket has neither host nor port."""
+    ran = project.crawl(VALKEY_DEDUP_URL=f"unix://{project.directory}/nothing.sock")
+    assert ran.returncode == 0
+    _, error = ran.trouble
+    assert "check the path of the socket in VALKEY_DEDUP_URL" in error
+    assert project.stored == [1, 2, 3]
+
+
 @pytest.mark.parametrize("settings", [{}, {"VALKEY_DEDUP_JOB": "today"}], ids=["posts", "pages"])
 def test_a_wrong_password(project: Project, locked: ValkeyServer, settings: dict[str, str]) -> None:
     """One ERROR and nothing else, for posts and for pages; the command fails, nothing is stored."""

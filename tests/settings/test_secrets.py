@@ -19,7 +19,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, SettingsError
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE, in_loop
 from tests.support.runs import new_session
@@ -154,7 +154,7 @@ async def test_no_object_shows_a_secret(
     claim = await session.claim(b"0" * 16)
     objects = everything_in(session)
     names = {type(value).__name__ for value in objects}
-    assert {"Session", "DedupSettings", "Server", "Connections", "Connection"} <= names
+    assert {"Session", "DedupSettings", "Client", "NodeConnections", "Connection"} <= names
     for value in objects:
         if type(value).__module__.startswith(("scrapy_valkey_dedup", "valkey")):
             assert_hidden(repr(value))
@@ -169,7 +169,7 @@ async def test_no_error_tells_a_secret(way: str) -> None:
     """Whatever fails, the traceback of what is raised, with all that caused it, is clean."""
 
     async def failure(settings: DedupSettings) -> None:
-        server = Server(settings.url or "", "valkey://place", settings.client_options, 0.2)
+        server = Client(settings.url or "", "valkey://place", settings.client_options, 0.2)
         try:
             ledger = Ledger(server, "secrets", "run", retention=60.0)
             with pytest.raises(DedupError) as caught:
@@ -217,7 +217,7 @@ def test_no_message_about_settings_tells_a_secret(given: dict[str, Any]) -> None
         try:
             found = DedupSettings.parse(Settings(given), "spider")
             shown.append(found)
-            Server(found.url or "valkey://host", "valkey://place", found.client_options, 1)
+            Client(found.url or "valkey://host", "valkey://place", found.client_options, 1)
         except DedupError as error:
             shown += traceback.format_exception(type(error), error, error.__traceback__)
             raise

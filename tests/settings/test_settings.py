@@ -240,7 +240,7 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
             ("TRIAL", value, "write a name of 1 to 32")
             for value in (" ", "a b", "a+b", "x" * 33, ["a"], "{spider}")
         ],
-        ("URL", "localhost:6379", "this version speaks valkey://"),
+        ("URL", "localhost:6379", "it has no scheme: write valkey://"),
         ("URL", "http://localhost", "this version speaks valkey://"),
         ("URL", "valkey+cloud://localhost", "this version speaks valkey://"),
         ("URL", "unix+cluster:///tmp/x", "this version speaks valkey://"),
@@ -255,7 +255,7 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("URL", "valkey://a:1,b:2", "write valkey+cluster:// for a cluster"),
         ("URL", "valkey://localhost:65536", "it cannot be read as a URL"),
         ("URL", "valkey://", "it names no host"),
-        ("URL", "unix://", "it names no host (or, for unix://, no path"),
+        ("URL", "unix://", "(or, for a Unix socket, its path"),
         ("URL", "valkey://localhost:port", "cannot be read as a URL"),
         ("URL", "valkey://localhost:99999", "cannot be read as a URL"),
         ("URL", "valkey://[::1", "cannot be read as a URL"),
@@ -402,11 +402,42 @@ def test_unknown_names(name: str, meant: str) -> None:
     assert fault == f"VALKEY_DEDUP_{name} = 'it': unknown; did you mean VALKEY_DEDUP_{meant}?"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("VALKEY_DEDUPE_FIELDS", "FIELDS"),
+        ("VALKEY_DEDUP__FIELDS", "FIELDS"),
+        ("VALKEYDEDUP_FIELDS", "FIELDS"),
+        ("VALKEYDEDUPFIELDS", "FIELDS"),
+        ("VALKEY_DEDUPFIELDS", "FIELDS"),
+        ("VALKEY_DEDUPE_FIELD", "FIELDS"),
+        ("VALKEY_DEDUPLICATION_ON_UNKEYED", "ON_UNKEYED"),
+        ("VALKEYDEDUP_REQUESTS_RETENTION", "REQUEST_RETENTION"),
+        ("VAKLEY_DEDUP_EMPTY_PAGES", "EMPTY_PAGES"),
+        ("VALKEY_DUP_SCOPE", "SCOPE"),
+        ("VALKEY-DEDUP-SCOPE", "SCOPE"),
+        ("valkey_dedup_fields", "FIELDS"),
+    ],
+)
+def test_mistyped_prefixes(name: str, meant: str) -> None:
+    """A setting of ours under a prefix that is nearly ours is refused, and the right one named."""
+    (fault,) = faults(**{name: "it"})
+    assert fault == f"{name} = 'it': unknown; did you mean VALKEY_DEDUP_{meant}?"
+
+
+def test_a_mistyped_prefix_shows_no_secret() -> None:
+    """The value is hidden as that of the setting that is meant."""
+    (fault,) = faults(VALKEYDEDUP_CREDENTIALS=SECRET)
+    assert fault == (
+        "VALKEYDEDUP_CREDENTIALS = (not shown): unknown; did you mean VALKEY_DEDUP_CREDENTIALS?"
+    )
+
+
 def test_names_of_nothing() -> None:
     """A name near to none is refused without a guess; other prefixes are others' business."""
     (fault,) = faults(VALKEY_DEDUP_XYZZY=1)
     assert fault.endswith("unknown; this version has no such setting; remove it")
-    assert parse(VALKEY_URL="x", VALKEY_DEDUPLICATE="x", DEDUP_URL="x")
+    assert parse(VALKEY_URL="x", VALKEY_DEDUPLICATE="x", DEDUP_URL="x", REDIS_DEDUP_FIELDS="x")
 
 
 # -- secrets ---------------------------------------------------------------------------------------
@@ -506,7 +537,13 @@ def test_no_repr_shows_a_secret() -> None:
         ("unix://user:p/w@/tmp/x", "unix://(not shown)"),
         ("valkey://localhost?password=p@ss", "valkey://(not shown)"),
         ("valkey://[", "valkey://(not shown)"),
-        ("localhost", "(not shown)"),
+        ("localhost", "localhost"),
+        ("127.0.0.1:6379/0", "127.0.0.1:6379/0"),
+        ("posts.example:6379", "posts.example:6379"),
+        ("posts.example", "(not shown)"),
+        ("hunter2", "(not shown)"),
+        (":hunter2@localhost", "(not shown)"),
+        ("user:1234", "(not shown)"),
         ("valkey+cluster://user:p,w@a:1,b:2", "valkey+cluster://a:1,b:2"),
         ("valkeys+sentinel://:pw@[::1]:1,b:2/posts?x=y", "valkeys+sentinel://[::1]:1,b:2/posts"),
         ("valkey+cluster://a:1,pw", "valkey+cluster://a:1,pw"),
@@ -516,6 +553,34 @@ def test_no_repr_shows_a_secret() -> None:
 def test_redacted(url: str, shown: str) -> None:
     """What logs show of a URL is the place, and the scheme alone where that is not certain."""
     assert redacted(url) == shown
+
+
+NO_SCHEME = (
+    "it has no scheme: write valkey:// before the host, as in valkey://{0} (with TLS, as "
+    "ElastiCache needs it, valkeys://{0})"
+)
+NO_HOST = (
+    "it names no host: write it as in valkey://localhost:6379 (or, for a Unix socket, its path as "
+    "in unix:///run/valkey.sock)"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "cure"),
+    [
+        ("localhost:6379", "localhost:6379", NO_SCHEME.format("localhost:6379")),
+        ("10.0.0.7", "10.0.0.7", NO_SCHEME.format("10.0.0.7")),
+        (f"user:{SECRET}@posts", "(not shown)", NO_SCHEME.format("host:6379")),
+        ("/run/valkey.sock", "(not shown)", "write unix:// before the path, as in unix:///run/"),
+        ("valkey:/localhost", "(not shown)", NO_HOST),
+        ("http://localhost", "http://localhost", "this version speaks valkey://, valkeys:// (TLS)"),
+    ],
+)
+def test_what_to_write_instead(url: str, shown: str, cure: str) -> None:
+    """Each way to write no URL is told what to write, with what is surely no secret of it."""
+    (fault,) = faults(URL=url)
+    assert fault.startswith(f"VALKEY_DEDUP_URL = {shown!r}: ")
+    assert cure in fault
 
 
 # -- credentials -----------------------------------------------------------------------------------

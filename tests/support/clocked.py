@@ -17,7 +17,8 @@ from collections.abc import Iterable
 
 import valkey
 
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, Ledger, tag
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.resp import Script
 
 START = 4_102_444_800_000  # ms
@@ -67,8 +68,8 @@ class Clock:
 
     def __init__(self, raw: valkey.Valkey, namespace: str, partitions: Iterable[int]) -> None:
         self._raw = raw
-        self._prefix = f"vd1:{{{tag(namespace)}"
-        self._names = [f"{self._prefix}:{PARTITION_NAMES[number]}}}:clock" for number in partitions]
+        self._prefix = f"vd1:{{{namespace_tag(namespace)}"
+        self._names = [f"{self._prefix}:{PARTITION_TAGS[number]}}}:clock" for number in partitions]
         self.set(START)
 
     def set(self, now: int) -> None:

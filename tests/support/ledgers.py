@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import digest
-from scrapy_valkey_dedup.ledger.ledger import Ledger, tag
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.keys import namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.patience import PATIENCE
@@ -36,7 +37,7 @@ async def ledger_at(
 
     ``options`` are the client's, ``more`` are the ledger's.
     """
-    server = Server(url, PLACE, dict(options or {}), timeout)
+    server = Client(url, PLACE, dict(options or {}), timeout)
     try:
         yield Ledger(server, namespace, run or f"run-{next(_runs)}", **{"retention": 60.0, **more})
     finally:
@@ -69,12 +70,12 @@ def in_embedded_ledger(folder: Path, deed: Callable[[Ledger], Awaitable[Any]]) -
         server.release()
 
 
-def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Server], Any]) -> Any:
+def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Client], Any]) -> Any:
     """Puts a question to the ledger from outside any run, as a user with all permissions."""
 
     async def ask() -> Any:
         async with ledger_at(as_admin(url), namespace, "outsider", retention=1) as ledger:
-            return await question(ledger, ledger._server)
+            return await question(ledger, ledger._client)
 
     return asyncio.run(ask())
 
@@ -99,9 +100,9 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
 
     Without what a claim that was given back in doubt leaves behind for an hour: it holds nothing.
     """
-    patterns = [f"vd1:{{{tag(namespace)}{shelf}:??}}:c:*" for shelf in ("", "+pages")]
+    patterns = [f"vd1:{{{namespace_tag(namespace)}{shelf}:??}}:c:*" for shelf in ("", "+pages")]
 
-    async def look(_: Ledger, server: Server) -> dict[bytes, bytes]:
+    async def look(_: Ledger, server: Client) -> dict[bytes, bytes]:
         keys = []
         for pattern in patterns:
             keys += await _names(server, pattern)
@@ -112,7 +113,7 @@ def claims(url: str, namespace: str) -> dict[bytes, bytes]:
     return dict(ask_ledger(url, namespace, look))
 
 
-async def _names(server: Server, pattern: str) -> list[bytes]:
+async def _names(server: Client, pattern: str) -> list[bytes]:
     """The keys whose names are like the pattern."""
     names, cursor = [], b"0"
     while True:
@@ -125,9 +126,9 @@ async def _names(server: Server, pattern: str) -> list[bytes]:
 
 def heartbeats(url: str, namespace: str) -> int:
     """How many runs are alive."""
-    pattern = f"vd1:{{{tag(namespace)}}}:run:*"
+    pattern = f"vd1:{{{namespace_tag(namespace)}}}:run:*"
 
-    async def look(_: Ledger, server: Server) -> int:
+    async def look(_: Ledger, server: Client) -> int:
         return len(await _names(server, pattern))
 
     return int(ask_ledger(url, namespace, look))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.session import Session
 from tests.support.ledgers import ledger_at
-from tests.support.patience import PATIENCE, now
+from tests.support.patience import PATIENCE, now, until
 from tests.support.runs import new_session
 
 TIMEOUT = 1.0
@@ -41,14 +40,6 @@ def session_at(url: str, directory: Path, **changes: Any) -> Session:
         **changes,
     }
     return new_session(settings)
-
-
-async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Waits for a condition."""
-    deadline = now() + seconds
-    while not condition():
-        assert now() < deadline, "waited until the deadline"
-        await asyncio.sleep(0.01)
 
 
 async def assert_unavailable_while(

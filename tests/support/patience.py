@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import selectors
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -95,3 +96,20 @@ def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
             raise TimeoutError(f"waited {seconds} s for {condition}")
         sleep(0.005)
     return found
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    """Returns what the condition, or what it awaits, returns as soon as it is true.
+
+    For a coroutine: the loop goes on meanwhile, and by its clock the wait ends.
+    """
+    deadline = now() + PATIENCE
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        if now() > deadline:
+            raise TimeoutError(f"waited {PATIENCE} s for {condition}")
+        await asyncio.sleep(0.01)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ from scrapy.utils.test import get_crawler
 from scrapy_valkey_dedup.session.session import Session
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import Stats
-from tests.support.patience import PATIENCE
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
 
@@ -84,13 +82,3 @@ async def revive(session: Session) -> None:
     session._heartbeat._stopped = False
     await session._heartbeat.beat(session._access.shelves.ledger)
     session._heartbeat.start(session._access.shelves.ledger)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Waits for a condition."""
-
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(wait(), PATIENCE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scrapy_valkey_dedup.valkey.quorum import agreed
+from scrapy_valkey_dedup.valkey.quorum import majority_answer
 from scrapy_valkey_dedup.valkey.urls import database, parsed
 from tests.support.patience import PATIENCE, in_loop
 
@@ -33,7 +33,10 @@ async def test_most_of_the_servers_are_believed(answers: list[tuple[Any, float]]
             raise said
         return str(said)
 
-    assert await asyncio.wait_for(agreed(answer(*said) for said in answers), PATIENCE) == "new"
+    assert (
+        await asyncio.wait_for(majority_answer(answer(*said) for said in answers), PATIENCE)
+        == "new"
+    )
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []

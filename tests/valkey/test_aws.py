@@ -30,7 +30,7 @@ from scrapy_valkey_dedup.model import (
     SettingsError,
 )
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE, in_loop, now
@@ -99,7 +99,7 @@ class Door:
     options: dict[str, str]
 
     @asynccontextmanager
-    async def opened(self, provider: Any, timeout: float = 5) -> AsyncIterator[Server]:
+    async def opened(self, provider: Any, timeout: float = 5) -> AsyncIterator[Client]:
         """The way through it."""
         async with (
             terminator(self.valkey, self.context) as port,
@@ -118,16 +118,16 @@ def door(guarded: ValkeyServer, tmp_path: Path) -> Door:
 @asynccontextmanager
 async def connected(
     url: str, provider: Any, timeout: float = 5, **options: Any
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[Client]:
     """A client of a server, with a provider."""
-    server = Server(url, "valkey://place", options, timeout, credentials=provider)
+    server = Client(url, "valkey://place", options, timeout, credentials=provider)
     try:
         yield server
     finally:
         await server.close()
 
 
-async def who(server: Server) -> str:
+async def who(server: Client) -> str:
     """The user of this connection, as the server says."""
     (name,) = await server.ask(command("ACL", "WHOAMI"))
     return bytes(name).decode()
@@ -390,7 +390,7 @@ def test_nobody_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("role")
 def test_a_silent_service_holds_a_thread_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the minutes that botocore has in mind; and a question not even that long."""
-    monkeypatch.setattr("scrapy_valkey_dedup.aws._SECONDS", 0.5)
+    monkeypatch.setattr("scrapy_valkey_dedup.aws.sessions._SECONDS", 0.5)
     silence = threading.Event()
     with Service(lambda: (silence.wait(PATIENCE), b"")) as service:  # type: ignore[arg-type,return-value]
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", service.url)
@@ -523,7 +523,7 @@ def test_a_missing_extra_is_named() -> None:
     )
     assert done.returncode == 1
     assert "1 fault in the settings" in done.stderr
-    assert "pip install scrapy-valkey-dedup[aws]" in done.stderr
+    assert 'pip install "scrapy-valkey-dedup[aws]"' in done.stderr
 
 
 # -- over TLS, to a server that checks the token ---------------------------------------------------
@@ -662,7 +662,7 @@ async def test_a_provider_that_hangs_costs_the_deadline_and_one_thread(
             failed = await asyncio.gather(*(who(server) for _ in range(5)), return_exceptions=True)
             assert now() - began < 1 + SLACK
             assert {type(error) for error in failed} == {LedgerUnavailableError}
-            assert "Stub has given no credentials within 0.5 s" in str(failed[0])
+            assert "Stub gave no credentials within 0.5 s" in str(failed[0])
         assert given.calls == 1
         given.go.set()
         assert await who(server) == "default"

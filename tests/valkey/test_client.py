@@ -24,7 +24,7 @@ from scrapy_valkey_dedup.model import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Script, ScriptCall, command
 from tests.support.patience import PATIENCE, in_loop, now
 from tests.support.servers.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
@@ -44,17 +44,17 @@ def own() -> Iterator[ValkeyServer]:
 @asynccontextmanager
 async def connected(
     url: str, timeout: float = PATIENCE, **options: object
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[Client]:
     """The way to a server."""
     revive = options.pop("revive", None)
-    server = Server(url, "valkey://place", options, timeout, revive)  # type: ignore[arg-type]
+    server = Client(url, "valkey://place", options, timeout, revive)  # type: ignore[arg-type]
     try:
         yield server
     finally:
         await server.close()
 
 
-async def echo(server: Server, number: int) -> int:
+async def echo(server: Client, number: int) -> int:
     """Asks for two echoes of a number."""
     first, second = await server.ask(command("ECHO", number), command("ECHO", -number))
     assert int(first) == -int(second)
@@ -248,7 +248,7 @@ async def test_connections_do_not_grow(own: ValkeyServer) -> None:
     """Eight at a time have at most a connection each, and one for a cancelled question's end."""
     chance = random.Random(2)
 
-    async def asker(server: Server) -> None:
+    async def asker(server: Client) -> None:
         for number in range(100):
             question = asyncio.create_task(echo(server, number))
             if chance.random() < 0.3:
@@ -387,7 +387,7 @@ def test_what_cannot_work_is_refused_at_the_start(
 ) -> None:
     """A URL or an option that valkey-py does not take is found before anything is connected."""
     with pytest.raises(LedgerRefusedError, match=hint) as caught:
-        Server(url, "valkey://place", options, timeout=1)
+        Client(url, "valkey://place", options, timeout=1)
     assert SECRET not in "".join(traceback.format_exception_only(type(caught.value), caught.value))
 
 

@@ -22,12 +22,12 @@ from scrapy_valkey_dedup.model import (
 )
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.stats import Stats
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
-from tests.support.patience import in_loop
-from tests.support.runs import Runs, until
+from tests.support.patience import in_loop, until
+from tests.support.runs import Runs
 from tests.support.servers.fronts import Command, Front, Rule, always, by_chance, name_of
 from tests.support.servers.site import pages_of
 
@@ -101,7 +101,7 @@ async def test_a_script_that_is_lacking_comes_with_its_question(
     async with ledger_at(front.url, namespace, "a-run") as ledger:
         answers = await ledger.claim_many(KEYS)
         assert {answer.verdict for answer in answers} == {Verdict.NEW}
-        calls = len(ledger._partitions)
+        calls = len(ledger._names.partitions)
         assert front.asked["EVALSHA"] + front.asked["EVAL"] <= 3 * calls
         await ledger.confirm_many(KEYS)
         assert all(await ledger.seen_many(KEYS))
@@ -366,14 +366,14 @@ async def test_as_many_are_put_at_once_as_came_through(front: Front, namespace: 
         front.rule = rule
         asking = asyncio.create_task(ledger.seen_many(KEYS))
         while not asking.done():
-            await ledger.beat(1, 30)
+            await ledger.runs.write_heartbeat(1, 30)
         assert await asking == [False] * len(KEYS)
         assert front.refused["EVALSHA"] < 4 * calls
         front.rule = lambda _: None
         for _ in range(20):
             await ledger.seen_many(KEYS)
-        assert ledger._server._pace.limit is None
-        assert not await ledger._server._pace.turn()
+        assert ledger._client._throttle.limit is None
+        assert not await ledger._client._throttle.wait()
 
 
 @in_loop
@@ -386,7 +386,7 @@ async def test_nothing_but_throttling_is_an_outage(
         front.rule = always(TOO_MANY, *SCRIPTS)
         claim = await run.claim(KEYS[0])
         (line,) = (text for text in caplog.messages if BEGIN in text)
-        assert "turned everything away" in line
+        assert "throttled every request" in line
         assert "raise its limit" in line
         claim.confirm()
         front.rule = lambda _: None
@@ -398,11 +398,11 @@ async def test_nothing_but_throttling_is_an_outage(
 async def test_heartbeats_go_ahead_of_what_is_throttled(front: Front, namespace: str) -> None:
     """While scripts wait for their turn, a plain command is asked at once, and again soon."""
     async with ledger_at(front.url, namespace, "a-run") as ledger:
-        ledger._server._pace.wait_for(10 * PATIENCE)
+        ledger._client._pace.wait_for(10 * PATIENCE)
         asking = asyncio.create_task(ledger.claim_many(KEYS))
         front.rule = by_chance(0.8, TOO_MANY, ("SET",))
         for number in range(5):
-            await ledger.beat(number, 30)
+            await ledger.runs.write_heartbeat(number, 30)
         assert front.refused["SET"] > 0
         assert front.asked["EVALSHA"] == 0
         asking.cancel()
@@ -422,7 +422,7 @@ async def test_heartbeats_go_ahead_of_what_is_throttled(front: Front, namespace:
 async def test_words_of_throttling(front: Front, namespace: str, words: str) -> None:
     """However a service says it: what it turns away is asked again, beyond the deadline."""
     said: list[tuple[int, str]] = []
-    server = Server(
+    server = Client(
         front.url, "it", {}, timeout=PATIENCE, on_throttled=lambda *told: said.append(told)
     )
     front.rule = by_chance(0.5, words, ("GET",))
@@ -445,7 +445,7 @@ async def test_a_namespace_may_have_any_name(front: Front) -> None:
 async def test_a_host_may_have_any_name() -> None:
     """One that cannot be reached has turned nothing away, whatever it is called."""
     said: list[object] = []
-    server = Server(
+    server = Client(
         f"valkey://throttle.localhost:{free_port()}",
         "it",
         {},

@@ -137,7 +137,7 @@ async def assert_welcome(url: str, **options: Any) -> None:
     """All works, on all nodes."""
     async with ledger_at(url, timeout=TIMEOUT, options=options) as ledger:
         await ledger.open()
-        await ledger.try_partitions()
+        await ledger.probe.check_partitions()
         await ledger.confirm_many(KEYS)
         assert all(await ledger.seen_many(KEYS))
 

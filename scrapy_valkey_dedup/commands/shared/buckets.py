@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.commands.shared.server import told
-from scrapy_valkey_dedup.ledger.ledger import END, PARTITION_NAMES, tag
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.ledger.keys import END_DIGITS, PARTITION_TAGS, namespace_tag
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 _AT_ONCE = 500
@@ -79,10 +79,10 @@ class _Listed(NamedTuple):
 class Walk:
     """Looks at the buckets of ``posts``, ``pages`` or ``timelines``."""
 
-    def __init__(self, server: Server, namespace: str, what: str, *, exact: bool = False) -> None:
-        root, shelf = tag(namespace), SHELVES[what]
+    def __init__(self, server: Client, namespace: str, what: str, *, exact: bool = False) -> None:
+        root, shelf = namespace_tag(namespace), SHELVES[what]
         name = f"{root}+{shelf}" if shelf else root
-        self._partitions = [f"vd1:{{{name}:{number}}}" for number in PARTITION_NAMES]
+        self._partitions = [f"vd1:{{{name}:{number}}}" for number in PARTITION_TAGS]
         self._server = server
         self._exact = exact
         self._filled: list[tuple[str, int]] = []
@@ -187,4 +187,4 @@ def _grouped(listed: list[_Listed]) -> list[list[_Listed]]:
 def _ends_in(entries: bytes) -> list[str]:
     """The ends in a partition's list of generations: ledger/lua/layout.lua."""
     text = entries.decode("ascii", "replace")
-    return [text[at : at + END] for at in range(0, len(text), END + 1)]
+    return [text[at : at + END_DIGITS] for at in range(0, len(text), END_DIGITS + 1)]

@@ -11,15 +11,11 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.ledger.ledger import (
-    PARTITION_NAMES,
-    STEPS_IN_RETENTION,
-    is_held,
-    run_of,
-    tag,
-)
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
+from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
 from scrapy_valkey_dedup.model import TRIAL_MARK
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 _STEP = 1000
@@ -50,10 +46,10 @@ class Shelf:
         ``since``: only the generations in which something may stand that was stored since then, in
         seconds. A generation is written until a retention before its end.
         """
-        root = tag(place.settings.namespace)
+        root = namespace_tag(place.settings.namespace)
         shelf = SHELVES[what]
         self.name = f"{root}+{shelf}" if shelf else root
-        self._server: Server = place.server
+        self._server: Client = place.server
         self._partitions = _partitions(self.name)
         self._since = since
         self._retention = place.retention(what)
@@ -110,13 +106,13 @@ class Shelf:
                 written_until = int(bucket[1]) / 1000 - self._retention
                 if written_until >= self._since:
                     chosen.append(key)
-                    began = written_until - self._retention / STEPS_IN_RETENTION
+                    began = written_until - self._retention / GENERATIONS_PER_RETENTION
                     found.began = min(found.began, began)
         return chosen, endless
 
     async def _keys(self) -> AsyncIterator[list[str]]:
         """All keys of the shelf, on every server that has a part of it."""
-        servers = {self._server.place_of(name): name for name in self._partitions}
+        servers = {self._server.node_of(name): name for name in self._partitions}
         for node in servers.values():
             async for keys in scan(self._server, f"vd1:{{{self.name}:*", node):
                 yield keys
@@ -128,11 +124,11 @@ class Shelf:
 
 async def trials(place: Place) -> list[str]:
     """The names of the trials of a namespace, by their keys."""
-    root = tag(place.settings.namespace)
+    root = namespace_tag(place.settings.namespace)
     known = re.compile(
         rf"vd1:\{{{re.escape(root + TRIAL_MARK)}([A-Za-z0-9._-]+)[+:}}].*", re.DOTALL
     )
-    nodes = {place.server.place_of(name): name for name in _partitions(root)}
+    nodes = {place.server.node_of(name): name for name in _partitions(root)}
     found = set[str]()
     for node in nodes.values():
         async for keys in scan(place.server, f"vd1:{{{root}{TRIAL_MARK}*", node):
@@ -141,10 +137,10 @@ async def trials(place: Place) -> list[str]:
 
 
 def _partitions(name: str) -> list[str]:
-    return [f"vd1:{{{name}:{number}}}" for number in PARTITION_NAMES]
+    return [f"vd1:{{{name}:{number}}}" for number in PARTITION_TAGS]
 
 
-async def scan(server: Server, pattern: str, node: str) -> AsyncIterator[list[str]]:
+async def scan(server: Client, pattern: str, node: str) -> AsyncIterator[list[str]]:
     """The keys like a pattern on the server that has the key ``node``, in short steps."""
     cursor = b"0"
     while True:

@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
-from scrapy_valkey_dedup.ledger.ledger import END, LAYOUT, PARTITIONS
+from scrapy_valkey_dedup.ledger.keys import END_DIGITS, LAYOUT, PARTITIONS
 from scrapy_valkey_dedup.ledger.transfer import LEVELS, Bucket, Step
 
 NAME, VERSION = b"scrapy-valkey-dedup dump ", b"1"
@@ -71,7 +71,7 @@ def unpacked(content: bytes) -> tuple[str, Step]:
         raise ValueError("too short")
     kind, partition, level, ends = _STEP.unpack_from(content)
     is_known = kind < len(KINDS) and partition < PARTITIONS and 1 <= level <= LEVELS
-    if not is_known or ends >= 10**END:
+    if not is_known or ends >= 10**END_DIGITS:
         raise ValueError("no such buckets")
     buckets, at = [], _STEP.size
     while at < len(content):

@@ -25,7 +25,7 @@ from scrapy_valkey_dedup.commands.shared.dump_format import (
     unpacked,
 )
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.ledger.ledger import LAYOUT
+from scrapy_valkey_dedup.ledger.keys import LAYOUT
 from scrapy_valkey_dedup.ledger.transfer import Step
 
 _LONGEST_LINE = 64

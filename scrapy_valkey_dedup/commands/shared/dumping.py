@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.commands.shared.runs import sighted
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.commands.shared.server import nodes
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.ledger.ledger import LAYOUT, PARTITIONS, tag
+from scrapy_valkey_dedup.ledger.keys import LAYOUT, PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.transfer import Shelf
 from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.valkey.resp import command
@@ -55,7 +55,7 @@ async def dump(
         LedgerUnavailableError: there is an outage, for longer than ``PATIENCE``.
 
     """
-    head = _head(place, named or tag(place.settings.namespace))
+    head = _head(place, named or namespace_tag(place.settings.namespace))
     await _check(place, head)
     server = Patient(place.server, say)
     with DumpWriter(path, head) as file:
@@ -71,12 +71,12 @@ async def dump(
 
 def _head(place: Place, named: str) -> Head:
     own, now = place.settings.namespace, datetime.now(timezone.utc)
-    name = own if named == tag(own) else named if named == tag(named) else None
+    name = own if named == namespace_tag(own) else named if named == namespace_tag(named) else None
     return Head(name, named, now.isoformat(timespec="seconds"))
 
 
 async def _check(place: Place, head: Head) -> None:
-    await place.ledger().look_at()
+    await place.ledger().exists()
     key = f"vd1:{{{head.tag}}}:layout"
     (found,) = await place.server.ask(command("GET", key), key=key)
     if found is None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import encode
-from scrapy_valkey_dedup.identity.identifier import Identifier, steps_of
+from scrapy_valkey_dedup.identity.extraction import field_values
+from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.identity.item_classes import class_path
 from scrapy_valkey_dedup.identity.rules import FieldRule
 from scrapy_valkey_dedup.model import Key, UnkeyedError
@@ -97,11 +98,11 @@ def explain(identifier: Identifier, item: Any, spider: Any, scope: str) -> Expla
 def _shown(item: Any, field: FieldRule) -> FieldShown:
     names = field.normalisers
     try:
-        value, _ = steps_of(item, FieldRule(field.path))
+        value, _ = field_values(item, FieldRule(field.path))
     except Exception as error:  # noqa: BLE001 (properties are the user's)
         return FieldShown(str(field), f"({type(error).__name__} was raised)", names, "")
     try:
-        _, normalised = steps_of(item, field)
+        _, normalised = field_values(item, field)
         encode(normalised)
     except Exception as error:  # noqa: BLE001 (normalisers are the user's)
         said = str(error) if isinstance(error, UnkeyedError) else f"{type(error).__name__} raised"

@@ -112,7 +112,7 @@ class Parts:
     async def leave_nothing(self) -> None:
         """The next run makes ledgers of its own: what waits on a disk for these is not theirs."""
         for place in self.places:
-            names = place.ledger().names_of_all
+            names = place.ledger().namespace_keys
             await place.server.ask(*(command("DEL", name) for name in names), key=names[0])
 
 
@@ -135,5 +135,5 @@ async def parts_of(place: Place, what: str, since: float | None = None) -> Parts
 async def living(ledger: Ledger, claims: Counter[str]) -> dict[str, int]:
     """The claims of runs that live."""
     runs = list(claims)
-    beats = await ledger.beats(runs) if runs else []
+    beats = await ledger.runs.read_heartbeats(runs) if runs else []
     return {run: claims[run] for run, beat in zip(runs, beats, strict=True) if beat is not None}

@@ -109,6 +109,6 @@ async def _from_deltafetch(job: Job, folder: Path) -> int:
 
 async def _pages_of(place: Place) -> Ledger:
     pages = place.ledger("pages")
-    await pages.rehearse()
-    await pages.try_partitions()
+    await pages.probe.check_permissions()
+    await pages.probe.check_partitions()
     return pages

@@ -11,7 +11,8 @@ from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.patient import Patient
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.ledger.ledger import Ledger, tag
+from scrapy_valkey_dedup.ledger.keys import namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.transfer import Shelf
 
 
@@ -53,7 +54,7 @@ async def load(
     found = Loaded(namespace, file.verify())
     await _open(place, namespace, [kind for kind in KINDS if found.entries[kind]])
     server = Patient(place.server, say)
-    shelves = {kind: Shelf(server, tag(namespace), SHELVES[kind]) for kind in KINDS}
+    shelves = {kind: Shelf(server, namespace_tag(namespace), SHELVES[kind]) for kind in KINDS}
     for kind, step in file.steps():
         for bucket, added in zip(step.buckets, await shelves[kind].write(step), strict=True):
             if added < 0:
@@ -74,5 +75,5 @@ async def _open(place: Place, namespace: str, kinds: list[str]) -> None:
         if kind == "posts":
             await ledger.open()
         else:
-            await ledger.try_keys()
-        await ledger.try_partitions()
+            await ledger.probe.check_keys()
+        await ledger.probe.check_partitions()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from scrapy_valkey_dedup.commands.shared.importing import PATIENCE
 from scrapy_valkey_dedup.model import LedgerReplyError, LedgerUnavailableError
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import ScriptCall
 
 _PAUSE = 1.0
@@ -19,17 +19,17 @@ _Found = TypeVar("_Found")
 class Patient:
     """Asks a server, and while it does not answer once a second again, for ``PATIENCE`` seconds."""
 
-    def __init__(self, server: Server, say: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(self, server: Client, say: Callable[[str], object] = lambda _: None) -> None:
         """``say`` is told when an outage begins."""
         self._server = server
         self._say = say
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
-        """As :meth:`Server.ask`."""
+        """As :meth:`Client.ask`."""
         return await self._answer(lambda: self._server.ask(*commands, key=key))
 
     async def run(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """As :meth:`Server.run`."""
+        """As :meth:`Client.run`."""
         return await self._answer(lambda: self._server.run(calls))
 
     async def _answer(self, ask: Callable[[], Awaitable[_Found]]) -> _Found:

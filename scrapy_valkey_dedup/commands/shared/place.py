@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from scrapy_valkey_dedup.ledger.ledger import RUN_BYTES, Ledger
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import RUN_NAME_BYTES
 from scrapy_valkey_dedup.ledger.trial import ledger_of
 from scrapy_valkey_dedup.model import TRIAL_MARK, EmbeddedServerError
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.urls import database, redacted
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class NoLedgerError(EmbeddedServerError):
 class Place:
     """Where the ledger is, and the way to it."""
 
-    server: Server
+    server: Client
     settings: DedupSettings
     name: str
     """As it may be shown."""
@@ -45,17 +46,27 @@ class Place:
 
     def trial(self, name: str) -> Place:
         """A trial of the namespace."""
-        namespace = f"{self.settings.namespace}{TRIAL_MARK}{name}"
-        return replace(self, settings=replace(self.settings, namespace=namespace, trial=name))
+        return self._of(f"{self.settings.namespace}{TRIAL_MARK}{name}", name)
 
-    def ledger(self, what: str = "posts") -> Ledger:
-        """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``."""
+    @property
+    def tried(self) -> Place:
+        """The namespace that this trial tries."""
+        return self._of(self.settings.tried_namespace, None)
+
+    def _of(self, namespace: str, trial: str | None) -> Place:
+        return replace(self, settings=replace(self.settings, namespace=namespace, trial=trial))
+
+    def ledger(self, what: str = "posts", *, own: bool = False) -> Ledger:
+        """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``.
+
+        ``own``: of a trial only what it remembers itself.
+        """
         settings = self.settings
         return ledger_of(
             self.server,
             settings.namespace,
             self.run,
-            tried=settings.tried_namespace,
+            tried=None if own else settings.tried_namespace,
             retention=self.retention(what),
             refresh=settings.refresh and what == "posts",
             shelf=SHELVES[what],
@@ -88,7 +99,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
             if embedded is not None and in_use:
                 embedded.acquire()
 
-        server = Server(
+        server = Client(
             url,
             redacted(url),
             settings.client_options,
@@ -97,7 +108,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
             credentials=settings.credentials,
         )
         try:
-            run = urlsafe_b64encode(token_bytes(RUN_BYTES)).decode()[:RUN_BYTES]
+            run = urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
             yield Place(server, settings, name, run, url)
         finally:
             in_use = False

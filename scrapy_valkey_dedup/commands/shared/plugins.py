@@ -20,7 +20,7 @@ from scrapy_valkey_dedup.requests.meta.page_keys import (
     scope_of_pages,
 )
 from scrapy_valkey_dedup.settings import DedupSettings
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from scrapy_valkey_dedup.valkey.urls import redacted
 
@@ -183,7 +183,7 @@ async def scrapy_redis(settings: DedupSettings, url: str, key: str) -> AsyncIter
         CommandError: there is no such set.
 
     """
-    server = Server(url, redacted(url), {}, settings.timeout)
+    server = Client(url, redacted(url), {}, settings.timeout)
     try:
         (size,) = await server.ask(command("SCARD", key), key=key)
         if not size:

@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.commands.shared.spiders import (
 )
 from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.identity.item_classes import class_path
-from scrapy_valkey_dedup.identity.resolution import Resolved
+from scrapy_valkey_dedup.identity.resolution import ResolvedRule
 from scrapy_valkey_dedup.items.pipeline import DedupPipeline
 from scrapy_valkey_dedup.items.storage_advice import when_stored
 from scrapy_valkey_dedup.items.storages import storages_in
@@ -139,7 +139,7 @@ def _two_spiders(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
             yield Finding("identity", WRONG, said, cure, _KINDS)
 
 
-def _written(rule: Resolved) -> str:
+def _written(rule: ResolvedRule) -> str:
     if rule.fields is None:
         return "all fields"
     return ", ".join(

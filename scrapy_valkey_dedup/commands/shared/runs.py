@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from scrapy_valkey_dedup.commands.shared.place import SHELVES
-from scrapy_valkey_dedup.ledger.ledger import Ledger, is_held, run_of, tag
+from scrapy_valkey_dedup.ledger.keys import namespace_tag
+from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
 from scrapy_valkey_dedup.model import CommandRefusedError, LedgerRefusedError, LedgerReplyError
-from scrapy_valkey_dedup.stats import RunNote
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.stats import RunInfo
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 _STEP = 1000
@@ -33,7 +35,7 @@ class Sighted:
     """As they stand in keys."""
     alive: list[str] = field(default_factory=list)
     """The runs with a heartbeat."""
-    notes: dict[str, RunNote] = field(default_factory=dict)
+    notes: dict[str, RunInfo] = field(default_factory=dict)
     """What the runs say of themselves, dead ones for a while too."""
     claims: Counter[str] = field(default_factory=Counter)
     """Open claims, on posts, pages and sightings, by run."""
@@ -49,11 +51,11 @@ class Sighted:
 
 
 async def sighted(
-    server: Server, ledger: Ledger, namespace: str, places: Sequence[str], *, exact: bool = False
+    server: Client, ledger: Ledger, namespace: str, places: Sequence[str], *, exact: bool = False
 ) -> Sighted:
     """Looks at all servers; ``places`` are keys of each."""
     found, names, claims = Sighted(), set[str](), list[str]()
-    root = re.escape(tag(namespace))
+    root = re.escape(namespace_tag(namespace))
     of_runs = re.compile(rf"vd1:\{{{root}\}}:run:(.*)", re.DOTALL)
     shelves = "|".join(re.escape(f"+{shelf}") for shelf in SHELVES.values() if shelf)
     of_claims = re.compile(rf"vd1:\{{{root}(?:{shelves})?:[0-9a-f]{{2}}\}}:c:.*", re.DOTALL)
@@ -77,15 +79,15 @@ async def sighted(
     found.namespaces = sorted(names)
     # Those that have claimed were not all met where not all was looked at; and heartbeats end.
     known = sorted(runs | set(found.claims))
-    beats = await ledger.beats(known) if known else []
+    beats = await ledger.runs.read_heartbeats(known) if known else []
     found.alive = [run for run, beat in zip(known, beats, strict=True) if beat is not None]
-    written = await ledger.notes(known) if known else []
-    notes = {run: RunNote.read(each) for run, each in zip(known, written, strict=True)}
+    written = await ledger.runs.read_infos(known) if known else []
+    notes = {run: RunInfo.from_json(each) for run, each in zip(known, written, strict=True)}
     found.notes = {run: note for run, note in notes.items() if note is not None}
     return found
 
 
-async def _keys(server: Server, place: str, until: float | None) -> AsyncIterator[list[str] | None]:
+async def _keys(server: Client, place: str, until: float | None) -> AsyncIterator[list[str] | None]:
     """The keys of one server that match; None if the time is up before the end."""
     cursor = b"0"
     while True:
@@ -99,7 +101,7 @@ async def _keys(server: Server, place: str, until: float | None) -> AsyncIterato
             return
 
 
-async def _holders(server: Server, claims: Sequence[str], place: str) -> Counter[str]:
+async def _holders(server: Client, claims: Sequence[str], place: str) -> Counter[str]:
     """Who holds them."""
     found: Counter[str] = Counter()
     names = list(dict.fromkeys(claims))  # SCAN may tell a key twice

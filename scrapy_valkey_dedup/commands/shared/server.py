@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from scrapy_valkey_dedup.ledger.ledger import PARTITION_NAMES, tag
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, namespace_tag
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerReplyError
-from scrapy_valkey_dedup.valkey.client import Server
+from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Argument, command
 
 _ROUND_TRIPS = 20
 
 
-async def told(server: Server, *words: Argument, key: str) -> Any:
+async def told(server: Client, *words: Argument, key: str) -> Any:
     """The reply to a command, or as a text why the server does not give one.
 
     Raises:
@@ -62,34 +62,34 @@ class Node:
         return self.number("maxmemory") or None
 
 
-async def nodes(server: Server, namespace: str) -> list[Node]:
+async def nodes(server: Client, namespace: str) -> list[Node]:
     """The servers that have a part of the ledger, one key of each."""
-    root = tag(namespace)
-    names = [f"vd1:{{{root}}}", *(f"vd1:{{{root}:{number}}}" for number in PARTITION_NAMES)]
+    root = namespace_tag(namespace)
+    names = [f"vd1:{{{root}}}", *(f"vd1:{{{root}:{number}}}" for number in PARTITION_TAGS)]
     await server.ask(command("HELLO"), key=names[0])  # of a cluster the nodes are known then
     found: dict[Hashable, str] = {}
     for name in names:
-        found.setdefault(server.place_of(name), name)
+        found.setdefault(server.node_of(name), name)
     return [Node(key, await _info(server, key)) for key in found.values()]
 
 
-async def _info(server: Server, key: str) -> dict[str, str]:
+async def _info(server: Client, key: str) -> dict[str, str]:
     reply = await told(server, "INFO", key=key)
     lines = reply.decode("utf-8", "replace").splitlines() if isinstance(reply, bytes) else []
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-async def hello(server: Server, namespace: str) -> dict[str, str]:
+async def hello(server: Client, namespace: str) -> dict[str, str]:
     """What HELLO says, which needs no permission: server, version, mode."""
-    reply = await told(server, "HELLO", key=f"vd1:{{{tag(namespace)}}}")
+    reply = await told(server, "HELLO", key=f"vd1:{{{namespace_tag(namespace)}}}")
     listed = reply if isinstance(reply, list) else []
     texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else "" for word in listed]
     return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
-async def latency(server: Server, namespace: str) -> list[float]:
+async def latency(server: Client, namespace: str) -> list[float]:
     """Seconds of some round trips, the shortest first."""
-    key = f"vd1:{{{tag(namespace)}}}:layout"
+    key = f"vd1:{{{namespace_tag(namespace)}}}:layout"
     times = []
     for _ in range(_ROUND_TRIPS):
         began = perf_counter()

@@ -73,7 +73,7 @@ async def look(place: Place, state: State, *, exact: bool = False) -> None:
 
     """
     server, namespace, ledger = place.server, place.settings.namespace, place.ledger()
-    state.is_empty = not await ledger.look_at()
+    state.is_empty = not await ledger.exists()
     state.latency = await latency(server, namespace)
     state.nodes = await nodes(server, namespace)
     facts = await hello(server, namespace)

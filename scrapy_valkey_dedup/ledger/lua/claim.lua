@@ -1,10 +1,10 @@
 
--- Asks for posts: which may I store? Remembered ones are answered as seen, the others are claimed.
+-- Asks which posts this run may store. Remembered posts are seen, the others are claimed.
 --
--- ARGV: retention, step (ms; retention 0 = forever) and lifetime (ms) of a claim, or of a recorded
---       reply; what to do with a remembered one: "refresh", "keep", or "ignore" that it is
---       remembered; "" to claim, or to record the name of the question, the same when it is put
---       again; the tokens that were seen dead, one behind the other; the token that asks; the posts.
+-- ARGV: retention and step (ms; retention 0 = forever); lifetime (ms) of a claim, or of a recorded reply;
+--       what to do with a remembered post: "refresh", "keep", or "ignore" that it is remembered; "" to
+--       claim, or the name of the question to record (the same name when the question is asked again);
+--       the tokens of dead runs, concatenated; the token that asks; the posts.
 -- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the token that
 --       holds it. The rules C1 to C7 and Q1 to Q3 are in docs/ledger.md.
 local retention, lifetime, token = tonumber(ARGV[1]), ARGV[3], ARGV[7]
@@ -17,7 +17,7 @@ local function ends_too_soon(generation)
   return ends > 0 and (retention == 0 or ends < milliseconds(list) + retention)
 end
 
--- ``contested``: what stands in the claims of others; ``old``: the buckets of posts that are to move.
+-- ``contested``: the values of other runs' claims; ``old``: the buckets of posts that are to move.
 local replies, contested, old = {}, nil, nil
 if not record then
   for i = FIRST_POST, #ARGV do

@@ -1,8 +1,8 @@
 
--- The server's clock, by which its keys end. No client says what time it is: one whose clock is years
--- ahead would make all forget. And TIME is refused in scripts by ElastiCache Serverless. But a key that
--- ends tells when it does, and how long that is from now: the list does so, with the generation that is
--- its first.
+-- The time by the server's clock, which is the clock that expires keys. It does not come from a client: one
+-- whose clock is years ahead would make the ledger forget everything. And ElastiCache Serverless refuses
+-- TIME in scripts. But a key with an expiry says when it expires and how long that is from now: the list is
+-- such a key, and expires with its first generation.
 local moment
 local function milliseconds(list)
   if moment then return moment end

@@ -1,14 +1,14 @@
 
--- Remembers posts: they are stored. Unconditional: a stored post is remembered, even if the claim was
--- lost or taken over meanwhile; only the run's own claim is deleted, whatever its number: on a post
--- that is remembered no claim counts any more. The rules F1 and F2 are in docs/ledger.md.
+-- Remembers posts, because they are stored. This is unconditional: a stored post is remembered even if the
+-- claim was lost or taken over in the meantime. Only the run's own claim is deleted, with any number, as
+-- claims on a remembered post no longer count. The rules F1 and F2 are in docs/ledger.md.
 --
 -- ARGV: run; retention and step (ms; retention 0 = forever); the posts.
 -- Reply: the number of posts.
 local run, retention, step = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIRST_POST = 4
 
--- Where all runs have the same retention the generation that lasts longest is the one to write.
+-- If all runs have the same retention, the generation that ends last is the one to write to.
 local list, prefix = call('GET', base) or '', nil
 local ends = tonumber(sub(list, 1, END))
 if retention == 0 and ends == 0 and #list == ENTRY then

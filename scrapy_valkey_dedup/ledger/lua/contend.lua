@@ -1,8 +1,8 @@
 
--- The rest of claim.lua, for posts on which there is a claim, or something that was given back.
+-- The rest of claim.lua, for posts whose claim key exists: they are claimed, or were released in doubt.
 local run, dead = token:sub(1, RUN), ARGV[6]
 
--- NEW or TAKEN_OVER if the post may be had all the same.
+-- NEW or TAKEN_OVER if the token gets the post nevertheless; otherwise the token that holds it.
 local function contend(found)
   local holder = found:sub(1, TOKEN)
   local is_ours = holder:sub(1, RUN) == run

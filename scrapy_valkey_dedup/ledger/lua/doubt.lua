@@ -1,6 +1,6 @@
 
--- The rest of release.lua, for claims that are not just the token's, or whose question may still come.
--- Behind it and apart, so that a call without them does not pay for these functions.
+-- The rest of release.lua, for claims whose value is not just the token, or whose question may still arrive.
+-- A separate part, so that a call without such claims does not pay for these functions.
 
 local function give_back(claim, found, token)
   local holder = found:sub(1, TOKEN)
@@ -23,7 +23,7 @@ end
 
 for i = FIRST_POST, #ARGV, 2 do
   if contested[i] then
-    -- A post may stand twice in a call: what was done to it stands in its claim now.
+    -- A post may be in a call twice. So its claim is read again: the first time may have changed it.
     local claim = base .. ':c:' .. ARGV[i]
     local found = tokens_in(call('GET', claim) or NOBODY)
     if give_back(claim, found, ARGV[i + 1]) then released = released + 1 end

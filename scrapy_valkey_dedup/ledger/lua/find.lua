@@ -1,10 +1,10 @@
 
--- Some of the generations that are listed may be over: the server has taken their buckets away, so that
--- nothing is found in them.
+-- Some generations on the list may have ended: the server has expired their buckets, so nothing is found in
+-- them.
 local list = call('GET', base) or ''
 
--- The bucket that holds the post, and where its generation stands in the list; or nil. A full bucket is
--- continued one level down.
+-- The bucket that holds the post, and the position of its generation in the list; or nil. A full bucket
+-- continues one level down.
 local function find(post)
   local member = sub(post, MEMBER)
   for at = 1, #list, ENTRY do

@@ -1,7 +1,7 @@
 
 local function lasts_longer(a, b) return a.ends > b.ends end
 
--- All generations that are listed, the one that lasts longest first. Some may be over.
+-- All generations on the list, the one that ends last first. Some may have ended.
 local function generations(list)
   local all = {}
   for at = 1, #list, ENTRY do
@@ -12,7 +12,7 @@ local function generations(list)
   return all
 end
 
--- The list ends with the generation that lasts longest.
+-- The list expires with the generation that ends last.
 local function write_list(all)
   local entries = {}
   for i, generation in ipairs(all) do entries[i] = generation.text .. generation.levels end
@@ -25,8 +25,8 @@ local function write_list(all)
 end
 
 -- The generation that keeps a post for the retention and not much longer: its end lies between
--- now + retention and now + retention + step. If there is none it begins here. Those that are over leave
--- the list.
+-- now + retention and now + retention + step. If there is no such generation, it begins here. Generations
+-- that have ended are taken off the list.
 local function generation_to_write(all, list, retention, step)
   local now, listed, written = 0, #all, nil
   if retention > 0 or listed > 1 then now = milliseconds(list) end
@@ -49,7 +49,7 @@ local function generation_to_write(all, list, retention, step)
   return written
 end
 
--- All buckets of a generation end at the same moment: a level never vanishes above one that still
+-- All buckets of a generation expire at the same moment, so a level never disappears above one that still
 -- holds posts. Only the last level, which no real ledger reaches, grows beyond the capacity.
 local function add(all, generation, post)
   local prefix, member = base .. ':' .. generation.text .. ':', sub(post, MEMBER)
@@ -62,7 +62,7 @@ local function add(all, generation, post)
       if size == 0 and generation.ends < math.huge then
         call('PEXPIREAT', bucket, generation.ends)
       end
-      -- It may have been there all the time, and the list have been evicted.
+      -- The level may have existed before, and the list been evicted.
       if level > generation.levels then
         generation.levels = level
         write_list(all)

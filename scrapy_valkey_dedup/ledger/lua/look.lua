@@ -1,5 +1,5 @@
 
--- Looks, changes nothing: which posts are remembered?
+-- Read-only: which posts are remembered?
 --
 -- ARGV: the posts.
 -- Reply, one for each post: 1 remembered, 0 not.

@@ -1,5 +1,5 @@
 
--- The rest of confirm.lua, where a generation begins, or another is to be written than the longest, or the
+-- The rest of confirm.lua, for when a generation begins, another one than the last to end is written to, or
 -- buckets of the first level are full.
 local all = generations(list)
 local generation = generation_to_write(all, list, retention, step)

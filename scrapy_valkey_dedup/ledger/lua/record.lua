@@ -1,9 +1,9 @@
 
--- The rest of claim.lua, to record: the posts count as stored at once; only a claim of somebody else
--- stands in the way.
+-- The rest of claim.lua, for a question that records: its posts count as stored at once, unless another run
+-- has a claim on them.
 --
--- What is recorded is seen from then on. So if the reply was lost and the question is put again, the
--- reply must be the same: else nobody would store these posts.
+-- From then on they are seen. So if the reply is lost and the question is asked again, the reply must be the
+-- same as before: otherwise no run would store these posts.
 local recorded = base .. ':r:' .. redis.sha1hex(table.concat(ARGV, ' '))
 local before = call('GET', recorded)
 if before then return cmsgpack.unpack(before) end

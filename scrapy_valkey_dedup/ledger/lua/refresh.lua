@@ -1,7 +1,7 @@
 
--- Moves what was met in a generation that ends too soon to the one that is written now, which lasts
--- longer: else what is met again and again would stand in every generation. Only a full bucket keeps
--- its copy, to stay full.
+-- A post that is seen again, in a generation that ends too soon, moves to the generation that is written
+-- now. If it were copied, a post that is seen again and again would be in every generation. Only a full
+-- bucket keeps its copy, because it must stay full.
 local all, written
 
 local function remember(post)

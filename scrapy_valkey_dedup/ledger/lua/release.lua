@@ -1,10 +1,10 @@
 
--- Gives claims back: the posts were not stored. Deletes a claim of the very token, or of an earlier one
--- of the run: that of an earlier question for the same item, whose reply was lost.
+-- Releases claims, because the posts were not stored. Deletes a claim with this token, or with an earlier
+-- one of the run: that of an earlier question about the same item, whose reply was lost.
 --
--- ARGV: run; "sure", or "doubt" if copies of the questions may still come; for how long (ms) these are
---       turned away; the posts, each with the token behind it.
--- Reply: the number of claims that were given back. The rules L1 and L2 are in docs/ledger.md.
+-- ARGV: run; "sure", or "doubt" if copies of the questions may still arrive; for how long (ms) such copies
+--       are rejected; the posts, each followed by its token.
+-- Reply: the number of claims that were released. The rules L1 and L2 are in docs/ledger.md.
 local run, in_doubt, turned_away = ARGV[1], ARGV[2] == 'doubt', ARGV[3]
 local FIRST_POST = 4
 

@@ -1,5 +1,5 @@
 
--- Lengthens the life of claims that are still this run's. Makes none.
+-- Extends the lifetime of claims that this run still holds. Makes no new claims.
 --
 -- ARGV: run; lifetime (ms) of a claim; the posts, each with its number.
 -- Reply: the number of claims that were renewed. The rule N1 is in docs/ledger.md.

@@ -1,11 +1,11 @@
 
--- What stands in a claim: the token that holds it, and behind it tokens that were given back.
+-- The value of a claim: the token that holds it, followed by tokens that were released in doubt.
 --
--- A token is a run's name and a number that it counts up with each question, in a circle.
+-- A token is a run's name and a number that grows with each question, and wraps around.
 local RUN, NUMBER, TOKEN, CIRCLE = 9, 3, 12, 16777216
 local NOBODY = '------------'
 
--- Of two tokens of one run.
+-- Compares two tokens of one run.
 local function is_older(token, other)
   local high, middle, low = token:byte(RUN + 1, TOKEN)
   local its_high, its_middle, its_low = other:byte(RUN + 1, TOKEN)
@@ -13,8 +13,8 @@ local function is_older(token, other)
   return ahead % CIRCLE > 0 and ahead % CIRCLE < CIRCLE / 2
 end
 
--- The token that a run has given back while a copy of its question was still on its way, or nil; and
--- the tokens that others have given back so.
+-- The token that a run has released while a copy of its question was still on its way, or nil; and the
+-- tokens that other runs have released so.
 local function given_back(claim, run)
   for at = TOKEN + 1, #claim, TOKEN do
     local token = claim:sub(at, at + TOKEN - 1)
@@ -25,7 +25,7 @@ local function given_back(claim, run)
   return nil, claim:sub(TOKEN + 1)
 end
 
--- What stands in a claim, if it is tokens. Else somebody else has written it, and nobody holds the post.
+-- The value of a claim, if it consists of tokens. Otherwise another program wrote it: no run holds the post.
 local function tokens_in(claim)
   return #claim > 0 and #claim % TOKEN == 0 and claim or NOBODY
 end

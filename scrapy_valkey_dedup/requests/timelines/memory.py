@@ -63,5 +63,5 @@ class Timelines:
 
 def _sightings(name: str, posts: Iterable[Key]) -> list[Key]:
     """The keys of posts that were met in a timeline."""
-    whose = blake2b(name.encode("utf-8", "surrogatepass")).digest()
-    return [blake2b(post, digest_size=KEY_BYTES, key=whose).digest() for post in posts]
+    scope = blake2b(name.encode("utf-8", "surrogatepass")).digest()
+    return [blake2b(post, digest_size=KEY_BYTES, key=scope).digest() for post in posts]

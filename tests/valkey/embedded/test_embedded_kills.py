@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer, find_binary
+from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
+from scrapy_valkey_dedup.valkey.embedded_process import find_binary
 from tests.support.patience import PATIENCE
 from tests.support.servers.embedded import (
     client,

@@ -26,9 +26,9 @@ class Rescuer(Component):
         if rescue == "request":
             return iter([spider.get("/for" + spider.place(response.url))])
         if rescue == "if new":
-            wish = {"dedup": "if_new"}
+            meta = {"dedup": "if_new"}
             place = spider.place(response.url)
-            return [{"post_id": f"instead of {place}"}, spider.get("/for" + place, meta=wish)]
+            return [{"post_id": f"instead of {place}"}, spider.get("/for" + place, meta=meta)]
         if rescue == "again":  # as scrapy-poet does
             request = get_retry_request(response.request, spider=spider, reason="rescued")
             del request.meta["rescue"]

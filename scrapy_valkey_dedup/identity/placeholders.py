@@ -1,4 +1,4 @@
-"""Texts that stand for nothing: what programs write where a value is missing, and lost ids.
+"""Placeholders, which programs write where a value is missing, and ids that lost digits.
 
 Twenty posts whose id is "null" would be one post, and nineteen of them lost.
 """
@@ -23,8 +23,8 @@ _FLOAT = re.compile(r"[+-]?(?:\d(?:\.\d+)?[eE]\+\d\d+|\d\.\d+E\d\d+|\d{16,}\.0*)
 """A large float as Python, JavaScript, Java and spreadsheets write it."""
 
 
-def refuse_blank(value: Any) -> None:
-    """Refuses a text that stands for nothing, or a collection that holds no more than such texts.
+def refuse_placeholder(value: Any) -> None:
+    """Refuses a placeholder, or a collection of nothing but placeholders.
 
     Raises:
         UnkeyedError: says so, without the text.
@@ -40,7 +40,7 @@ def refuse_blank(value: Any) -> None:
 
 def _refuse_text(value: str) -> None:
     text = value.strip()
-    if _is_blank(text):
+    if _is_placeholder(text):
         raise UnkeyedError("it is a text that stands for nothing, such as 'None', 'null' or 'NaN'")
     if ("." in text or "+" in text) and _FLOAT.fullmatch(text):
         raise UnkeyedError(
@@ -57,12 +57,12 @@ def _refuse_members(values: Iterable[Any]) -> None:
         if not isinstance(value, str):
             return
         text = value.strip()
-        if text and not _is_blank(text):
+        if text and not _is_placeholder(text):
             return
         found = found or bool(text)
     if found:
         raise UnkeyedError("it holds only texts that stand for nothing, such as 'None' or 'null'")
 
 
-def _is_blank(text: str) -> bool:
+def _is_placeholder(text: str) -> bool:
     return len(text) <= _LONGEST and (text in AS_WRITTEN or text.casefold() in IN_ANY_CASE)

@@ -1,4 +1,4 @@
-"""Values of other libraries, known by what they are: none of these libraries is imported.
+"""Values of other libraries, recognised without importing these libraries.
 
 NumPy's scalars, URLs of pydantic, yarl and others, the ids of MongoDB: what users put into items.
 """
@@ -23,7 +23,7 @@ _FINER = re.compile(r"(\d+-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})(\d*?)0*")
 
 
 def check_digits(value: float, size: int = 8) -> None:
-    """Refuses a float so large that several integers, and so several ids, become this one float.
+    """Refuses a float so large that several integers, so several ids, become this float.
 
     Raises:
         UnkeyedError: ``value``, of ``size`` bytes, is such a float.
@@ -38,14 +38,14 @@ def check_digits(value: float, size: int = 8) -> None:
 
 
 @dataclass(frozen=True)
-class Moment:
+class PreciseTime:
     """A time that is finer than a ``datetime``, or outside its years: ISO 8601."""
 
     text: str
 
 
-def plain(value: Any) -> Any:
-    """The built-in value that it stands for, or a :class:`Moment`; None if none is known.
+def builtin_value(value: Any) -> Any:
+    """The built-in value that it stands for, or a :class:`PreciseTime`; None if none is known.
 
     Raises:
         UnkeyedError: it is known, and identifies nothing.
@@ -65,7 +65,7 @@ def plain(value: Any) -> Any:
     return None
 
 
-def exact_time(value: Any) -> datetime | Moment:
+def exact_time(value: Any) -> datetime | PreciseTime:
     """What an instance of a subclass of ``datetime`` says, to its last digit.
 
     pandas' and Google's have nanoseconds, and pandas' more years.
@@ -83,7 +83,7 @@ def exact_time(value: Any) -> datetime | Moment:
     if not nanoseconds:
         return exact
     text = in_utc(exact).isoformat(timespec="microseconds")
-    return Moment(f"{text[:_MICROSECONDS]}{nanoseconds:03}{text[_MICROSECONDS:]}")
+    return PreciseTime(f"{text[:_MICROSECONDS]}{nanoseconds:03}{text[_MICROSECONDS:]}")
 
 
 def in_utc(value: datetime) -> datetime:
@@ -116,13 +116,13 @@ def _real(value: Any) -> float | None:
     return found if found == value or found != found else None  # noqa: PLR0124 (not a number)
 
 
-def _time(value: Any) -> date | Moment | None:
+def _time(value: Any) -> date | PreciseTime | None:
     found = value.item()
     if isinstance(found, date):  # a datetime is one
         return found
     text = str(value)
     finer = _FINER.fullmatch(text)
-    return None if found is None else Moment(finer[1] + finer[2] if finer else text)
+    return None if found is None else PreciseTime(finer[1] + finer[2] if finer else text)
 
 
 def _is_url(value: Any) -> bool:

@@ -18,8 +18,8 @@ _SHARE = 5
 """One different post in so many, or fewer, is told."""
 
 
-class Variety:
-    """Tells, once, of an identity that seems too coarse: it would drop posts as duplicates."""
+class CoarseIdentityCheck:
+    """Warns, once, of an identity that seems too coarse: it would drop posts as duplicates."""
 
     def __init__(self) -> None:
         self._seen = 0

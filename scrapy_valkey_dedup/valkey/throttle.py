@@ -1,4 +1,4 @@
-"""How fast a server is asked: more slowly while it turns questions away as they are too many."""
+"""How fast the server is asked: more slowly while it throttles."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from time import monotonic
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _NO_PAUSE = 0.01
-"""Seconds that a pause has at least: half of them is none."""
+"""Seconds: a pause that would be shorter than half of this is none."""
 _FEW, _MANY = 8, 500
-"""Scripts at once: less is too slow even where others use up the limit, more is none any more."""
+"""Scripts at once: fewer would be too slow even if others use up the limit; more is no limit."""
 
 
 def jittered(seconds: float) -> float:
-    """A pause of about so long: what was turned away together does not come back together."""
+    """A pause of about this length, so that questions that were throttled together spread out."""
     return uniform(0.5, 1) * seconds  # noqa: S311 (no secret)
 
 
-class Pace:
-    """Shared by all who ask a server.
+class Throttle:
+    """Shared by all questions to a server.
 
-    Each refusal doubles the pause, and shows how many scripts may be run at once; each success
-    halves the one and doubles the other.
+    Each time it throttles, the pause doubles, and the number that it answered becomes the limit of
+    scripts at once. Each success halves the pause and doubles the limit.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -32,36 +32,36 @@ class Pace:
         self._pause = 0.0
         self._until = 0.0
         self.limit: int | None = None
-        """So many scripts may be put at once; None: any number."""
+        """How many scripts may run at once; None: any number."""
         self._answers = self._script_answers = 0
 
-    def wait_for(self, seconds: float) -> None:
-        """Nobody's turn comes before that."""
+    def hold(self, seconds: float) -> None:
+        """No question is asked for so long."""
         self._until = monotonic() + seconds
 
-    async def turn(self) -> bool:
-        """Waits for one's turn. Returns whether one had to wait."""
+    async def wait(self) -> bool:
+        """Waits until a question may be asked; returns whether that took any time."""
         left = self._until - monotonic()
         if left > 0:
             await asyncio.sleep(left)
         return left > 0
 
-    def turned_away(self, answered: int) -> None:
-        """Of questions that were put together only so many were answered: they were too many."""
+    def throttled(self, answered: int) -> None:
+        """The server throttled: of the questions asked together it answered only this many."""
         if monotonic() < self._until:
-            return  # they were under way already when others were refused
+            return  # they were on their way already when others were throttled
         self.limit = max(answered, _FEW)
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), self._longest)
-        self.wait_for(jittered(self._pause))
+        self.hold(jittered(self._pause))
 
     def answered(self, answers: int, *, scripts: bool) -> None:
-        """So many of the questions that were put together were answered."""
+        """Of the questions asked together this many were answered."""
         self._answers += answers
         if scripts:
             self._script_answers += answers
 
-    def took_all(self) -> None:
-        """Nothing was turned away of scripts that were run together."""
+    def succeeded(self) -> None:
+        """Scripts were run together, and none was throttled."""
         if self.limit is not None:
             self.limit = 2 * self.limit if self.limit < _MANY else None
         if self._pause:
