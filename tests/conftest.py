@@ -33,11 +33,11 @@ ONCE = {
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, cluster, sentinel. What the scripts
-    # promise, on each server: ledger, ledger_model, protocol_server, states.
-    "faults by policies, and chance": "cluster_states crash crash_feeds faults policies"
-    " protocol_traces race",
+    # promise, on each server: ledger, ledger_model, protocol_server, cluster_states, server_states.
+    "faults by policies, and chance": "crash crash_feeds faults policies protocol_traces race",
     # Crawls with the embedded server are in session, on every stack.
-    "processes and files of this machine": "embedded",
+    "processes and files of this machine": "embedded embedded_access embedded_binaries"
+    " embedded_kills embedded_paths",
     # Each verb, and how Scrapy calls the command: command, command_verbs, command_status,
     # command_doctor and command_plugins.
     "verbs that ask the ledger as crawls do": "command_dump command_forget command_import"
@@ -48,11 +48,20 @@ ONCE = {
 """By reason: files of tests that prove the same on every stack; the newest one runs them."""
 
 
+BY_MODE = {"test_requests.py", "test_timeline.py"}
+"""Files whose long tables are gone through in each mode of the request filter.
+
+Two modes call all that Scrapy has for them, "alone" and "job"; the others run on the newest stack.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is in ``ONCE``."""
+    """Marks what is in ``ONCE``, and other modes of what is in ``BY_MODE``."""
     files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
     for item in items:
-        if item.path.name in files:
+        parameters = item.name.partition("[")[2].rstrip("]").split("-")
+        by_mode = item.path.name in BY_MODE and {"stored", "off"}.intersection(parameters)
+        if item.path.name in files or by_mode:
             item.add_marker("once")
 
 

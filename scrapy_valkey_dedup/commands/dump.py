@@ -28,7 +28,9 @@ exit code: 0, or 2 if there is no ledger or the file cannot be written; then non
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("file", help="where to; an earlier dump there is replaced at the end")
+    parser.add_argument(
+        "file", help="the file to write; an earlier dump with this name is replaced at the end"
+    )
     parser.add_argument(
         "--all-namespaces",
         action="store_true",

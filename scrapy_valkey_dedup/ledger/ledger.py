@@ -65,34 +65,27 @@ class Ledger:
         claim_lifetime: float = CLAIM_LIFETIME,
         shelf: str = "",
     ) -> None:
-        """``run``: 9 letters at most. With ``record`` a claim counts as confirmed at once.
+        """``run``: 9 letters at most. ``retention`` None is forever.
 
-        ``retention`` None is forever.
-
-        With ``reset`` nothing counts as remembered; what is confirmed is remembered again. A
-        ``shelf`` keeps other things than posts apart from them: layout and heartbeats are those
-        of the namespace.
+        With ``record`` a claim counts as confirmed at once. With ``reset`` nothing counts as
+        remembered; what is confirmed is remembered again. A ``shelf`` keeps other things than posts
+        apart from them: layout and heartbeats are those of the namespace.
         """
-        self.run = run
-        self.claim_lifetime = claim_lifetime
+        self.run, self.claim_lifetime = run, claim_lifetime
         self.identity = ""
         """Once it is open: what tells it from one that was emptied, or has the same address."""
         self._client = client
         self._names = names = KeyNames(namespace, shelf)
         self._name = name = padded(run)
-        if retention is not None and retention >= _FOREVER:
-            retention = None
-        kept = 0 if retention is None else max(int(retention * 1000), 1)
-        step = kept // GENERATIONS_PER_RETENTION
-        lifetime = int((_REPLY_LIFETIME if record else claim_lifetime) * 1000)
+        kept, step = _retention_and_step(retention)
+        lifetime = _REPLY_LIFETIME if record else claim_lifetime
         known = "ignore" if reset else "refresh" if refresh else "keep"
-        self._acquire: tuple[Argument, ...] = (kept, step, lifetime, known)
+        self._acquire: tuple[Argument, ...] = (kept, step, int(lifetime * 1000), known)
         self._remember: tuple[Argument, ...] = (name, kept, step)
         self._sure: tuple[Argument, ...] = (name, "sure", _STALE_AFTER)
         self._in_doubt: tuple[Argument, ...] = (name, "doubt", _STALE_AFTER)
         self._renew: tuple[Argument, ...] = (name, int(claim_lifetime * 1000))
-        self._record = record
-        self._reset = reset
+        self._record, self._reset = record, reset
         self._questions = count()
         self._scripts = all_scripts()
         self.runs = Runs(client, names, run)
@@ -238,6 +231,14 @@ class Ledger:
         return calls_for(
             self._scripts[name], self._names.partitions, head, keys, numbers=numbers, first=first
         )
+
+
+def _retention_and_step(retention: float | None) -> tuple[int, int]:
+    """How long posts are kept, and how long a generation takes up new ones, in ms; 0: forever."""
+    if retention is None or retention >= _FOREVER:
+        return 0, 0
+    kept = max(int(retention * 1000), 1)
+    return kept, kept // GENERATIONS_PER_RETENTION
 
 
 def _time(ends: bytes) -> float | None:

@@ -53,7 +53,7 @@ class TrialLedger(Ledger):
         number: int = 0,
         on_lost: Callable[[], None] | None = None,
     ) -> list[Answer]:
-        """Claims what nobody has stored. Claims are the trial's: no other run meets them."""
+        """Claims what no run has stored. Claims are the trial's: no other run meets them."""
         known = await self._tried.seen_many(keys)
         left = [key for key, seen in zip(keys, known, strict=True) if not seen]
         answers = iter(await super().claim_many(left, dead, number, on_lost) if left else ())

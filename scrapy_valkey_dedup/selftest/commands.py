@@ -85,7 +85,7 @@ async def _evalsha(place: Place) -> str:
         if is_noscript(error):
             return f"a script that is not there is NOSCRIPT: {error}"
         raise
-    raise DiffersError(f"EVALSHA of a script that nobody has loaded: {found!r:.80}")
+    raise DiffersError(f"EVALSHA of a script that was never loaded: {found!r:.80}")
 
 
 async def _script_load(place: Place) -> str:

@@ -159,7 +159,7 @@ class Place:
 
     @staticmethod
     def posts(count: int) -> list[Key]:
-        """Posts that nobody has met, in all partitions."""
+        """Posts that are not in the ledger, in all partitions."""
         return [token_bytes(KEY_BYTES) for _ in range(count)]
 
     @staticmethod

@@ -13,7 +13,6 @@ import pytest
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from tests.support.ledgers import in_embedded_ledger, in_ledger
 from tests.support.processes.dedup_command import (
     Ended,
@@ -23,6 +22,7 @@ from tests.support.processes.dedup_command import (
     project,
     run,
 )
+from tests.support.servers.embedded import is_free
 
 POST = ("--spider", "forum", "--item", "posts.items.Post")
 ONE = '{"site": "X", "post_id": 1}'
@@ -105,7 +105,7 @@ def test_check_of_an_embedded_ledger(tmp_path: Path) -> None:
     ended = dedup("check", *POST, ONE, "--json", directory=here)
     assert ended.code == 0, ended.err
     assert ended.json["posts"][0]["kept_until"] == "forever"
-    assert EmbeddedServer(folder)._is_free("server.lock")
+    assert is_free(folder / "server.lock")
 
 
 def test_check_outside_a_project(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
@@ -124,7 +124,7 @@ def test_outside_a_project_the_spider_is_asked_for(tmp_path: Path, valkey: Valke
     """Whose posts they are has to be said; no advice makes posts of another identity of them."""
     ended = dedup("check", "--url", valkey.url, ONE, directory=tmp_path)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert "--spider NAME; here is no project" in ended.err
+    assert "--spider NAME; there is no project here" in ended.err
     assert "SCOPE=project" not in ended.err
 
 

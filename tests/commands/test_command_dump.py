@@ -269,7 +269,7 @@ def test_a_file_that_is_not_whole_changes_nothing(
         (["dump", "nowhere/a.dump"], "No such file or directory"),
         (["dump", "scrapy.cfg"], "is there already and no dump"),
         (["load", "nothing.dump"], "No such file or directory"),
-        (["load", "scrapy.cfg"], "is no dump"),
+        (["load", "scrapy.cfg"], "is not a dump"),
         (["load", "scrapy.cfg", "--namespace", "other"], "--into names another"),
     ],
 )

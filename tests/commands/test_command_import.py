@@ -33,7 +33,6 @@ from scrapy_valkey_dedup.commands.shared.project import project_of
 from scrapy_valkey_dedup.commands.shared.records import Bad
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
 from tests.support.patience import PATIENCE, wait_until
@@ -46,6 +45,7 @@ from tests.support.processes.dedup_command import (
     run,
     words,
 )
+from tests.support.servers.embedded import is_free
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 
@@ -369,7 +369,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
-    assert EmbeddedServer(folder)._is_free("server.lock")
+    assert is_free(folder / "server.lock")
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
     assert "goes on from record" in ended.err
     assert ended.json["remembered"] == MANY

@@ -26,12 +26,12 @@ from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.stats import RunInfo
 from scrapy_valkey_dedup.valkey.client import Client
-from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_embedded_ledger, in_ledger
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project, run
+from tests.support.servers.embedded import is_free
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look at all keys, and make users")
@@ -195,7 +195,7 @@ def test_status_of_an_embedded_ledger(tmp_path: Path) -> None:
     assert ended.json["topology"] == "embedded server of this machine"
     assert re.search(r"^posts +forever +100 ", run("status", directory=here).out, re.MULTILINE)
     assert "forever" in on_terminal("status", directory=here).plain
-    assert EmbeddedServer(folder)._is_free("server.lock")
+    assert is_free(folder / "server.lock")
 
 
 def test_status_in_a_cluster(tmp_path: Path, namespace: str) -> None:

@@ -178,10 +178,10 @@ def test_the_page_describes_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no dump"),
-        (b'{"post_id": 1}\n', "is no dump"),
-        (b"\0" * 100, "is no dump"),
-        (b"scrapy-valkey-dedup dump", "is no dump"),
+        (b"", "is not a dump"),
+        (b'{"post_id": 1}\n', "is not a dump"),
+        (b"\0" * 100, "is not a dump"),
+        (b"scrapy-valkey-dedup dump", "is not a dump"),
         (b"scrapy-valkey-dedup dump 2\n", "version '2'"),
         (b"scrapy-valkey-dedup dump 1", "version '1'"),
         (b"scrapy-valkey-dedup dump 1\r\n", "version '1'"),
@@ -302,6 +302,6 @@ def test_any_other_file_is_left_alone(tmp_path: Path) -> None:
 def test_a_dump_is_read_twice(tmp_path: Path) -> None:
     """So a pipe is refused at once, and a file that is not there in one line."""
     os.mkfifo(tmp_path / "pipe")
-    assert "is no file" in refusal(tmp_path / "pipe")
-    assert "is no file" in refusal(tmp_path)
+    assert "is not a file" in refusal(tmp_path / "pipe")
+    assert "is not a file" in refusal(tmp_path)
     assert "No such file" in refusal(tmp_path / "nothing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from scrapy_valkey_dedup.model import LedgerUnavailableError
 from scrapy_valkey_dedup.session import outage, probing
 from scrapy_valkey_dedup.stats import Stats
 from tests.support.crawls.world import World
-from tests.support.outages import SLOW
+from tests.support.outages import SLOW, start_half
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
@@ -31,9 +32,10 @@ BEGIN, END = "posts are stored unchecked", "Valkey answers again"
 
 def test_a_stopped_server_costs_no_post(fragile: World) -> None:
     """The server stops breathing in the middle (SIGSTOP): every post is stored, some unchecked."""
-    crawl = fragile.start(fragile.site(pages_of(POSTS)), **QUICK)
-    wait_until(lambda: len(fragile.stored) > 200)
+    site = fragile.site(pages_of(POSTS))
+    crawl = start_half(fragile, site, **QUICK)
     fragile.server.freeze()
+    site.free = inf
     try:
         crawl.wait_for(BEGIN)
         known = len(fragile.stored)
@@ -55,12 +57,11 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
     posts = range(6000)  # some seconds' work: the outage is over long before
     with FaultyProxy(fragile.server.port) as line:
         fragile.url = fragile.server.url_through(line.port)
-        crawl = fragile.start(
-            fragile.site(pages_of(posts)), **{**SLOW, "VALKEY_DEDUP_TIMEOUT": 0.5, "delay": 0.1}
-        )
-        wait_until(lambda: len(fragile.stored) > 200)
+        site = fragile.site(pages_of(posts))
+        crawl = start_half(fragile, site, **{**SLOW, "VALKEY_DEDUP_TIMEOUT": 0.5, "delay": 0.1})
         line.delay = 0.03  # seconds in which some posts are stored
         fragile.server.freeze()
+        site.free = inf
         crawl.wait_for(BEGIN)
         fragile.server.thaw()
         wait_until(lambda: END in crawl.log or not crawl.process.is_alive())
@@ -77,9 +78,10 @@ def test_an_outage_ends_while_posts_are_stored(fragile: World) -> None:
 @not_on_serverless("its backends take nothing in the first two seconds after a start")
 def test_a_restarted_server_is_found_again(fragile: World) -> None:
     """The server is killed and restarted within a question's time: there is no outage."""
-    crawl = fragile.start(fragile.site(pages_of(POSTS)), **SLOW)
-    wait_until(lambda: len(fragile.stored) > 200)
+    site = fragile.site(pages_of(POSTS))
+    crawl = start_half(fragile, site, **SLOW)
     fragile.server.kill()
+    site.free = inf
     fragile.server.start()
     stats = crawl.wait()
     assert fragile.stored == dict.fromkeys(EVERY_POST, 1)
@@ -89,9 +91,10 @@ def test_a_restarted_server_is_found_again(fragile: World) -> None:
 
 def test_a_server_that_is_gone_for_good(fragile: World) -> None:
     """The server is killed for good: the crawl ends, every post is stored, the log says which."""
-    crawl = fragile.start(fragile.site(pages_of(POSTS)), **QUICK)
-    wait_until(lambda: len(fragile.stored) > 200)
+    site = fragile.site(pages_of(POSTS))
+    crawl = start_half(fragile, site, **QUICK)
     fragile.server.kill()
+    site.free = inf
     stats = crawl.wait()
     assert fragile.stored == dict.fromkeys(EVERY_POST, 1)
     assert stats["finish_reason"] == "finished"

@@ -102,7 +102,7 @@ REFUSALS: dict[str, tuple[Callable[[], AbstractContextManager[str]], str]] = {
     "MOVED": (node_of_many, r"node of a cluster: write valkey\+cluster://"),
     "no cluster": (lambda: rewritten("valkey+cluster"), "is not a cluster: write valkey://"),
     "no Sentinel": (lambda: rewritten("valkey+sentinel", "/posts"), "is not a Sentinel.*valkey://"),
-    "a Sentinel": (sentinel, r"is a Sentinel.*write valkey\+sentinel://"),
+    "a Sentinel": (sentinel, r"names a Sentinel.*write valkey\+sentinel://"),
     "a Sentinel's cluster": (lambda: sentinel("valkey+cluster"), "is not a cluster"),
     "database": (lambda: rewritten("valkey", "/99"), "no such database: leave its number out"),
 }
@@ -136,7 +136,7 @@ def test_a_crawl_does_not_start(tmp_path: Path) -> None:
             world = World(url, "states", tmp_path / str(number))
             worlds.append(world)
             world.start(world.site(pages_of(range(20))), VALKEY_DEDUP_ON_OUTAGE=policy)
-        cures = (CREDENTIALS, "layout b'1'", "is a Sentinel")
+        cures = (CREDENTIALS, "layout b'1'", "names a Sentinel")
         for world, cure in zip(worlds, cures, strict=True):
             (crawl,) = world.crawls
             crawl.process.join(PATIENCE)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import scrapy_valkey_dedup
+from tests.conftest import BY_MODE, ONCE
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -129,3 +130,21 @@ def test_the_rooms_are_drawn_alike() -> None:
         for name in ("CONTRIBUTING.md", "docs/architecture.md")
     ]
     assert drawings[0] == drawings[1]
+
+
+def test_the_lists_of_tests_name_what_there_is() -> None:
+    """What runs once, and what runs at each server, are files; none of the latter runs once."""
+    there = {path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    names = {path.stem.removeprefix("test_") for path in there}
+    once = {name for listed in ONCE.values() for name in listed.split()}
+    assert once <= names
+    assert {path.name for path in there} >= BY_MODE
+    makefile = (ROOT / "Makefile").read_text()
+    found = re.findall(r"^(OF_\w+) :=.*?\.py, \\\n(.*?)\)\)$", makefile, re.DOTALL | re.MULTILINE)
+    lists = {
+        name: [Path(f"{file}.py") for file in files.replace("\\\n", " ").split()]
+        for name, files in found
+    }
+    assert set(lists) == {"OF_SERVERS", "OF_SERVERLESS"}
+    assert {file for files in lists.values() for file in files} <= there
+    assert once.isdisjoint(file.stem.removeprefix("test_") for file in lists["OF_SERVERS"])

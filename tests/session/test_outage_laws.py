@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, Stats
 from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
-from tests.support.outages import SLOW
+from tests.support.outages import SLOW, start_half
 from tests.support.patience import PATIENCE, in_loop, wait_until
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
@@ -266,14 +267,15 @@ def test_ctrl_c_twice_loses_no_confirmation(fragile: World) -> None:
     data = fragile.directory / "data"
     settings = {"VALKEY_DEDUP_DATA_DIR": str(data), **SLOW}
     site = fragile.site(pages_of(range(1000)))
-    crawl = fragile.start(site, VALKEY_DEDUP_TIMEOUT=2, **settings)
-    wait_until(lambda: len(fragile.stored) > 100)
+    crawl = start_half(fragile, site, VALKEY_DEDUP_TIMEOUT=2, **settings)
     fragile.server.kill()
+    site.free = 15  # of the 25 pages that are left
     crawl.wait_for(BEGIN)
     known = len(fragile.stored)
     wait_until(lambda: len(fragile.stored) > known + 100)
     before = set(data.rglob("*.keys"))
     crawl.signal(signal.SIGINT)
+    site.free = inf
     wait_until(lambda: set(data.rglob("*.keys")) - before)
     crawl.signal(signal.SIGINT)
     crawl.process.join(PATIENCE)
@@ -288,9 +290,9 @@ def test_a_spool_is_for_one_ledger(fragile: World) -> None:
     """What a run could not confirm in one database is not remembered in another."""
     settings = {"VALKEY_DEDUP_DATA_DIR": str(fragile.directory / "data"), **SLOW}
     site = fragile.site(pages_of(range(300)))
-    first = fragile.start(site, VALKEY_DEDUP_TIMEOUT=0.3, **settings)
-    wait_until(lambda: len(fragile.stored) > 50)
+    first = start_half(fragile, site, VALKEY_DEDUP_TIMEOUT=0.3, **settings)
     fragile.server.kill()
+    site.free = inf
     assert first.wait()["dedup/items/spooled"] > 0
     fragile.server.start()
     other = fragile.crawl(

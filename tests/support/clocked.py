@@ -29,7 +29,7 @@ _TEST_CLOCK = """local function milliseconds()
   return tonumber(call('GET', base .. ':clock'))
 end
 """
-_HAVE_ONE = {"claim", "confirm"}
+_HAVE_ONE = {"claim", "confirm", "restore"}
 _EXPIRE = """
 local gone = 0
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do

@@ -33,6 +33,19 @@ BACK, GONE = "Valkey answers again, after", "Valkey has not answered any more, f
 NEVER = "Valkey was never reached, for"
 
 
+def start_half(world: World, site: Site, stored: int = 100, **changes: Any) -> Crawl:
+    """Starts a crawl, and returns when it has stored so many more posts: it is in the middle.
+
+    However slow the machine is, it cannot have come to its end by then: half of the site is not
+    served before ``site.free = inf``.
+    """
+    site.free = len(site.pages) / 2
+    crawl = world.start(site, **changes)
+    known = sum(world.stored.values())
+    wait_until(lambda: sum(world.stored.values()) > known + stored)
+    return crawl
+
+
 def start_fleet(
     world: World, site: Site, policies: Sequence[str], *, of_each: int | None = None, **changes: Any
 ) -> list[Crawl]:

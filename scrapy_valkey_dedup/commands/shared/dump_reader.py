@@ -46,7 +46,7 @@ class DumpReader:
         self._at = 0
         self._digest = new_digest()
         if Path(path).exists() and not Path(path).is_file():
-            raise CommandError(f"{path} is no file: a dump is read twice, so it has to be one")
+            raise CommandError(f"{path} is not a file: a dump is read twice, so it must be one")
         try:
             self._file: IO[bytes] = Path(path).open("rb")  # noqa: SIM115 (until __exit__)
         except OSError as error:
@@ -90,7 +90,7 @@ class DumpReader:
         if frame[0] != END_OF_FILE or _json(frame[1]) != found:
             raise self._broken("no end")
         if self._read_at_most(1):
-            raise self._broken("more behind its end")
+            raise self._broken("there is more after its end")
 
     def _begin(self) -> Head:
         """Goes behind the head."""
@@ -114,7 +114,7 @@ class DumpReader:
     def _check_line(self, line: bytes) -> None:
         if not line.startswith(NAME):
             raise CommandError(
-                f"{self._path} is no dump: it does not begin with {NAME.decode().strip()!r}. "
+                f"{self._path} is not a dump: it does not begin with {NAME.decode().strip()!r}. "
                 "`scrapy dedup import` reads posts"
             )
         if line != FIRST_LINE:

@@ -17,7 +17,7 @@ from scrapy_valkey_dedup.identity.identifier import Identifier
 from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 
-_OUTSIDE = "; here is no project, so give its other settings, too: -s VALKEY_DEDUP_FIELDS=..."
+_OUTSIDE = "; there is no project here, so give its other settings, too: -s VALKEY_DEDUP_FIELDS=..."
 _CURE = "name the spider that scraped the posts: --spider NAME"
 
 

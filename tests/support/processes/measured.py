@@ -1,7 +1,7 @@
 """With ``make coverage``: what a forked process runs is kept, too.
 
-It goes on measuring as the process does that it was forked from, which costs a third of what
-coverage's own way does, of a measurement that begins anew in each.
+It goes on measuring as the process does that it was forked from: to begin anew in each, as coverage
+does by itself, takes longer.
 """
 
 from __future__ import annotations
