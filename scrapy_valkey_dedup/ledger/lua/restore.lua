@@ -66,7 +66,7 @@ local function place(generation, member)
   return nil
 end
 
--- The bucket itself, if it is empty and all above it are full: as good as always where nobody else writes.
+-- The bucket itself, if it is empty and all above it are full, as where nobody else writes.
 local function empty_bucket(generation)
   local prefix = base .. ':' .. generation.text .. ':'
   for level = 1, DEEPEST - 1 do
