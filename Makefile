@@ -18,7 +18,7 @@ REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_acl valkey/test_client ledger/test_ledger ledger/test_ledger_model \
-	ledger/test_protocol_server faults/test_server_states \
+	ledger/test_protocol_server ledger/test_transfer faults/test_server_states \
 	faults/test_cluster_states faults/test_refusals))
 # What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
 # are long and the same on every stack (tests/conftest.py).

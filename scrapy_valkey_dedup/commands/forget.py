@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from time import time
 from typing import Any
 
@@ -25,7 +24,8 @@ from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_op
 from scrapy_valkey_dedup.commands.shared.moments import moment, read_moment
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
 from scrapy_valkey_dedup.commands.shared.screen import Screen
-from scrapy_valkey_dedup.commands.shared.sources import Block, Source, source
+from scrapy_valkey_dedup.commands.shared.sources import OnCommandLine, Source, source
+from scrapy_valkey_dedup.commands.shared.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 
 SUMMARY = "Forget posts, a trial, what was stored since a moment, or all of a namespace"
@@ -88,7 +88,7 @@ async def run(job: Job) -> int:
     if isinstance(given, str):
         origin = source(given, form=options.format, query=options.query)
     else:
-        origin = _OnCommandLine(given)
+        origin = OnCommandLine(given)
     return await _forget_posts(job, keyer, origin)
 
 
@@ -106,22 +106,6 @@ def _since(job: Job, what: str) -> float | None:
                 "--since cannot tell. Forget the posts by name, in a file, or all: --all"
             )
     return read_moment(job.options.since, time())
-
-
-@dataclass
-class _OnCommandLine:
-    """Posts that stand on the command line."""
-
-    records: Sequence[object]
-    name: str = "the command line"
-    total: int | None = None
-    unit: str = "records"
-    can_resume: bool = False
-
-    def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
-        """One block."""
-        count = len(self.records)
-        yield Block(number, start + count, count, list(enumerate(self.records, number)))
 
 
 async def _forget_parts(job: Job, what: str, since: float | None) -> int:
@@ -143,6 +127,8 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             if not alive:
                 await parts.leave_nothing()
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
+        if not parts.places:  # else the ledger is another one, and they are not delivered to it
+            _tell_spooled(screen, place, what)
         if parts.endless:
             screen.note(
                 f"{parts.endless:,} entries are kept forever, and since when is not known: they "
@@ -212,6 +198,15 @@ def _tell_claims(screen: Screen, what: str, alive: dict[str, int]) -> None:
             f"{sum(alive.values()):,} {what} are claimed by runs that live ({', '.join(alive)}): "
             "they keep their claims, and what they store is remembered"
         )
+
+
+def _tell_spooled(screen: Screen, place: Place, what: str) -> None:
+    for kind, number in spooled(place).items():
+        if what in (WHOLE, kind):
+            screen.note(
+                f"{number:,} {kind} that were stored in an outage wait on this machine's disk: the "
+                "next run here has them remembered again"
+            )
 
 
 def _posts(count: int) -> str:

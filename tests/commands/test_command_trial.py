@@ -17,6 +17,8 @@ from scrapy_valkey_dedup.commands.shared.moments import read_moment
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
+from scrapy_valkey_dedup.session.spool import Spool
+from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.world import World
 from tests.support.ledgers import heartbeats, in_ledger
 from tests.support.patience import wait_until
@@ -322,10 +324,15 @@ def test_forget_since_a_moment(tmp_path: Path, valkey: ValkeyServer, namespace: 
         await ledger.confirm_many([key_of_post(number) for number in range(900, 907)])
 
     in_ledger(url, namespace, keep)
+    folder = here / ".scrapy" / "valkey-dedup" / "spool"
+    spool = Spool(folder, f"{redacted(url)} 0\n{namespace}", "")
+    spool.learn("a-ledger")
+    assert spool.write(b"".join(posts("new")))
     ended = dedup("forget", "--since", "10m", "--yes", "--json", "--all", "pages", directory=here)
     assert ended.code == 0, ended.err
     assert (ended.json["pages"], ended.json["forgotten"]) == (20, 20)
     assert ended.json["since"] == pytest.approx(time.time() - HOUR / 2, abs=60)
+    assert "wait on this machine" not in ended.err  # those are posts
     assert known(url, namespace, "pages") == ["old"]
     assert known(url, namespace) == known(url, namespace, "timelines") == list(AGES)
 
@@ -337,6 +344,7 @@ def test_forget_since_a_moment(tmp_path: Path, valkey: ValkeyServer, namespace: 
     assert ended.code == 0, ended.err
     assert ended.json["forgotten"] == 40
     assert "7 entries are kept forever" in ended.err
+    assert "10 posts that were stored in an outage wait on this machine's disk" in ended.err
     for shelf in ("", "pages", "timelines"):
         assert known(url, namespace, shelf) == ["old"]
     assert dedup("forget", "--since", "10m", "--yes", "--json", directory=here).json[

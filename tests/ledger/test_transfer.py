@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, TypeAlias
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS, split_key
@@ -26,6 +29,7 @@ from scrapy_valkey_dedup.ledger.transfer import (
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import ScriptCall
+from tests.support import patience
 from tests.support.patience import PATIENCE, in_loop
 
 DAY = 86400
@@ -47,6 +51,12 @@ def keys(numbers: Iterable[int]) -> list[Key]:
 def member(key: Key) -> int:
     """What stands in the bucket of a post."""
     return int.from_bytes(key[8:], "big", signed=True)
+
+
+@pytest.fixture
+def namespaces(namespace: str) -> Iterator[str]:
+    """Others that no other test uses."""
+    return (f"{namespace}-{number}" for number in count())
 
 
 @pytest.fixture
@@ -202,6 +212,76 @@ async def test_runs_that_store_meanwhile(
         assert all(await there.seen_many(posts + others))
         for piece in pieces:
             assert await shelf.write(piece) == [0]
+
+
+GROUPS = [keys(range(start, start + 400)) for start in range(0, 2400, 400)]
+DEEDS = st.lists(
+    st.tuples(
+        st.sampled_from(["confirm", "confirm", "meet", "forget", "load"]),
+        st.integers(0, 1),
+        st.integers(0, len(GROUPS) - 1),
+        st.sampled_from([10 * DAY, 15 * DAY, 60 * DAY, None]),
+    ),
+    max_size=12,
+)
+
+
+@given(DEEDS)
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_two_ledgers_become_one(
+    server_url: str, namespaces: Iterator[str], deeds: list[tuple[str, int, int, float | None]]
+) -> None:
+    """Whatever runs do in two ledgers: to load one into the other adds its posts, and no others."""
+
+    async def work() -> None:
+        names = [next(namespaces), next(namespaces)]
+        held: list[set[int]] = [set(), set()]
+        async with connected(server_url) as server:
+            for deed, at, group, retention in deeds:
+                ledger = Ledger(server, names[at], f"run-{at}", retention=retention)
+                if deed == "load":
+                    for step in await all_of(Shelf(server, names[1 - at])):
+                        await Shelf(server, names[at]).write(step)
+                    held[at] |= held[1 - at]
+                elif deed == "forget":
+                    await ledger.forget_many(GROUPS[group])
+                    held[at].discard(group)
+                elif deed == "confirm":
+                    await ledger.confirm_many(GROUPS[group])
+                    held[at].add(group)
+                else:
+                    await ledger.claim_many(GROUPS[group])
+            for name, groups in zip(names, held, strict=True):
+                ledger = Ledger(server, name, "run-c", retention=60)
+                for number, group in enumerate(GROUPS):
+                    assert await ledger.seen_many(group) == [number in groups] * len(group)
+
+    patience.run(work)
+
+
+@in_loop
+async def test_what_was_evicted_is_there_again(valkey: ValkeyServer, namespace: str) -> None:
+    """Loaded once more, posts are found that an eviction of a list, or of buckets, had hidden."""
+    posts = keys(range(3000))
+    async with connected(valkey.url) as server:
+        ledger = Ledger(server, f"{namespace}-there", "run-a", retention=3600)
+        await Ledger(server, namespace, "run-a", retention=3600).confirm_many(posts)
+        steps = await all_of(Shelf(server, namespace))
+        shelf = Shelf(server, f"{namespace}-there")
+        for step in steps:
+            await shelf.write(step)
+        listed = f"vd1:{{{namespace}-there:03}}"
+        buckets = valkey.ask("KEYS", f"{listed}:*")
+        assert max(map(len, buckets)) - min(map(len, buckets)) > 2  # levels below the first
+        for lost in ([listed], buckets[::2], buckets[1::3]):
+            valkey.ask("DEL", *lost)
+            assert not all(await ledger.seen_many(posts))
+            for step in steps:
+                await shelf.write(step)
+            assert all(await ledger.seen_many(posts))
 
 
 # -- while runs write ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -131,6 +131,22 @@ class Records:
             if self.format != "xml":
                 feeds.refuse_binary(self.name, file)
             yield from feeds.READERS[self.format](self.name, file)
+
+
+@dataclass
+class OnCommandLine:
+    """Posts that stand on the command line."""
+
+    records: Sequence[Any]
+    name: str = "the command line"
+    total: int | None = None
+    unit: str = "records"
+    can_resume: bool = False
+
+    def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
+        """One block."""
+        count = len(self.records)
+        yield Block(number, start + count, count, list(enumerate(self.records, number)))
 
 
 def source(where: str, *, form: str | None = None, query: str = "") -> Source:

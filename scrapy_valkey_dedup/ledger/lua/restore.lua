@@ -37,9 +37,13 @@ local function generation_behind(count)
   return generation
 end
 
--- A bucket was empty: it ends with its generation, which is as deep as that.
-local function begin(generation, bucket, level)
+-- A bucket was empty: it ends with its generation.
+local function begin(generation, bucket)
   if generation.ends < math.huge then call('PEXPIREAT', bucket, generation.ends) end
+end
+
+-- The generation has members in a level. They may have been there all the time, and the list have been evicted.
+local function reach(generation, level)
   if level > generation.levels then
     generation.levels = level
     write_list(all)
@@ -51,18 +55,18 @@ local function place(generation, member)
   local prefix = base .. ':' .. generation.text .. ':'
   for level = 1, DEEPEST do
     local bucket = prefix .. sub(path, 1, level + 1)
-    if call('SISMEMBER', bucket, member) == 1 then return 0 end
     local size = call('SCARD', bucket)
-    if size < CAPACITY or level == LEVELS then
-      call('SADD', bucket, member)
-      if size == 0 then begin(generation, bucket, level) end
-      return 1
+    if call('SISMEMBER', bucket, member) == 1 or size < CAPACITY or level == LEVELS then
+      local added = call('SADD', bucket, member)
+      if size == 0 then begin(generation, bucket) end
+      reach(generation, level)
+      return added
     end
   end
   return nil
 end
 
--- The bucket itself, if it is empty and all above it are full: as good as always where nobody else writes.
+-- The bucket itself, if it is empty and all above it are full, as where nobody else writes.
 local function empty_bucket(generation)
   local prefix = base .. ':' .. generation.text .. ':'
   for level = 1, DEEPEST - 1 do
@@ -76,7 +80,8 @@ local generation = generation_behind(0)
 local bucket = empty_bucket(generation)
 if bucket then
   local added = call('SADD', bucket, unpack(ARGV, FIRST_MEMBER))
-  begin(generation, bucket, DEEPEST)
+  begin(generation, bucket)
+  reach(generation, DEEPEST)
   return added
 end
 
