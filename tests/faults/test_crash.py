@@ -12,7 +12,8 @@ from tests.support.patience import wait_until
 from tests.support.servers.site import pages_of
 from tests.support.spiders.storages import STORAGES
 
-SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
+# Slow enough that a test which waits for its turn finds the crawl still at work.
+SLOW = {"delay": 0.03, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
 
 
 each_number = pytest.mark.parametrize("kills", [10, pytest.param(25, marks=pytest.mark.slow)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from math import inf
 
 import pytest
 
@@ -56,10 +57,13 @@ def test_a_killed_embedded_server_is_revived(world: World) -> None:
     posts = range(3000)
     ledger = world.directory / "ledger"
     embedded = {"VALKEY_DEDUP_URL": None, "VALKEY_DEDUP_DATA_DIR": str(ledger)}
-    crawl = world.start(world.site(pages_of(posts)), delay=0.005, **embedded)
+    site = world.site(pages_of(posts))
+    site.free = len(site.pages) / 2
+    crawl = world.start(site, delay=0.005, **embedded)
     for mark in (300, 1000):
         wait_until(lambda mark=mark: len(world.stored) > mark)
         os.kill(int((ledger / "valkey.pid").read_text()), signal.SIGKILL)
+    site.free = inf
     stats = crawl.wait()
     assert world.stored == {str(post): 1 for post in posts}
     assert stats["dedup/items/confirmed"] == 3000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from tests.support.crawls.world import World
+from tests.support.outages import start_half
 from tests.support.patience import wait_until
 from tests.support.servers.site import pages_of
 from tests.support.spiders.pipelines import PIPELINES
@@ -186,9 +188,10 @@ def test_a_stopped_crawl_confirms_what_it_stored(either_world: World, number: in
     """After SIGTERM and after Ctrl-C every stored post is remembered, and no other."""
     world = either_world
     posts = range(5000)
-    crawl = world.start(world.site(pages_of(posts)), delay=0.01)
-    wait_until(lambda: len(world.stored) > 100)
+    site = world.site(pages_of(posts))
+    crawl = start_half(world, site, delay=0.01)
     crawl.signal(number)
+    site.free = inf
     stats = crawl.wait()
     assert stats["finish_reason"] == "shutdown"
     kept = set(world.stored)

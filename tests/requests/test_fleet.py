@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -249,11 +250,13 @@ def test_a_fleet_shares_a_site(either_fleet: Fleet) -> None:
 def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
     """Two of four workers are killed: the others do every page whose link they know, and end."""
     web = fleet.serve(graph(400))
+    web.most = 200
     workers = fleet.start_many(4, doomed=2)
     wait_until(lambda: web.total > 100)
     dead, survivors = workers[:2], workers[2:]
     for worker in dead:
         assert worker.kill()
+    web.most = inf
     stats = [worker.wait() for worker in survivors]
     heard = set().union(*(worker.heard for worker in survivors))
     assert [found["finish_reason"] for found in stats] == ["finished"] * 2
@@ -270,10 +273,12 @@ def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
     long = frozen_for == "longer"
     site = graph(400)
     web = fleet.serve(site)
+    web.most = 200
     workers = fleet.start_many(3, doomed=1 if long else 0)
     wait_until(lambda: web.total > 100)
     frozen = workers[0]
     frozen.signal(signal.SIGSTOP)
+    web.most = inf
     if long:
         stats = [worker.wait() for worker in workers[1:]]  # they take over what it held
         assert sum(found.get("dedup/requests/taken_over", 0) for found in stats) > 0
@@ -405,11 +410,12 @@ def test_a_stopped_fleet_leaves_no_claim_and_goes_on(fleet: Fleet, stop: signal.
     site = graph(300)
     web = fleet.serve(site)
     directories = [str(fleet.directory / f"job-{number}") for number in range(3)]
-    web.gates["/"] = lambda: web.askers("/") >= 3
+    web.gates["/"], web.most = lambda: web.askers("/") >= 3, 150
     first = [fleet.start("/", JOBDIR=directory) for directory in directories]
     wait_until(lambda: web.total > 60)
     for worker in first:
         worker.signal(stop)
+    web.most = inf
     assert [worker.wait()["finish_reason"] for worker in first] == ["shutdown"] * 3
     fleet.assert_settled()
     assert web.total < 300
@@ -472,12 +478,14 @@ def test_a_stopped_server_stops_no_fleet(fragile: tuple[Fleet, ValkeyServer]) ->
     fleet, server = fragile
     site = graph(400)
     web = fleet.serve(site)
+    web.most = 200
     workers = fleet.start_many(2, CONCURRENT_REQUESTS=4)
     wait_until(lambda: web.total > 60)
     server.freeze()
+    web.most += 100
     try:
         wait_until(lambda: all(BEGIN in worker.log for worker in workers))
-        known = web.total
+        known, web.most = web.total, inf
         wait_until(lambda: web.total > known + 40)
     finally:
         server.thaw()
@@ -493,7 +501,7 @@ def test_a_worker_that_is_cut_off(fleet: Fleet, valkey: ValkeyServer) -> None:
     """One worker loses Valkey for longer than its lease: nothing is lost, its claims settle."""
     site = graph(300)
     web = fleet.serve(site)
-    web.gates["/"] = lambda: web.askers("/") >= 2
+    web.gates["/"], web.most = lambda: web.askers("/") >= 2, 150
     with proxy(valkey, 0) as (url, process):
         # Both work slowly: there is much to do yet when they can speak again.
         slow = {"CONCURRENT_REQUESTS": 2}
@@ -503,7 +511,9 @@ def test_a_worker_that_is_cut_off(fleet: Fleet, valkey: ValkeyServer) -> None:
         wait_until(lambda: web.total > 60)
         os.kill(process, signal.SIGSTOP)
         try:
+            web.most = 200
             wait_until(lambda: BEGIN in worker.log)
+            web.most = inf
             wait_until(lambda: fleet.beat(worker) is None)
         finally:
             os.kill(process, signal.SIGCONT)
@@ -522,9 +532,11 @@ def test_a_server_that_is_gone_for_good(fragile: tuple[Fleet, ValkeyServer]) -> 
     fleet, server = fragile
     site = graph(200)
     web = fleet.serve(site)
+    web.most = 100
     workers = fleet.start_many(2)
     wait_until(lambda: web.total > 60)
     server.kill()
+    web.most = inf
     stats = [worker.wait() for worker in workers]
     assert [found["finish_reason"] for found in stats] == ["finished"] * 2
     assert set(web.served) == set(site)

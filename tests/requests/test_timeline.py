@@ -11,8 +11,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeAlias
 
 import pytest
@@ -432,6 +433,12 @@ QUICK = {"VALKEY_DEDUP_LEASE": 1}
 """A dead run's posts are free after a second."""
 
 
+def held(pages: Pages, position: int, go: Event) -> Pages:
+    """No reading comes by this page before the test says so."""
+    path = list(pages)[position]
+    return pages | {path: replace(pages[path], until=go)}
+
+
 def read_named(site: Readings, mode: str = "alone", **changes: Any) -> int:
     """Reads the timeline "named" to its end; returns how many of its pages."""
     return pages_read(read(site, mode, **{"timelines": ["/named"], **changes}))["named"]
@@ -439,10 +446,12 @@ def read_named(site: Readings, mode: str = "alone", **changes: Any) -> int:
 
 def test_after_a_killed_reading_all_is_read(site: Readings) -> None:
     """After SIGKILL at page 10 the next reading goes to the end, and the one after does not."""
-    site.show(timeline("named", names("named", 1000), delay=0.01))
+    go = Event()
+    site.show(held(timeline("named", names("named", 1000), delay=0.01), 15, go))
     killed = site.start(Timelines, timelines=["/named"], **QUICK)
     wait_until(lambda: site.web.served.total() >= 10)
     killed.kill()
+    go.set()
     assert site.web.served.total() < 20
     assert read_named(site, **QUICK) == 40
     assert set(site.stored) == set(names("named", 1000))
@@ -455,10 +464,12 @@ def test_a_gap_that_a_killed_reading_left_is_closed(site: Readings) -> None:
     """After a kill among the news, the next run reads to where the last complete one began."""
     site.show(timeline("named", names("named", 500)))
     read_named(site)
-    site.show(timeline("named", names("named", 800), delay=0.02))
+    go = Event()
+    site.show(held(timeline("named", names("named", 800), delay=0.02), 8, go))
     killed = site.start(Timelines, timelines=["/named"], **QUICK)
     wait_until(lambda: site.web.served.total() >= 20 + 4)
     killed.kill()
+    go.set()
     assert read_named(site, **QUICK) == 13
     assert set(site.stored) == set(names("named", 800))
 

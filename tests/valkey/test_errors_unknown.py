@@ -398,7 +398,7 @@ async def test_nothing_but_throttling_is_an_outage(
 async def test_heartbeats_go_ahead_of_what_is_throttled(front: Front, namespace: str) -> None:
     """While scripts wait for their turn, a plain command is asked at once, and again soon."""
     async with ledger_at(front.url, namespace, "a-run") as ledger:
-        ledger._client._pace.wait_for(10 * PATIENCE)
+        ledger._client._throttle.hold(10 * PATIENCE)
         asking = asyncio.create_task(ledger.claim_many(KEYS))
         front.rule = by_chance(0.8, TOO_MANY, ("SET",))
         for number in range(5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from tests.support.servers.web import Route, Web
@@ -22,6 +23,8 @@ class GatedWeb(Web):
         """By user agent and path, counted when they ask."""
         self.gates: dict[str, Callable[[], bool]] = {}
         """Paths that are served from when on their condition is true."""
+        self.most: float = inf
+        """So many pages are served in all; the index is, and the others wait until it is more."""
         self.at_once = 0
         self.most_at_once = 0
         super().__init__(routes, keep_alive=False)
@@ -40,13 +43,18 @@ class GatedWeb(Web):
         """How many pages were served."""
         return sum(list(self.served.values()))
 
+    def _is_open(self, path: str) -> bool:
+        if path in self.gates and not self.gates[path]():
+            return False
+        return path == "/" or self.total < self.most
+
     async def _answer(self, asked: Any, writer: asyncio.StreamWriter) -> bool:
         asker = asked.headers.get("user-agent", "")
         self.asked_by.setdefault(asker, Counter())[asked.path] += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            while asked.path in self.gates and not self.gates[asked.path]():
+            while not self._is_open(asked.path):
                 await asyncio.sleep(0.005)
             return await super()._answer(asked, writer)
         finally:
