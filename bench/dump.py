@@ -27,10 +27,10 @@ from scrapy.settings import Settings
 
 from bench.servers import ValkeyServer
 from bench.shared import connected, info, key
+from scrapy_valkey_dedup.commands.shared.connection import connect
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.dumping import dump
 from scrapy_valkey_dedup.commands.shared.loading import load
-from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.transfer import BUCKETS_AT_ONCE, CAPACITY, Bucket, Shelf, Step
 from scrapy_valkey_dedup.settings import DedupSettings
@@ -50,11 +50,11 @@ def settings_for(url: str) -> DedupSettings:
     return DedupSettings.parse(Settings(named), "bench")
 
 
-def carry_out(verb: str, url: str, path: str, pipe: Any) -> None:
+def run(verb: str, url: str, path: str, pipe: Any) -> None:
     """Dumps or loads, in a process of its own whose memory is nobody else's."""
 
     async def work() -> None:
-        async with opened(settings_for(url)) as place:
+        async with connect(settings_for(url)) as place:
             if verb == "dump":
                 await dump(place, path)
             else:
@@ -85,7 +85,7 @@ def measured(verb: str, server: ValkeyServer, path: str, posts: int) -> float:
     before = asyncio.run(busy_seconds(server.url))
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe()
-    process = context.Process(target=carry_out, args=(verb, server.url, path, its))
+    process = context.Process(target=run, args=(verb, server.url, path, its))
     process.start()
     seconds, own, memory = ours.recv()
     process.join()

@@ -50,7 +50,7 @@ def write(path: Path, posts: int) -> None:
             )
 
 
-def carry_out(server: ValkeyServer, path: Path) -> Imported:
+def run(server: ValkeyServer, path: Path) -> Imported:
     """Imports a file."""
     given = [
         sys.executable, "-m", "scrapy", "dedup", "import", str(path), "--json", "--url", server.url,
@@ -83,7 +83,7 @@ def main() -> bool:
     with tempfile.TemporaryDirectory(prefix="svd-import-") as folder, ValkeyServer() as server:
         path = Path(folder, "posts.jsonl")
         write(path, arguments.posts)
-        found = carry_out(server, path)
+        found = run(server, path)
     posts = arguments.posts
     speed, peak = posts / found.seconds, found.peak / 1e6
     print(

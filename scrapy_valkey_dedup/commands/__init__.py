@@ -125,7 +125,7 @@ class DedupCommand(ScrapyCommand):
             self._options = self._parsed(self._verb, opts)
             self._read()
         except CommandError as fault:
-            sys.exit(_failed(Screen(machine="--json" in opts.words), fault))
+            sys.exit(_failed(Screen(json_output="--json" in opts.words), fault))
 
     def _parsed(self, chosen: Verb, opts: argparse.Namespace) -> argparse.Namespace:
         parser = _Parser(
@@ -166,7 +166,7 @@ class DedupCommand(ScrapyCommand):
         assert self._verb is not None  # noqa: S101 (process_options has found it)
         assert self.settings is not None  # noqa: S101 (Scrapy sets it)
         self._log()
-        screen = Screen(machine=self._options.json)
+        screen = Screen(json_output=self._options.json)
         self.exitcode = _carry_out(self._verb, Job(self._options, self.settings, screen))
 
     def _log(self) -> None:

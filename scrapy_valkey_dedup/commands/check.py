@@ -10,14 +10,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.connection import connect
 from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.explain import Explanation, explain
-from scrapy_valkey_dedup.commands.shared.keyed import Faults, Keyer, maker_of
-from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
+from scrapy_valkey_dedup.commands.shared.identification import (
+    RecordIdentifier,
+    SkippedRecords,
+    item_builder,
+)
+from scrapy_valkey_dedup.commands.shared.identification import add_options as add_post_options
 from scrapy_valkey_dedup.commands.shared.moments import moment
-from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
-from scrapy_valkey_dedup.commands.shared.sources import Source, source
+from scrapy_valkey_dedup.commands.shared.sources import Source, source_for
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
@@ -45,31 +49,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(job: Job) -> int:
     """Checks what the operator names."""
-    given, maker = named(job.options.posts), maker_of(job.options)
-    keyer = Keyer(job.project, maker)
+    given, builder = read_arguments(job.options.posts), item_builder(job.options)
+    identifier = RecordIdentifier(job.project, builder)
     if isinstance(given, str):
-        origin = source(given, form=job.options.format, query=job.options.query)
-        return await check_source(job, keyer, origin)
-    items = [maker.make(record) for record in given]
-    if maker.unmet:
-        raise CommandError(f"--rename {maker.unmet.pop()}=...: no post has a field of that name")
+        origin = source_for(given, form=job.options.format, query=job.options.query)
+        return await check_source(job, identifier, origin)
+    items = [builder.build(record) for record in given]
+    if builder.unused_renames:
+        raise CommandError(
+            f"--rename {builder.unused_renames.pop()}=...: no post has a field of that name"
+        )
     project = job.project
     found = [
         explain(project.identifier, item, project.spider, project.settings.scope) for item in items
     ]
     for each in found:
         _show_identity(job.screen, each)
-    async with opened(project.settings) as place:
-        ledger = place.ledger()
+    async with connect(project.settings) as connection:
+        ledger = connection.ledger()
         await ledger.exists()
         states = await states_of(ledger, [each.key for each in found if each.key is not None])
         rest = iter(states)
         listed = [next(rest) if each.key is not None else None for each in found]
-        _show_states(job, place.name, found, listed)
+        _show_states(job, connection.name, found, listed)
     return FINE if all(each.key is not None for each in found) else FOUND
 
 
-def named(posts: Sequence[str]) -> str | list[Any]:
+def read_arguments(posts: Sequence[str]) -> str | list[Any]:
     """The posts that stand on the command line, or the name of the one source of them.
 
     Raises:
@@ -93,7 +99,7 @@ def named(posts: Sequence[str]) -> str | list[Any]:
 
 
 @dataclass(frozen=True)
-class State:
+class PostState:
     """What the ledger says of one post."""
 
     known: bool
@@ -102,13 +108,13 @@ class State:
     claim_is_alive: bool | None
 
 
-async def states_of(ledger: Ledger, keys: Sequence[Key]) -> list[State]:
+async def states_of(ledger: Ledger, keys: Sequence[Key]) -> list[PostState]:
     """What the ledger says of posts."""
     standings = await ledger.inspect_many(keys)
     runs = list({each.holder for each in standings if each.holder is not None})
     beats = dict(zip(runs, await ledger.runs.read_heartbeats(runs), strict=True)) if runs else {}
     return [
-        State(
+        PostState(
             each.until is not None,
             None if each.until is None else moment(each.until),
             each.holder,
@@ -137,10 +143,10 @@ def _show_identity(screen: Screen, found: Explanation) -> None:
 
 
 def _show_states(
-    job: Job, place: str, found: Sequence[Explanation], states: Sequence[State | None]
+    job: Job, ledger_name: str, found: Sequence[Explanation], states: Sequence[PostState | None]
 ) -> None:
     namespace = job.project.settings.namespace
-    job.screen.facts([("ledger", place), ("namespace", namespace)])
+    job.screen.facts([("ledger", ledger_name), ("namespace", namespace)])
     rows, posts = [], []
     for each, state in zip(found, states, strict=True):
         key = each.key.hex() if each.key is not None else None
@@ -148,10 +154,10 @@ def _show_states(
         if state is not None:
             rows.append((key or "", *_words(state)))
     job.screen.table(("key", "known", "claimed"), rows)
-    job.screen.result({"ledger": place, "namespace": namespace, "posts": posts})
+    job.screen.result({"ledger": ledger_name, "namespace": namespace, "posts": posts})
 
 
-def _words(state: State) -> tuple[str, str]:
+def _words(state: PostState) -> tuple[str, str]:
     kept = state.kept_until
     known = "no: new" if not state.known else f"yes, {'until ' * (kept != 'forever')}{kept}"
     if state.claimed_by is None:
@@ -160,7 +166,7 @@ def _words(state: State) -> tuple[str, str]:
 
 
 @dataclass
-class Tally:
+class SourceCounts:
     """What a file of posts holds."""
 
     records: int = 0
@@ -168,15 +174,17 @@ class Tally:
     new: int = 0
     twins: int = 0
     """Posts that stand in the file before."""
-    bad: Faults = field(default_factory=Faults)
-    unkeyed: Faults = field(default_factory=Faults)
+    bad: SkippedRecords = field(default_factory=SkippedRecords)
+    unkeyed: SkippedRecords = field(default_factory=SkippedRecords)
 
 
-async def tally(ledger: Ledger, keyer: Keyer, origin: Source, advance: Advance) -> Tally:
+async def count_posts(
+    ledger: Ledger, identifier: RecordIdentifier, origin: Source, advance: Advance
+) -> SourceCounts:
     """Looks at every post of a file or a database. Takes 16 bytes of memory for each."""
-    made, met = Tally(), KeySet()
+    made, met = SourceCounts(), KeySet()
     for block in origin.blocks():
-        found = keyer.keyed(block)
+        found = identifier.identify_block(block)
         if not made.records:
             found.refuse_none(origin.name)
         made.records += found.records
@@ -196,15 +204,15 @@ async def tally(ledger: Ledger, keyer: Keyer, origin: Source, advance: Advance) 
     return made
 
 
-async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
+async def check_source(job: Job, identifier: RecordIdentifier, origin: Source) -> int:
     """Shows what a file or a database holds; returns the exit code."""
     settings, screen = job.project.settings, job.screen
-    async with opened(settings) as place:
-        ledger = place.ledger()
+    async with connect(settings) as connection:
+        ledger = connection.ledger()
         await ledger.exists()
         with screen.progress(f"check {origin.name}", origin.total, origin.unit) as advance:
-            found = await tally(ledger, keyer, origin, advance)
-    about = [("ledger", place.name), ("namespace", settings.namespace), *keyer.rule.facts]
+            found = await count_posts(ledger, identifier, origin, advance)
+    about = [("ledger", connection.name), ("namespace", settings.namespace), *identifier.rule.facts]
     screen.facts(about)
     show_counts(
         screen,
@@ -219,10 +227,10 @@ async def check_source(job: Job, keyer: Keyer, origin: Source) -> int:
     )
     screen.result(
         {
-            "ledger": place.name,
+            "ledger": connection.name,
             "namespace": settings.namespace,
             "source": origin.name,
-            "identity": asdict(keyer.rule),
+            "identity": asdict(identifier.rule),
             "records": found.records,
             "known": found.known,
             "new": found.new,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection, connect
 from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, UNKNOWN, WRONG, Finding
-from scrapy_valkey_dedup.commands.shared.place import Place, opened
 from scrapy_valkey_dedup.commands.shared.project_checks import check_project
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.server_checks import check_server, try_server
-from scrapy_valkey_dedup.commands.shared.spiders import SpiderSeen, spiders_of
-from scrapy_valkey_dedup.commands.shared.state import begun, look
+from scrapy_valkey_dedup.commands.shared.spiders import SpiderInfo, load_spiders
+from scrapy_valkey_dedup.commands.shared.state import local_state, query_server
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, FOUND, CommandError
 from scrapy_valkey_dedup.model import DedupError, SettingsError
 from scrapy_valkey_dedup.parsing import duration
@@ -45,11 +45,11 @@ async def run(job: Job) -> int:
     found = check_project(_spiders(job), every)
     reached = False
     try:
-        async with opened(job.project.settings, create=True) as place:
-            reached, tried = await try_server(place)
+        async with connect(job.project.settings, create=True) as connection:
+            reached, tried = await try_server(connection)
             found += tried
             if reached:
-                found += await _looked_at(place)
+                found += await _looked_at(connection)
     except SettingsError as error:
         if not any(each.what == "settings" for each in found):
             found += [
@@ -76,9 +76,9 @@ def _every(text: str | None) -> float | None:
         raise CommandError(f"--every {text}: {error}") from None
 
 
-def _spiders(job: Job) -> list[SpiderSeen]:
+def _spiders(job: Job) -> list[SpiderInfo]:
     try:
-        found = spiders_of(job.settings, job.options.spider)
+        found = load_spiders(job.settings, job.options.spider)
     except DedupError:
         raise
     except Exception as error:
@@ -88,15 +88,15 @@ def _spiders(job: Job) -> list[SpiderSeen]:
     return found
 
 
-async def _looked_at(place: Place) -> list[Finding]:
+async def _looked_at(connection: LedgerConnection) -> list[Finding]:
     """The ledger, and the server's own words."""
-    state = begun(place)
+    state = local_state(connection)
     try:
-        await look(place, state)
+        await query_server(connection, state)
     except DedupError as error:
         return [Finding("layout", WRONG, str(error), docs="docs/ledger.md#the-keys")]
     said = "no run has been here yet" if state.is_empty else "one that this version reads"
-    return [Finding("layout", FINE, said), *await check_server(place, state)]
+    return [Finding("layout", FINE, said), *await check_server(connection, state)]
 
 
 def _show(screen: Screen, found: Sequence[Finding]) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.shared.buckets import Walk
+from scrapy_valkey_dedup.commands.shared.buckets import BucketSurvey
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection, connect
 from scrapy_valkey_dedup.commands.shared.dumping import Dumped, dump, namespaces
-from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
 from scrapy_valkey_dedup.commands.shared.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, CommandError
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
@@ -41,27 +41,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(job: Job) -> int:
     """Dumps one namespace, or all."""
     options = job.options
-    async with opened(job.project.settings) as place:
+    async with connect(job.project.settings) as connection:
         if options.all_namespaces:
-            return await _dump_all(job, place, Path(options.file))
-        found = await _dump(job, place, Path(options.file), namespace_tag(place.settings.namespace))
-        for kind, number in spooled(place).items():
+            return await _dump_all(job, connection, Path(options.file))
+        found = await _dump(
+            job, connection, Path(options.file), namespace_tag(connection.settings.namespace)
+        )
+        for kind, number in spooled(connection).items():
             job.screen.note(
                 f"{number:,} {kind} that were stored in an outage wait on this machine's disk and "
                 "are not in the file: the next run here delivers them to the ledger"
             )
-    _show(job, place.name, found)
+    _show(job, connection.name, found)
     return FINE
 
 
-async def _dump_all(job: Job, place: Place, folder: Path) -> int:
-    listed = await namespaces(place)
+async def _dump_all(job: Job, connection: LedgerConnection, folder: Path) -> int:
+    listed = await namespaces(connection)
     _make(folder)
-    found = [await _dump(job, place, folder / f"{name}.dump", name) for name in listed]
+    found = [await _dump(job, connection, folder / f"{name}.dump", name) for name in listed]
     rows = [[each.head.tag, str(each.path), f"{each.size:,}", *_counts(each)] for each in found]
-    job.screen.facts([("ledger", place.name)])
+    job.screen.facts([("ledger", connection.name)])
     job.screen.table(["namespace", "file", "bytes", *SHELVES], rows)
-    job.screen.result({"ledger": place.name, "dumps": [_as_json(each) for each in found]})
+    job.screen.result({"ledger": connection.name, "dumps": [_as_json(each) for each in found]})
     return FINE
 
 
@@ -72,20 +74,20 @@ def _make(folder: Path) -> None:
         raise CommandError(f"{folder} cannot be a folder: {error.strerror}") from error
 
 
-async def _dump(job: Job, place: Place, path: Path, name: str) -> Dumped:
-    about = await _about(place, name)
+async def _dump(job: Job, connection: LedgerConnection, path: Path, name: str) -> Dumped:
+    about = await _about(connection, name)
     with job.screen.progress(f"dump {path}", about, "entries") as advance:
-        return await dump(place, path, advance, job.screen.note, named=name)
+        return await dump(connection, path, advance, job.screen.note, named=name)
 
 
-async def _about(place: Place, name: str) -> int | None:
+async def _about(connection: LedgerConnection, name: str) -> int | None:
     """How many entries there are, about; None if only a digest of the namespace is known."""
-    own = place.settings.namespace
+    own = connection.settings.namespace
     named = own if name == namespace_tag(own) else name
     if namespace_tag(named) != name:
         return None
-    walks = [Walk(place.server, named, kind) for kind in SHELVES]
-    return sum([(await walk.counted()).entries for walk in walks])
+    walks = [BucketSurvey(connection.server, named, kind) for kind in SHELVES]
+    return sum([(await walk.count()).entries for walk in walks])
 
 
 def _counts(found: Dumped) -> list[str]:
@@ -97,11 +99,11 @@ def _as_json(found: Dumped) -> dict[str, Any]:
     return {**about, "file": str(found.path), "bytes": found.size, **found.entries}
 
 
-def _show(job: Job, place: str, found: Dumped) -> None:
+def _show(job: Job, ledger_name: str, found: Dumped) -> None:
     facts = [
-        ("ledger", place),
+        ("ledger", ledger_name),
         ("namespace", found.head.namespace or found.head.tag),
         ("file", f"{found.path}, {found.size:,} bytes"),
     ]
     job.screen.facts([*facts, *zip(SHELVES, _counts(found), strict=True)])
-    job.screen.result({"ledger": place, **_as_json(found)})
+    job.screen.result({"ledger": ledger_name, **_as_json(found)})

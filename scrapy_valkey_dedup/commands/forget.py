@@ -8,23 +8,27 @@ from time import time
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.check import named
-from scrapy_valkey_dedup.commands.shared.contents import trials
+from scrapy_valkey_dedup.commands.check import read_arguments
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection, connect
 from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.forgetting import (
     WHOLE,
-    Parts,
+    NamespaceParts,
+    claims_of_living_runs,
+    find_posts,
     forget,
-    living,
-    look_for,
-    parts_of,
+    select_parts,
 )
-from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer, maker_of
-from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
+from scrapy_valkey_dedup.commands.shared.identification import (
+    IdentifiedBlock,
+    RecordIdentifier,
+    item_builder,
+)
+from scrapy_valkey_dedup.commands.shared.identification import add_options as add_post_options
 from scrapy_valkey_dedup.commands.shared.moments import moment, read_moment
-from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
 from scrapy_valkey_dedup.commands.shared.screen import Screen
-from scrapy_valkey_dedup.commands.shared.sources import OnCommandLine, Source, source
+from scrapy_valkey_dedup.commands.shared.shelf_keys import trials
+from scrapy_valkey_dedup.commands.shared.sources import CommandLineRecords, Source, source_for
 from scrapy_valkey_dedup.commands.shared.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 
@@ -82,14 +86,14 @@ async def run(job: Job) -> int:
         raise CommandError(
             "forget what? a JSON object, a file, - for standard input, --trial, --since or --all"
         )
-    given = named(options.posts)
-    keyer = Keyer(job.project, maker_of(options))
+    given = read_arguments(options.posts)
+    identifier = RecordIdentifier(job.project, item_builder(options))
     origin: Source
     if isinstance(given, str):
-        origin = source(given, form=options.format, query=options.query)
+        origin = source_for(given, form=options.format, query=options.query)
     else:
-        origin = OnCommandLine(given)
-    return await _forget_posts(job, keyer, origin)
+        origin = CommandLineRecords(given)
+    return await _forget_posts(job, identifier, origin)
 
 
 def _since(job: Job, what: str) -> float | None:
@@ -110,25 +114,25 @@ def _since(job: Job, what: str) -> float | None:
 
 async def _forget_parts(job: Job, what: str, since: float | None) -> int:
     screen = job.screen
-    async with opened(job.project.settings) as place:
-        ledger = place.ledger()
+    async with connect(job.project.settings) as connection:
+        ledger = connection.ledger()
         if not await ledger.exists() and job.options.trial:
-            raise await _no_such_trial(place)
-        parts = await parts_of(place, what, since)
+            raise await _no_such_trial(connection)
+        parts = await select_parts(connection, what, since)
         with screen.progress("count", None, "entries") as advance:
             await parts.count(advance)
-        forgotten, alive = 0, await living(ledger, parts.claims)
+        forgotten, alive = 0, await claims_of_living_runs(ledger, parts.claims)
         listed = ", ".join(f"about {each.remembered:,} {name}" for name, each in parts.held.items())
-        question = f"Forget {listed} {_where(job, place)}{_since_when(parts, since)}?"
-        if (parts.total or parts.places) and _agreed(job, question):
+        question = f"Forget {listed} {_where(job, connection)}{_since_when(parts, since)}?"
+        if (parts.total or parts.namespaces) and _agreed(job, question):
             with screen.progress("forget", parts.total, "entries") as advance:
                 await parts.clear(advance)
             forgotten = parts.total
             if not alive:
-                await parts.leave_nothing()
+                await parts.delete_ledger_keys()
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
-        if not parts.places:  # else the ledger is another one, and they are not delivered to it
-            _tell_spooled(screen, place, what)
+        if not parts.namespaces:  # else the ledger is another one, and they are not delivered to it
+            _tell_spooled(screen, connection, what)
         if parts.endless:
             screen.note(
                 f"{parts.endless:,} entries are kept forever, and since when is not known: they "
@@ -136,20 +140,20 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             )
     counts = [*((name, each.remembered) for name, each in parts.held.items())]
     counts.append(("forgotten", forgotten))
-    _finish(job, place, counts, alive=alive, began=parts.began)
+    _finish(job, connection, counts, alive=alive, began=parts.began)
     return FINE
 
 
-async def _no_such_trial(place: Place) -> CommandError:
-    settings = place.settings
-    listed = ", ".join(await trials(place.tried)) or "none"
+async def _no_such_trial(connection: LedgerConnection) -> CommandError:
+    settings = connection.settings
+    listed = ", ".join(await trials(connection.tried)) or "none"
     return CommandError(
         f"there is no trial {settings.trial!r} of the namespace {settings.tried_namespace!r} at "
-        f"{place.name}; there are: {listed}"
+        f"{connection.name}; there are: {listed}"
     )
 
 
-def _since_when(parts: Parts, since: float | None) -> str:
+def _since_when(parts: NamespaceParts, since: float | None) -> str:
     """What a generation makes of a moment: it is forgotten as a whole."""
     if since is None:
         return ""
@@ -162,22 +166,22 @@ def _since_when(parts: Parts, since: float | None) -> str:
     )
 
 
-async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:
+async def _forget_posts(job: Job, identifier: RecordIdentifier, origin: Source) -> int:
     screen = job.screen
-    async with opened(job.project.settings) as place:
-        ledger = place.ledger(own=True)
+    async with connect(job.project.settings) as connection:
+        ledger = connection.ledger(own=True)
         await ledger.exists()
         with screen.progress(f"look for {origin.name}", origin.total, origin.unit) as advance:
-            found = await look_for(ledger, keyer, origin, advance)
+            found = await find_posts(ledger, identifier, origin, advance)
         known, forgotten = len(found.keys), 0
-        alive = await living(ledger, found.claims)
-        question = f"Forget {_posts(known)} of {found.read.records:,} {_where(job, place)}?"
+        alive = await claims_of_living_runs(ledger, found.claims)
+        question = f"Forget {_posts(known)} of {found.read.records:,} {_where(job, connection)}?"
         if known and _agreed(job, question):
             with screen.progress("forget", known, "posts") as advance:
                 forgotten = await forget(ledger, found.keys, advance)
         _tell_claims(screen, "posts", alive)
     counts = [("records", found.read.records), ("known", known), ("forgotten", forgotten)]
-    _finish(job, place, counts, alive=alive, read=found.read)
+    _finish(job, connection, counts, alive=alive, read=found.read)
     return FOUND if found.read.bad.total or found.read.unkeyed.total else FINE
 
 
@@ -200,8 +204,8 @@ def _tell_claims(screen: Screen, what: str, alive: dict[str, int]) -> None:
         )
 
 
-def _tell_spooled(screen: Screen, place: Place, what: str) -> None:
-    for kind, number in spooled(place).items():
+def _tell_spooled(screen: Screen, connection: LedgerConnection, what: str) -> None:
+    for kind, number in spooled(connection).items():
         if what in (WHOLE, kind):
             screen.note(
                 f"{number:,} {kind} that were stored in an outage wait on this machine's disk: the "
@@ -213,23 +217,23 @@ def _posts(count: int) -> str:
     return f"{count:,} post{'' if count == 1 else 's'}"
 
 
-def _where(job: Job, place: Place) -> str:
-    return f"in the namespace {job.project.settings.namespace!r} at {place.name}"
+def _where(job: Job, connection: LedgerConnection) -> str:
+    return f"in the namespace {job.project.settings.namespace!r} at {connection.name}"
 
 
 def _finish(  # noqa: PLR0913 (all that is shown)
     job: Job,
-    place: Place,
+    connection: LedgerConnection,
     counts: Sequence[tuple[str, int]],
     *,
     alive: dict[str, int],
-    read: Keyed | None = None,
+    read: IdentifiedBlock | None = None,
     began: float | None = None,
 ) -> None:
     namespace = job.project.settings.namespace
-    job.screen.facts([("ledger", place.name), ("namespace", namespace)])
+    job.screen.facts([("ledger", connection.name), ("namespace", namespace)])
     found: dict[str, Any] = {
-        "ledger": place.name,
+        "ledger": connection.name,
         "namespace": namespace,
         **dict(counts),
         "claimed_by_living_runs": alive,

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.check import check_source
+from scrapy_valkey_dedup.commands.shared.connection import connect
 from scrapy_valkey_dedup.commands.shared.counts import show_import
 from scrapy_valkey_dedup.commands.shared.from_plugins import import_pages
+from scrapy_valkey_dedup.commands.shared.identification import RecordIdentifier, item_builder
+from scrapy_valkey_dedup.commands.shared.identification import add_options as add_post_options
 from scrapy_valkey_dedup.commands.shared.importing import Import
-from scrapy_valkey_dedup.commands.shared.keyed import Keyer, maker_of
-from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
-from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.plugins import (
     PLUGINS,
 )
 from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile
-from scrapy_valkey_dedup.commands.shared.sources import source
+from scrapy_valkey_dedup.commands.shared.sources import source_for
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 
@@ -69,23 +69,23 @@ async def run(job: Job) -> int:
         return await import_pages(job, options.plugin, options.source)
     if len(options.source) > 1:
         raise CommandError(f"one source at a time: {options.source[1]!r} is another")
-    origin = source(options.source[0], form=options.format, query=options.query)
-    keyer = Keyer(job.project, maker_of(options))
+    origin = source_for(options.source[0], form=options.format, query=options.query)
+    identifier = RecordIdentifier(job.project, item_builder(options))
     if options.dry_run:
-        return await check_source(job, keyer, origin)
+        return await check_source(job, identifier, origin)
     settings, screen = job.project.settings, job.screen
-    async with opened(settings, create=True) as place:
-        ledger = place.ledger()
+    async with connect(settings, create=True) as connection:
+        ledger = connection.ledger()
         await ledger.open()
         await ledger.probe.check_partitions()
-        task = Import(ledger, keyer, origin, strict=options.strict, screen=screen)
+        task = Import(ledger, identifier, origin, strict=options.strict, screen=screen)
         if origin.can_resume:
-            task.progress = _progress_file(settings.data_dir, ledger, task)
+            task.progress_file = _progress_file(settings.data_dir, ledger, task)
             task.resume(restart=options.restart)
         with screen.progress(f"import {origin.name}", origin.total, origin.unit) as advance:
-            reached = await task.carry_out(advance)
-    show_import(job, place.name, reached, origin.name, keyer.rule)
-    return FOUND if reached.bad.total or reached.unkeyed.total else FINE
+            progress = await task.run(advance)
+    show_import(job, connection.name, progress, origin.name, identifier.rule)
+    return FOUND if progress.bad.total or progress.unkeyed.total else FINE
 
 
 def _progress_file(folder: Path, ledger: Ledger, task: Import) -> ProgressFile:
@@ -94,7 +94,7 @@ def _progress_file(folder: Path, ledger: Ledger, task: Import) -> ProgressFile:
     status = path.stat()
     with closing(task.origin.blocks()) as blocks:
         first = next(blocks, None)
-    keys = task.keyer.keyed(first).keys if first is not None else []
+    keys = task.identifier.identify_block(first).keys if first is not None else []
     digest = blake2b(b"".join(keys), digest_size=16).hexdigest()
     at = (str(path), status.st_size, status.st_mtime_ns)
     return ProgressFile(folder / "import", ledger.identity, *at, digest)

@@ -6,10 +6,10 @@ import argparse
 from collections import Counter
 
 from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.connection import connect
 from scrapy_valkey_dedup.commands.shared.dump_format import KINDS, Head
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.loading import Loaded, load
-from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 
 SUMMARY = "Remember what a dump has, on this server, in its namespace or another"
@@ -41,16 +41,16 @@ async def run(job: Job) -> int:
     with DumpReader(options.file) as file:
         namespace = _namespace(file.head, options.into)
         total = sum(_verified(file).values())
-        async with opened(job.project.settings, create=True) as place:
+        async with connect(job.project.settings, create=True) as connection:
             with screen.progress(f"load {options.file}", total, "entries") as advance:
-                found = await load(place, file, namespace, advance, screen.note)
+                found = await load(connection, file, namespace, advance, screen.note)
     own = job.project.settings.namespace
     if namespace not in (own, options.into):
         screen.note(
             f"it is in the namespace {namespace!r} now; here VALKEY_DEDUP_NAMESPACE is {own!r}: "
             "spiders with this setting do not see it (--into)"
         )
-    _show(job, place.name, found)
+    _show(job, connection.name, found)
     return FOUND if total and found.over == found.entries else FINE
 
 
@@ -71,13 +71,13 @@ def _verified(file: DumpReader) -> Counter[str]:
         raise CommandError(f"{error}. Nothing was changed") from None
 
 
-def _show(job: Job, place: str, found: Loaded) -> None:
+def _show(job: Job, ledger_name: str, found: Loaded) -> None:
     screen = job.screen
-    screen.facts([("ledger", place), ("namespace", found.namespace)])
+    screen.facts([("ledger", ledger_name), ("namespace", found.namespace)])
     rows = [
         [kind, *(f"{counts[kind]:,}" for counts in (found.entries, found.new, found.over))]
         for kind in KINDS
     ]
     screen.table(["", "in the file", "new here", "over"], rows)
     counts = {"entries": found.entries, "new": found.new, "over": found.over}
-    screen.result({"ledger": place, "namespace": found.namespace, **counts})
+    screen.result({"ledger": ledger_name, "namespace": found.namespace, **counts})

@@ -7,12 +7,18 @@ from math import inf
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.buckets import Contents
+from scrapy_valkey_dedup.commands.shared.connection import connect
 from scrapy_valkey_dedup.commands.shared.metrics import metrics
 from scrapy_valkey_dedup.commands.shared.moments import moment
-from scrapy_valkey_dedup.commands.shared.place import opened
-from scrapy_valkey_dedup.commands.shared.runs import Sighted
+from scrapy_valkey_dedup.commands.shared.runs import RunSurvey
 from scrapy_valkey_dedup.commands.shared.screen import Screen
-from scrapy_valkey_dedup.commands.shared.state import State, as_json, begun, look, quantile
+from scrapy_valkey_dedup.commands.shared.state import (
+    LedgerState,
+    as_json,
+    local_state,
+    quantile,
+    query_server,
+)
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, FINE, CommandError
 from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.stats import quantity
@@ -50,26 +56,30 @@ async def run(job: Job) -> int:
     options, screen = job.options, job.screen
     if options.json and options.format != "text":
         raise CommandError("--json and --format prometheus exclude each other")
-    async with opened(job.project.settings) as place:
-        state = begun(place)
+    async with connect(job.project.settings) as connection:
+        state = local_state(connection)
         try:
-            await look(place, state, exact=options.exact)
+            await query_server(connection, state, exact=options.exact)
         except DedupError as error:
-            state.trouble = str(error)
+            state.error = str(error)
     screen.result(as_json(state))
     if options.format == "prometheus":
         screen.line("\n".join(metrics(state)))
     else:
         _show(screen, state)
-    if state.trouble:
-        screen.note(f"scrapy dedup: {state.trouble}")
+    if state.error:
+        screen.note(f"scrapy dedup: {state.error}")
         return FAILED
     return FINE
 
 
-def _show(screen: Screen, state: State) -> None:
-    facts = [("ledger", state.place), ("namespace", state.namespace), ("topology", state.topology)]
-    if state.trouble:
+def _show(screen: Screen, state: LedgerState) -> None:
+    facts = [
+        ("ledger", state.location),
+        ("namespace", state.namespace),
+        ("topology", state.topology),
+    ]
+    if state.error:
         facts.append(("state", "it does not answer"))
     else:
         facts += _facts(state)
@@ -79,8 +89,8 @@ def _show(screen: Screen, state: State) -> None:
     screen.table(_OF_RUNS, _runs(state))
 
 
-def _facts(state: State) -> list[tuple[str, str]]:
-    seen = state.sighted
+def _facts(state: LedgerState) -> list[tuple[str, str]]:
+    seen = state.runs
     fast, slow = (1000 * quantile(state.latency, share) for share in (0.5, 1))
     facts = [
         ("server", state.version),
@@ -98,22 +108,22 @@ def _facts(state: State) -> list[tuple[str, str]]:
     facts.append(("runs", f"{len(seen.alive)} alive"))
     if seen.dead:
         facts.append(("dead runs", _dead(seen)))
-    if not seen.is_whole:
+    if not seen.is_complete:
         facts.append(("note", "the server has too many keys: runs may be missing; --exact"))
     return facts
 
 
-def _dead(seen: Sighted) -> str:
+def _dead(seen: RunSurvey) -> str:
     total = quantity(sum(seen.dead.values()), "open claim")
     names = [
-        f"{run} ({seen.notes[run].spider} on {seen.notes[run].host})" if run in seen.notes else run
+        f"{run} ({seen.infos[run].spider} on {seen.infos[run].host})" if run in seen.infos else run
         for run in list(seen.dead)[:_SHOWN]
     ]
     listed = ", ".join(names) + (", ..." if len(seen.dead) > _SHOWN else "")
     return f"{total} of {listed}: the next run that meets these posts takes them over"
 
 
-def _memory(state: State) -> str:
+def _memory(state: LedgerState) -> str:
     shown = []
     for node in state.nodes:
         if node.memory is None:
@@ -127,7 +137,7 @@ def _memory(state: State) -> str:
     return "; ".join(shown)
 
 
-def _room(state: State) -> str:
+def _room(state: LedgerState) -> str:
     future = state.forecast
     assert future is not None  # noqa: S101 (the caller has looked)
     text = size(future.room)
@@ -142,16 +152,16 @@ def _room(state: State) -> str:
     return text
 
 
-def _spool(state: State) -> str:
+def _spool(state: LedgerState) -> str:
     if not state.spooled:
         return "nothing waits on this machine"
     listed = ", ".join(f"{number:,} {what}" for what, number in state.spooled.items())
     return f"{listed} wait on this machine; its next run tells the ledger of them"
 
 
-def _holdings(state: State) -> list[tuple[str, ...]]:
+def _holdings(state: LedgerState) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for what, contents in state.holds.items():
+    for what, contents in state.contents.items():
         for each in contents.generations:
             memory = ""
             if contents.bytes_each is not None:
@@ -173,11 +183,11 @@ def _count(entries: int, contents: Contents) -> str:
     return f"about {int(float(f'{entries:.3g}')):,}"
 
 
-def _runs(state: State) -> list[tuple[str, ...]]:
-    seen = state.sighted
+def _runs(state: LedgerState) -> list[tuple[str, ...]]:
+    seen = state.runs
     rows: list[tuple[str, ...]] = []
     for run in seen.alive:
-        note = seen.notes.get(run)
+        note = seen.infos.get(run)
         if note is None:  # it has just begun
             rows.append((run, "", "", "", f"{seen.claims[run]:,}", "", ""))
             continue

@@ -12,7 +12,7 @@ from typing import Any
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
 from scrapy_valkey_dedup.ledger.scripts import POSTS_PER_CALL
 from scrapy_valkey_dedup.selftest.findings import Check, DiffersError, Rule
-from scrapy_valkey_dedup.selftest.place import Place
+from scrapy_valkey_dedup.selftest.sandbox import Sandbox
 from scrapy_valkey_dedup.valkey.errors import is_noscript
 from scrapy_valkey_dedup.valkey.resp import Script
 
@@ -30,10 +30,10 @@ def fresh_script() -> Script:
     return Script("selftest", f"return 'selftest {token_hex(8)}'")
 
 
-async def reach(place: Place) -> str:
+async def reach(sandbox: Sandbox) -> str:
     """Whether anybody is there who lets us in."""
-    key = place.key("nothing")
-    expect(await place.ask("GET", key, key=key), None, "GET of a key that is not there")
+    key = sandbox.key("nothing")
+    expect(await sandbox.ask("GET", key, key=key), None, "GET of a key that is not there")
     return "answers GET"
 
 
@@ -43,44 +43,48 @@ async def reach(place: Place) -> str:
 # Each with as few others as can be, so that of what is not permitted just the one rule fails.
 
 
-async def _get(place: Place) -> str:
-    key = place.key("nothing")
-    expect(await place.ask("GET", key, key=key), None, "GET of a key that is not there")
+async def _get(sandbox: Sandbox) -> str:
+    key = sandbox.key("nothing")
+    expect(await sandbox.ask("GET", key, key=key), None, "GET of a key that is not there")
     return "GET"
 
 
-async def _set(place: Place) -> str:
+async def _set(sandbox: Sandbox) -> str:
     """All forms: SET NX, SET NX GET PX, SET PX GET, SET KEEPTTL."""
-    key = place.key("set")
-    expect(await place.ask("SET", key, 1, "NX", "GET", "PX", 60_000, key=key), None, "SET NX GET")
-    expect(await place.ask("SET", key, 2, "NX", "GET", "PX", 60_000, key=key), b"1", "SET NX GET")
-    expect(await place.ask("SET", key, 3, "NX", key=key), None, "SET NX of a key that is there")
-    expect(await place.ask("SET", key, 4, "PX", 60_000, "GET", key=key), b"1", "SET PX GET")
-    expect(await place.ask("SET", key, 5, "KEEPTTL", key=key), b"OK", "SET KEEPTTL")
+    key = sandbox.key("set")
+    expect(await sandbox.ask("SET", key, 1, "NX", "GET", "PX", 60_000, key=key), None, "SET NX GET")
+    expect(await sandbox.ask("SET", key, 2, "NX", "GET", "PX", 60_000, key=key), b"1", "SET NX GET")
+    expect(await sandbox.ask("SET", key, 3, "NX", key=key), None, "SET NX of a key that is there")
+    expect(await sandbox.ask("SET", key, 4, "PX", 60_000, "GET", key=key), b"1", "SET PX GET")
+    expect(await sandbox.ask("SET", key, 5, "KEEPTTL", key=key), b"OK", "SET KEEPTTL")
     return "SET with NX, GET, PX, KEEPTTL"
 
 
-async def _mget(place: Place) -> str:
-    one, two = place.key("nothing"), place.key("no more")
+async def _mget(sandbox: Sandbox) -> str:
+    one, two = sandbox.key("nothing"), sandbox.key("no more")
     expect(
-        await place.ask("MGET", one, two, key=one), [None, None], "MGET of keys that are not there"
+        await sandbox.ask("MGET", one, two, key=one),
+        [None, None],
+        "MGET of keys that are not there",
     )
     return "MGET of several keys of a slot"
 
 
-async def _del(place: Place) -> str:
-    key = place.key("nothing")
+async def _del(sandbox: Sandbox) -> str:
+    key = sandbox.key("nothing")
     expect(
-        await place.ask("DEL", key, place.key("no more"), key=key), 0, "DEL of what is not there"
+        await sandbox.ask("DEL", key, sandbox.key("no more"), key=key),
+        0,
+        "DEL of what is not there",
     )
     return "DEL of several keys of a slot"
 
 
-async def _evalsha(place: Place) -> str:
+async def _evalsha(sandbox: Sandbox) -> str:
     """A script that is not there is NOSCRIPT, as a class of error that is known."""
     try:
         sha = fresh_script().sha
-        found = await place.ask("EVALSHA", sha, 1, place.partition, key=place.partition)
+        found = await sandbox.ask("EVALSHA", sha, 1, sandbox.partition, key=sandbox.partition)
     except Exception as error:
         if is_noscript(error):
             return f"a script that is not there is NOSCRIPT: {error}"
@@ -88,16 +92,16 @@ async def _evalsha(place: Place) -> str:
     raise DiffersError(f"EVALSHA of a script that was never loaded: {found!r:.80}")
 
 
-async def _script_load(place: Place) -> str:
+async def _script_load(sandbox: Sandbox) -> str:
     script = fresh_script()
-    found = await place.ask("SCRIPT", "LOAD", script.source, key=place.partition)
+    found = await sandbox.ask("SCRIPT", "LOAD", script.source, key=sandbox.partition)
     expect(found, script.sha.encode(), "SCRIPT LOAD")
     return "SCRIPT LOAD gives the script's SHA-1"
 
 
-async def _eval(place: Place) -> str:
+async def _eval(sandbox: Sandbox) -> str:
     script = fresh_script()
-    found = await place.ask("EVAL", script.source, 1, place.partition, key=place.partition)
+    found = await sandbox.ask("EVAL", script.source, 1, sandbox.partition, key=sandbox.partition)
     expect(found, script.source[8:-1].encode(), "EVAL")
     return "EVAL runs a script with its source"
 
@@ -141,20 +145,20 @@ return {left > 50000 and left <= 60000 and 1 or left, later, call('DEL', k)}
 """
 
 
-async def _called(name: str, place: Place) -> str:
+async def _called(name: str, sandbox: Sandbox) -> str:
     body, wanted = _CALLED[name]
-    key = place.key_inside(name)
+    key = sandbox.key_inside(name)
     try:
-        expect(await place.script(_DERIVED % name + body), wanted, name.upper())
+        expect(await sandbox.script(_DERIVED % name + body), wanted, name.upper())
     finally:
         with suppress(Exception):  # it is tried again at the end
-            await place.once("DEL", key, key=key)
+            await sandbox.once("DEL", key, key=key)
     return f"{name.upper()} on a key that the script derives from KEYS[1]"
 
 
-async def _ends(place: Place) -> str:
-    place.key_inside("ends")
-    found = await place.script(_DERIVED % "ends" + _ENDS)
+async def _ends(sandbox: Sandbox) -> str:
+    sandbox.key_inside("ends")
+    found = await sandbox.script(_DERIVED % "ends" + _ENDS)
     expect(found, [1, 1000, 1], "PTTL, PEXPIREAT and DEL")
     return "a script knows when keys end, by the server's clock, and says so"
 
@@ -162,31 +166,31 @@ async def _ends(place: Place) -> str:
 # -- scripts as such -------------------------------------------------------------------------------
 
 
-async def _arguments(place: Place) -> str:
+async def _arguments(sandbox: Sandbox) -> str:
     """As many as the plugin ever sends, of the size that they have."""
     count = 2 * POSTS_PER_CALL + 8
     arguments = [b"%028d" % number for number in range(count)]
-    found = await place.script("return {#ARGV, #ARGV[1], ARGV[#ARGV]}", *arguments)
+    found = await sandbox.script("return {#ARGV, #ARGV[1], ARGV[#ARGV]}", *arguments)
     expect(found, [count, 28, arguments[-1]], f"{count} arguments")
     return f"a call with {count} arguments"
 
 
-async def _more_arguments(place: Place) -> str:
-    return f"a call with {await place.script('return #ARGV', *[b'x'] * 5000)} arguments"
+async def _more_arguments(sandbox: Sandbox) -> str:
+    return f"a call with {await sandbox.script('return #ARGV', *[b'x'] * 5000)} arguments"
 
 
-async def _without_keys(place: Place) -> str:
-    found = await place.ask("EVAL", "return 1", 0)
+async def _without_keys(sandbox: Sandbox) -> str:
+    found = await sandbox.ask("EVAL", "return 1", 0)
     expect(found, 1, "EVAL without keys")
     return "a script without keys is run"
 
 
-async def _shared_scripts(place: Place) -> str:
+async def _shared_scripts(sandbox: Sandbox) -> str:
     """Behind one address several servers may stand, each with scripts of its own."""
     script = fresh_script()
-    await place.script(script.source)
-    names = [place.partition_of(f"selftest-{number}") for number in range(_CONNECTIONS)]
-    asked = [place.once("EVALSHA", script.sha, 1, name, key=name) for name in names]
+    await sandbox.script(script.source)
+    names = [sandbox.partition_of(f"selftest-{number}") for number in range(_CONNECTIONS)]
+    asked = [sandbox.once("EVALSHA", script.sha, 1, name, key=name) for name in names]
     found = await asyncio.gather(*asked, return_exceptions=True)
     lacking = sum(map(is_noscript, found))
     others = [error for error in found if isinstance(error, BaseException)]

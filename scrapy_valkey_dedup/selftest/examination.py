@@ -17,7 +17,7 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES, reach
 from scrapy_valkey_dedup.selftest.findings import DiffersError, Finding, Report, Rule, Status
 from scrapy_valkey_dedup.selftest.ledgers import LEDGER_RULES
-from scrapy_valkey_dedup.selftest.place import Place
+from scrapy_valkey_dedup.selftest.sandbox import Sandbox
 from scrapy_valkey_dedup.selftest.surroundings import HELLO, SURROUNDING_RULES
 from scrapy_valkey_dedup.valkey.errors import classify, message_of
 from scrapy_valkey_dedup.valkey.provider import Provider
@@ -51,56 +51,56 @@ async def examine(  # noqa: PLR0913 (all but one are keywords)
         LedgerRefusedError: URL or options cannot be used.
 
     """
-    place = Place(
+    sandbox = Sandbox(
         url,
         options=options or {},
         credentials=credentials,
         namespace=namespace,
         timeout=timeout,
     )
-    report = Report(place.shown, place.namespace)
+    report = Report(sandbox.shown, sandbox.namespace)
     try:
-        await _go_through(place, report, tell, rules)
+        await _go_through(sandbox, report, tell, rules)
     finally:
         if report.has_written:
-            report.left = await _cleaned(place)
+            report.left = await _cleaned(sandbox)
             if report.left:  # logged, not noted: an interrupted examination gives no report
-                why = f"not all keys of {place.namespace} could be taken away: {report.left}"
+                why = f"not all keys of {sandbox.namespace} could be taken away: {report.left}"
                 tell(Finding("cleaning", Status.DIFFERS, why, needed=False))
         with suppress(Exception):  # a connection that does not take its leave
-            await place.close()
+            await sandbox.close()
     return report
 
 
 async def _go_through(
-    place: Place, report: Report, tell: Callable[[Finding], None], rules: Sequence[Rule]
+    sandbox: Sandbox, report: Report, tell: Callable[[Finding], None], rules: Sequence[Rule]
 ) -> None:
     def note(finding: Finding) -> None:
         report.findings.append(finding)
         tell(finding)
 
-    first = await _tried(_CONNECT, place)
+    first = await _tried(_CONNECT, sandbox)
     report.reached = first.status in (Status.OK, Status.REFUSED)
     note(first)
     if first.status is Status.REFUSED:
         # Perhaps it is this command alone; HELLO needs no permission.
-        note(hello := await _tried(HELLO, place))
+        note(hello := await _tried(HELLO, sandbox))
         report.has_written = hello.status is not Status.REFUSED
     else:
         report.has_written = report.reached
     for rule in rules if report.has_written else ():
-        note(found := await _tried(rule, place))
+        note(found := await _tried(rule, sandbox))
         if found.status is Status.SILENT:
-            again = await _tried(_CONNECT, place)
+            again = await _tried(_CONNECT, sandbox)
             if again.status is not first.status:  # it is gone: no need to wait for each of the rest
                 return note(again)
     return None
 
 
-async def _tried(rule: Rule, place: Place) -> Finding:
+async def _tried(rule: Rule, sandbox: Sandbox) -> Finding:
     began = perf_counter()
     try:
-        said = await asyncio.wait_for(rule.check(place), _LONGEST)
+        said = await asyncio.wait_for(rule.check(sandbox), _LONGEST)
         status = Status.OK
     except DiffersError as error:
         status, said = Status.DIFFERS, str(error)
@@ -108,8 +108,8 @@ async def _tried(rule: Rule, place: Place) -> Finding:
         status, said = Status.SILENT, f"no answer within {_LONGEST:g} s"
     except Exception as error:  # noqa: BLE001 (a finding, whatever it is)
         status, said = _status_of(error), message_of(error)
-    said = said.removeprefix(f"Valkey at {place.shown} ")
-    line = place.without_secrets(" ".join(said.split()))
+    said = said.removeprefix(f"Valkey at {sandbox.shown} ")
+    line = sandbox.without_secrets(" ".join(said.split()))
     line = "".join(letter if letter.isprintable() else "?" for letter in line)
     if len(line) > _LONGEST_WORDS:
         line = line[: _LONGEST_WORDS - 3] + "..."
@@ -135,12 +135,12 @@ def _is_of_the_server(error: Exception) -> bool:
     return module in ("valkey", "ssl") or isinstance(error, OSError)
 
 
-async def _cleaned(place: Place) -> str:
+async def _cleaned(sandbox: Sandbox) -> str:
     """Takes all away; returns why that failed, if it did."""
     try:
-        await asyncio.wait_for(place.clean(), _LONGEST_CLEANING)
+        await asyncio.wait_for(sandbox.clean(), _LONGEST_CLEANING)
     except asyncio.TimeoutError:
         return f"no answer within {_LONGEST_CLEANING:g} s"
     except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
-        return place.without_secrets(message_of(error))
+        return sandbox.without_secrets(message_of(error))
     return ""

@@ -54,7 +54,7 @@ class Finding:
     milliseconds: float = 0.0
 
     @property
-    def spoils(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether the plugin does not work because of it."""
         return self.needed and self.status is not Status.OK
 
@@ -68,7 +68,7 @@ class Finding:
 class Report:
     """All findings of one examination."""
 
-    place: str
+    server: str
     """The URL as it may be shown."""
     namespace: str
     findings: list[Finding] = field(default_factory=list)
@@ -82,35 +82,35 @@ class Report:
         """The exit code."""
         if not self.reached:
             return NO_SERVER
-        return NOT_FINE if self.spoiled else FINE
+        return NOT_FINE if self.failures else FINE
 
     @property
-    def spoiled(self) -> list[Finding]:
+    def failures(self) -> list[Finding]:
         """The rules without which the plugin does not work, and that do not hold."""
-        return [finding for finding in self.findings if finding.spoils]
+        return [finding for finding in self.findings if finding.is_failure]
 
     @property
     def verdict(self) -> str:
         """One line."""
         if not self.reached:
-            return f"No Valkey that can be asked at {self.place}."
+            return f"No Valkey that can be asked at {self.server}."
         needed = [finding for finding in self.findings if finding.needed]
         others = [finding for finding in self.findings if not finding.needed]
         fine = sum(finding.status is Status.OK for finding in others)
         more = f", and {fine} of {len(others)} others" if others else ""
-        checks = f"{quantity(len(self.findings), 'check')} at {self.place}"
-        if not self.spoiled:
+        checks = f"{quantity(len(self.findings), 'check')} at {self.server}"
+        if not self.failures:
             return f"{checks}: all {len(needed)} that the plugin needs succeed{more}."
-        names = ", ".join(finding.rule for finding in self.spoiled)
+        names = ", ".join(finding.rule for finding in self.failures)
         return (
-            f"{checks}: {len(self.spoiled)} of {len(needed)} that the plugin needs fail: {names}. "
+            f"{checks}: {len(self.failures)} of {len(needed)} that the plugin needs fail: {names}. "
             "docs/security.md has the permissions that are needed."
         )
 
     def as_json(self) -> dict[str, Any]:
         """For machines: what the lines say."""
         return {
-            "server": self.place,
+            "server": self.server,
             "namespace": self.namespace,
             "code": self.code,
             "verdict": self.verdict,

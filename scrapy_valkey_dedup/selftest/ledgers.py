@@ -13,7 +13,7 @@ from scrapy_valkey_dedup.ledger.tokens import claim_token
 from scrapy_valkey_dedup.model import Answer, ReleasedClaim, Verdict
 from scrapy_valkey_dedup.selftest.commands import expect
 from scrapy_valkey_dedup.selftest.findings import Rule
-from scrapy_valkey_dedup.selftest.place import SHORT, Place
+from scrapy_valkey_dedup.selftest.sandbox import SHORT, Sandbox
 
 _MOMENT = 0.3  # seconds
 _PATIENCE = 10.0
@@ -30,30 +30,30 @@ def _all(answers: Sequence[Answer], verdict: Verdict, what: str) -> None:
         expect(f"{len(wrong)} of {len(answers)} {wrong[0]}", f"all {verdict.value}", what)
 
 
-async def _shelves(place: Place) -> str:
+async def _shelves(sandbox: Sandbox) -> str:
     """A user may be allowed the keys of posts and not those of pages: docs/security.md."""
     for shelf in ("", "pages", "timelines"):
-        key = place.key_of_shelf(shelf)
-        expect(await place.ask("SET", key, 1, "PX", 60_000, "GET", key=key), None, "SET PX GET")
+        key = sandbox.key_of_shelf(shelf)
+        expect(await sandbox.ask("SET", key, 1, "PX", 60_000, "GET", key=key), None, "SET PX GET")
     return "keys of posts, pages and timelines"
 
 
-async def _open(place: Place) -> str:
+async def _open(sandbox: Sandbox) -> str:
     """The start of every run: version, layout, identity and permissions."""
-    first, second = place.ledger(), place.ledger()
+    first, second = sandbox.ledger(), sandbox.ledger()
     await first.open()
     await second.open()
     expect(second.identity, first.identity, "the identity of the ledger")
     return "a run starts, and another one finds its ledger"
 
 
-async def _partitions(place: Place) -> str:
-    await place.ledger().probe.check_partitions()
+async def _partitions(sandbox: Sandbox) -> str:
+    await sandbox.ledger().probe.check_partitions()
     return "each server that has partitions takes writes"
 
 
-async def _claims(place: Place) -> str:
-    one, other, (post,) = place.ledger(), place.ledger(), place.posts(1)
+async def _claims(sandbox: Sandbox) -> str:
+    one, other, (post,) = sandbox.ledger(), sandbox.ledger(), sandbox.posts(1)
     _all(await one.claim_many([post], number=1), Verdict.NEW, "a first claim")
     _all(await one.claim_many([post], number=1), Verdict.NEW, "the same question once more")
     (answer,) = await other.claim_many([post])
@@ -61,8 +61,8 @@ async def _claims(place: Place) -> str:
     return "new, new again for the same question, held for another run"
 
 
-async def _takeover(place: Place) -> str:
-    dead, one, (post,) = place.ledger(), place.ledger(), place.posts(1)
+async def _takeover(sandbox: Sandbox) -> str:
+    dead, one, (post,) = sandbox.ledger(), sandbox.ledger(), sandbox.posts(1)
     await dead.claim_many([post])
     (held,) = await one.claim_many([post])
     (answer,) = await one.claim_many([post], [held.holder], number=1)
@@ -70,25 +70,25 @@ async def _takeover(place: Place) -> str:
     return "a dead run's claim is taken over"
 
 
-async def _one_winner(place: Place) -> str:
-    (post,) = place.posts(1)
-    runs = [place.ledger() for _ in range(8)]
+async def _one_winner(sandbox: Sandbox) -> str:
+    (post,) = sandbox.posts(1)
+    runs = [sandbox.ledger() for _ in range(8)]
     found = await asyncio.gather(*(run.claim_many([post]) for run in runs))
     expect(sum(answer.verdict is Verdict.NEW for (answer,) in found), 1, "8 claims at once")
     return "of 8 runs that ask at once one gets the post"
 
 
-async def _confirms(place: Place) -> str:
-    one, other, (post,) = place.ledger(), place.ledger(), place.posts(1)
+async def _confirms(sandbox: Sandbox) -> str:
+    one, other, (post,) = sandbox.ledger(), sandbox.ledger(), sandbox.posts(1)
     await one.claim_many([post])
     await one.confirm_many([post])
     _all(await other.claim_many([post]), Verdict.SEEN, "a claim on what is stored")
-    expect(await other.seen_many([post, *place.posts(1)]), [True, False], "look")
+    expect(await other.seen_many([post, *sandbox.posts(1)]), [True, False], "look")
     return "what is stored is seen, and nothing else"
 
 
-async def _releases(place: Place) -> str:
-    one, other, (post, doubtful) = place.ledger(), place.ledger(), place.posts(2)
+async def _releases(sandbox: Sandbox) -> str:
+    one, other, (post, doubtful) = sandbox.ledger(), sandbox.ledger(), sandbox.posts(2)
     await one.claim_many([post, doubtful], number=1)
     await other.release_many([post])
     _all(await other.claim_many([post]), Verdict.HELD, "what another run has given back")
@@ -99,31 +99,35 @@ async def _releases(place: Place) -> str:
     return "a claim that is given back is free; a late copy of its question is turned away"
 
 
-async def _renewals(place: Place) -> str:
-    one, posts = place.ledger(), place.posts(2)
+async def _renewals(sandbox: Sandbox) -> str:
+    one, posts = sandbox.ledger(), sandbox.posts(2)
     await one.claim_many(posts, number=1)
     expect(await one.renew_many(posts, [1, 2]), 1, "renewed, of two of which one is another's")
-    brief, (post,) = place.ledger(claim_lifetime=_MOMENT), place.posts(1)
+    brief, (post,) = sandbox.ledger(claim_lifetime=_MOMENT), sandbox.posts(1)
     await brief.claim_many([post])
-    await _until(lambda: _is_free(place, post), "a claim whose life is over is free")
+    await _until(lambda: _is_free(sandbox, post), "a claim whose life is over is free")
     return "a claim's life is lengthened; one that is not renewed ends"
 
 
-async def _is_free(place: Place, post: bytes) -> bool:
-    (answer,) = await place.ledger().claim_many([post])
+async def _is_free(sandbox: Sandbox, post: bytes) -> bool:
+    (answer,) = await sandbox.ledger().claim_many([post])
     return answer.verdict is Verdict.NEW
 
 
-async def _forgets(place: Place) -> str:
-    one, posts = place.ledger(), place.posts(2)
+async def _forgets(sandbox: Sandbox) -> str:
+    one, posts = sandbox.ledger(), sandbox.posts(2)
     await one.confirm_many(posts)
     expect(await one.forget_many(posts[:1]), 1, "forgotten")
     expect(await one.seen_many(posts), [False, True], "look")
     return "what is forgotten is new, the rest is seen"
 
 
-async def _generations(place: Place) -> str:
-    brief, one, (post, other) = place.ledger(retention=_MOMENT), place.ledger(), place.posts(2)
+async def _generations(sandbox: Sandbox) -> str:
+    brief, one, (post, other) = (
+        sandbox.ledger(retention=_MOMENT),
+        sandbox.ledger(),
+        sandbox.posts(2),
+    )
     await brief.confirm_many([post])
 
     async def is_over() -> bool:
@@ -135,8 +139,8 @@ async def _generations(place: Place) -> str:
     return "a generation ends when its time is over, and another one begins"
 
 
-async def _moves(place: Place) -> str:
-    brief, one, (post, other) = place.ledger(retention=1.0), place.ledger(), place.posts(2)
+async def _moves(sandbox: Sandbox) -> str:
+    brief, one, (post, other) = sandbox.ledger(retention=1.0), sandbox.ledger(), sandbox.posts(2)
     await brief.confirm_many([post, other])
     _all(await one.claim_many([post]), Verdict.SEEN, "a duplicate")
 
@@ -148,8 +152,8 @@ async def _moves(place: Place) -> str:
     return "a duplicate that is met again moves to a generation that lasts longer"
 
 
-async def _forever(place: Place) -> str:
-    endless, brief, (post,) = place.ledger(retention=None), place.ledger(), place.posts(1)
+async def _forever(sandbox: Sandbox) -> str:
+    endless, brief, (post,) = sandbox.ledger(retention=None), sandbox.ledger(), sandbox.posts(1)
     await brief.confirm_many([post])
     try:
         await endless.confirm_many([post])
@@ -160,25 +164,25 @@ async def _forever(place: Place) -> str:
     return "retention None: what has no end is remembered, and forgotten when told so"
 
 
-async def _resets(place: Place) -> str:
-    one, reset, (post,) = place.ledger(), place.ledger(reset=True), place.posts(1)
+async def _resets(sandbox: Sandbox) -> str:
+    one, reset, (post,) = sandbox.ledger(), sandbox.ledger(reset=True), sandbox.posts(1)
     await one.confirm_many([post])
     _all(await reset.claim_many([post]), Verdict.NEW, "a claim with RESET")
     return "with RESET what is remembered is new"
 
 
-async def _records(place: Place) -> str:
-    one, other, (post,) = place.ledger(record=True), place.ledger(record=True), place.posts(1)
+async def _records(sandbox: Sandbox) -> str:
+    one, other, (post,) = sandbox.ledger(record=True), sandbox.ledger(record=True), sandbox.posts(1)
     _all(await one.claim_many([post]), Verdict.NEW, "a claim that records")
-    same = place.ledger(one.run, record=True)  # its first question has the same name
+    same = sandbox.ledger(one.run, record=True)  # its first question has the same name
     _all(await same.claim_many([post]), Verdict.NEW, "the same question once more")
     _all(await other.claim_many([post]), Verdict.SEEN, "another run")
     return 'CONFIRM = "claimed": a claim remembers; its reply is kept for the same question'
 
 
-async def _many(place: Place) -> str:
+async def _many(sandbox: Sandbox) -> str:
     """A batch of all partitions; all commands in one round trip, half confirmed, half released."""
-    one, other, posts = place.ledger(), place.ledger(), place.posts(4 * PARTITIONS)
+    one, other, posts = sandbox.ledger(), sandbox.ledger(), sandbox.posts(4 * PARTITIONS)
     half = len(posts) // 2
     _all(await one.claim_many(posts), Verdict.NEW, "a batch")
     await one.settle_many(posts[:half], [ReleasedClaim(post) for post in posts[half:]])
@@ -189,9 +193,9 @@ async def _many(place: Place) -> str:
     return f"{len(posts)} posts in calls to up to {PARTITIONS} partitions, in one round trip"
 
 
-async def _buckets(place: Place) -> str:
+async def _buckets(sandbox: Sandbox) -> str:
     """More posts than a call may have, and than a bucket has room for."""
-    one, posts = place.ledger(), place.neighbours(_BUCKET + 9)
+    one, posts = sandbox.ledger(), sandbox.neighbours(_BUCKET + 9)
     assert len(posts) > POSTS_PER_CALL  # noqa: S101 (so that it is two calls)
     _all(await one.claim_many(posts), Verdict.NEW, "many posts of a partition")
     await one.confirm_many(posts)
@@ -203,8 +207,8 @@ async def _buckets(place: Place) -> str:
     )
 
 
-async def _heartbeats(place: Place) -> str:
-    one, other = place.ledger(), place.ledger()
+async def _heartbeats(sandbox: Sandbox) -> str:
+    one, other = sandbox.ledger(), sandbox.ledger()
     expect(await one.runs.write_heartbeat(1, SHORT), None, "a first heartbeat")
     expect(await one.runs.write_heartbeat(2, SHORT, idle=True), b"1", "a second one")
     beats = await other.runs.read_heartbeats([one.run, other.run])

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from scrapy_valkey_dedup.selftest.findings import DiffersError, Rule
-from scrapy_valkey_dedup.selftest.place import Place
+from scrapy_valkey_dedup.selftest.sandbox import Sandbox
 
 _ROUND_TRIPS = 200
 _LONGEST = 1.0  # seconds for all of them
@@ -23,21 +23,21 @@ def _texts(words: Any) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
-async def _info(place: Place, section: str) -> dict[str, str]:
-    told = await place.ask("INFO", section)
+async def _info(sandbox: Sandbox, section: str) -> dict[str, str]:
+    told = await sandbox.ask("INFO", section)
     lines = told.decode("utf-8", "replace").splitlines() if isinstance(told, bytes) else []
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-async def _hello(place: Place) -> str:
-    facts = _texts(await place.ask("HELLO"))
+async def _hello(sandbox: Sandbox) -> str:
+    facts = _texts(await sandbox.ask("HELLO"))
     if "version" not in facts:
         raise DiffersError("HELLO names no version")
     return f"HELLO says {facts.get('server')} {facts['version']}, mode {facts.get('mode')}"
 
 
-async def _product(place: Place) -> str:
-    facts = await _info(place, "server")
+async def _product(sandbox: Sandbox) -> str:
+    facts = await _info(sandbox, "server")
     if "valkey_version" in facts:
         return f"INFO says {facts.get('server_name', 'valkey')} {facts['valkey_version']}"
     if "redis_version" in facts:
@@ -45,10 +45,10 @@ async def _product(place: Place) -> str:
     raise DiffersError("INFO names no version")
 
 
-async def _evictions(place: Place) -> str:
-    policy = (await _info(place, "memory")).get("maxmemory_policy")
+async def _evictions(sandbox: Sandbox) -> str:
+    policy = (await _info(sandbox, "memory")).get("maxmemory_policy")
     if policy is None:
-        policy = _texts(await place.ask("CONFIG", "GET", "maxmemory-policy")).get(
+        policy = _texts(await sandbox.ask("CONFIG", "GET", "maxmemory-policy")).get(
             "maxmemory-policy"
         )
     if policy is None:
@@ -61,13 +61,13 @@ async def _evictions(place: Place) -> str:
     )
 
 
-async def _round_trips(place: Place) -> str:
-    key = place.key("nothing")
-    return await _timed(lambda: place.once("GET", key, key=key), "GET")
+async def _round_trips(sandbox: Sandbox) -> str:
+    key = sandbox.key("nothing")
+    return await _timed(lambda: sandbox.once("GET", key, key=key), "GET")
 
 
-async def _script_round_trips(place: Place) -> str:
-    return await _timed(lambda: place.script("return 1"), "EVALSHA")
+async def _script_round_trips(sandbox: Sandbox) -> str:
+    return await _timed(lambda: sandbox.script("return 1"), "EVALSHA")
 
 
 async def _timed(ask: Callable[[], Awaitable[Any]], what: str) -> str:
@@ -88,9 +88,9 @@ def _quantile(times: Sequence[float], share: float) -> float:
     return sorted(times)[min(int(share * len(times)), len(times) - 1)]
 
 
-async def _connections(place: Place) -> str:
-    key = place.key("nothing")
-    found = await asyncio.gather(*(place.ask("GET", key, key=key) for _ in range(_AT_ONCE)))
+async def _connections(sandbox: Sandbox) -> str:
+    key = sandbox.key("nothing")
+    found = await asyncio.gather(*(sandbox.ask("GET", key, key=key) for _ in range(_AT_ONCE)))
     if any(reply is not None for reply in found):
         raise DiffersError(f"replies are mixed up: {found!r:.80}")
     return f"{_AT_ONCE} connections at once"

@@ -180,13 +180,13 @@ def test_what_cannot_be_done_is_one_line(here: Path, valkey: ValkeyServer) -> No
         "{nobody}": f"valkey://127.0.0.1:{free_port()}",
     }
 
-    def carry_out(name: str) -> tuple[str, Ended]:
+    def run(name: str) -> tuple[str, Ended]:
         given = [urls.get(word, word) for word in WRONG[name][0]]
         options = ["-s", "VALKEY_DEDUP_TIMEOUT=0.5"]
         return name, dedup(*options, *given, directory=here)
 
     with ThreadPoolExecutor(3) as pool:
-        for name, ended in pool.map(carry_out, WRONG):
+        for name, ended in pool.map(run, WRONG):
             assert ended.code == 2, (name, ended)
             assert "Traceback" not in ended.err, (name, ended.err)
             assert WRONG[name][1] in ended.err, (name, ended.err)

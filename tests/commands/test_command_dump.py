@@ -19,10 +19,10 @@ from urllib.parse import quote
 import pytest
 
 from bench.servers import FaultyProxy, Tls, ValkeyCluster, ValkeyServer, free_port
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES
 from scrapy_valkey_dedup.commands.shared.dump_format import Head
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.dump_writer import DumpWriter
-from scrapy_valkey_dedup.commands.shared.place import SHELVES
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES

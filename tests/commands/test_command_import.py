@@ -27,11 +27,11 @@ from scrapy import exporters
 from scrapy.settings import Settings
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.commands.shared.items import Maker
-from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer
+from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock, RecordIdentifier
+from scrapy_valkey_dedup.commands.shared.item_builder import ItemBuilder
 from scrapy_valkey_dedup.commands.shared.project import project_of
-from scrapy_valkey_dedup.commands.shared.records import Bad
-from scrapy_valkey_dedup.commands.shared.sources import source
+from scrapy_valkey_dedup.commands.shared.records import UnreadableRecord
+from scrapy_valkey_dedup.commands.shared.sources import source_for
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
@@ -102,17 +102,17 @@ FEEDS: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
-def keyer_for(cls: type, fields: Any = RULES) -> Keyer:
+def identifier_for(cls: type, fields: Any = RULES) -> RecordIdentifier:
     """Identifies the items of a class."""
     settings = Settings({"VALKEY_DEDUP_FIELDS": fields, "VALKEY_DEDUP_SCOPE": "project"})
-    return Keyer(project_of(settings), Maker(cls))
+    return RecordIdentifier(project_of(settings), ItemBuilder(cls))
 
 
-def read(path: Path, keyer: Keyer, **options: Any) -> Keyed:
+def read(path: Path, identifier: RecordIdentifier, **options: Any) -> IdentifiedBlock:
     """All that a file holds."""
-    found = Keyed()
-    for block in source(str(path), **options).blocks():
-        made = keyer.keyed(block)
+    found = IdentifiedBlock()
+    for block in source_for(str(path), **options).blocks():
+        made = identifier.identify_block(block)
         found.keys += made.keys
         found.records += made.records
         found.bad.join(made.bad)
@@ -137,10 +137,10 @@ def test_feeds_as_scrapy_writes_them(tmp_path: Path, name: str, cls: type) -> No
     """Of what a feed holds the keys are those of the items that the spider has sent."""
     file, exporter, rules = FEEDS[name]
     items = [item for item in ITEMS if type(item) is cls]
-    keyer = keyer_for(cls, rules)
-    wanted = [keyer._identifier.identify(item, keyer._spider) for item in items]
+    identifier = identifier_for(cls, rules)
+    wanted = [identifier._identifier.identify(item, identifier._spider) for item in items]
     (tmp_path / file).write_bytes(feed(items, exporter))
-    found = read(tmp_path / file, keyer)
+    found = read(tmp_path / file, identifier)
     assert not found.bad.counts
     assert found.keys == wanted
     assert len(set(wanted)) == len(items)
@@ -150,7 +150,7 @@ def test_reasons_are_counted_in_little_memory(tmp_path: Path) -> None:
     """However many different reasons a file has, few are told apart, and all are counted."""
     path = tmp_path / "x.csv"
     path.write_text("a,b\n" + "".join("," * number + "\n" for number in range(2, 3000)))
-    found = read(path, keyer_for(dict, ["a"]))
+    found = read(path, identifier_for(dict, ["a"]))
     assert found.bad.total == 2998
     assert len(found.bad.counts) <= 51
 
@@ -158,42 +158,42 @@ def test_reasons_are_counted_in_little_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", OPENERS)
 def test_compressed_feeds(tmp_path: Path, end: str) -> None:
     """A compressed file is read by what it begins with; one that is cut off is told."""
-    path, keyer = tmp_path / f"x.jl{end}", keyer_for(Post)
+    path, identifier = tmp_path / f"x.jl{end}", identifier_for(Post)
     content = feed(ITEMS[:5000], exporters.JsonLinesItemExporter)
     with OPENERS[end](path, "wb") as file:
         file.write(content)
-    assert len(read(path, keyer).keys) == 5000
+    assert len(read(path, identifier).keys) == 5000
     path.write_bytes(path.read_bytes()[:-100])
     with (
         pytest.raises(ValueError, match=r"cannot be read")
         if False
         else pytest.raises(Exception, match=r"cannot be read")
     ):
-        read(path, keyer)
+        read(path, identifier)
 
 
 def test_feeds_of_crawls_that_were_cut_off_or_go_on(tmp_path: Path) -> None:
     """What is whole is read, the rest is told; a JSON that Scrapy has appended to is read."""
-    path, keyer = tmp_path / "x.json", keyer_for(Post)
+    path, identifier = tmp_path / "x.json", identifier_for(Post)
     content = feed(ITEMS[:100], lambda file: exporters.JsonItemExporter(file, indent=0))
     path.write_bytes(content + content)
-    found = read(path, keyer)
+    found = read(path, identifier)
     assert (len(found.keys), found.bad.total) == (200, 0)
     path.write_bytes(content[:-20])
-    found = read(path, keyer)
+    found = read(path, identifier)
     assert (len(found.keys), found.bad.total) == (99, 1)
     path.write_bytes(content[: content.rindex(b"\n")])
-    found = read(path, keyer)
+    found = read(path, identifier)
     assert (len(found.keys), found.bad.total) == (100, 1)
     path.write_bytes(content.replace(b'{"url"', b'{"url', 1))
-    found = read(path, keyer)
+    found = read(path, identifier)
     assert (len(found.keys), found.bad.lines) == (99, [2])
     path.write_bytes(b"[]")
-    assert read(path, keyer).records == 0
+    assert read(path, identifier).records == 0
 
     path = tmp_path / "x.xml"
     path.write_bytes(feed(ITEMS[:100], exporters.XmlItemExporter)[:-100])
-    found = read(path, keyer)
+    found = read(path, identifier)
     assert (len(found.keys), found.bad.total) == (99, 1)
 
 
@@ -203,8 +203,8 @@ def test_an_xml_feed_reads_no_other_file(tmp_path: Path) -> None:
     entity = f'<!DOCTYPE items [<!ENTITY e SYSTEM "file://{tmp_path}/secret">]>'
     path = tmp_path / "x.xml"
     path.write_text(f"{entity}<items><item><url>a&e;</url></item></items>")
-    ((_, record),) = source(str(path)).blocks().__next__().content
-    assert record == Bad("it has an entity, which is not read")
+    ((_, record),) = source_for(str(path)).blocks().__next__().content
+    assert record == UnreadableRecord("it has an entity, which is not read")
 
 
 def posts(numbers: Iterator[int] | range) -> str:

@@ -17,9 +17,9 @@ import valkey as valkey_py
 
 from bench.servers import ValkeyCluster, ValkeyServer, free_port, wait_for
 from scrapy_valkey_dedup.commands.shared import buckets
-from scrapy_valkey_dedup.commands.shared.buckets import Contents, Generation, Walk
+from scrapy_valkey_dedup.commands.shared.buckets import BucketSurvey, Contents, Generation
 from scrapy_valkey_dedup.commands.shared.server import Node
-from scrapy_valkey_dedup.commands.shared.state import State, forecast
+from scrapy_valkey_dedup.commands.shared.state import LedgerState, forecast
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
@@ -317,8 +317,8 @@ def test_a_part_tells_what_all_hold(
     async def look(ledger: Ledger) -> None:
         await ledger.confirm_many([key(number) for number in range(count)])
         server = Client(valkey.url, "", {}, 10)
-        part = await Walk(server, namespace, "posts").contents()
-        whole = await Walk(server, namespace, "posts", exact=True).contents()
+        part = await BucketSurvey(server, namespace, "posts").measure()
+        whole = await BucketSurvey(server, namespace, "posts", exact=True).measure()
         await server.close()
         assert not part.is_exact
         assert part.entries == pytest.approx(count, rel=0.05)
@@ -391,13 +391,13 @@ DAY = 86400.0
 KEPT = 90 * DAY
 
 
-def state_of(*, limit: int, ages: dict[float, int], nodes: int = 1) -> State:
+def state_of(*, limit: int, ages: dict[float, int], nodes: int = 1) -> LedgerState:
     """A ledger with so many posts in generations that began so many days ago, of 10 bytes each."""
-    state = State("somewhere", "posts")
+    state = LedgerState("somewhere", "posts")
     facts = {"used_memory": "1000000", "maxmemory": str(limit)}
     state.nodes = [Node(str(number), facts) for number in range(nodes)]
     generations = [Generation(NOW + 1.5 * KEPT - DAY * age, ages[age]) for age in ages]
-    state.holds = {"posts": Contents(generations, bytes_each=10.0)}
+    state.contents = {"posts": Contents(generations, bytes_each=10.0)}
     return state
 
 
@@ -435,7 +435,7 @@ def test_the_day_when_memory_is_full(  # noqa: PLR0913, PLR0917 (a table)
     """Room by what a post takes, and by the rate since the oldest generation began."""
     state = state_of(limit=limit, ages=ages, nodes=nodes)
     if not ages:
-        state.holds["posts"].bytes_each = None
+        state.contents["posts"].bytes_each = None
     found = forecast(state, KEPT, NOW)
     assert found is not None
     assert (found.posts, found.rate and pytest.approx(found.rate * DAY)) == (posts, rate)
@@ -446,17 +446,17 @@ def test_the_day_when_memory_is_full(  # noqa: PLR0913, PLR0917 (a table)
 def test_the_rate_of_runs(namespace: str) -> None:
     """Where the ledger itself tells no rate, as it never forgets, runs do that have had an hour."""
     state = state_of(limit=6_000_000, ages={})
-    state.holds["posts"] = Contents([Generation(inf, 1_000_000)], bytes_each=10.0)
+    state.contents["posts"] = Contents([Generation(inf, 1_000_000)], bytes_each=10.0)
     notes = {
         "a": RunInfo("x", "y", NOW - DAY, new=100_000),
         "b": RunInfo("x", "y", NOW - 60, new=9),
     }
-    state.sighted.notes, state.sighted.alive = notes, ["a", "b"]
+    state.runs.infos, state.runs.alive = notes, ["a", "b"]
     found = forecast(state, None, NOW)
     assert found is not None
     assert found.rate == pytest.approx(100_000 / DAY)
     assert found.full_at == pytest.approx(NOW + 5 * DAY)
-    state.sighted.alive = ["b"]
+    state.runs.alive = ["b"]
     found = forecast(state, None, NOW)
     assert found is not None
     assert (found.rate, found.full_at) == (None, None)

@@ -30,8 +30,8 @@ from tests.support.servers.tls import LOCALHOST, Authority, terminator
 (START,) = (rule for rule in LEDGER_RULES if rule.name == "start")
 
 
-def spoiled(report: Report) -> set[str]:
-    return {finding.rule for finding in report.spoiled}
+def failures(report: Report) -> set[str]:
+    return {finding.rule for finding in report.failures}
 
 
 def assert_nothing_left(server: ValkeyServer, namespace: str = "selftest") -> None:
@@ -86,7 +86,7 @@ def test_every_permission_has_a_rule(guarded: ValkeyServer) -> None:
     needed = {finding.rule for finding in report.findings if finding.needed}
     assert {name.replace("|", " ") for name in COMMANDS} <= needed
     assert {f"{name} in a script" for name in IN_SCRIPTS} <= needed
-    assert (report.code, spoiled(report)) == (0, set())
+    assert (report.code, failures(report)) == (0, set())
 
 
 @in_loop
@@ -94,7 +94,7 @@ async def test_a_cluster() -> None:
     """Posts of all partitions, on all nodes."""
     with ValkeyCluster(replicas=0, persistent=False) as cluster:
         report = await examine(cluster.url)
-        assert (report.code, spoiled(report), report.left) == (0, set(), "")
+        assert (report.code, failures(report), report.left) == (0, set(), "")
         for node in cluster.nodes:
             assert_nothing_left(node)
 
@@ -105,7 +105,7 @@ async def test_sentinels() -> None:
     with SentinelSet(0, sentinel_password="watch") as sentinels:
         options = {"sentinel_kwargs": {"password": "watch"}}
         report = await examine(sentinels.url, options=options)
-        assert (report.code, spoiled(report), report.left) == (0, set(), "")
+        assert (report.code, failures(report), report.left) == (0, set(), "")
         report = await examine(sentinels.url)
     assert report.code != 0
     assert "watch" not in json.dumps(report.as_json())
@@ -119,7 +119,7 @@ async def test_tls_with_the_permissions_of_the_page(guarded: ValkeyServer, tmp_p
     async with terminator(guarded, authority.certify(LOCALHOST)) as port:
         url = f"{user}@localhost:{port}"
         report = await examine(url, options={"ssl_ca_certs": str(authority.file)})
-        assert (report.code, spoiled(report), report.left) == (0, set(), "")
+        assert (report.code, failures(report), report.left) == (0, set(), "")
         stranger = await examine(url)
     assert_nothing_left(guarded)
     said = {finding.rule: finding for finding in report.findings}
@@ -140,7 +140,7 @@ async def test_each_word_that_is_missing_is_named(guarded: ValkeyServer, word: s
     url = user_of(guarded, [rule for rule in RULES if rule != word])
     report = await examine(url, rules=[*COMMAND_RULES, START])
     assert report.code == 1
-    failed = spoiled(report)
+    failed = failures(report)
     single = {each.replace("|", " ") for each in COMMANDS}
     single |= {f"{each} in a script" for each in IN_SCRIPTS}
     named = {name.replace("|", " "), f"{name} in a script"} & single
@@ -158,7 +158,7 @@ async def test_the_keys_are_tried(guarded: ValkeyServer) -> None:
     """A user of one namespace tries that one; in another it is refused."""
     url = user_of(guarded, [*NAMESPACE_PATTERNS, *RULES[1:]])
     report = await examine(url, namespace="posts")
-    assert (report.code, spoiled(report), report.left) == (0, set(), "")
+    assert (report.code, failures(report), report.left) == (0, set(), "")
     assert (await examine(url)).code == 1
 
 
@@ -170,7 +170,7 @@ async def test_each_pattern_of_keys_is_tried(guarded: ValkeyServer, pattern: str
     url = user_of(guarded, [*patterns, *RULES[1:]])
     report = await examine(url, namespace="posts", rules=LEDGER_RULES[:2])
     assert report.code == 1
-    assert "permission" in report.spoiled[-1].said
+    assert "permission" in report.failures[-1].said
 
 
 @in_loop
@@ -215,8 +215,8 @@ async def test_a_full_server() -> None:
     with ValkeyServer("--maxmemory", "1", port=free_port()) as server:
         report = await examine(server.url)
     assert report.code == 1
-    assert "start" in spoiled(report)
-    assert any("maxmemory" in finding.said for finding in report.spoiled)
+    assert "start" in failures(report)
+    assert any("maxmemory" in finding.said for finding in report.failures)
 
 
 # -- without a server ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from scrapy_valkey_dedup.aws import ElastiCacheIAM
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS, RULES
 from scrapy_valkey_dedup.selftest import Report, Status, examine
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
-from tests.selftest.test_selftest import START, assert_nothing_left, spoiled
+from tests.selftest.test_selftest import START, assert_nothing_left, failures
 from tests.support.patience import in_loop
 from tests.support.servers.iam import KEYS, SECRETS, WHO
 from tests.support.servers.standin import a_serverless
@@ -40,7 +40,7 @@ def said(report: Report) -> dict[str, tuple[Status, str]]:
 async def test_all_that_is_needed_works_there(standin: Serverless) -> None:
     """And what is reported of the service is told: no TIME, no scripts without keys, and so on."""
     report = await examine(standin.url)
-    assert (report.code, spoiled(report), report.left) == (0, set(), "")
+    assert (report.code, failures(report), report.left) == (0, set(), "")
     for backend in standin.backends:
         assert_nothing_left(backend)
     told = said(report)
@@ -68,7 +68,7 @@ async def test_a_command_that_is_refused_is_named(standin: Serverless, name: str
     assert report.code == 1
     wanted = {name} if name in COMMANDS else set()
     wanted |= {f"{name} in a script"} if name in IN_SCRIPTS else set()
-    assert wanted <= spoiled(report)
+    assert wanted <= failures(report)
     assert name in report.verdict
 
 
@@ -94,7 +94,7 @@ async def test_moods_that_the_plugin_bears(standin: Serverless, rules: dict[str,
         report = await examine(standin.url, timeout=5)
     finally:
         standin.set(**usual)
-    assert (report.code, spoiled(report)) == (0, set())
+    assert (report.code, failures(report)) == (0, set())
 
 
 @in_loop
@@ -116,7 +116,7 @@ async def test_a_user_of_iam(standin: Serverless, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     url, given = standin.url_of("bot"), ElastiCacheIAM(**WHO)
     report = await examine(url, credentials=given)
-    assert (report.code, spoiled(report), report.left) == (0, set(), "")
+    assert (report.code, failures(report), report.left) == (0, set(), "")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another one")
     refused = await examine(url, credentials=given)
     assert (refused.code, [finding.rule for finding in refused.findings]) == (

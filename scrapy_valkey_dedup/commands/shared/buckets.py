@@ -14,8 +14,8 @@ from math import inf
 from time import time
 from typing import NamedTuple
 
-from scrapy_valkey_dedup.commands.shared.place import SHELVES
-from scrapy_valkey_dedup.commands.shared.server import told
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES
+from scrapy_valkey_dedup.commands.shared.server import reply_or_reason
 from scrapy_valkey_dedup.ledger.keys import END_DIGITS, PARTITION_TAGS, namespace_tag
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
@@ -76,7 +76,7 @@ class _Listed(NamedTuple):
     partition: str
 
 
-class Walk:
+class BucketSurvey:
     """Looks at the buckets of ``posts``, ``pages`` or ``timelines``."""
 
     def __init__(self, server: Client, namespace: str, what: str, *, exact: bool = False) -> None:
@@ -88,15 +88,15 @@ class Walk:
         self._filled: list[tuple[str, int]] = []
         """Buckets that were met, with their sizes; of many, some."""
 
-    async def contents(self) -> Contents:
+    async def measure(self) -> Contents:
         """Counts, and weighs a few buckets."""
-        found = await self.counted()
+        found = await self.count()
         if self._filled:
             found.sample = max(self._filled, key=lambda each: each[1])[0]
             found.bytes_each = await self._weighed()
         return found
 
-    async def counted(self) -> Contents:
+    async def count(self) -> Contents:
         """Counts."""
         found = Contents()
         for listed in _grouped(await self._listed()):
@@ -163,7 +163,7 @@ class Walk:
         some = random.sample(self._filled, min(len(self._filled), _WEIGHED))
         entries = weight = 0
         for name, size in some:
-            used = await told(self._server, "MEMORY", "USAGE", name, key=name)
+            used = await reply_or_reason(self._server, "MEMORY", "USAGE", name, key=name)
             if isinstance(used, str):
                 return None
             if used is not None:  # it has ended meanwhile

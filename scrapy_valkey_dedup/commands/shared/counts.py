@@ -8,13 +8,13 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.explain import RuleShown
-from scrapy_valkey_dedup.commands.shared.keyed import Faults
-from scrapy_valkey_dedup.commands.shared.progress_file import Reached
+from scrapy_valkey_dedup.commands.shared.identification import SkippedRecords
+from scrapy_valkey_dedup.commands.shared.progress_file import ImportProgress
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 
 
 def show_counts(
-    screen: Screen, counts: Sequence[tuple[str, int]], bad: Faults, unkeyed: Faults
+    screen: Screen, counts: Sequence[tuple[str, int]], bad: SkippedRecords, unkeyed: SkippedRecords
 ) -> None:
     """Counts, and what was wrong, with the first line of each reason."""
     rows = [(name, f"{count:,}", "") for name, count in counts]
@@ -29,27 +29,27 @@ def show_counts(
 
 
 def show_import(
-    job: Job, place: str, reached: Reached, origin: str, rule: RuleShown | None = None
+    job: Job, ledger_name: str, progress: ImportProgress, origin: str, rule: RuleShown | None = None
 ) -> None:
     """What came of an import; ``rule``: what the posts are identified by."""
     screen, namespace = job.screen, job.project.settings.namespace
-    screen.facts([("ledger", place), ("namespace", namespace), *(rule.facts if rule else ())])
-    counts = [("records", reached.records), ("remembered", reached.remembered)]
-    show_counts(screen, counts, reached.bad, reached.unkeyed)
-    for name, faults in (("bad", reached.bad), ("without identity", reached.unkeyed)):
+    screen.facts([("ledger", ledger_name), ("namespace", namespace), *(rule.facts if rule else ())])
+    counts = [("records", progress.records), ("remembered", progress.remembered)]
+    show_counts(screen, counts, progress.bad, progress.unkeyed)
+    for name, faults in (("bad", progress.bad), ("without identity", progress.unkeyed)):
         if faults.total > len(faults.first):
             lines = ", ".join(map(str, faults.lines))
             more = ", ..." if faults.total > len(faults.lines) else ""
             screen.line(f"{name}: lines {lines}{more}")
     found: dict[str, Any] = {
-        "ledger": place,
+        "ledger": ledger_name,
         "namespace": namespace,
         "source": origin,
         "identity": asdict(rule) if rule else None,
-        "records": reached.records,
-        "remembered": reached.remembered,
-        "bad": reached.bad.listed(),
-        "without_identity": reached.unkeyed.listed(),
-        "lines": sorted({*reached.bad.lines, *reached.unkeyed.lines}),
+        "records": progress.records,
+        "remembered": progress.remembered,
+        "bad": progress.bad.listed(),
+        "without_identity": progress.unkeyed.listed(),
+        "lines": sorted({*progress.bad.lines, *progress.unkeyed.lines}),
     }
     screen.result(found)

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.place import SHELVES
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES
 from scrapy_valkey_dedup.ledger.keys import END_DIGITS, LAYOUT, PARTITIONS
 from scrapy_valkey_dedup.ledger.transfer import LEVELS, Bucket, Step
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.dump_format import Head
 from scrapy_valkey_dedup.commands.shared.dump_writer import DumpWriter
 from scrapy_valkey_dedup.commands.shared.patient import Patient
-from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
-from scrapy_valkey_dedup.commands.shared.runs import sighted
+from scrapy_valkey_dedup.commands.shared.runs import survey_runs
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.commands.shared.server import nodes
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
@@ -39,7 +39,7 @@ class Dumped:
 
 
 async def dump(
-    place: Place,
+    connection: LedgerConnection,
     path: str | Path,
     advance: Advance = lambda _: None,
     say: Callable[[str], object] = lambda _: None,
@@ -55,9 +55,9 @@ async def dump(
         LedgerUnavailableError: there is an outage, for longer than ``PATIENCE``.
 
     """
-    head = _head(place, named or namespace_tag(place.settings.namespace))
-    await _check(place, head)
-    server = Patient(place.server, say)
+    head = _head(connection, named or namespace_tag(connection.settings.namespace))
+    await _check(connection, head)
+    server = Patient(connection.server, say)
     with DumpWriter(path, head) as file:
         for kind in _IN_ORDER:
             shelf = Shelf(server, head.tag, SHELVES[kind])
@@ -69,19 +69,19 @@ async def dump(
         return Dumped(head, file.path, file.size, file.entries)
 
 
-def _head(place: Place, named: str) -> Head:
-    own, now = place.settings.namespace, datetime.now(timezone.utc)
+def _head(connection: LedgerConnection, named: str) -> Head:
+    own, now = connection.settings.namespace, datetime.now(timezone.utc)
     name = own if named == namespace_tag(own) else named if named == namespace_tag(named) else None
     return Head(name, named, now.isoformat(timespec="seconds"))
 
 
-async def _check(place: Place, head: Head) -> None:
-    await place.ledger().exists()
+async def _check(connection: LedgerConnection, head: Head) -> None:
+    await connection.ledger().exists()
     key = f"vd1:{{{head.tag}}}:layout"
-    (found,) = await place.server.ask(command("GET", key), key=key)
+    (found,) = await connection.server.ask(command("GET", key), key=key)
     if found is None:
         raise CommandError(
-            f"there is no ledger of the namespace {head.namespace!r} at {place.name}: `scrapy "
+            f"there is no ledger of the namespace {head.namespace!r} at {connection.name}: `scrapy "
             "dedup status` shows which there are (--namespace)"
         )
     if found != LAYOUT.encode():
@@ -91,16 +91,16 @@ async def _check(place: Place, head: Head) -> None:
         )
 
 
-async def namespaces(place: Place) -> list[str]:
+async def namespaces(connection: LedgerConnection) -> list[str]:
     """All that are on the servers of a place, as they stand in keys; without those of trials.
 
     Raises:
         CommandError: the user may not look for them.
 
     """
-    own = place.settings.namespace
-    keys = [node.key for node in await nodes(place.server, own)]
-    found = await sighted(place.server, place.ledger(), own, keys, exact=True)
+    own = connection.settings.namespace
+    keys = [node.key for node in await nodes(connection.server, own)]
+    found = await survey_runs(connection.server, connection.ledger(), own, keys, exact=True)
     if found.refused:
         raise CommandError(found.refused)
     return [name for name in found.namespaces if TRIAL_MARK not in name]

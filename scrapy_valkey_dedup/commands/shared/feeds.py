@@ -17,7 +17,13 @@ from typing import Any, BinaryIO, cast
 from lxml import etree
 
 from scrapy_valkey_dedup.commands.shared.json_list import json_array
-from scrapy_valkey_dedup.commands.shared.records import CHUNK, LONGEST, Bad, Record, check_length
+from scrapy_valkey_dedup.commands.shared.records import (
+    CHUNK,
+    LONGEST,
+    Record,
+    UnreadableRecord,
+    check_length,
+)
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 _LOOK = 8192  # bytes at which a file shows what it is
@@ -36,7 +42,7 @@ def _opener(start: bytes) -> Any:
 
 
 @contextmanager
-def opened(path: Path | None) -> Iterator[io.BufferedReader]:
+def open_feed(path: Path | None) -> Iterator[io.BufferedReader]:
     """The content of a file, or of standard input, after decompression.
 
     Raises:
@@ -103,7 +109,7 @@ def json_lines(number: int, content: bytes) -> Iterator[Record]:
         try:
             yield at, loads(line.removeprefix(b"\xef\xbb\xbf") if at == 1 else line)
         except (ValueError, RecursionError) as error:
-            yield at, Bad(_why(error))
+            yield at, UnreadableRecord(_why(error))
 
 
 def _why(error: Exception) -> str:
@@ -125,11 +131,13 @@ def csv_rows(name: str, file: BinaryIO) -> Iterator[Record]:
                 continue
             if len(row) != len(names):
                 what = f"it has {len(row)} columns, the first line {len(names)}"
-                yield reader.line_num, Bad(what)
+                yield reader.line_num, UnreadableRecord(what)
             else:
                 yield (
                     reader.line_num,
-                    dict(zip(names, row, strict=True)) if _is_text(row) else Bad("it is not UTF-8"),
+                    dict(zip(names, row, strict=True))
+                    if _is_text(row)
+                    else UnreadableRecord("it is not UTF-8"),
                 )
     except csv.Error as error:
         raise CommandError(f"{name}, line {reader.line_num}: not valid CSV: {error}") from error
@@ -157,14 +165,17 @@ def xml_items(name: str, file: BinaryIO) -> Iterator[Record]:
                 try:
                     yield number, {child.tag: _content(child) for child in _elements(element)}
                 except ValueError as error:
-                    yield number, Bad(str(error))
+                    yield number, UnreadableRecord(str(error))
                 element.clear()
                 while element.getprevious() is not None:
                     del element.getparent()[0]
     except etree.XMLSyntaxError as error:
         if not depth:
             raise CommandError(f"{name} is not valid XML: {error.msg}") from error
-        yield number + 1, Bad(f"not valid XML, or the file was cut off there ({error.msg})")
+        yield (
+            number + 1,
+            UnreadableRecord(f"not valid XML, or the file was cut off there ({error.msg})"),
+        )
 
 
 def _elements(parent: Any) -> list[Any]:

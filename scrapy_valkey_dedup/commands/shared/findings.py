@@ -26,7 +26,7 @@ class Finding:
 
 
 @contextmanager
-def heard() -> Iterator[list[str]]:
+def captured_warnings() -> Iterator[list[str]]:
     """What the package's own code warns of meanwhile, as a crawl would log it."""
     messages: list[str] = []
 

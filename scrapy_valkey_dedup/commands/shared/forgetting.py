@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
-from scrapy_valkey_dedup.commands.shared.contents import Holdings, Shelf, trials
-from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer
-from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
+from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock, RecordIdentifier
 from scrapy_valkey_dedup.commands.shared.screen import Advance
+from scrapy_valkey_dedup.commands.shared.shelf_keys import ShelfCounts, ShelfKeys, trials
 from scrapy_valkey_dedup.commands.shared.sources import Source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
@@ -32,18 +32,18 @@ class Found:
 
     keys: KeySet = field(default_factory=KeySet)
     """Those that it remembers."""
-    read: Keyed = field(default_factory=Keyed)
+    read: IdentifiedBlock = field(default_factory=IdentifiedBlock)
     claims: Counter[str] = field(default_factory=Counter)
     """Open claims on them, by run."""
 
 
-async def look_for(
-    ledger: Ledger, keyer: Keyer, origin: Source, advance: Advance = _quiet
+async def find_posts(
+    ledger: Ledger, identifier: RecordIdentifier, origin: Source, advance: Advance = _quiet
 ) -> Found:
     """Which posts of a source are remembered, and which are claimed. 16 bytes of memory each."""
     found = Found()
     for block in origin.blocks():
-        made = keyer.keyed(block)
+        made = identifier.identify_block(block)
         if not found.read.records:
             made.refuse_none(origin.name)
         found.read.records += made.records
@@ -69,14 +69,14 @@ async def forget(ledger: Ledger, keys: KeySet, advance: Advance = _quiet) -> int
 
 
 @dataclass
-class Parts:
+class NamespaceParts:
     """Parts of a namespace, to be forgotten as a whole. See :func:`parts_of`."""
 
-    shelves: dict[str, Shelf]
+    shelves: dict[str, ShelfKeys]
     """By what they hold: "posts", or "posts of the trial x"."""
-    places: list[Place]
+    namespaces: list[LedgerConnection]
     """Those that are forgotten as a whole."""
-    held: dict[str, Holdings] = field(default_factory=dict)
+    held: dict[str, ShelfCounts] = field(default_factory=dict)
     """What they hold, when that is counted."""
 
     async def count(self, advance: Advance = _quiet) -> None:
@@ -109,30 +109,34 @@ class Parts:
         for shelf in self.shelves.values():
             await shelf.clear(advance)
 
-    async def leave_nothing(self) -> None:
+    async def delete_ledger_keys(self) -> None:
         """The next run makes ledgers of its own: what waits on a disk for these is not theirs."""
-        for place in self.places:
-            names = place.ledger().namespace_keys
-            await place.server.ask(*(command("DEL", name) for name in names), key=names[0])
+        for connection in self.namespaces:
+            names = connection.ledger().namespace_keys
+            await connection.server.ask(*(command("DEL", name) for name in names), key=names[0])
 
 
-async def parts_of(place: Place, what: str, since: float | None = None) -> Parts:
+async def select_parts(
+    connection: LedgerConnection, what: str, since: float | None = None
+) -> NamespaceParts:
     """What is to be forgotten: ``posts``, ``pages``, ``timelines``, or all (``WHOLE``).
 
     ``since``: only the generations that were written since then, in seconds; no trials.
     """
-    places, whole = {"": place}, what == WHOLE and since is None
+    namespaces, whole = {"": connection}, what == WHOLE and since is None
     if whole:
-        places |= {f" of the trial {name}": place.trial(name) for name in await trials(place)}
+        namespaces |= {
+            f" of the trial {name}": connection.trial(name) for name in await trials(connection)
+        }
     shelves = {
-        f"{kind}{whose}": Shelf(of, kind, since=since)
-        for whose, of in places.items()
+        f"{kind}{whose}": ShelfKeys(of, kind, since=since)
+        for whose, of in namespaces.items()
         for kind in (SHELVES if what == WHOLE else [what])
     }
-    return Parts(shelves, list(places.values()) if whole else [])
+    return NamespaceParts(shelves, list(namespaces.values()) if whole else [])
 
 
-async def living(ledger: Ledger, claims: Counter[str]) -> dict[str, int]:
+async def claims_of_living_runs(ledger: Ledger, claims: Counter[str]) -> dict[str, int]:
     """The claims of runs that live."""
     runs = list(claims)
     beats = await ledger.runs.read_heartbeats(runs) if runs else []

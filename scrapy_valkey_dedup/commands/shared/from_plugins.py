@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scrapy_valkey_dedup.commands import Job
+from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection, connect
 from scrapy_valkey_dedup.commands.shared.counts import show_import
 from scrapy_valkey_dedup.commands.shared.importing import Import
-from scrapy_valkey_dedup.commands.shared.place import Place, opened
 from scrapy_valkey_dedup.commands.shared.plugins import (
     Fingerprints,
-    PageKeyer,
+    PageIdentifier,
     deltafetch,
     deltafetch_keys,
     jobdir,
     jobdir_fingerprints,
     scrapy_redis,
 )
-from scrapy_valkey_dedup.commands.shared.progress_file import Reached
+from scrapy_valkey_dedup.commands.shared.progress_file import ImportProgress
 from scrapy_valkey_dedup.commands.shared.project import project_of
 from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError, suggestion
@@ -45,38 +45,40 @@ async def import_pages(job: Job, plugin: str, where: Sequence[str]) -> int:
     job.screen.note(_WHAT_IT_KNOWS[plugin])
     if plugin == "deltafetch":
         return await _from_deltafetch(job, Path(where[0]))
-    keyer = PageKeyer(job.project)
-    async with opened(job.project.settings, create=True) as place:
-        await place.ledger().open()
+    identifier = PageIdentifier(job.project)
+    async with connect(job.project.settings, create=True) as connection:
+        await connection.ledger().open()
         if plugin == "scrapy-jobdir":
             path = jobdir(Path(where[0]))
             origin = Fingerprints(str(path), jobdir_fingerprints(path))
-            reached = await _from_fingerprints(job, place, keyer, origin)
+            progress = await _from_fingerprints(job, connection, identifier, origin)
         else:
-            reached = await _from_set(job, place, keyer, where)
-    show_import(job, place.name, reached, " ".join([plugin, redacted(where[0]), *where[1:]]))
-    return FOUND if reached.bad.total else FINE
+            progress = await _from_set(job, connection, identifier, where)
+    show_import(job, connection.name, progress, " ".join([plugin, redacted(where[0]), *where[1:]]))
+    return FOUND if progress.bad.total else FINE
 
 
 async def _from_fingerprints(
-    job: Job, place: Place, keyer: PageKeyer, origin: Fingerprints
-) -> Reached:
-    task = Import(await _pages_of(place), keyer, origin, job.options.strict, job.screen)
+    job: Job, connection: LedgerConnection, identifier: PageIdentifier, origin: Fingerprints
+) -> ImportProgress:
+    task = Import(await _pages_of(connection), identifier, origin, job.options.strict, job.screen)
     with job.screen.progress(f"import {origin.name}", None, origin.unit) as advance:
-        return await task.carry_out(advance)
+        return await task.run(advance)
 
 
-async def _from_set(job: Job, place: Place, keyer: PageKeyer, where: Sequence[str]) -> Reached:
+async def _from_set(
+    job: Job, connection: LedgerConnection, identifier: PageIdentifier, where: Sequence[str]
+) -> ImportProgress:
     url, key = where
     origin = Fingerprints(key, ())
-    task = Import(await _pages_of(place), keyer, origin, job.options.strict, job.screen)
+    task = Import(await _pages_of(connection), identifier, origin, job.options.strict, job.screen)
     with job.screen.progress(f"import {key}", None, origin.unit) as advance:
-        async for some in scrapy_redis(place.settings, url, key):
-            number = task.reached.records + 1
+        async for some in scrapy_redis(connection.settings, url, key):
+            number = task.progress.records + 1
             content = list(enumerate(some, number))
             block = Block(number, number + len(some), len(some), content)
-            await task.remember(block, keyer.keyed(block), advance)
-    return task.reached
+            await task.remember(block, identifier.identify_block(block), advance)
+    return task.progress
 
 
 async def _from_deltafetch(job: Job, folder: Path) -> int:
@@ -87,13 +89,13 @@ async def _from_deltafetch(job: Job, folder: Path) -> int:
     results = []
     for spider in [name] if name is not None else sorted(found):
         project = project_of(job.settings, spider)
-        keyer = PageKeyer(project, knows_own_keys=True)
+        identifier = PageIdentifier(project, knows_own_keys=True)
         origin = Fingerprints(str(found[spider]), deltafetch_keys(found[spider]))
-        async with opened(project.settings, create=True) as place:
-            await place.ledger().open()
-            reached = await _from_fingerprints(job, place, keyer, origin)
-        results.append((spider, reached))
-        code = FOUND if reached.bad.total else code
+        async with connect(project.settings, create=True) as connection:
+            await connection.ledger().open()
+            progress = await _from_fingerprints(job, connection, identifier, origin)
+        results.append((spider, progress))
+        code = FOUND if progress.bad.total else code
     job.screen.table(
         ("spider", "noted", "remembered"),
         [(spider, f"{each.records:,}", f"{each.remembered:,}") for spider, each in results],
@@ -107,8 +109,8 @@ async def _from_deltafetch(job: Job, folder: Path) -> int:
     return code
 
 
-async def _pages_of(place: Place) -> Ledger:
-    pages = place.ledger("pages")
+async def _pages_of(connection: LedgerConnection) -> Ledger:
+    pages = connection.ledger("pages")
     await pages.probe.check_permissions()
     await pages.probe.check_partitions()
     return pages

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer
-from scrapy_valkey_dedup.commands.shared.plugins import PageKeyer
-from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile, Reached
+from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock, RecordIdentifier
+from scrapy_valkey_dedup.commands.shared.plugins import PageIdentifier
+from scrapy_valkey_dedup.commands.shared.progress_file import ImportProgress, ProgressFile
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
 from scrapy_valkey_dedup.commands.shared.sources import Block, Source
 from scrapy_valkey_dedup.commands.shared.usage import FOUND, CommandError
@@ -26,24 +26,24 @@ class Import:
     """One import, from where an earlier one was interrupted."""
 
     ledger: Ledger
-    keyer: Keyer | PageKeyer
+    identifier: RecordIdentifier | PageIdentifier
     origin: Source
     strict: bool = False
     screen: Screen | None = None
-    progress: ProgressFile | None = None
+    progress_file: ProgressFile | None = None
 
     def __post_init__(self) -> None:
-        self.reached = Reached()
+        self.progress = ImportProgress()
 
     def resume(self, *, restart: bool = False) -> None:
         """Goes on where an earlier import of the same file ended, if one did before its end."""
-        assert self.progress is not None  # noqa: S101 (the caller has set it)
-        found = None if restart else self.progress.read()
+        assert self.progress_file is not None  # noqa: S101 (the caller has set it)
+        found = None if restart else self.progress_file.read()
         if found is not None:
-            self.reached = found
+            self.progress = found
             self._say(f"{self.origin.name}: goes on from record {found.records:,} of before")
 
-    async def carry_out(self, advance: Advance = lambda _: None) -> Reached:
+    async def run(self, advance: Advance = lambda _: None) -> ImportProgress:
         """Imports to the end.
 
         While the server remembers one block, the next is read: so both cores have work.
@@ -54,13 +54,13 @@ class Import:
             LedgerUnavailableError: there is an outage, for longer than ``PATIENCE``.
 
         """
-        reached = self.reached
-        if reached.position and self.origin.total:
-            advance(reached.position)
+        progress = self.progress
+        if progress.position and self.origin.total:
+            advance(progress.position)
         under_way: asyncio.Task[None] | None = None
         try:
-            for block in self.origin.blocks(reached.position, reached.number):
-                made = self.keyer.keyed(block)
+            for block in self.origin.blocks(progress.position, progress.number):
+                made = self.identifier.identify_block(block)
                 self._look_at(made)
                 if under_way is not None:
                     await asyncio.shield(under_way)
@@ -71,17 +71,17 @@ class Import:
         except BaseException as error:
             if under_way is not None:
                 await asyncio.wait([under_way])
-            if self.progress is not None and reached.position:
-                self.progress.note_now(reached)
-            if isinstance(error, DedupError) and reached.remembered:
-                error.args = (f"{error}; {reached.remembered:,} posts before that are imported",)
+            if self.progress_file is not None and progress.position:
+                self.progress_file.save(progress)
+            if isinstance(error, DedupError) and progress.remembered:
+                error.args = (f"{error}; {progress.remembered:,} posts before that are imported",)
             raise
-        if self.progress is not None:
-            self.progress.remove()
-        return reached
+        if self.progress_file is not None:
+            self.progress_file.remove()
+        return progress
 
-    def _look_at(self, made: Keyed) -> None:
-        if not self.reached.records:
+    def _look_at(self, made: IdentifiedBlock) -> None:
+        if not self.progress.records:
             made.refuse_none(self.origin.name)
         faults = (made.bad, made.unkeyed)
         wrong = [(line, reason) for each in faults for reason, line in each.first.items()]
@@ -90,18 +90,18 @@ class Import:
             said = f"{self.origin.name}, line {line}: {reason} (--strict)"
             raise CommandError(said, code=FOUND)
 
-    async def remember(self, block: Block, made: Keyed, advance: Advance) -> None:
+    async def remember(self, block: Block, made: IdentifiedBlock, advance: Advance) -> None:
         """One block."""
         if made.keys:
             await self._confirm(made.keys)
-        reached = self.reached
-        reached.position, reached.number = block.end, _number_behind(block)
-        reached.records += made.records
-        reached.remembered += len(made.keys)
-        reached.bad.join(made.bad)
-        reached.unkeyed.join(made.unkeyed)
-        if self.progress is not None:
-            self.progress.note(reached)
+        progress = self.progress
+        progress.position, progress.number = block.end, _number_behind(block)
+        progress.records += made.records
+        progress.remembered += len(made.keys)
+        progress.bad.join(made.bad)
+        progress.unkeyed.join(made.unkeyed)
+        if self.progress_file is not None:
+            self.progress_file.save_if_due(progress)
         advance(block.size)
 
     async def _confirm(self, keys: Sequence[Key]) -> None:

@@ -8,7 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from scrapy_valkey_dedup.commands.shared.records import CHUNK, Bad, Record, check_length
+from scrapy_valkey_dedup.commands.shared.records import (
+    CHUNK,
+    Record,
+    UnreadableRecord,
+    check_length,
+)
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 _BETWEEN = re.compile(r"[\s,\[\]]*")
@@ -74,15 +79,15 @@ class _JsonText:
             return False
         return error.msg.startswith("Unterminated") or error.pos >= len(self._held) - _LONGEST_WORD
 
-    def _skip_bad(self) -> Bad:
+    def _skip_bad(self) -> UnreadableRecord:
         """The next record begins on a line of its own, or there is none."""
         while (found := self._held.find("\n{", self._at)) < 0:
             self._move_to(max(len(self._held) - 1, self._at))
             if not self._read():
                 self._move_to(len(self._held))
-                return Bad("not valid JSON, or the file was cut off there")
+                return UnreadableRecord("not valid JSON, or the file was cut off there")
         self._move_to(found)
-        return Bad("not valid JSON")
+        return UnreadableRecord("not valid JSON")
 
 
 def json_array(name: str, file: BinaryIO) -> Iterator[Record]:
@@ -96,9 +101,12 @@ def json_array(name: str, file: BinaryIO) -> Iterator[Record]:
                 break
             line, value, between = values.line, values.value(), ""
             yield line, value
-            if values.ended and type(value) is Bad:
+            if values.ended and type(value) is UnreadableRecord:
                 return
         if not between.endswith("]"):
-            yield values.line, Bad("the list does not end: the crawl that wrote it was cut off")
+            yield (
+                values.line,
+                UnreadableRecord("the list does not end: the crawl that wrote it was cut off"),
+            )
     finally:
         text.detach()

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.dump_format import KINDS
 from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.patient import Patient
-from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
@@ -34,7 +34,7 @@ class Loaded:
 
 
 async def load(
-    place: Place,
+    connection: LedgerConnection,
     file: DumpReader,
     namespace: str,
     advance: Advance = lambda _: None,
@@ -52,8 +52,8 @@ async def load(
 
     """
     found = Loaded(namespace, file.verify())
-    await _open(place, namespace, [kind for kind in KINDS if found.entries[kind]])
-    server = Patient(place.server, say)
+    await _open(connection, namespace, [kind for kind in KINDS if found.entries[kind]])
+    server = Patient(connection.server, say)
     shelves = {kind: Shelf(server, namespace_tag(namespace), SHELVES[kind]) for kind in KINDS}
     for kind, step in file.steps():
         for bucket, added in zip(step.buckets, await shelves[kind].write(step), strict=True):
@@ -65,11 +65,11 @@ async def load(
     return found
 
 
-async def _open(place: Place, namespace: str, kinds: list[str]) -> None:
+async def _open(connection: LedgerConnection, namespace: str, kinds: list[str]) -> None:
     """Sees that all may be written, before anything is."""
     for kind in dict.fromkeys(["posts", *kinds]):
         ledger = Ledger(
-            place.server, namespace, place.run, retention=place.settings.retention,
+            connection.server, namespace, connection.run, retention=connection.settings.retention,
             shelf=SHELVES[kind],
         )  # fmt: skip
         if kind == "posts":

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from scrapy_valkey_dedup.commands.shared.runs import Sighted
+from scrapy_valkey_dedup.commands.shared.runs import RunSurvey
 from scrapy_valkey_dedup.commands.shared.server import Node
-from scrapy_valkey_dedup.commands.shared.state import State, quantile
+from scrapy_valkey_dedup.commands.shared.state import LedgerState, quantile
 
 _PREFIX = "scrapy_valkey_dedup_"
 
 
-def metrics(state: State) -> list[str]:
+def metrics(state: LedgerState) -> list[str]:
     """The lines; of a ledger that does not answer ``up`` and what waits on this machine."""
     lines: list[str] = []
     for name, about, samples in _metrics(state):
@@ -28,19 +28,19 @@ def metrics(state: State) -> list[str]:
 _Samples = list[tuple[dict[str, str], float]]
 
 
-def _metrics(state: State) -> Iterator[tuple[str, str, _Samples]]:
+def _metrics(state: LedgerState) -> Iterator[tuple[str, str, _Samples]]:
     spooled = [({"kind": what}, float(state.spooled.get(what, 0))) for what in _kinds(state)]
-    yield "up", "Whether the ledger answers.", [({}, float(not state.trouble))]
+    yield "up", "Whether the ledger answers.", [({}, float(not state.error))]
     yield "spooled", "Confirmations that wait on this machine's disk.", spooled
-    if state.trouble:
+    if state.error:
         return
     times = [({"quantile": str(share)}, quantile(state.latency, share)) for share in (0.5, 0.99)]
     yield "round_trip_seconds", "Round trips to the server.", times
-    held = [({"kind": what}, float(each.entries)) for what, each in state.holds.items()]
+    held = [({"kind": what}, float(each.entries)) for what, each in state.contents.items()]
     yield "entries", "What is remembered.", held
     weighed = [
         ({"kind": what}, float(each.bytes))
-        for what, each in state.holds.items()
+        for what, each in state.contents.items()
         if each.bytes is not None
     ]
     yield "entries_bytes", "Memory of what is remembered, about.", weighed
@@ -49,11 +49,11 @@ def _metrics(state: State) -> Iterator[tuple[str, str, _Samples]]:
         yield "room_bytes", "Memory that is free, below maxmemory.", [({}, float(future.room))]
         if future.full_at not in (None, inf):
             yield "full_time_seconds", "When memory is full at this rate.", [({}, future.full_at)]
-    if not state.sighted.refused:
-        yield from _of_runs(state.sighted)
+    if not state.runs.refused:
+        yield from _of_runs(state.runs)
 
 
-def _of_nodes(state: State) -> Iterator[tuple[str, str, _Samples]]:
+def _of_nodes(state: LedgerState) -> Iterator[tuple[str, str, _Samples]]:
     for name, about, fact in _OF_NODES:
         found = [(node, node.number(fact)) for node in state.nodes]
         known = [
@@ -64,13 +64,13 @@ def _of_nodes(state: State) -> Iterator[tuple[str, str, _Samples]]:
         yield name, about, known
 
 
-def _of_runs(seen: Sighted) -> Iterator[tuple[str, str, _Samples]]:
+def _of_runs(seen: RunSurvey) -> Iterator[tuple[str, str, _Samples]]:
     alive = sum(seen.claims[run] for run in seen.alive)
     dead = sum(seen.dead.values())
     claims: _Samples = [({"run": "alive"}, float(alive)), ({"run": "dead"}, float(dead))]
     yield "runs", "Runs that are alive.", [({}, float(len(seen.alive)))]
     yield "claims", "Open claims.", claims
-    notes = [(run, seen.notes[run]) for run in seen.alive if run in seen.notes]
+    notes = [(run, seen.infos[run]) for run in seen.alive if run in seen.infos]
     for name in ("open", "new", "duplicate"):
         samples = [
             ({"run": run, "spider": note.spider, "host": note.host}, float(getattr(note, name)))
@@ -86,11 +86,11 @@ _OF_NODES = (
 )
 
 
-def _kinds(state: State) -> list[str]:
-    return list(state.holds) or list(state.spooled) or ["posts"]
+def _kinds(state: LedgerState) -> list[str]:
+    return list(state.contents) or list(state.spooled) or ["posts"]
 
 
-def _name(state: State, node: Node) -> str:
+def _name(state: LedgerState, node: Node) -> str:
     return str(state.nodes.index(node))
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.keyed import Keyed
+from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock
 from scrapy_valkey_dedup.commands.shared.project import Project
 from scrapy_valkey_dedup.commands.shared.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
@@ -49,7 +49,7 @@ class Fingerprints:
             yield Block(some[0][0], some[-1][0], len(some), some)
 
 
-class PageKeyer:
+class PageIdentifier:
     """From a fingerprint, or a key of the user's own, to the key of a page."""
 
     def __init__(self, project: Project, *, knows_own_keys: bool = False) -> None:
@@ -71,9 +71,9 @@ class PageKeyer:
         self._keys = self._both if knows_own_keys else self._page
         self._whose = scope_of_pages(settings, project.spider.name)
 
-    def keyed(self, block: Block) -> Keyed:
+    def identify_block(self, block: Block) -> IdentifiedBlock:
         """The keys of a block."""
-        made = Keyed(records=len(block.content))
+        made = IdentifiedBlock(records=len(block.content))
         assert not isinstance(block.content, bytes)  # noqa: S101 (see Fingerprints)
         for number, found in block.content:
             if type(found) is not bytes or not found:

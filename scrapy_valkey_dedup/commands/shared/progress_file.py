@@ -13,13 +13,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.keyed import Faults
+from scrapy_valkey_dedup.commands.shared.identification import SkippedRecords
 
 _SECONDS = 2.0  # between two notes
 
 
 @dataclass
-class Reached:
+class ImportProgress:
     """All records before a position are imported, or were found wrong."""
 
     position: int = 0
@@ -27,8 +27,8 @@ class Reached:
     """The line, or number, of the record there."""
     records: int = 0
     remembered: int = 0
-    bad: Faults = field(default_factory=Faults)
-    unkeyed: Faults = field(default_factory=Faults)
+    bad: SkippedRecords = field(default_factory=SkippedRecords)
+    unkeyed: SkippedRecords = field(default_factory=SkippedRecords)
 
 
 class ProgressFile:
@@ -39,28 +39,28 @@ class ProgressFile:
         self.path = folder / f"{name}.json"
         self._noted = -inf
 
-    def read(self) -> Reached | None:
+    def read(self) -> ImportProgress | None:
         """The last note; None if there is none that can be read."""
         try:
             found: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
             for name in ("bad", "unkeyed"):
                 listed = found[name]
                 counts = Counter[str](listed["counts"])
-                found[name] = Faults(counts, listed["first"], listed["lines"])
-            return Reached(**found)
+                found[name] = SkippedRecords(counts, listed["first"], listed["lines"])
+            return ImportProgress(**found)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def note(self, reached: Reached) -> None:
+    def save_if_due(self, progress: ImportProgress) -> None:
         """Notes it, now and then."""
         if monotonic() - self._noted >= _SECONDS:
-            self.note_now(reached)
+            self.save(progress)
 
-    def note_now(self, reached: Reached) -> None:
+    def save(self, progress: ImportProgress) -> None:
         """Notes it: a process that is killed leaves this note, or the one before it."""
         self._noted = monotonic()
         new = self.path.with_suffix(f".{os.getpid()}")
-        noted = {**vars(reached), "bad": vars(reached.bad), "unkeyed": vars(reached.unkeyed)}
+        noted = {**vars(progress), "bad": vars(progress.bad), "unkeyed": vars(progress.unkeyed)}
         with suppress(OSError):  # without a note the next import begins anew, which is as right
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new.write_text(json.dumps(noted), "utf-8")

@@ -6,10 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, WRONG, Finding, heard
+from scrapy_valkey_dedup.commands.shared.findings import (
+    ADVICE,
+    FINE,
+    WRONG,
+    Finding,
+    captured_warnings,
+)
 from scrapy_valkey_dedup.commands.shared.spiders import (
-    DictSeen,
-    SpiderSeen,
+    SpiderInfo,
+    YieldedDict,
     item_classes,
     yielded_dicts,
 )
@@ -27,7 +33,7 @@ _IDENTITY = "docs/identity.md"
 _KINDS = "docs/identity.md#which-posts-are-of-one-kind"
 
 
-def check_project(spiders: Sequence[SpiderSeen], every: float | None) -> list[Finding]:
+def check_project(spiders: Sequence[SpiderInfo], every: float | None) -> list[Finding]:
     """All that settings and code show. ``every``: seconds between two crawls, if that is known."""
     seen = list(spiders)
     found: list[Finding] = []
@@ -61,7 +67,7 @@ def _told_once(found: Sequence[Finding], spiders: int) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _storing(seen: SpiderSeen) -> Iterator[Finding]:
+def _storing(seen: SpiderInfo) -> Iterator[Finding]:
     settings, crawler = seen.settings, seen.crawler
     if settings is None:
         for fault in seen.faults:
@@ -84,7 +90,7 @@ def _storing(seen: SpiderSeen) -> Iterator[Finding]:
         said = f"pipelines or feeds cannot be loaded: {type(error).__name__}: {error}"
         yield Finding("pipelines", WRONG, said, "", "docs/settings.md", seen.name)
         return
-    with heard() as messages:
+    with captured_warnings() as messages:
         when_stored(storages, settings.confirm, is_fleet=settings.job is not None)
         if settings.on_duplicate != "mark":
             warn_of_closing(crawler.settings)
@@ -104,13 +110,13 @@ def _for_one_run(settings: DedupSettings, spider: str) -> Iterator[Finding]:
             yield Finding("settings", ADVICE, said, cure, docs, spider)
 
 
-def _identities(seen: SpiderSeen) -> Iterator[Finding]:
+def _identities(seen: SpiderInfo) -> Iterator[Finding]:
     """Classes whose identity is all of their fields, or a rule that cannot be."""
     if seen.settings is None or seen.settings.identity is not None:
         return
     identifier = Identifier(seen.settings)
     for cls in item_classes(seen):
-        with heard() as messages:
+        with captured_warnings() as messages:
             rule, _ = identifier.rule_for(cls, seen.cls)
         if rule.fault is not None:
             said = f"items of class {class_path(cls)} have no identity: {rule.fault}"
@@ -119,7 +125,7 @@ def _identities(seen: SpiderSeen) -> Iterator[Finding]:
             yield Finding("identity", WRONG, message, docs=_IDENTITY, spider=seen.name)
 
 
-def _two_spiders(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
+def _two_spiders(spiders: Sequence[SpiderInfo]) -> Iterator[Finding]:
     """Spiders whose posts count as one, where the same post has another key in each."""
     rules: defaultdict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
     for each in spiders:
@@ -148,11 +154,11 @@ def _written(rule: ResolvedRule) -> str:
     )
 
 
-def _dicts(seen: SpiderSeen) -> Iterator[Finding]:
+def _dicts(seen: SpiderInfo) -> Iterator[Finding]:
     yield from _of_different_kinds(yielded_dicts(seen), seen, seen.name)
 
 
-def _dicts_of_two(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
+def _dicts_of_two(spiders: Sequence[SpiderInfo]) -> Iterator[Finding]:
     """With the scope "project" the dicts of all spiders are of one kind."""
     sharing = [each for each in spiders if each.settings and each.settings.scope == "project"]
     for one, other in combinations(sharing, 2):
@@ -161,7 +167,7 @@ def _dicts_of_two(spiders: Sequence[SpiderSeen]) -> Iterator[Finding]:
 
 
 def _of_different_kinds(
-    dicts: Sequence[DictSeen], seen: SpiderSeen, spider: str | None
+    dicts: Sequence[YieldedDict], seen: SpiderInfo, spider: str | None
 ) -> Iterator[Finding]:
     """Dicts that have the fields of one identity, and else fields of their own."""
     settings = seen.settings
@@ -184,11 +190,11 @@ def _of_different_kinds(
             return
 
 
-def _place(each: DictSeen) -> str:
+def _place(each: YieldedDict) -> str:
     return f"that of line {each.line} of spider {each.spider} ({', '.join(sorted(each.names))})"
 
 
-def _pages(seen: SpiderSeen, every: float | None) -> Iterator[Finding]:
+def _pages(seen: SpiderInfo, every: float | None) -> Iterator[Finding]:
     settings = seen.settings
     if settings is None or settings.requests != "stored" or settings.request_retention is None:
         return

@@ -10,7 +10,7 @@ CHUNK = 1 << 19  # bytes, or characters, that are read at a time
 LONGEST = 1 << 26  # bytes of one record
 
 
-class Bad(NamedTuple):
+class UnreadableRecord(NamedTuple):
     """Stands for a record that cannot be read."""
 
     reason: str

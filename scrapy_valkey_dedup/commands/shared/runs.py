@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from scrapy_valkey_dedup.commands.shared.place import SHELVES
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
@@ -28,18 +28,18 @@ _LAYOUT = re.compile(r"vd1:\{(.*)\}:layout")
 
 
 @dataclass
-class Sighted:
+class RunSurvey:
     """What is at work in a namespace."""
 
     namespaces: list[str] = field(default_factory=list)
     """As they stand in keys."""
     alive: list[str] = field(default_factory=list)
     """The runs with a heartbeat."""
-    notes: dict[str, RunInfo] = field(default_factory=dict)
+    infos: dict[str, RunInfo] = field(default_factory=dict)
     """What the runs say of themselves, dead ones for a while too."""
     claims: Counter[str] = field(default_factory=Counter)
     """Open claims, on posts, pages and sightings, by run."""
-    is_whole: bool = True
+    is_complete: bool = True
     """Whether all keys were looked at."""
     refused: str = ""
     """Why nothing could be looked at."""
@@ -50,11 +50,11 @@ class Sighted:
         return {run: number for run, number in self.claims.items() if run not in self.alive}
 
 
-async def sighted(
-    server: Client, ledger: Ledger, namespace: str, places: Sequence[str], *, exact: bool = False
-) -> Sighted:
-    """Looks at all servers; ``places`` are keys of each."""
-    found, names, claims = Sighted(), set[str](), list[str]()
+async def survey_runs(
+    server: Client, ledger: Ledger, namespace: str, node_keys: Sequence[str], *, exact: bool = False
+) -> RunSurvey:
+    """Looks at all servers; ``node_keys`` are keys of each."""
+    found, names, claims = RunSurvey(), set[str](), list[str]()
     root = re.escape(namespace_tag(namespace))
     of_runs = re.compile(rf"vd1:\{{{root}\}}:run:(.*)", re.DOTALL)
     shelves = "|".join(re.escape(f"+{shelf}") for shelf in SHELVES.values() if shelf)
@@ -62,8 +62,8 @@ async def sighted(
     until = None if exact else monotonic() + _LONGEST
     runs = set[str]()
     try:
-        for place in places:
-            async for keys in _keys(server, place, until):
+        for node_key in node_keys:
+            async for keys in _keys(server, node_key, until):
                 for key in keys or ():
                     if match := of_runs.fullmatch(key):
                         runs.add(match[1])
@@ -71,11 +71,11 @@ async def sighted(
                         claims.append(key)
                     elif match := _LAYOUT.fullmatch(key):
                         names.add(match[1])
-                found.is_whole &= keys is not None
-            found.claims += await _holders(server, claims, place)
+                found.is_complete &= keys is not None
+            found.claims += await _holders(server, claims, node_key)
             claims.clear()
     except (CommandRefusedError, LedgerRefusedError, LedgerReplyError) as error:
-        return Sighted(is_whole=False, refused=str(error))
+        return RunSurvey(is_complete=False, refused=str(error))
     found.namespaces = sorted(names)
     # Those that have claimed were not all met where not all was looked at; and heartbeats end.
     known = sorted(runs | set(found.claims))
@@ -83,16 +83,18 @@ async def sighted(
     found.alive = [run for run, beat in zip(known, beats, strict=True) if beat is not None]
     written = await ledger.runs.read_infos(known) if known else []
     notes = {run: RunInfo.from_json(each) for run, each in zip(known, written, strict=True)}
-    found.notes = {run: note for run, note in notes.items() if note is not None}
+    found.infos = {run: note for run, note in notes.items() if note is not None}
     return found
 
 
-async def _keys(server: Client, place: str, until: float | None) -> AsyncIterator[list[str] | None]:
+async def _keys(
+    server: Client, node_key: str, until: float | None
+) -> AsyncIterator[list[str] | None]:
     """The keys of one server that match; None if the time is up before the end."""
     cursor = b"0"
     while True:
         scan = command("SCAN", cursor, "MATCH", _PATTERN, "COUNT", _STEP)
-        ((cursor, found),) = await server.ask(scan, key=place)
+        ((cursor, found),) = await server.ask(scan, key=node_key)
         yield [key.decode("utf-8", "replace") for key in found]
         if cursor == b"0":
             return
@@ -101,12 +103,12 @@ async def _keys(server: Client, place: str, until: float | None) -> AsyncIterato
             return
 
 
-async def _holders(server: Client, claims: Sequence[str], place: str) -> Counter[str]:
+async def _holders(server: Client, claims: Sequence[str], node_key: str) -> Counter[str]:
     """Who holds them."""
     found: Counter[str] = Counter()
     names = list(dict.fromkeys(claims))  # SCAN may tell a key twice
     for start in range(0, len(names), _AT_ONCE):
         asked = [command("GET", name) for name in names[start : start + _AT_ONCE]]
-        values = await server.ask(*asked, key=place)
+        values = await server.ask(*asked, key=node_key)
         found.update(run_of(value) for value in values if value and is_held(value))
     return found

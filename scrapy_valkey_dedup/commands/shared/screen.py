@@ -18,14 +18,14 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Screen:
     """Standard output for what was asked for, standard error for everything else."""
 
-    def __init__(self, *, machine: bool = False) -> None:
+    def __init__(self, *, json_output: bool = False) -> None:
         """``machine``: one object of JSON on standard output, and nothing else there."""
-        self.machine = machine
-        self._rich = not machine and sys.stdout.isatty() and _has_rich()
+        self.json_output = json_output
+        self._rich = not json_output and sys.stdout.isatty() and _has_rich()
 
     def line(self, text: str) -> None:
         """A line of the answer."""
-        if not self.machine:
+        if not self.json_output:
             print(printable(text), flush=True)  # noqa: T201
 
     def note(self, text: str) -> None:
@@ -35,7 +35,7 @@ class Screen:
 
     def result(self, found: Mapping[str, Any]) -> None:
         """The whole answer, for machines."""
-        if self.machine:
+        if self.json_output:
             print(json.dumps(found, ensure_ascii=True, default=str), flush=True)  # noqa: T201
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
@@ -44,7 +44,7 @@ class Screen:
 
     def table(self, titles: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
         """Rows of texts."""
-        if self.machine or not rows:
+        if self.json_output or not rows:
             return
         shown = [[printable(cell) for cell in row] for row in rows]
         if self._rich:
@@ -60,15 +60,15 @@ class Screen:
     @contextmanager
     def progress(self, what: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
         """A bar while something long is done; what it yields is told how much was done since."""
-        if not self.machine and sys.stderr.isatty() and _has_rich():
+        if not self.json_output and sys.stderr.isatty() and _has_rich():
             with _rich_progress(what, total, unit) as advance:
                 yield advance
         else:
-            yield _Lines(what, total, unit, None if self.machine else sys.stderr).advance
+            yield _Lines(what, total, unit, None if self.json_output else sys.stderr).advance
 
     def ask(self, question: str) -> bool | None:
         """Whether the operator says yes; None if there is nobody to ask. Ctrl-C is a no."""
-        if self.machine or not sys.stdin.isatty():
+        if self.json_output or not sys.stdin.isatty():
             return None
         # While it waits for a line the loop does not turn, and would hear of no signal.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

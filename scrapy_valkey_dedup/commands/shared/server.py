@@ -15,7 +15,7 @@ from scrapy_valkey_dedup.valkey.resp import Argument, command
 _ROUND_TRIPS = 20
 
 
-async def told(server: Client, *words: Argument, key: str) -> Any:
+async def reply_or_reason(server: Client, *words: Argument, key: str) -> Any:
     """The reply to a command, or as a text why the server does not give one.
 
     Raises:
@@ -74,14 +74,14 @@ async def nodes(server: Client, namespace: str) -> list[Node]:
 
 
 async def _info(server: Client, key: str) -> dict[str, str]:
-    reply = await told(server, "INFO", key=key)
+    reply = await reply_or_reason(server, "INFO", key=key)
     lines = reply.decode("utf-8", "replace").splitlines() if isinstance(reply, bytes) else []
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 async def hello(server: Client, namespace: str) -> dict[str, str]:
     """What HELLO says, which needs no permission: server, version, mode."""
-    reply = await told(server, "HELLO", key=f"vd1:{{{namespace_tag(namespace)}}}")
+    reply = await reply_or_reason(server, "HELLO", key=f"vd1:{{{namespace_tag(namespace)}}}")
     listed = reply if isinstance(reply, list) else []
     texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else "" for word in listed]
     return dict(zip(texts[::2], texts[1::2], strict=False))

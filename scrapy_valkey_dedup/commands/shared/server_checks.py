@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection
 from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, UNKNOWN, WRONG, Finding
-from scrapy_valkey_dedup.commands.shared.place import Place
-from scrapy_valkey_dedup.commands.shared.server import Node, told
-from scrapy_valkey_dedup.commands.shared.state import State
-from scrapy_valkey_dedup.selftest import Finding as Tried
+from scrapy_valkey_dedup.commands.shared.server import Node, reply_or_reason
+from scrapy_valkey_dedup.commands.shared.state import LedgerState
+from scrapy_valkey_dedup.selftest import Finding as RuleFinding
 from scrapy_valkey_dedup.selftest import Status, examine
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from scrapy_valkey_dedup.selftest.surroundings import SURROUNDING_RULES
@@ -28,14 +28,14 @@ _TOLD_BETTER = ("evictions",)
 _LATENCY = ("round trips", "round trips of scripts")
 
 
-async def try_server(place: Place) -> tuple[bool, list[Finding]]:
+async def try_server(connection: LedgerConnection) -> tuple[bool, list[Finding]]:
     """Whether it was reached; and what it says to all that a spider ever does there.
 
     Everything is written on a shelf of its own, and taken away again.
     """
-    settings = place.settings
+    settings = connection.settings
     report = await examine(
-        place.url,
+        connection.url,
         options=settings.client_options,
         credentials=settings.credentials,
         namespace=settings.namespace,
@@ -45,7 +45,7 @@ async def try_server(place: Place) -> tuple[bool, list[Finding]]:
     if not report.reached:
         return False, [Finding("server", WRONG, report.findings[0].said, docs="docs/settings.md")]
     tried = [each for each in report.findings if each.rule not in _TOLD_BETTER]
-    wrong = [_refused(each) for each in tried if each.spoils]
+    wrong = [_refused(each) for each in tried if each.is_failure]
     fine = [
         Finding("latency", FINE, each.said) for each in tried if each.rule in _LATENCY and not wrong
     ]
@@ -55,45 +55,44 @@ async def try_server(place: Place) -> tuple[bool, list[Finding]]:
     return True, [*wrong, *fine]
 
 
-def _refused(tried: Tried) -> Finding:
+def _refused(tried: RuleFinding) -> Finding:
     cure = (
         "allow it" if tried.status is Status.REFUSED else "python -m scrapy_valkey_dedup.selftest"
     )
     return Finding("permissions", WRONG, f"{tried.rule}: {tried.said}", cure, _USER)
 
 
-async def check_server(place: Place, state: State) -> list[Finding]:
+async def check_server(connection: LedgerConnection, state: LedgerState) -> list[Finding]:
     """What the server and the ledger say of themselves."""
-    found = [*_way(place), *_claims(state), *_pages(place, state)]
+    found = [*_way(connection), *_claims(state), *_pages(connection, state)]
     for node in state.nodes:
         if not node.facts:
             said = "version, memory, evictions, persistence and replicas are not known"
             found.append(Finding("server", UNKNOWN, said, _NEEDS_INFO, _OPERATOR))
             break
         found += [*_memory(node), *_replicas(node)]
-        found += await _persistence(place, node)
-    found += await _encoding(place, state)
+        found += await _persistence(connection, node)
+    found += await _encoding(connection, state)
     return found
 
 
-def _way(place: Place) -> Iterator[Finding]:
-    if place.settings.url is None:
+def _way(connection: LedgerConnection) -> Iterator[Finding]:
+    if connection.settings.url is None:
         return
-    url = parsed(place.url)
+    url = parsed(connection.url)
     hosts = [host for host, _ in url.hosts]
     is_near = not hosts or all(host == "localhost" or host.startswith("127.") for host in hosts)
     if url.tls:
         yield Finding("TLS", FINE, "every connection is encrypted", docs="docs/security.md#tls")
     elif not is_near:
-        said = (
-            f"{urlsplit(place.url).scheme}:// is not encrypted, and the server is not this machine"
-        )
+        scheme = urlsplit(connection.url).scheme
+        said = f"{scheme}:// is not encrypted, and the server is on another machine"
         cure = "write valkeys://, unless the network between them is your own"
         yield Finding("TLS", ADVICE, said, cure, "docs/security.md#tls")
 
 
-def _claims(state: State) -> Iterator[Finding]:
-    seen = state.sighted
+def _claims(state: LedgerState) -> Iterator[Finding]:
+    seen = state.runs
     if seen.refused:
         cure = "it needs the permission +scan"
         yield Finding("claims", UNKNOWN, "claims of dead runs are not known", cure, _OPERATOR)
@@ -108,15 +107,15 @@ def _claims(state: State) -> Iterator[Finding]:
         yield Finding("spool", WRONG, said, cure, "docs/settings.md#timeout-and-outages")
 
 
-def _pages(place: Place, state: State) -> Iterator[Finding]:
+def _pages(connection: LedgerConnection, state: LedgerState) -> Iterator[Finding]:
     """Posts that are remembered, and not one of the pages on which they stood."""
-    settings = place.settings
+    settings = connection.settings
     if settings.requests != "stored" or settings.request_retention is None:
         return
     if (
-        state.holds["posts"].entries
-        and not state.holds["pages"].entries
-        and not state.sighted.alive
+        state.contents["posts"].entries
+        and not state.contents["pages"].entries
+        and not state.runs.alive
     ):
         said = (
             "posts are remembered, and not one page: VALKEY_DEDUP_REQUEST_RETENTION "
@@ -153,13 +152,13 @@ def _memory(node: Node) -> Iterator[Finding]:
         yield Finding("memory", FINE, f"{share:.0%} of maxmemory are in use")
 
 
-async def _persistence(place: Place, node: Node) -> list[Finding]:
+async def _persistence(connection: LedgerConnection, node: Node) -> list[Finding]:
     """On a server of one's own; a service looks after that itself."""
-    if place.settings.url is None or _MANAGED.search(place.url):
+    if connection.settings.url is None or _MANAGED.search(connection.url):
         return []
     if node.facts.get("aof_enabled") == "1":
         return [Finding("persistence", FINE, "an append-only file")]
-    config = await told(place.server, "CONFIG", "GET", "save", key=node.key)
+    config = await reply_or_reason(connection.server, "CONFIG", "GET", "save", key=node.key)
     saves = config[1] if isinstance(config, list) and len(config) > 1 else None
     replicas = node.number("connected_slaves")
     if saves:
@@ -192,13 +191,15 @@ def _replicas(node: Node) -> Iterator[Finding]:
             yield Finding("replicas", FINE, f"{facts.get('ip')}:{facts.get('port')} follows")
 
 
-async def _encoding(place: Place, state: State) -> list[Finding]:
+async def _encoding(connection: LedgerConnection, state: LedgerState) -> list[Finding]:
     """Whether a real bucket is the sorted array that makes nine bytes a post."""
     found = []
-    for what, held in state.holds.items():
+    for what, held in state.contents.items():
         if not held.sample:
             continue
-        encoding = await told(place.server, "OBJECT", "ENCODING", held.sample, key=held.sample)
+        encoding = await reply_or_reason(
+            connection.server, "OBJECT", "ENCODING", held.sample, key=held.sample
+        )
         if isinstance(encoding, str):
             cure = "it needs the permission +object|encoding"
             return [

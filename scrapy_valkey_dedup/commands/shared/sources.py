@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 @dataclass
-class Lines:
+class JsonLinesSource:
     """JSON Lines, which other processes can read for themselves."""
 
     name: str
@@ -70,7 +70,7 @@ class Lines:
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
         """Positions are bytes, after decompression."""
-        with feeds.opened(self.path) as file:
+        with feeds.open_feed(self.path) as file:
             feeds.skip(file, start)
             feeds.refuse_binary(self.name, file)
             for content in feeds.whole_lines(self.name, file):
@@ -80,7 +80,7 @@ class Lines:
 
 
 @dataclass
-class Records:
+class RecordSource:
     """Any other format: records one after the other."""
 
     name: str
@@ -127,14 +127,14 @@ class Records:
         return self.path
 
     def _feed(self) -> Iterator[Record]:
-        with feeds.opened(self.path) as file:
+        with feeds.open_feed(self.path) as file:
             if self.format != "xml":
                 feeds.refuse_binary(self.name, file)
             yield from feeds.READERS[self.format](self.name, file)
 
 
 @dataclass
-class OnCommandLine:
+class CommandLineRecords:
     """Posts that stand on the command line."""
 
     records: Sequence[Any]
@@ -149,7 +149,7 @@ class OnCommandLine:
         yield Block(number, start + count, count, list(enumerate(self.records, number)))
 
 
-def source(where: str, *, form: str | None = None, query: str = "") -> Source:
+def source_for(where: str, *, form: str | None = None, query: str = "") -> Source:
     """What a name on the command line stands for: a file, ``-``, or the URL of a database.
 
     Raises:
@@ -162,13 +162,17 @@ def source(where: str, *, form: str | None = None, query: str = "") -> Source:
         form = form or "jsonlines"
         if form in ("sqlite", "parquet"):
             raise CommandError(f"standard input cannot be read as {form}: give a file")
-        return Lines("standard input", None) if form == "jsonlines" else Records(where, form)
+        return (
+            JsonLinesSource("standard input", None)
+            if form == "jsonlines"
+            else RecordSource(where, form)
+        )
     if "://" in where:
         if not query:
             raise CommandError(
                 "a database needs --query 'SELECT ...', with a column for each field"
             )
-        return Records(where.partition("://")[0] + "://...", "sql", None, where, query)
+        return RecordSource(where.partition("://")[0] + "://...", "sql", None, where, query)
     path = Path(where)
     if not path.is_fifo():  # which nobody may open twice
         try:
@@ -179,7 +183,11 @@ def source(where: str, *, form: str | None = None, query: str = "") -> Source:
     form = form or _format_of(path)
     if form == "sqlite" and not query:
         raise CommandError(f"{where}: a database needs --query 'SELECT ...'")
-    return Lines(where, path) if form == "jsonlines" else Records(where, form, path, "", query)
+    return (
+        JsonLinesSource(where, path)
+        if form == "jsonlines"
+        else RecordSource(where, form, path, "", query)
+    )
 
 
 def _format_of(path: Path) -> str:
@@ -198,7 +206,7 @@ def standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def parsed(block: Block) -> Iterator[tuple[int, Any]]:
+def records_of(block: Block) -> Iterator[tuple[int, Any]]:
     """The records of a block with their lines; a :class:`Bad` says why it is none."""
     if isinstance(block.content, bytes):
         return feeds.json_lines(block.number, block.content)

@@ -23,7 +23,7 @@ from scrapy_valkey_dedup.settings import DedupSettings
 
 
 @dataclass(frozen=True)
-class SpiderSeen:
+class SpiderInfo:
     """One spider, as a crawl would have it."""
 
     name: str
@@ -34,7 +34,7 @@ class SpiderSeen:
     faults: tuple[str, ...] = ()
 
 
-def spiders_of(settings: Settings, only: str | None = None) -> list[SpiderSeen]:
+def load_spiders(settings: Settings, only: str | None = None) -> list[SpiderInfo]:
     """The spiders; of a project without any one that stands for all. None is built."""
     settings = settings.copy()
     if hasattr(AddonManager, "load_pre_crawler_settings"):
@@ -47,19 +47,19 @@ def spiders_of(settings: Settings, only: str | None = None) -> list[SpiderSeen]:
     return [_seen(name, cls, settings) for name, cls in classes.items()]
 
 
-def _seen(name: str, cls: type[scrapy.Spider], settings: Settings) -> SpiderSeen:
+def _seen(name: str, cls: type[scrapy.Spider], settings: Settings) -> SpiderInfo:
     crawler = Crawler(cls, settings.copy())
     try:
         crawler.addons.load_settings(crawler.settings)
-        return SpiderSeen(name, cls, crawler, DedupSettings.parse(crawler.settings, name))
+        return SpiderInfo(name, cls, crawler, DedupSettings.parse(crawler.settings, name))
     except SettingsError as error:
-        return SpiderSeen(name, cls, crawler, None, tuple(error.faults))
+        return SpiderInfo(name, cls, crawler, None, tuple(error.faults))
     except Exception as error:  # noqa: BLE001 (modules of the user's, which may raise anything)
         fault = f"what the settings name cannot be loaded: {type(error).__name__}: {error}"
-        return SpiderSeen(name, cls, crawler, None, (fault,))
+        return SpiderInfo(name, cls, crawler, None, (fault,))
 
 
-def item_classes(seen: SpiderSeen) -> list[type]:
+def item_classes(seen: SpiderInfo) -> list[type]:
     """The classes of items that a spider's module knows; dict, if it yields any."""
     root = seen.cls.__module__.partition(".")[0]
     found: dict[type, None] = {}
@@ -94,7 +94,7 @@ def _is_item(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class DictSeen:
+class YieldedDict:
     """A dict that a spider yields, as its source has it."""
 
     spider: str
@@ -102,7 +102,7 @@ class DictSeen:
     names: frozenset[str]
 
 
-def yielded_dicts(seen: SpiderSeen) -> list[DictSeen]:
+def yielded_dicts(seen: SpiderInfo) -> list[YieldedDict]:
     """The dicts that stand behind a ``yield`` in a spider's source, with the names they have."""
     try:
         lines, first = inspect.getsourcelines(seen.cls)
@@ -110,7 +110,7 @@ def yielded_dicts(seen: SpiderSeen) -> list[DictSeen]:
     except (OSError, TypeError, SyntaxError):
         return []
     return [
-        DictSeen(seen.name, first + node.lineno - 1, names)
+        YieldedDict(seen.name, first + node.lineno - 1, names)
         for node in ast.walk(tree)
         if isinstance(node, ast.Yield) and (names := _names_in(node.value))
     ]

@@ -8,9 +8,9 @@ from math import inf
 from time import time
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.buckets import Contents, Walk
-from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
-from scrapy_valkey_dedup.commands.shared.runs import Sighted, sighted
+from scrapy_valkey_dedup.commands.shared.buckets import BucketSurvey, Contents
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
+from scrapy_valkey_dedup.commands.shared.runs import RunSurvey, survey_runs
 from scrapy_valkey_dedup.commands.shared.server import Node, hello, latency, nodes
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.settings import DedupSettings
@@ -38,14 +38,14 @@ class Forecast:
 
 
 @dataclass
-class State:
+class LedgerState:
     """What is known of a ledger."""
 
-    place: str
+    location: str
     namespace: str
     spooled: Mapping[str, int] = field(default_factory=dict)
     """Posts, pages and sightings that wait on this machine's disk."""
-    trouble: str = ""
+    error: str = ""
     """Why the rest is not known."""
     is_empty: bool = False
     """No run has been here yet."""
@@ -53,18 +53,22 @@ class State:
     topology: str = ""
     latency: list[float] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
-    holds: dict[str, Contents] = field(default_factory=dict)
-    sighted: Sighted = field(default_factory=Sighted)
+    contents: dict[str, Contents] = field(default_factory=dict)
+    runs: RunSurvey = field(default_factory=RunSurvey)
     forecast: Forecast | None = None
 
 
-def begun(place: Place) -> State:
+def local_state(connection: LedgerConnection) -> LedgerState:
     """What is known without asking the server."""
-    settings = place.settings
-    return State(place.name, settings.namespace, spooled(place), topology=_topology(settings))
+    settings = connection.settings
+    return LedgerState(
+        connection.name, settings.namespace, spooled(connection), topology=_topology(settings)
+    )
 
 
-async def look(place: Place, state: State, *, exact: bool = False) -> None:
+async def query_server(
+    connection: LedgerConnection, state: LedgerState, *, exact: bool = False
+) -> None:
     """Asks the server for the rest.
 
     Raises:
@@ -72,7 +76,11 @@ async def look(place: Place, state: State, *, exact: bool = False) -> None:
         LedgerRefusedError: it may not be asked, or the ledger is that of another version.
 
     """
-    server, namespace, ledger = place.server, place.settings.namespace, place.ledger()
+    server, namespace, ledger = (
+        connection.server,
+        connection.settings.namespace,
+        connection.ledger(),
+    )
     state.is_empty = not await ledger.exists()
     state.latency = await latency(server, namespace)
     state.nodes = await nodes(server, namespace)
@@ -83,16 +91,16 @@ async def look(place: Place, state: State, *, exact: bool = False) -> None:
     if len(state.nodes) > 1:
         state.topology = f"cluster, {len(state.nodes)} primaries"
     for what in SHELVES:
-        state.holds[what] = await Walk(server, namespace, what, exact=exact).contents()
-    places = [node.key for node in state.nodes]
-    state.sighted = await sighted(server, ledger, namespace, places, exact=exact)
-    state.forecast = forecast(state, place.settings.retention, time())
+        state.contents[what] = await BucketSurvey(server, namespace, what, exact=exact).measure()
+    node_keys = [node.key for node in state.nodes]
+    state.runs = await survey_runs(server, ledger, namespace, node_keys, exact=exact)
+    state.forecast = forecast(state, connection.settings.retention, time())
 
 
-def spooled(place: Place) -> dict[str, int]:
+def spooled(connection: LedgerConnection) -> dict[str, int]:
     """What waits on this machine's disk until the next run delivers it."""
-    settings = place.settings
-    folder, at = settings.data_dir / "spool", f"{place.name}\n{settings.namespace}"
+    settings = connection.settings
+    folder, at = settings.data_dir / "spool", f"{connection.name}\n{settings.namespace}"
     found = {what: Spool(folder, at, shelf).waiting() for what, shelf in SHELVES.items()}
     return {what: number for what, number in found.items() if number}
 
@@ -104,7 +112,7 @@ def _topology(settings: DedupSettings) -> str:
     return _KINDS[url.kind] + (" with TLS" if url.tls else "")
 
 
-def forecast(state: State, retention: float | None, now: float) -> Forecast | None:
+def forecast(state: LedgerState, retention: float | None, now: float) -> Forecast | None:
     """What the memory is good for; None if there is no limit, or nobody may know it."""
     rooms = [
         max(node.limit - node.memory, 0)
@@ -113,7 +121,7 @@ def forecast(state: State, retention: float | None, now: float) -> Forecast | No
     ]
     if not rooms:
         return None
-    room, posts = min(rooms) * len(rooms), state.holds["posts"]
+    room, posts = min(rooms) * len(rooms), state.contents["posts"]
     each, rate = posts.bytes_each, _rate(posts, retention, now) or _rate_of_runs(state, now)
     if each is None:
         return Forecast(room, None, rate, None)
@@ -136,23 +144,23 @@ def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
     return posts.entries / since if since >= _YOUNGEST else None
 
 
-def _rate_of_runs(state: State, now: float) -> float | None:
+def _rate_of_runs(state: LedgerState, now: float) -> float | None:
     """New posts a second of the runs that are at work."""
-    notes = [note for run, note in state.sighted.notes.items() if run in state.sighted.alive]
+    notes = [note for run, note in state.runs.infos.items() if run in state.runs.alive]
     rates = [note.new / (now - note.start) for note in notes if now - note.start >= _YOUNGEST]
     return sum(rates) if rates else None
 
 
-def as_json(state: State) -> dict[str, Any]:
+def as_json(state: LedgerState) -> dict[str, Any]:
     """For machines."""
     found: dict[str, Any] = {
-        "ledger": state.place,
+        "ledger": state.location,
         "namespace": state.namespace,
         "spooled": dict(state.spooled),
     }
-    if state.trouble:
-        return {**found, "error": state.trouble}
-    seen, future = state.sighted, state.forecast
+    if state.error:
+        return {**found, "error": state.error}
+    seen, future = state.runs, state.forecast
     return {
         **found,
         "empty": state.is_empty,
@@ -160,7 +168,7 @@ def as_json(state: State) -> dict[str, Any]:
         "topology": state.topology,
         "latency_ms": {"median": _ms(state.latency, 0.5), "slowest": _ms(state.latency, 1)},
         "namespaces": seen.namespaces,
-        "holds": {what: _held(contents) for what, contents in state.holds.items()},
+        "holds": {what: _held(contents) for what, contents in state.contents.items()},
         "memory": [
             {
                 "used": node.memory,
@@ -179,14 +187,14 @@ def as_json(state: State) -> dict[str, Any]:
         "runs": [_run(seen, run) for run in seen.alive],
         "claims": dict(seen.claims),
         "claims_of_dead_runs": seen.dead,
-        "looked_at_all_keys": seen.is_whole,
+        "looked_at_all_keys": seen.is_complete,
         "refused": seen.refused,
     }  # fmt: skip
 
 
-def _run(seen: Sighted, run: str) -> dict[str, Any]:
+def _run(seen: RunSurvey, run: str) -> dict[str, Any]:
     """What a run says of itself, as soon as it has said anything."""
-    note = seen.notes.get(run)
+    note = seen.infos.get(run)
     return {"run": run, **(vars(note) if note is not None else {})}
 
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from scrapy.utils.conf import arglist_to_dict
 
 from scrapy_valkey_dedup.commands.shared.explain import rule_of
-from scrapy_valkey_dedup.commands.shared.items import (
+from scrapy_valkey_dedup.commands.shared.item_builder import (
     CONVERSIONS,
     BadRecordError,
-    Maker,
+    ItemBuilder,
     item_class,
 )
 from scrapy_valkey_dedup.commands.shared.project import Project
-from scrapy_valkey_dedup.commands.shared.records import Bad
-from scrapy_valkey_dedup.commands.shared.sources import FORMATS, Block, parsed
+from scrapy_valkey_dedup.commands.shared.records import UnreadableRecord
+from scrapy_valkey_dedup.commands.shared.sources import FORMATS, Block, records_of
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 
@@ -29,7 +29,7 @@ _OTHERS = "for other reasons"
 
 
 @dataclass
-class Faults:
+class SkippedRecords:
     """Records that were skipped: why, how many, and where the first of them stands."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -46,7 +46,7 @@ class Faults:
         if len(self.lines) < _NAMED:
             self.lines.append(line)
 
-    def join(self, later: Faults) -> None:
+    def join(self, later: SkippedRecords) -> None:
         """Those of a later block."""
         for found, line in later.first.items():
             is_full = found not in self.counts and len(self.counts) >= _REASONS
@@ -69,16 +69,16 @@ class Faults:
 
 
 @dataclass
-class Keyed:
+class IdentifiedBlock:
     """What came of a block."""
 
     keys: list[Key] = field(default_factory=list)
     records: int = 0
-    bad: Faults = field(default_factory=Faults)
-    unkeyed: Faults = field(default_factory=Faults)
+    bad: SkippedRecords = field(default_factory=SkippedRecords)
+    unkeyed: SkippedRecords = field(default_factory=SkippedRecords)
     names: tuple[str, ...] = ()
     """The names of the last record without identity; or of any, if some are ``unmet``."""
-    unmet: tuple[str, ...] = ()
+    unused_renames: tuple[str, ...] = ()
     """Names of ``--rename`` that no record has had."""
 
     def refuse_none(self, name: str) -> None:
@@ -89,8 +89,8 @@ class Keyed:
 
         """
         listed = f"{', '.join(self.names):.200}"
-        if self.unmet and self.names:
-            column = self.unmet[0]
+        if self.unused_renames and self.names:
+            column = self.unused_renames[0]
             raise CommandError(
                 f"{name}: none of the first {self.records} records has a {column!r}, as "
                 f"--rename {column}=... says; they have {listed}"
@@ -105,26 +105,26 @@ class Keyed:
         raise CommandError(said)
 
 
-class Keyer:
+class RecordIdentifier:
     """Computes keys as the spider's pipeline does."""
 
-    def __init__(self, project: Project, maker: Maker) -> None:
-        project.require_spider(maker.cls)
-        self.maker = maker
+    def __init__(self, project: Project, builder: ItemBuilder) -> None:
+        project.require_spider(builder.cls)
+        self.builder = builder
         self._identifier = project.identifier
         self._spider = project.spider
         scope = project.settings.scope
-        self.rule = rule_of(self._identifier, maker.cls, project.spider, scope)
+        self.rule = rule_of(self._identifier, builder.cls, project.spider, scope)
         """What identifies the posts."""
 
-    def keyed(self, block: Block) -> Keyed:
+    def identify_block(self, block: Block) -> IdentifiedBlock:
         """The keys of a block, in order."""
-        made = Keyed()
-        make, identify, spider = self.maker.make, self._identifier.identify, self._spider
+        made = IdentifiedBlock()
+        make, identify, spider = self.builder.build, self._identifier.identify, self._spider
         keys, record = made.keys, None
-        for line, record in parsed(block):
+        for line, record in records_of(block):
             made.records += 1
-            if type(record) is Bad:
+            if type(record) is UnreadableRecord:
                 made.bad.add(line, record.reason)
                 continue
             try:
@@ -134,8 +134,11 @@ class Keyer:
             except UnkeyedError as error:
                 made.unkeyed.add(line, str(error))
                 made.names = tuple(map(str, record))
-        if self.maker.unmet and type(record) is dict:
-            made.unmet, made.names = tuple(self.maker.unmet), tuple(map(str, record))
+        if self.builder.unused_renames and type(record) is dict:
+            made.unused_renames, made.names = (
+                tuple(self.builder.unused_renames),
+                tuple(map(str, record)),
+            )
         return made
 
 
@@ -162,7 +165,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def maker_of(options: argparse.Namespace) -> Maker:
+def item_builder(options: argparse.Namespace) -> ItemBuilder:
     """What makes items, as the options say."""
     pairs: dict[str, Mapping[str, str]] = {}
     for name in ("rename", "type"):
@@ -170,4 +173,4 @@ def maker_of(options: argparse.Namespace) -> Maker:
             pairs[name] = arglist_to_dict(getattr(options, name))
         except ValueError:
             raise CommandError(f"--{name} takes NAME=VALUE") from None
-    return Maker(item_class(options.item), pairs["rename"], pairs["type"])
+    return ItemBuilder(item_class(options.item), pairs["rename"], pairs["type"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
+from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
@@ -24,7 +24,7 @@ _ROUNDS = 5
 
 
 @dataclass
-class Holdings:
+class ShelfCounts:
     """What a part of a namespace holds."""
 
     remembered: int = 0
@@ -37,30 +37,32 @@ class Holdings:
     """When the oldest generation of what is counted began, in seconds: nothing in it is older."""
 
 
-class Shelf:
+class ShelfKeys:
     """The keys of one part of a namespace: docs/ledger.md describes them."""
 
-    def __init__(self, place: Place, what: str, *, since: float | None = None) -> None:
+    def __init__(
+        self, connection: LedgerConnection, what: str, *, since: float | None = None
+    ) -> None:
         """``what``: ``posts``, ``pages`` or ``timelines``.
 
         ``since``: only the generations in which something may stand that was stored since then, in
         seconds. A generation is written until a retention before its end.
         """
-        root = namespace_tag(place.settings.namespace)
+        root = namespace_tag(connection.settings.namespace)
         shelf = SHELVES[what]
         self.name = f"{root}+{shelf}" if shelf else root
-        self._server: Client = place.server
+        self._server: Client = connection.server
         self._partitions = _partitions(self.name)
         self._since = since
-        self._retention = place.retention(what)
+        self._retention = connection.retention(what)
         known = re.escape(self.name)
         self._list = re.compile(rf"vd1:\{{{known}:[0-9a-f]{{2}}\}}")
         self._bucket = re.compile(rf"{self._list.pattern}:(\d+):[0-9a-f]{{2}}[0-7]*")
         self._claim = re.compile(rf"{self._list.pattern}:c:.*", re.DOTALL)
 
-    async def count(self, advance: Advance = lambda _: None) -> Holdings:
+    async def count(self, advance: Advance = lambda _: None) -> ShelfCounts:
         """Counts what is there; ``advance`` is told of each entry."""
-        found = Holdings()
+        found = ShelfCounts()
         async for keys in self._keys():
             buckets, endless = self._chosen(keys, found)
             claims = [key for key in keys if self._claim.fullmatch(key)]
@@ -81,7 +83,7 @@ class Shelf:
         for _ in range(_ROUNDS if self._since is None else 1):
             found_any, lists = False, []
             async for keys in self._keys():
-                buckets, _ = self._chosen(keys, Holdings())
+                buckets, _ = self._chosen(keys, ShelfCounts())
                 advance(sum(await self._ask_each("SCARD", buckets)))
                 lists += [key for key in keys if self._list.fullmatch(key)]
                 found_any |= bool(buckets)
@@ -91,7 +93,7 @@ class Shelf:
             if not found_any:
                 return
 
-    def _chosen(self, keys: Sequence[str], found: Holdings) -> tuple[list[str], list[str]]:
+    def _chosen(self, keys: Sequence[str], found: ShelfCounts) -> tuple[list[str], list[str]]:
         """The buckets among some keys; and those that last forever, if they are to be left."""
         chosen, endless = [], []
         for key in keys:
@@ -122,16 +124,16 @@ class Shelf:
         return await self._server.ask_each({key: command(name, key) for key in keys})
 
 
-async def trials(place: Place) -> list[str]:
+async def trials(connection: LedgerConnection) -> list[str]:
     """The names of the trials of a namespace, by their keys."""
-    root = namespace_tag(place.settings.namespace)
+    root = namespace_tag(connection.settings.namespace)
     known = re.compile(
         rf"vd1:\{{{re.escape(root + TRIAL_MARK)}([A-Za-z0-9._-]+)[+:}}].*", re.DOTALL
     )
-    nodes = {place.server.node_of(name): name for name in _partitions(root)}
+    nodes = {connection.server.node_of(name): name for name in _partitions(root)}
     found = set[str]()
     for node in nodes.values():
-        async for keys in scan(place.server, f"vd1:{{{root}{TRIAL_MARK}*", node):
+        async for keys in scan(connection.server, f"vd1:{{{root}{TRIAL_MARK}*", node):
             found.update(match[1] for key in keys if (match := known.fullmatch(key)))
     return sorted(found)
 

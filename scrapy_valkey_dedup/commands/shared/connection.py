@@ -30,7 +30,7 @@ class NoLedgerError(EmbeddedServerError):
 
 
 @dataclass(frozen=True)
-class Place:
+class LedgerConnection:
     """Where the ledger is, and the way to it."""
 
     server: Client
@@ -44,16 +44,16 @@ class Place:
         """How long such things are remembered, in seconds; None: forever."""
         return self.settings.request_retention if what == "pages" else self.settings.retention
 
-    def trial(self, name: str) -> Place:
+    def trial(self, name: str) -> LedgerConnection:
         """A trial of the namespace."""
         return self._of(f"{self.settings.namespace}{TRIAL_MARK}{name}", name)
 
     @property
-    def tried(self) -> Place:
+    def tried(self) -> LedgerConnection:
         """The namespace that this trial tries."""
         return self._of(self.settings.tried_namespace, None)
 
-    def _of(self, namespace: str, trial: str | None) -> Place:
+    def _of(self, namespace: str, trial: str | None) -> LedgerConnection:
         return replace(self, settings=replace(self.settings, namespace=namespace, trial=trial))
 
     def ledger(self, what: str = "posts", *, own: bool = False) -> Ledger:
@@ -74,7 +74,9 @@ class Place:
 
 
 @asynccontextmanager
-async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncIterator[Place]:
+async def connect(
+    settings: DedupSettings, *, create: bool = False
+) -> AsyncIterator[LedgerConnection]:
     """Connects, and starts the embedded server as a crawl does, which ends with its last user.
 
     ``create``: make a ledger where no crawl has run yet.
@@ -102,7 +104,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
         server = _client(settings, url, revive if embedded is not None else None)
         try:
             run = urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
-            yield Place(server, settings, name, run, url)
+            yield LedgerConnection(server, settings, name, run, url)
         finally:
             in_use = False
             await server.close()

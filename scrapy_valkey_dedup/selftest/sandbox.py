@@ -35,7 +35,7 @@ _AT_ONCE = 1000
 _POST = re.compile(rb"[0-9a-f]{2}[0-7]{7}-?\d+")
 
 
-class _Noting(Client):
+class _RecordingClient(Client):
     """Notes which partitions it was asked about, with which posts."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -61,7 +61,7 @@ class _Noting(Client):
         return await super().run(calls, within, on_lost)
 
 
-class Place:
+class Sandbox:
     """One server, and a namespace of one's own there; in one that is used, a shelf of one's own."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Place:
         self._part = part
         self.partition = self.partition_of("selftest")
         """One that no ledger has."""
-        self.server = _Noting(url, self.shown, options, timeout, credentials=credentials)
+        self.server = _RecordingClient(url, self.shown, options, timeout, credentials=credentials)
         attempt = timeout / 2
         self._route = route_to(parsed(url), with_provider(options, credentials, attempt), attempt)
         self._secrets = _passwords(url, options)

@@ -66,7 +66,7 @@ def item_class(path: str | None) -> type:
     return found
 
 
-class Maker:
+class ItemBuilder:
     """Makes items of records. Can be sent to another process if its class can be imported."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Maker:
         """
         self.cls = cls
         self._renames: dict[str, str] = dict(renames or {})
-        self.unmet = set(self._renames)
+        self.unused_renames = set(self._renames)
         """Names to be replaced that no record has had so far."""
         for name in (types or {}).values():
             if name not in CONVERSIONS:
@@ -99,7 +99,7 @@ class Maker:
         """Whether a record is the item."""
         return self.cls is dict and not self._renames and not self._conversions
 
-    def make(self, record: Any) -> Any:
+    def build(self, record: Any) -> Any:
         """The item.
 
         Raises:
@@ -110,8 +110,8 @@ class Maker:
             raise BadRecordError(f"it is a {type(record).__name__}")
         if self.changes_nothing:
             return record
-        if self.unmet:
-            self.unmet.difference_update(record)
+        if self.unused_renames:
+            self.unused_renames.difference_update(record)
         values: dict[str, Any] = {
             self._renames.get(str(name), str(name)): value for name, value in record.items()
         }
