@@ -24,8 +24,8 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 ONCE = {
-    "the repository itself": "architecture coming_from compose docs house layers processes"
-    " terraform_access terraform_check terraform_docs waits wheel",
+    "the repository itself": "architecture coming_from compose docs house layers operations"
+    " processes terraform_access terraform_check terraform_docs waits wheel",
     # The bytes of identities are compared on every stack, in golden, kinds and foreign.
     "pure Python, explored or by examples without end": "admission batching dump_file identity"
     " keyset namespaces normalise protocol_model soak spool",

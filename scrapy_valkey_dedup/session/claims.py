@@ -52,9 +52,7 @@ class Claims:
         With ``reset`` only what this run itself has stored is a duplicate.
         """
         self._ledger, self._stats, self._names = ledger, stats, names
-        self._outage = outage
-        self._heartbeat = heartbeat
-        self._wait = wait
+        self._outage, self._heartbeat, self._wait = outage, heartbeat, wait
         self._remembers_at_once = remembers_at_once
         subject = "posts" if names is ITEMS else "pages"
         self.wait_notice = WaitNotice(subject, wait=wait, lease=lease)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
+from scrapy_valkey_dedup.commands.shared.runs import Sighted
 from scrapy_valkey_dedup.commands.shared.server import Node
 from scrapy_valkey_dedup.commands.shared.state import State, quantile
 
@@ -43,41 +44,39 @@ def _metrics(state: State) -> Iterator[tuple[str, str, _Samples]]:
         if each.bytes is not None
     ]
     yield "entries_bytes", "Memory of what is remembered, about.", weighed
-    for name, about, fact in _OF_NODES:
-        found = [(node, node.number(fact)) for node in state.nodes]
-        yield (
-            name,
-            about,
-            [
-                ({"node": _name(state, node)}, float(number))
-                for node, number in found
-                if number is not None
-            ],
-        )
+    yield from _of_nodes(state)
     if (future := state.forecast) is not None:
         yield "room_bytes", "Memory that is free, below maxmemory.", [({}, float(future.room))]
         if future.full_at not in (None, inf):
             yield "full_time_seconds", "When memory is full at this rate.", [({}, future.full_at)]
-    seen = state.sighted
-    if not seen.refused:
-        alive = sum(seen.claims[run] for run in seen.alive)
-        dead = sum(seen.dead.values())
-        claims: _Samples = [({"run": "alive"}, float(alive)), ({"run": "dead"}, float(dead))]
-        yield "runs", "Runs that are alive.", [({}, float(len(seen.alive)))]
-        yield "claims", "Open claims.", claims
-        notes = [(run, seen.notes[run]) for run in seen.alive if run in seen.notes]
-        for name in ("open", "new", "duplicate"):
-            yield (
-                f"run_{name}",
-                f"Posts of a run so far: {name}.",
-                [
-                    (
-                        {"run": run, "spider": note.spider, "host": note.host},
-                        float(getattr(note, name)),
-                    )
-                    for run, note in notes
-                ],
-            )
+    if not state.sighted.refused:
+        yield from _of_runs(state.sighted)
+
+
+def _of_nodes(state: State) -> Iterator[tuple[str, str, _Samples]]:
+    for name, about, fact in _OF_NODES:
+        found = [(node, node.number(fact)) for node in state.nodes]
+        known = [
+            ({"node": _name(state, node)}, float(number))
+            for node, number in found
+            if number is not None
+        ]
+        yield name, about, known
+
+
+def _of_runs(seen: Sighted) -> Iterator[tuple[str, str, _Samples]]:
+    alive = sum(seen.claims[run] for run in seen.alive)
+    dead = sum(seen.dead.values())
+    claims: _Samples = [({"run": "alive"}, float(alive)), ({"run": "dead"}, float(dead))]
+    yield "runs", "Runs that are alive.", [({}, float(len(seen.alive)))]
+    yield "claims", "Open claims.", claims
+    notes = [(run, seen.notes[run]) for run in seen.alive if run in seen.notes]
+    for name in ("open", "new", "duplicate"):
+        samples = [
+            ({"run": run, "spider": note.spider, "host": note.host}, float(getattr(note, name)))
+            for run, note in notes
+        ]
+        yield f"run_{name}", f"Posts of a run so far: {name}.", samples
 
 
 _OF_NODES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from secrets import token_bytes
@@ -99,14 +99,7 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
             if embedded is not None and in_use:
                 embedded.acquire()
 
-        server = Client(
-            url,
-            redacted(url),
-            settings.client_options,
-            settings.timeout,
-            revive if embedded is not None else None,
-            credentials=settings.credentials,
-        )
+        server = _client(settings, url, revive if embedded is not None else None)
         try:
             run = urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
             yield Place(server, settings, name, run, url)
@@ -116,6 +109,17 @@ async def opened(settings: DedupSettings, *, create: bool = False) -> AsyncItera
     finally:
         if embedded is not None:
             await asyncio.to_thread(embedded.release)
+
+
+def _client(settings: DedupSettings, url: str, revive: Callable[[], object] | None) -> Client:
+    return Client(
+        url,
+        redacted(url),
+        settings.client_options,
+        settings.timeout,
+        revive,
+        credentials=settings.credentials,
+    )
 
 
 def _embedded(settings: DedupSettings, *, create: bool) -> EmbeddedServer:
