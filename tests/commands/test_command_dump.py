@@ -271,6 +271,7 @@ def test_a_file_that_is_not_whole_changes_nothing(
         (["load", "nothing.dump"], "No such file or directory"),
         (["load", "scrapy.cfg"], "is not a dump"),
         (["load", "scrapy.cfg", "--namespace", "other"], "--into names another"),
+        (["load", "scrapy.cfg", "--trial", "x"], "--into NAMESPACE+trial-x"),
     ],
 )
 def test_wrong_usage(
