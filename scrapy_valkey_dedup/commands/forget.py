@@ -121,7 +121,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
         parts = await select_parts(connection, what, since)
         with screen.progress("count", None, "entries") as advance:
             await parts.count(advance)
-        forgotten, alive = 0, await claims_of_living_runs(ledger, parts.claims)
+        forgotten, alive = 0, await parts.claims_of_living_runs()
         listed = ", ".join(f"about {each.remembered:,} {name}" for name, each in parts.held.items())
         question = f"Forget {listed} {_where(job, connection)}{_since_when(parts, since)}?"
         if (parts.total or parts.namespaces) and _agreed(job, question):
@@ -131,7 +131,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             if not alive:
                 await parts.delete_ledger_keys()
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
-        if not parts.namespaces:  # else the ledger is another one, and they are not delivered to it
+        if not parts.namespaces or alive:  # else the ledger is another one: they are not delivered
             _tell_spooled(screen, connection, what)
         if parts.endless:
             screen.note(

@@ -34,6 +34,7 @@ class Import:
 
     def __post_init__(self) -> None:
         self.progress = ImportProgress()
+        self._has_looked = False
 
     def resume(self, *, restart: bool = False) -> None:
         """Goes on where an earlier import of the same file ended, if one did before its end."""
@@ -81,8 +82,10 @@ class Import:
         return progress
 
     def _look_at(self, made: IdentifiedBlock) -> None:
-        if not self.progress.records:
+        # The block before this one may still be on its way: ``progress`` does not know of it.
+        if not self.progress.records and not self._has_looked:
             made.refuse_none(self.origin.name)
+        self._has_looked = True
         faults = (made.bad, made.unkeyed)
         wrong = [(line, reason) for each in faults for reason, line in each.first.items()]
         if self.strict and wrong:

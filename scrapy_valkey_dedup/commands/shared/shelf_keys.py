@@ -48,6 +48,7 @@ class ShelfKeys:
         ``since``: only the generations in which something may stand that was stored since then, in
         seconds. A generation is written until a retention before its end.
         """
+        self.connection = connection
         root = namespace_tag(connection.settings.namespace)
         shelf = SHELVES[what]
         self.name = f"{root}+{shelf}" if shelf else root
