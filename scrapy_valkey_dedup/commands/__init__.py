@@ -1,10 +1,10 @@
-"""`scrapy dedup VERB`: ask, fill and mend the ledger. Every module here is one verb.
+"""The command `scrapy dedup VERB`, which reads, fills and repairs the ledger. One module per verb.
 
 A verb's module has ``SUMMARY`` and ``EXAMPLE`` (texts), ``add_options(parser)`` and the coroutine
-function ``run(job)``, which returns the exit code. What verbs share is in ``shared``.
+function ``run(job)``, which returns the exit code. Code that verbs share is in ``shared``.
 
-Scrapy imports this module at each start of the `scrapy` command: what only a verb needs is imported
-when it runs.
+Scrapy imports this module whenever the `scrapy` command starts, so modules that only one verb needs
+are imported when that verb runs.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from scrapy_valkey_dedup.model import DedupError, SettingsError
 if TYPE_CHECKING:
     from scrapy_valkey_dedup.commands.shared.project import Project
 
-_ENDED_BY = 128  # and the signal's number, as shells have it
+_ENDED_BY = 128  # plus the signal's number, as in shells
 
 
 @dataclass
 class Job:
-    """What a verb has to do, and with what."""
+    """One call of a verb: its options, the project's settings and the screen."""
 
     options: argparse.Namespace
     settings: Settings
@@ -48,7 +48,7 @@ class Job:
 
     @cached_property
     def project(self) -> Project:
-        """The settings as a spider of the project has them."""
+        """The project's settings, as the spider of ``--spider`` sees them."""
         from scrapy_valkey_dedup.commands.shared.project import project_of  # noqa: PLC0415
 
         options = self.options
@@ -56,34 +56,34 @@ class Job:
 
 
 class Verb(Protocol):
-    """What a module of this folder has."""
+    """The interface of a verb's module."""
 
     SUMMARY: str
     EXAMPLE: str
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the verb's own options."""
+        """Adds the options that only this verb has."""
 
     def run(self, job: Job) -> Coroutine[Any, Any, int]:
-        """Does it; returns the exit code."""
+        """Runs the verb; returns the exit code."""
 
 
 def verbs() -> list[str]:
-    """All verbs."""
+    """The names of all verbs, in alphabetical order."""
     found = pkgutil.iter_modules(__path__)
     return sorted(name.rstrip("_") for _, name, is_package in found if not is_package)
 
 
 def verb(name: str) -> Verb:
-    """The verb of that name.
+    """The module of a verb.
 
     Raises:
-        CommandError: there is none.
+        CommandError: there is no verb of this name.
 
     """
     if name not in verbs():
         raise CommandError(f"unknown verb {name!r}: {suggestion(name, verbs())}")
-    module = f"{name}_" if name == "import" else name  # a keyword names no module
+    module = f"{name}_" if name == "import" else name  # `import` is a keyword of Python
     return cast("Verb", import_module(f"{__name__}.{module}"))
 
 
@@ -93,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class DedupCommand(ScrapyCommand):
-    """The command, as Scrapy knows it."""
+    """Scrapy's command `dedup`, which passes its arguments on to a verb."""
 
     requires_project = False
     requires_crawler_process = False
@@ -101,15 +101,15 @@ class DedupCommand(ScrapyCommand):
     _options = argparse.Namespace()
 
     def syntax(self) -> str:
-        """How it is written."""
+        """The command's arguments, as `scrapy dedup --help` shows them."""
         return "VERB [options]"
 
     def short_desc(self) -> str:
-        """What it is for."""
+        """The command's summary in `scrapy --help`."""
         return "Ask, fill and mend what scrapy-valkey-dedup remembers"
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Scrapy's own; the verb has the rest."""
+        """Adds Scrapy's own options; the rest of the words is parsed by the verb."""
         super().add_options(parser)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         listed = [f"  {name:<8} {verb(name).SUMMARY}" for name in verbs()]
@@ -119,7 +119,7 @@ class DedupCommand(ScrapyCommand):
         parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
     def process_options(self, args: list[str], opts: argparse.Namespace) -> None:
-        """Finds the verb, and reads its options into the settings."""
+        """Finds the verb, parses its options and copies them into the settings."""
         try:
             self._verb = _first_verb(args, opts.words)
             self._options = self._parsed(self._verb, opts)
@@ -162,7 +162,7 @@ class DedupCommand(ScrapyCommand):
                 self.settings.set(PREFIX + name.upper(), getattr(options, name), "cmdline")
 
     def run(self, args: list[str], opts: argparse.Namespace) -> None:  # noqa: ARG002 (Scrapy's)
-        """Does what the verb does."""
+        """Runs the verb and sets the exit code."""
         assert self._verb is not None  # noqa: S101 (process_options has found it)
         assert self.settings is not None  # noqa: S101 (Scrapy sets it)
         self._log()
@@ -170,7 +170,7 @@ class DedupCommand(ScrapyCommand):
         self.exitcode = _carry_out(self._verb, Job(self._options, self.settings, screen))
 
     def _log(self) -> None:
-        """Logs if that was asked for; else a verb says itself what there is to say."""
+        """Configures logging if it was asked for; otherwise only the verb's own output is shown."""
         options = self._options
         if options.loglevel or options.logfile:
             configure_logging(self.settings)
@@ -207,7 +207,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _carry_out(chosen: Verb, job: Job) -> int:
     try:
-        return asyncio.run(_until_told(chosen.run(job), job.screen))
+        return asyncio.run(_until_interrupted(chosen.run(job), job.screen))
     except DedupError as error:
         return _failed(job.screen, error)
     except BrokenPipeError:  # `scrapy dedup check posts.jl | head`
@@ -215,12 +215,12 @@ def _carry_out(chosen: Verb, job: Job) -> int:
         return FAILED
 
 
-async def _until_told(work: Coroutine[Any, Any, int], screen: Screen) -> int:
-    """Ends in order at Ctrl-C and SIGTERM: what has begun is noted, an embedded server stopped."""
-    task, told = asyncio.ensure_future(work), [0]
+async def _until_interrupted(work: Coroutine[Any, Any, int], screen: Screen) -> int:
+    """Cancels the verb at Ctrl-C or SIGTERM, so that it saves its progress and cleans up."""
+    task, received = asyncio.ensure_future(work), [0]
 
     def end(number: int) -> None:
-        told[0] = number
+        received[0] = number
         task.cancel()
 
     with suppress(NotImplementedError):  # on Windows
@@ -230,7 +230,7 @@ async def _until_told(work: Coroutine[Any, Any, int], screen: Screen) -> int:
         return await task
     except asyncio.CancelledError:
         screen.note("interrupted")
-        return _ENDED_BY + told[0]
+        return _ENDED_BY + received[0]
 
 
 def _failed(screen: Screen, error: DedupError) -> int:

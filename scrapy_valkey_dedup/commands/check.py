@@ -1,4 +1,4 @@
-"""`scrapy dedup check`: the identity of posts, and what the ledger says of them."""
+"""`scrapy dedup check`: shows the identity of posts, and whether the ledger knows them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ exit code: 0 if every post has an identity, 1 if one has none, 2 if there is no 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Adds the options of `check`."""
     parser.add_argument(
         "posts",
         nargs="*",
@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(job: Job) -> int:
-    """Checks what the operator names."""
+    """Checks the posts of the command line, of a file or of a database."""
     given, builder = read_arguments(job.options.posts), item_builder(job.options)
     identifier = RecordIdentifier(job.project, builder)
     if isinstance(given, str):
@@ -76,10 +76,10 @@ async def run(job: Job) -> int:
 
 
 def read_arguments(posts: Sequence[str]) -> str | list[Any]:
-    """The posts that stand on the command line, or the name of the one source of them.
+    """The posts given as JSON objects, or the name of the one file or database to read.
 
     Raises:
-        CommandError: it is neither, or there is none.
+        CommandError: the arguments are neither, or there are none.
 
     """
     if not posts and sys.stdin.isatty():
@@ -100,16 +100,19 @@ def read_arguments(posts: Sequence[str]) -> str | list[Any]:
 
 @dataclass(frozen=True)
 class PostState:
-    """What the ledger says of one post."""
+    """What the ledger knows about one post."""
 
     known: bool
     kept_until: str | None
+    """A date and time in UTC, or "forever"; None if the post is new."""
     claimed_by: str | None
+    """The run that holds a claim on the post; None if no run does."""
     claim_is_alive: bool | None
+    """Whether that run has a heartbeat; None if no run holds a claim."""
 
 
 async def states_of(ledger: Ledger, keys: Sequence[Key]) -> list[PostState]:
-    """What the ledger says of posts."""
+    """What the ledger knows about posts, in the same order."""
     standings = await ledger.inspect_many(keys)
     runs = list({each.holder for each in standings if each.holder is not None})
     beats = dict(zip(runs, await ledger.runs.read_heartbeats(runs), strict=True)) if runs else {}
@@ -167,13 +170,13 @@ def _words(state: PostState) -> tuple[str, str]:
 
 @dataclass
 class SourceCounts:
-    """What a file of posts holds."""
+    """How many posts of a file or a database are known, new, or cannot be used."""
 
     records: int = 0
     known: int = 0
     new: int = 0
     twins: int = 0
-    """Posts that stand in the file before."""
+    """Posts that occur earlier in the same source."""
     bad: SkippedRecords = field(default_factory=SkippedRecords)
     unkeyed: SkippedRecords = field(default_factory=SkippedRecords)
 
@@ -181,31 +184,31 @@ class SourceCounts:
 async def count_posts(
     ledger: Ledger, identifier: RecordIdentifier, origin: Source, advance: Advance
 ) -> SourceCounts:
-    """Looks at every post of a file or a database. Takes 16 bytes of memory for each."""
-    made, met = SourceCounts(), KeySet()
+    """Counts known and new posts of a source. Uses about 16 bytes of memory per post."""
+    counts, met = SourceCounts(), KeySet()
     for block in origin.blocks():
-        found = identifier.identify_block(block)
-        if not made.records:
-            found.refuse_none(origin.name)
-        made.records += found.records
-        made.bad.join(found.bad)
-        made.unkeyed.join(found.unkeyed)
-        fresh = []
-        for key in found.keys:
+        identified = identifier.identify_block(block)
+        if not counts.records:
+            identified.check_usable(origin.name)
+        counts.records += identified.records
+        counts.bad.join(identified.bad)
+        counts.unkeyed.join(identified.unkeyed)
+        first_met = []
+        for key in identified.keys:
             if key in met:
-                made.twins += 1
+                counts.twins += 1
             else:
                 met.add(key)
-                fresh.append(key)
-        known = sum(await ledger.seen_many(fresh)) if fresh else 0
-        made.known += known
-        made.new += len(fresh) - known
+                first_met.append(key)
+        known = sum(await ledger.seen_many(first_met)) if first_met else 0
+        counts.known += known
+        counts.new += len(first_met) - known
         advance(block.size)
-    return made
+    return counts
 
 
 async def check_source(job: Job, identifier: RecordIdentifier, origin: Source) -> int:
-    """Shows what a file or a database holds; returns the exit code."""
+    """Counts the posts of a source and shows the counts; returns the exit code."""
     settings, screen = job.project.settings, job.screen
     async with connect(settings) as connection:
         ledger = connection.ledger()

@@ -1,4 +1,4 @@
-"""`scrapy dedup doctor`: what is wrong with server, ledger and project, and the cure."""
+"""`scrapy dedup doctor`: finds faults of the server, the ledger and the project, with cures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ORDER = (WRONG, ADVICE, UNKNOWN, FINE)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Adds the options of `doctor`."""
     parser.add_argument(
         "--every",
         metavar="7d",
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(job: Job) -> int:
-    """Looks at everything. What it writes on the server it takes away again."""
+    """Checks project, server and ledger. Removes the test keys that it writes on the server."""
     screen = job.screen
     every = _every(job.options.every)
     found = check_project(_spiders(job), every)
@@ -49,7 +49,7 @@ async def run(job: Job) -> int:
             reached, tried = await try_server(connection)
             found += tried
             if reached:
-                found += await _looked_at(connection)
+                found += await _check_ledger(connection)
     except SettingsError as error:
         if not any(each.what == "settings" for each in found):
             found += [
@@ -88,8 +88,8 @@ def _spiders(job: Job) -> list[SpiderInfo]:
     return found
 
 
-async def _looked_at(connection: LedgerConnection) -> list[Finding]:
-    """The ledger, and the server's own words."""
+async def _check_ledger(connection: LedgerConnection) -> list[Finding]:
+    """Checks the ledger's layout, and the server's configuration and state."""
     state = local_state(connection)
     try:
         await query_server(connection, state)

@@ -1,4 +1,4 @@
-"""`scrapy dedup forget`: posts are new again, one by one or a whole namespace."""
+"""`scrapy dedup forget`: makes posts new again, one by one or all of a namespace."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ exit code: 0, or 1 if a post of the file has no identity, 2 if there is no ledge
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Adds the options of `forget`."""
     parser.add_argument(
         "posts",
         nargs="*",
@@ -74,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(job: Job) -> int:
-    """Forgets what the operator names."""
+    """Forgets the posts or the part of a namespace that the options select."""
     options = job.options
     if options.posts and (options.all or options.since):
         name = "--all" if options.all else "--since"
@@ -97,7 +97,7 @@ async def run(job: Job) -> int:
 
 
 def _since(job: Job, what: str) -> float | None:
-    """The moment since when all is to be forgotten."""
+    """The moment of ``--since``, in seconds since 1970; None if the option is not given."""
     if not job.options.since:
         return None
     settings = job.project.settings
@@ -131,7 +131,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             if not alive:
                 await parts.delete_ledger_keys()
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
-        if not parts.namespaces or alive:  # else the ledger is another one: they are not delivered
+        if not parts.namespaces or alive:  # else the next run makes a new ledger, and drops them
             _tell_spooled(screen, connection, what)
         if parts.endless:
             screen.note(
@@ -154,7 +154,7 @@ async def _no_such_trial(connection: LedgerConnection) -> CommandError:
 
 
 def _since_when(parts: NamespaceParts, since: float | None) -> str:
-    """What a generation makes of a moment: it is forgotten as a whole."""
+    """Says for ``--since`` from which date on posts are really forgotten."""
     if since is None:
         return ""
     began = parts.began

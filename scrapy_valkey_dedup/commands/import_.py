@@ -1,4 +1,4 @@
-"""`scrapy dedup import`: fills the ledger from posts that are stored already."""
+"""`scrapy dedup import`: fills the ledger with posts that are already stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ exit code: 0, or 1 if records were skipped, 2 if there is no ledger"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Adds the options of `import`."""
     parser.add_argument(
         "source",
         nargs="+",
@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(job: Job) -> int:
-    """Imports what the operator names."""
+    """Imports posts from a source, or pages that another plugin remembers."""
     options = job.options
     if options.plugin:
         return await import_pages(job, options.plugin, options.source)
@@ -89,7 +89,7 @@ async def run(job: Job) -> int:
 
 
 def _progress_file(folder: Path, ledger: Ledger, task: Import) -> ProgressFile:
-    """Another ledger, another content, other rules of identity: another import."""
+    """The progress file of this import; its name depends on the ledger, the file and its keys."""
     path = Path(task.origin.name).resolve()
     status = path.stat()
     with closing(task.origin.blocks()) as blocks:

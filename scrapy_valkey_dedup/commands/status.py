@@ -1,4 +1,4 @@
-"""`scrapy dedup status`: where the ledger is, what it holds, and who is at work there."""
+"""`scrapy dedup status`: shows where the ledger is, what it remembers and which runs use it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Adds the options of `status`."""
     parser.add_argument(
         "--exact",
         action="store_true",
@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(job: Job) -> int:
-    """Looks, changes nothing."""
+    """Shows the state of the ledger, and changes nothing."""
     options, screen = job.options, job.screen
     if options.json and options.format != "text":
         raise CommandError("--json and --format prometheus exclude each other")
@@ -139,7 +139,7 @@ def _memory(state: LedgerState) -> str:
 
 def _room(state: LedgerState) -> str:
     future = state.forecast
-    assert future is not None  # noqa: S101 (the caller has looked)
+    assert future is not None  # noqa: S101 (the caller has checked)
     text = size(future.room)
     if future.posts is not None:
         text += f", about {future.posts:,} posts"
@@ -188,7 +188,7 @@ def _runs(state: LedgerState) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for run in seen.alive:
         note = seen.infos.get(run)
-        if note is None:  # it has just begun
+        if note is None:  # it has just started
             rows.append((run, "", "", "", f"{seen.claims[run]:,}", "", ""))
             continue
         numbers = (f"{number:,}" for number in (note.open, note.new, note.duplicate))
@@ -197,9 +197,9 @@ def _runs(state: LedgerState) -> list[tuple[str, ...]]:
 
 
 def size(number: float) -> str:
-    """Bytes, as they are shown."""
+    """Formats a number of bytes with its unit, such as "1.5 MB"."""
     for unit in _UNITS:
-        if number < 1000 or unit == _UNITS[-1]:  # noqa: PLR2004 (as the units go)
+        if number < 1000 or unit == _UNITS[-1]:  # noqa: PLR2004 (1000 of a unit are one of the next)
             break
         number /= 1000
     return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -1,1 +1,1 @@
-"""What the verbs of `scrapy dedup` share."""
+"""Code that the verbs of `scrapy dedup` share."""

@@ -1,8 +1,8 @@
-"""How much a part of a namespace remembers, generation by generation, by its own layout.
+"""Counts the entries of a namespace's posts, pages or timelines, generation by generation.
 
-No key is searched for: the lists of generations and the buckets have names that are known, so it
-takes no longer on a server that holds other things, too. Posts are spread evenly over partitions: a
-few of them tell what all hold, to about a thousandth.
+The names of the lists of generations and of the buckets are known, so no SCAN is needed, and other
+keys on the same server cost no time. Posts are spread evenly over the partitions, so a few of the
+partitions are enough for an estimate, to about 0.1 %.
 """
 
 from __future__ import annotations
@@ -21,49 +21,49 @@ from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 _AT_ONCE = 500
-"""Commands in one round trip: a fraction of a millisecond of the server's time."""
+"""Commands in one round trip; they take the server less than a millisecond."""
 _ENOUGH = 4200
-"""Buckets of a generation to look at, at least: all, as long as hardly any is full."""
+"""The estimate looks at this many buckets of a generation: all of them if few are full."""
 _CAPACITY = 511  # ledger/lua/layout.lua
 _LEVELS = 8
 _FIRST = tuple(f"{number:02x}" for number in range(256))
-"""The paths of the first level."""
+"""The paths of the first level's buckets."""
 _SAME = 0.02
-"""Generations are shown as one if they end so close together: a share of the time until then."""
-_WEIGHED = 100
-"""Buckets that are asked for their memory."""
+"""Generations that end within this share of the remaining time are shown as one."""
+_SAMPLED = 100
+"""Buckets whose memory is measured."""
 
 
 @dataclass
 class Generation:
-    """What ends at one moment."""
+    """Entries that expire at the same moment."""
 
     ends: float
-    """Seconds since 1970; ``inf``: never."""
+    """Seconds since 1970; ``inf`` if they never expire."""
     entries: int = 0
     buckets: int = 0
 
 
 @dataclass
 class Contents:
-    """What one part of a namespace remembers."""
+    """How much a part of a namespace remembers."""
 
     generations: list[Generation] = field(default_factory=list)
-    """The one that lasts longest first."""
+    """In descending order of their ends."""
     is_exact: bool = True
     bytes_each: float | None = None
-    """Memory for each entry; None: nobody may ask, or there is none."""
+    """Memory per entry; None if there are no entries, or MEMORY USAGE is not permitted."""
     sample: str = ""
-    """The largest bucket that was met."""
+    """The key of the largest bucket that was sampled."""
 
     @property
     def entries(self) -> int:
-        """Entries; one that stands in two generations counts twice, as do fillers."""
+        """All entries. One that is in two generations counts twice; fillers count, too."""
         return sum(each.entries for each in self.generations)
 
     @property
     def bytes(self) -> int | None:
-        """Memory for all of them, about."""
+        """Memory of all entries, as an estimate; None if it is not known."""
         return None if self.bytes_each is None else round(self.bytes_each * self.entries)
 
 
@@ -72,12 +72,12 @@ class _Listed(NamedTuple):
 
     ends: float
     prefix: str
-    """How the names of its buckets begin."""
+    """The beginning of its buckets' keys."""
     partition: str
 
 
 class BucketSurvey:
-    """Looks at the buckets of ``posts``, ``pages`` or ``timelines``."""
+    """Counts the buckets of ``posts``, ``pages`` or ``timelines``, and measures their memory."""
 
     def __init__(self, server: Client, namespace: str, what: str, *, exact: bool = False) -> None:
         root, shelf = namespace_tag(namespace), SHELVES[what]
@@ -85,19 +85,19 @@ class BucketSurvey:
         self._partitions = [f"vd1:{{{name}:{number}}}" for number in PARTITION_TAGS]
         self._server = server
         self._exact = exact
-        self._filled: list[tuple[str, int]] = []
-        """Buckets that were met, with their sizes; of many, some."""
+        self._samples: list[tuple[str, int]] = []
+        """Keys of filled buckets with their sizes: of each partition at most ``_SAMPLED``."""
 
     async def measure(self) -> Contents:
-        """Counts, and weighs a few buckets."""
+        """Counts entries, and measures the memory of a few buckets."""
         found = await self.count()
-        if self._filled:
-            found.sample = max(self._filled, key=lambda each: each[1])[0]
-            found.bytes_each = await self._weighed()
+        if self._samples:
+            found.sample = max(self._samples, key=lambda each: each[1])[0]
+            found.bytes_each = await self._bytes_per_entry()
         return found
 
     async def count(self) -> Contents:
-        """Counts."""
+        """Counts entries and buckets."""
         found = Contents()
         for listed in _grouped(await self._listed()):
             generation, is_exact = await self._generation(listed)
@@ -108,7 +108,7 @@ class BucketSurvey:
         return found
 
     async def _listed(self) -> list[_Listed]:
-        """The generations of each partition."""
+        """The generations of every partition."""
         asked = {name: command("GET", name) for name in self._partitions}
         replies = await self._server.ask_each(asked)
         return [
@@ -124,15 +124,15 @@ class BucketSurvey:
         for each in listed:
             if looked_at >= _ENOUGH and not self._exact:
                 break
-            looked_at += await self._walk(each.prefix, each.partition, found)
+            looked_at += await self._count_partition(each.prefix, each.partition, found)
             walked += 1
         share = len(listed) / walked
         found.entries = round(found.entries * share)
         found.buckets = round(found.buckets * share)
         return found, walked == len(listed)
 
-    async def _walk(self, prefix: str, partition: str, found: Generation) -> int:
-        """Counts one partition, level by level; returns how many buckets were looked at."""
+    async def _count_partition(self, prefix: str, partition: str, found: Generation) -> int:
+        """Counts a generation of one partition by level; returns how many keys were asked."""
         paths: Sequence[str] = _FIRST
         looked_at = 0
         for level in range(1, _LEVELS + 1):
@@ -141,7 +141,7 @@ class BucketSurvey:
             filled = [(path, size) for path, size in zip(paths, sizes, strict=True) if size]
             found.entries += sum(size for _, size in filled)
             found.buckets += len(filled)
-            self._note(prefix, filled)
+            self._sample(prefix, filled)
             full = [path for path, size in filled if size >= _CAPACITY]
             if not full or level == _LEVELS:
                 break
@@ -155,24 +155,24 @@ class BucketSurvey:
             found += await self._server.ask(*asked, key=partition)
         return found
 
-    def _note(self, prefix: str, filled: list[tuple[str, int]]) -> None:
-        some = random.sample(filled, min(len(filled), _WEIGHED))
-        self._filled += [(prefix + path, size) for path, size in some]
+    def _sample(self, prefix: str, filled: list[tuple[str, int]]) -> None:
+        some = random.sample(filled, min(len(filled), _SAMPLED))
+        self._samples += [(prefix + path, size) for path, size in some]
 
-    async def _weighed(self) -> float | None:
-        some = random.sample(self._filled, min(len(self._filled), _WEIGHED))
-        entries = weight = 0
+    async def _bytes_per_entry(self) -> float | None:
+        some = random.sample(self._samples, min(len(self._samples), _SAMPLED))
+        entries = used_bytes = 0
         for name, size in some:
             used = await reply_or_reason(self._server, "MEMORY", "USAGE", name, key=name)
             if isinstance(used, str):
                 return None
-            if used is not None:  # it has ended meanwhile
-                entries, weight = entries + size, weight + used
-        return weight / entries if entries else None
+            if used is not None:  # else the bucket has expired meanwhile
+                entries, used_bytes = entries + size, used_bytes + used
+        return used_bytes / entries if entries else None
 
 
 def _grouped(listed: list[_Listed]) -> list[list[_Listed]]:
-    """Those that end at about the same time: each partition begins its generations by itself."""
+    """Groups generations that end at about the same time: each partition starts its own."""
     groups: list[list[_Listed]] = []
     now = time()
     for each in sorted(listed):
@@ -185,6 +185,6 @@ def _grouped(listed: list[_Listed]) -> list[list[_Listed]]:
 
 
 def _ends_in(entries: bytes) -> list[str]:
-    """The ends in a partition's list of generations: ledger/lua/layout.lua."""
+    """The ends in a partition's list of generations, as ledger/lua/layout.lua writes it."""
     text = entries.decode("ascii", "replace")
     return [text[at : at + END_DIGITS] for at in range(0, len(text), END_DIGITS + 1)]

@@ -1,4 +1,4 @@
-"""What came of many records, as it is shown."""
+"""Shows the result of reading many records: counts, and why some were skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.commands.shared.screen import Screen
 def show_counts(
     screen: Screen, counts: Sequence[tuple[str, int]], bad: SkippedRecords, unkeyed: SkippedRecords
 ) -> None:
-    """Counts, and what was wrong, with the first line of each reason."""
+    """Shows counts, and each reason for skipping records with the first line where it occurred."""
     rows = [(name, f"{count:,}", "") for name, count in counts]
     for name, faults in (("bad", bad), ("without identity", unkeyed)):
         if not faults.total:
@@ -31,7 +31,7 @@ def show_counts(
 def show_import(
     job: Job, ledger_name: str, progress: ImportProgress, origin: str, rule: RuleShown | None = None
 ) -> None:
-    """What came of an import; ``rule``: what the posts are identified by."""
+    """Shows the result of an import; ``rule``: how the posts are identified, None for pages."""
     screen, namespace = job.screen, job.project.settings.namespace
     screen.facts([("ledger", ledger_name), ("namespace", namespace), *(rule.facts if rule else ())])
     counts = [("records", progress.records), ("remembered", progress.remembered)]

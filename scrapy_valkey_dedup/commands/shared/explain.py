@@ -1,4 +1,4 @@
-"""Why a post has the key that it has, rule by rule: by the code that spiders use."""
+"""Explains why a post has its key, rule by rule, with the code that spiders use."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _LONGEST = 200  # characters of a value
 
 @dataclass(frozen=True)
 class FieldShown:
-    """A field of an identity."""
+    """One field of an identity, for display."""
 
     name: str
     value: str
-    """As the item has it, in Python's own writing."""
+    """The ``repr`` of the item's value."""
     normalisers: tuple[str, ...]
     normalised: str
-    """After them; a word in brackets if there is nothing that identifies."""
+    """The value after the normalisers; the reason in brackets if it identifies nothing."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The identity of an item, and what it rests on."""
+    """The identity of an item, and the rule that decides it."""
 
     item_class: str
     decided_by: str
@@ -37,30 +37,30 @@ class Explanation:
     fields: tuple[FieldShown, ...]
     key: Key | None
     reason: str = ""
-    """Why it has no key."""
+    """Why the item has no key."""
     overruled: str | None = None
 
 
 @dataclass(frozen=True)
 class RuleShown:
-    """What identifies the items of a class."""
+    """How the items of a class are identified, for display."""
 
     item_class: str
     decided_by: str
     kind: str
     fields: tuple[str, ...]
-    """With their normalisers. None: a function of the user's, or all fields."""
+    """Names with normalisers; empty if a function decides, or all fields count."""
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """As they are shown."""
+        """Names and texts for :meth:`Screen.facts`."""
         by = ", ".join(self.fields)
         text = f"{by} ({self.decided_by})" if by else self.decided_by
         return [("class", self.item_class), ("identified by", text), ("kind", self.kind)]
 
 
 def rule_of(identifier: Identifier, cls: type, spider: Any, scope: str) -> RuleShown:
-    """What identifies the items of a class, as the pipeline finds it."""
+    """How the pipeline identifies the items of a class."""
     rule, _ = identifier.rule_for(cls, spider)
     if rule.kind is not None:
         kind = repr(rule.kind)
@@ -75,7 +75,7 @@ def rule_of(identifier: Identifier, cls: type, spider: Any, scope: str) -> RuleS
 
 
 def explain(identifier: Identifier, item: Any, spider: Any, scope: str) -> Explanation:
-    """The identity of an item as the pipeline finds it."""
+    """The identity of an item, as the pipeline computes it."""
     cls = type(item)
     rule, _ = identifier.rule_for(cls, spider)
     key, reason = None, ""
@@ -99,12 +99,12 @@ def _shown(item: Any, field: FieldRule) -> FieldShown:
     names = field.normalisers
     try:
         value, _ = field_values(item, FieldRule(field.path))
-    except Exception as error:  # noqa: BLE001 (properties are the user's)
+    except Exception as error:  # noqa: BLE001 (properties are user code)
         return FieldShown(str(field), f"({type(error).__name__} was raised)", names, "")
     try:
         _, normalised = field_values(item, field)
         encode(normalised)
-    except Exception as error:  # noqa: BLE001 (normalisers are the user's)
+    except Exception as error:  # noqa: BLE001 (normalisers are user code)
         said = str(error) if isinstance(error, UnkeyedError) else f"{type(error).__name__} raised"
         return FieldShown(str(field), _text(value), names, f"({said})")
     return FieldShown(str(field), _text(value), names, _text(normalised))

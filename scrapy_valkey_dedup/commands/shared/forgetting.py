@@ -45,7 +45,7 @@ async def find_posts(
     for block in origin.blocks():
         made = identifier.identify_block(block)
         if not found.read.records:
-            made.refuse_none(origin.name)
+            made.check_usable(origin.name)
         found.read.records += made.records
         found.read.bad.join(made.bad)
         found.read.unkeyed.join(made.unkeyed)

@@ -81,7 +81,7 @@ class IdentifiedBlock:
     unused_renames: tuple[str, ...] = ()
     """Names of ``--rename`` that no record has had."""
 
-    def refuse_none(self, name: str) -> None:
+    def check_usable(self, name: str) -> None:
         """Of the first block of a source: nothing in it is a post of this kind, or named so.
 
         Raises:

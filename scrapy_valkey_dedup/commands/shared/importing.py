@@ -84,7 +84,7 @@ class Import:
     def _look_at(self, made: IdentifiedBlock) -> None:
         # The block before this one may still be on its way: ``progress`` does not know of it.
         if not self.progress.records and not self._has_looked:
-            made.refuse_none(self.origin.name)
+            made.check_usable(self.origin.name)
         self._has_looked = True
         faults = (made.bad, made.unkeyed)
         wrong = [(line, reason) for each in faults for reason, line in each.first.items()]

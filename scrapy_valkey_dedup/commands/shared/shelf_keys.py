@@ -1,4 +1,4 @@
-"""What stands in a namespace, key by key: counted, or removed. In steps that block nobody."""
+"""Counts or removes the keys of a part of a namespace, by SCAN in short steps."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 _STEP = 1000
-"""Keys that one SCAN looks at: well under a millisecond of the server's time."""
+"""Keys per SCAN; one takes the server well under a millisecond."""
 _ROUNDS = 5
 
 
 @dataclass
 class ShelfCounts:
-    """What a part of a namespace holds."""
+    """How many entries and open claims a part of a namespace has."""
 
     remembered: int = 0
-    """Entries. One that stands in two generations counts twice, as do fillers."""
+    """Entries. One that is in two generations counts twice; fillers count, too."""
     claims: Counter[str] = field(default_factory=Counter)
     """Open claims, by run."""
     endless: int = 0
-    """Entries that are kept forever, where only what was stored since a moment is counted."""
+    """Entries without an end; counted only with ``since``, which cannot select them."""
     began: float = inf
-    """When the oldest generation of what is counted began, in seconds: nothing in it is older."""
+    """When the oldest counted generation started, in seconds since 1970; ``inf`` if none is."""
 
 
 class ShelfKeys:
-    """The keys of one part of a namespace: docs/ledger.md describes them."""
+    """The keys of a part of a namespace, which docs/ledger.md describes."""
 
     def __init__(
         self, connection: LedgerConnection, what: str, *, since: float | None = None
     ) -> None:
         """``what``: ``posts``, ``pages`` or ``timelines``.
 
-        ``since``: only the generations in which something may stand that was stored since then, in
-        seconds. A generation is written until a retention before its end.
+        ``since``: only generations that may have entries stored since then, in seconds since 1970.
+        A generation is written until one retention before its end.
         """
         self.connection = connection
         root = namespace_tag(connection.settings.namespace)
@@ -62,7 +62,7 @@ class ShelfKeys:
         self._claim = re.compile(rf"{self._list.pattern}:c:.*", re.DOTALL)
 
     async def count(self, advance: Advance = lambda _: None) -> ShelfCounts:
-        """Counts what is there; ``advance`` is told of each entry."""
+        """Counts entries and claims; calls ``advance`` with the number of entries of each step."""
         found = ShelfCounts()
         async for keys in self._keys():
             buckets, endless = self._chosen(keys, found)
@@ -76,10 +76,10 @@ class ShelfKeys:
         return found
 
     async def clear(self, advance: Advance = lambda _: None) -> None:
-        """Removes what is remembered; claims stay. Done when a whole look finds nothing.
+        """Removes all entries and keeps the claims. Repeats until a pass finds no bucket.
 
-        With ``since`` there is one look: it meets all that was there when it began, and what runs
-        store meanwhile may stay.
+        With ``since`` there is one pass: it removes what was there when it started, and may leave
+        what runs store meanwhile.
         """
         for _ in range(_ROUNDS if self._since is None else 1):
             found_any, lists = False, []
@@ -95,7 +95,7 @@ class ShelfKeys:
                 return
 
     def _chosen(self, keys: Sequence[str], found: ShelfCounts) -> tuple[list[str], list[str]]:
-        """The buckets among some keys; and those that last forever, if they are to be left."""
+        """The buckets to count or remove; and with ``since``, the buckets without an end."""
         chosen, endless = [], []
         for key in keys:
             bucket = self._bucket.fullmatch(key)
@@ -114,19 +114,19 @@ class ShelfKeys:
         return chosen, endless
 
     async def _keys(self) -> AsyncIterator[list[str]]:
-        """All keys of the shelf, on every server that has a part of it."""
+        """All keys of the shelf, from every node that has some of them."""
         servers = {self._server.node_of(name): name for name in self._partitions}
         for node in servers.values():
             async for keys in scan(self._server, f"vd1:{{{self.name}:*", node):
                 yield keys
 
     async def _ask_each(self, name: str, keys: Iterable[str]) -> list[Any]:
-        """Puts one command for each key, to the server that has it."""
+        """Sends one command for each key, to the node that has it; returns the replies."""
         return await self._server.ask_each({key: command(name, key) for key in keys})
 
 
 async def trials(connection: LedgerConnection) -> list[str]:
-    """The names of the trials of a namespace, by their keys."""
+    """The names of a namespace's trials that have keys, in alphabetical order."""
     root = namespace_tag(connection.settings.namespace)
     known = re.compile(
         rf"vd1:\{{{re.escape(root + TRIAL_MARK)}([A-Za-z0-9._-]+)[+:}}].*", re.DOTALL
@@ -144,7 +144,7 @@ def _partitions(name: str) -> list[str]:
 
 
 async def scan(server: Client, pattern: str, node: str) -> AsyncIterator[list[str]]:
-    """The keys like a pattern on the server that has the key ``node``, in short steps."""
+    """The keys that match a pattern on the node that has the key ``node``, in short steps."""
     cursor = b"0"
     while True:
         step = command("SCAN", cursor, "MATCH", pattern, "COUNT", _STEP)
