@@ -349,7 +349,7 @@ def test_killed_in_the_middle(here: Path, valkey: ValkeyServer, namespace: str) 
 
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
     assert ended.code == 0, ended.err
-    assert re.search(r"goes on from record [1-9]", ended.err)
+    assert re.search(r"resumes after record [1-9]", ended.err)
     assert (ended.json["records"], ended.json["remembered"]) == (MANY, MANY)
     assert known(valkey.url, namespace, range(MANY)) == MANY
     assert not list(folder.glob("*.json"))
@@ -383,7 +383,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
     assert is_free(folder / "server.lock")
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
-    assert "goes on from record" in ended.err
+    assert "resumes after record" in ended.err
     assert ended.json["remembered"] == MANY
 
 
@@ -405,7 +405,7 @@ def test_another_file_or_identity_begins_anew(here: Path, valkey: ValkeyServer) 
     given = ("import", *POST, "posts.jl", "--json")
     assert dedup(*given, "--strict", directory=here).code == 1
     ended = dedup(*given, "--strict", directory=here)
-    assert "goes on from record" in ended.err
+    assert "resumes after record" in ended.err
     ended = dedup(*given, "-s", "VALKEY_DEDUP_NAMESPACE=other", directory=here)
     assert "goes on" not in ended.err
     kind = '{"*": {"fields": ["post_id"], "kind": "post"}}'

@@ -1,4 +1,4 @@
-"""The ledger of a project, opened for a command: a server, or the embedded one."""
+"""Connects a command to the ledger of a project, on a server or the embedded one."""
 
 from __future__ import annotations
 
@@ -22,44 +22,45 @@ if TYPE_CHECKING:
     from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer
 
 SHELVES = {"posts": "", "pages": "pages", "timelines": "timelines"}
-"""What a namespace holds, and the shelf on which it stands."""
+"""What a namespace remembers, and the name of its shelf in keys."""
 
 
 class NoLedgerError(EmbeddedServerError):
-    """No crawl has run here yet, so there is nothing to look at."""
+    """The embedded server has no data yet, because no crawl has run here."""
 
 
 @dataclass(frozen=True)
 class LedgerConnection:
-    """Where the ledger is, and the way to it."""
+    """An open connection to a ledger, with the settings that select it."""
 
     server: Client
     settings: DedupSettings
     name: str
-    """As it may be shown."""
+    """The server's URL without secrets, or the folder of the embedded server's data."""
     run: str
+    """The command's own run name, as spiders have one."""
     url: str = field(repr=False)
 
     def retention(self, what: str) -> float | None:
-        """How long such things are remembered, in seconds; None: forever."""
+        """How long ``posts``, ``pages`` or ``timelines`` are kept, in seconds; None: forever."""
         return self.settings.request_retention if what == "pages" else self.settings.retention
 
     def trial(self, name: str) -> LedgerConnection:
-        """A trial of the namespace."""
+        """The same connection, for a trial of the namespace."""
         return self._of(f"{self.settings.namespace}{TRIAL_MARK}{name}", name)
 
     @property
     def tried(self) -> LedgerConnection:
-        """The namespace that this trial tries."""
+        """The same connection, for the namespace that this trial reads from."""
         return self._of(self.settings.tried_namespace, None)
 
     def _of(self, namespace: str, trial: str | None) -> LedgerConnection:
         return replace(self, settings=replace(self.settings, namespace=namespace, trial=trial))
 
     def ledger(self, what: str = "posts", *, own: bool = False) -> Ledger:
-        """The ledger of what is remembered: ``posts``, ``pages`` or ``timelines``.
+        """The ledger of ``posts``, ``pages`` or ``timelines``.
 
-        ``own``: of a trial only what it remembers itself.
+        ``own``: if this is a trial, without the posts of the namespace that it reads from.
         """
         settings = self.settings
         return ledger_of(
@@ -77,13 +78,13 @@ class LedgerConnection:
 async def connect(
     settings: DedupSettings, *, create: bool = False
 ) -> AsyncIterator[LedgerConnection]:
-    """Connects, and starts the embedded server as a crawl does, which ends with its last user.
+    """Connects to the ledger. An embedded server runs until its last user closes the connection.
 
-    ``create``: make a ledger where no crawl has run yet.
+    ``create``: create the embedded server's data if no crawl has run here yet.
 
     Raises:
-        NoLedgerError: there is none.
-        EmbeddedServerError: it cannot be started.
+        NoLedgerError: the embedded server has no data, and ``create`` is false.
+        EmbeddedServerError: the embedded server cannot be started.
 
     """
     embedded: EmbeddedServer | None = None
@@ -97,7 +98,7 @@ async def connect(
         in_use = True
 
         def revive() -> None:
-            # A question that was given up may still ask for it, and would start it once more.
+            # A request that timed out may still call this, and would start the server again.
             if embedded is not None and in_use:
                 embedded.acquire()
 
@@ -126,7 +127,7 @@ def _client(settings: DedupSettings, url: str, revive: Callable[[], object] | No
 
 def _embedded(settings: DedupSettings, *, create: bool) -> EmbeddedServer:
     try:
-        # It needs fcntl: with a URL the command runs on Windows too.
+        # It needs fcntl, which Windows lacks; with a URL the command runs there.
         from scrapy_valkey_dedup.valkey.embedded import EmbeddedServer  # noqa: PLC0415
     except ImportError:
         raise EmbeddedServerError(

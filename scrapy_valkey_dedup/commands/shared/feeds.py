@@ -1,4 +1,4 @@
-"""Feeds as Scrapy writes them: JSON Lines, JSON, CSV, XML; gzip, bz2, xz. In constant memory."""
+"""Reads Scrapy's feeds in constant memory: JSON Lines, JSON, CSV, XML; gzip, bz2, xz."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from scrapy_valkey_dedup.commands.shared.records import (
 )
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
-_LOOK = 8192  # bytes at which a file shows what it is
+_LOOK = 8192  # bytes from which the compression is detected
 _MAGIC: Mapping[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _DAMAGED = (EOFError, OSError, lzma.LZMAError)
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the file begins as a compressed one does."""
+    """Whether a file starts with the signature of a compressed one."""
     with path.open("rb") as file:
         return _opener(file.read(_LOOK)) is not None
 
@@ -43,10 +43,10 @@ def _opener(start: bytes) -> Any:
 
 @contextmanager
 def open_feed(path: Path | None) -> Iterator[io.BufferedReader]:
-    """The content of a file, or of standard input, after decompression.
+    """Opens a file, or standard input if ``path`` is None, and decompresses it.
 
     Raises:
-        CommandError: it is damaged.
+        CommandError: the file is damaged.
 
     """
     raw = path.open("rb") if path is not None else cast("io.BufferedReader", sys.stdin.buffer)
@@ -66,7 +66,7 @@ def open_feed(path: Path | None) -> Iterator[io.BufferedReader]:
 
 
 def skip(file: BinaryIO, size: int) -> None:
-    """Reads on, for so many bytes."""
+    """Skips a number of bytes."""
     if size and file.seekable():
         file.seek(size)
         return
@@ -75,10 +75,10 @@ def skip(file: BinaryIO, size: int) -> None:
 
 
 def refuse_binary(name: str, file: io.BufferedReader) -> None:
-    """A text has no zero bytes.
+    """Refuses a file that is not text.
 
     Raises:
-        CommandError: the file has.
+        CommandError: the file has zero bytes.
 
     """
     if b"\0" in file.peek(_LOOK)[:_LOOK]:
@@ -86,7 +86,7 @@ def refuse_binary(name: str, file: io.BufferedReader) -> None:
 
 
 def whole_lines(name: str, file: BinaryIO) -> Iterator[bytes]:
-    """The content in chunks that end where a line ends."""
+    """The content in chunks that end at the end of a line."""
     rest = b""
     while chunk := file.read(CHUNK):
         end = chunk.rfind(b"\n") + 1
@@ -101,7 +101,7 @@ def whole_lines(name: str, file: BinaryIO) -> Iterator[bytes]:
 
 
 def json_lines(number: int, content: bytes) -> Iterator[Record]:
-    """The records of some lines, the first of which has this number."""
+    """The records of lines of JSON; ``number`` is that of the first line."""
     loads = json.loads
     for at, line in enumerate(content.split(b"\n"), number):
         if not line or line.isspace():
@@ -113,14 +113,14 @@ def json_lines(number: int, content: bytes) -> Iterator[Record]:
 
 
 def _why(error: Exception) -> str:
-    """Without what stands there."""
+    """Why a line is not JSON, without the line's content."""
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON ({error.msg})"
     return "it is not UTF-8" if isinstance(error, UnicodeError) else "not valid JSON"
 
 
 def csv_rows(name: str, file: BinaryIO) -> Iterator[Record]:
-    """Rows under a line of names."""
+    """The rows of a CSV feed as dicts; the first line has the names."""
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(LONGEST)
     reader = csv.reader(text)
@@ -154,7 +154,7 @@ def _is_text(row: list[str]) -> bool:
 
 
 def xml_items(name: str, file: BinaryIO) -> Iterator[Record]:
-    """The children of the root."""
+    """The items of an XML feed: the children of its root."""
     events = etree.iterparse(file, events=("start", "end"), resolve_entities=False, no_network=True)
     depth, number = 0, 0
     try:
@@ -199,4 +199,4 @@ READERS: Mapping[str, Callable[[str, BinaryIO], Iterator[Record]]] = {
     "csv": csv_rows,
     "xml": xml_items,
 }
-"""All but JSON Lines, by format."""
+"""Readers by format, except JSON Lines."""

@@ -1,4 +1,4 @@
-"""What a doctor has to say: what is wrong, what follows, the cure, and where it is written."""
+"""The findings of `scrapy dedup doctor`: what is wrong, the cure, and the page about it."""
 
 from __future__ import annotations
 
@@ -8,40 +8,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 FINE, ADVICE, WRONG, UNKNOWN = "fine", "advice", "wrong", "unknown"
-"""It is as it should be; it may be so on purpose; it is not; nobody may ask."""
+"""Levels of a finding: no fault; perhaps intended; a fault; not known, as permission is missing."""
 
 _PACKAGE = "scrapy_valkey_dedup"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
+    """The subject, such as "TLS" or "identity"."""
     level: str
     said: str
+    """What was found."""
     cure: str = ""
     docs: str = ""
+    """The page about it, with an anchor."""
     spider: str | None = None
+    """The spider that it concerns; None: all spiders, or none in particular."""
 
 
 @contextmanager
 def captured_warnings() -> Iterator[list[str]]:
-    """What the package's own code warns of meanwhile, as a crawl would log it."""
+    """Collects the warnings that the package logs meanwhile, as a crawl would log them."""
     messages: list[str] = []
 
-    class Ear(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             messages.append(record.getMessage())
 
-    logger, ear = logging.getLogger(_PACKAGE), Ear(logging.WARNING)
+    logger, recorder = logging.getLogger(_PACKAGE), Recorder(logging.WARNING)
     before = logger.level, logger.propagate
     logger.setLevel(logging.WARNING)
     logger.propagate = False
-    logger.addHandler(ear)
+    logger.addHandler(recorder)
     try:
         yield messages
     finally:
-        logger.removeHandler(ear)
+        logger.removeHandler(recorder)
         logger.setLevel(before[0])
         logger.propagate = before[1]

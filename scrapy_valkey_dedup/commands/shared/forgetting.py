@@ -1,4 +1,4 @@
-"""Forgetting, without the command line: posts one by one, and whole parts of a namespace."""
+"""Forgets posts one by one, or whole parts of a namespace, without the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import inf
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock, RecordIdentifier
-from scrapy_valkey_dedup.commands.shared.screen import Advance
+from scrapy_valkey_dedup.commands.shared.screen import Advance, no_progress
 from scrapy_valkey_dedup.commands.shared.shelf_keys import ShelfCounts, ShelfKeys, trials
 from scrapy_valkey_dedup.commands.shared.sources import Source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
@@ -18,30 +18,27 @@ from scrapy_valkey_dedup.session.keyset import KeySet
 from scrapy_valkey_dedup.valkey.resp import command
 
 WHOLE = "namespace"
-"""Stands for posts, pages and timelines, and the trials of a namespace."""
+"""Selects all of a namespace: posts, pages, timelines and trials."""
 _BATCH = 5000
 
 
-def _quiet(_: int) -> None:
-    """Tells nobody."""
-
-
 @dataclass
-class Found:
-    """What the ledger knows of some posts."""
+class FoundPosts:
+    """The posts of a source that the ledger remembers, and the claims on them."""
 
     keys: KeySet = field(default_factory=KeySet)
-    """Those that it remembers."""
+    """The keys of the remembered posts."""
     read: IdentifiedBlock = field(default_factory=IdentifiedBlock)
+    """The counts of all records that were read; its ``keys`` stay empty."""
     claims: Counter[str] = field(default_factory=Counter)
-    """Open claims on them, by run."""
+    """Open claims on the posts, by run."""
 
 
 async def find_posts(
-    ledger: Ledger, identifier: RecordIdentifier, origin: Source, advance: Advance = _quiet
-) -> Found:
-    """Which posts of a source are remembered, and which are claimed. 16 bytes of memory each."""
-    found = Found()
+    ledger: Ledger, identifier: RecordIdentifier, origin: Source, advance: Advance = no_progress
+) -> FoundPosts:
+    """Finds a source's remembered and claimed posts. Uses 16 bytes of memory per post."""
+    found = FoundPosts()
     for block in origin.blocks():
         made = identifier.identify_block(block)
         if not found.read.records:
@@ -59,8 +56,8 @@ async def find_posts(
     return found
 
 
-async def forget(ledger: Ledger, keys: KeySet, advance: Advance = _quiet) -> int:
-    """Forgets posts; returns how many were remembered until then."""
+async def forget(ledger: Ledger, keys: KeySet, advance: Advance = no_progress) -> int:
+    """Forgets posts; returns how many of them were remembered."""
     forgotten, rest = 0, iter(keys)
     while some := list[Key](islice(rest, _BATCH)):
         forgotten += await ledger.forget_many(some)
@@ -70,31 +67,31 @@ async def forget(ledger: Ledger, keys: KeySet, advance: Advance = _quiet) -> int
 
 @dataclass
 class NamespaceParts:
-    """Parts of a namespace, to be forgotten as a whole. See :func:`parts_of`."""
+    """Parts of a namespace that are forgotten as a whole; see :func:`select_parts`."""
 
     shelves: dict[str, ShelfKeys]
-    """By what they hold: "posts", or "posts of the trial x"."""
+    """By their description: "posts", or "posts of the trial x"."""
     namespaces: list[LedgerConnection]
-    """Those that are forgotten as a whole."""
+    """The namespace and its trials, if all of each is forgotten; otherwise empty."""
     held: dict[str, ShelfCounts] = field(default_factory=dict)
-    """What they hold, when that is counted."""
+    """The counts of each shelf, after :meth:`count`."""
 
-    async def count(self, advance: Advance = _quiet) -> None:
-        """Counts what they hold."""
+    async def count(self, advance: Advance = no_progress) -> None:
+        """Counts the entries and claims of the shelves."""
         self.held = {name: await shelf.count(advance) for name, shelf in self.shelves.items()}
 
     @property
     def total(self) -> int:
-        """Entries, about: one that stands in two generations counts twice."""
+        """Entries; one that is in two generations counts twice."""
         return sum(each.remembered for each in self.held.values())
 
     @property
     def endless(self) -> int:
-        """Entries that stay, as they are kept forever, and nobody knows since when."""
+        """Entries that ``since`` cannot select: they are kept forever, without a date."""
         return sum(each.endless for each in self.held.values())
 
     async def claims_of_living_runs(self) -> dict[str, int]:
-        """Open claims of runs that live, by run: a trial's runs beat in the trial's namespace."""
+        """Open claims of live runs, by run. A trial has its own heartbeats."""
         found = Counter[str]()
         for name, held in self.held.items():
             ledger = self.shelves[name].connection.ledger(own=True)
@@ -103,17 +100,17 @@ class NamespaceParts:
 
     @property
     def began(self) -> float | None:
-        """From when on things are forgotten, in seconds, if only what is younger than a moment."""
+        """With ``since``: when the oldest selected generation started, in seconds since 1970."""
         found = min((each.began for each in self.held.values()), default=inf)
         return None if found == inf else found
 
-    async def clear(self, advance: Advance = _quiet) -> None:
-        """Forgets it. Claims stay."""
+    async def clear(self, advance: Advance = no_progress) -> None:
+        """Forgets all entries. Claims stay."""
         for shelf in self.shelves.values():
             await shelf.clear(advance)
 
     async def delete_ledger_keys(self) -> None:
-        """The next run makes ledgers of its own: what waits on a disk for these is not theirs."""
+        """Deletes the ledgers' identities, so that spools are not delivered to them."""
         for connection in self.namespaces:
             names = connection.ledger().namespace_keys
             await connection.server.ask(*(command("DEL", name) for name in names), key=names[0])
@@ -122,9 +119,10 @@ class NamespaceParts:
 async def select_parts(
     connection: LedgerConnection, what: str, since: float | None = None
 ) -> NamespaceParts:
-    """What is to be forgotten: ``posts``, ``pages``, ``timelines``, or all (``WHOLE``).
+    """Selects ``posts``, ``pages`` or ``timelines`` of a namespace, or all three (``WHOLE``).
 
-    ``since``: only the generations that were written since then, in seconds; no trials.
+    ``WHOLE`` without ``since`` includes the namespace's trials. ``since``: only generations that
+    were written since then, in seconds since 1970.
     """
     namespaces, whole = {"": connection}, what == WHOLE and since is None
     if whole:
@@ -140,7 +138,7 @@ async def select_parts(
 
 
 async def claims_of_living_runs(ledger: Ledger, claims: Counter[str]) -> dict[str, int]:
-    """The claims of runs that live."""
+    """The claims of runs that have a heartbeat."""
     runs = list(claims)
     beats = await ledger.runs.read_heartbeats(runs) if runs else []
     return {run: claims[run] for run, beat in zip(runs, beats, strict=True) if beat is not None}

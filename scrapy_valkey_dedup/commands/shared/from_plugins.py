@@ -1,4 +1,4 @@
-"""Imports of import pages that another plugin remembers."""
+"""Imports the pages that another plugin remembers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WHAT_IT_KNOWS = {
 
 
 async def import_pages(job: Job, plugin: str, where: Sequence[str]) -> int:
-    """Pages that another plugin has noted are not fetched any more."""
+    """Imports the pages of another plugin, so that they are not fetched again."""
     if job.options.dry_run:
         raise CommandError("--dry-run is for posts; import pages into a --namespace of their own")
     takes = "URL KEY" if plugin == "scrapy-redis" else "DIR"
@@ -82,7 +82,7 @@ async def _from_set(
 
 
 async def _from_deltafetch(job: Job, folder: Path) -> int:
-    """A database for each spider; only that of ``--spider``, if it is given."""
+    """Imports each spider's database; with ``--spider``, only the one of that spider."""
     found, code, name = deltafetch(folder), FINE, job.options.spider
     if name is not None and name not in found:
         raise CommandError(f"{folder} has no {name}.db; {suggestion(name, found)}")

@@ -1,4 +1,4 @@
-"""From blocks of records to keys, and what was wrong with those that have none."""
+"""Computes the keys of blocks of records, and counts the records that have none."""
 
 from __future__ import annotations
 
@@ -22,46 +22,49 @@ from scrapy_valkey_dedup.commands.shared.sources import FORMATS, Block, records_
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 
-_NAMED = 20
-"""Records that are named by line, of each kind of fault; the others are counted."""
-_REASONS = 50
+_MOST_LINES = 20
+"""Lines of skipped records to list; further ones are only counted."""
+_MOST_REASONS = 50
+"""Different reasons to count one by one; further ones are counted together."""
 _OTHERS = "for other reasons"
 
 
 @dataclass
 class SkippedRecords:
-    """Records that were skipped: why, how many, and where the first of them stands."""
+    """Why records were skipped: how many for each reason, and where the first one is."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    """How many, by reason."""
     first: dict[str, int] = field(default_factory=dict)
+    """The line of the first one, by reason."""
     lines: list[int] = field(default_factory=list)
-    """Of the first ones."""
+    """The lines of the first few, for any reason."""
 
     def add(self, line: int, reason: str) -> None:
-        """One more."""
-        if reason not in self.counts and len(self.counts) >= _REASONS:
+        """Counts one skipped record."""
+        if reason not in self.counts and len(self.counts) >= _MOST_REASONS:
             reason = _OTHERS
         self.counts[reason] += 1
         self.first.setdefault(reason, line)
-        if len(self.lines) < _NAMED:
+        if len(self.lines) < _MOST_LINES:
             self.lines.append(line)
 
     def join(self, later: SkippedRecords) -> None:
-        """Those of a later block."""
+        """Adds the skipped records of a later block."""
         for found, line in later.first.items():
-            is_full = found not in self.counts and len(self.counts) >= _REASONS
+            is_full = found not in self.counts and len(self.counts) >= _MOST_REASONS
             reason = _OTHERS if is_full else found
             self.counts[reason] += later.counts[found]
             self.first.setdefault(reason, line)
-        self.lines += later.lines[: _NAMED - len(self.lines)]
+        self.lines += later.lines[: _MOST_LINES - len(self.lines)]
 
     @property
     def total(self) -> int:
-        """How many."""
+        """How many records were skipped."""
         return self.counts.total() if hasattr(self.counts, "total") else sum(self.counts.values())
 
     def listed(self) -> dict[str, dict[str, int]]:
-        """For machines."""
+        """As JSON: for each reason ``count`` and ``first_line``."""
         return {
             reason: {"count": count, "first_line": self.first[reason]}
             for reason, count in self.counts.most_common()
@@ -70,22 +73,25 @@ class SkippedRecords:
 
 @dataclass
 class IdentifiedBlock:
-    """What came of a block."""
+    """The keys of a block's records, and the records that have none."""
 
     keys: list[Key] = field(default_factory=list)
     records: int = 0
+    """All records of the block, with or without a key."""
     bad: SkippedRecords = field(default_factory=SkippedRecords)
+    """Records that cannot be read, or from which no item can be built."""
     unkeyed: SkippedRecords = field(default_factory=SkippedRecords)
+    """Items without identity: a field that identifies them is empty or missing."""
     names: tuple[str, ...] = ()
-    """The names of the last record without identity; or of any, if some are ``unmet``."""
+    """Field names of a record without identity, or of any if ``unused_renames`` has names."""
     unused_renames: tuple[str, ...] = ()
-    """Names of ``--rename`` that no record has had."""
+    """Names in ``--rename`` that no record has had so far."""
 
     def check_usable(self, name: str) -> None:
-        """Of the first block of a source: nothing in it is a post of this kind, or named so.
+        """Checks the first block of a source: at least one of its records must have a key.
 
         Raises:
-            CommandError: says what is missing.
+            CommandError: no record has one. The message says what is missing.
 
         """
         listed = f"{', '.join(self.names):.200}"
@@ -106,7 +112,7 @@ class IdentifiedBlock:
 
 
 class RecordIdentifier:
-    """Computes keys as the spider's pipeline does."""
+    """Computes the keys of records, as the spider's pipeline computes those of items."""
 
     def __init__(self, project: Project, builder: ItemBuilder) -> None:
         project.require_spider(builder.cls)
@@ -115,10 +121,10 @@ class RecordIdentifier:
         self._spider = project.spider
         scope = project.settings.scope
         self.rule = rule_of(self._identifier, builder.cls, project.spider, scope)
-        """What identifies the posts."""
+        """How the posts are identified, for display."""
 
     def identify_block(self, block: Block) -> IdentifiedBlock:
-        """The keys of a block, in order."""
+        """The keys of a block's records, in order."""
         made = IdentifiedBlock()
         make, identify, spider = self.builder.build, self._identifier.identify, self._spider
         keys, record = made.keys, None
@@ -143,7 +149,7 @@ class RecordIdentifier:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How posts are read: common to the verbs that take some."""
+    """Adds the options that say how posts are read, for the verbs that take posts."""
     group = parser.add_argument_group("the posts")
     group.add_argument("--item", metavar="CLASS", help="import path of their class (default: dict)")
     group.add_argument("--format", metavar="FORMAT", help=f"of a file: {', '.join(FORMATS)}")
@@ -166,7 +172,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def item_builder(options: argparse.Namespace) -> ItemBuilder:
-    """What makes items, as the options say."""
+    """The item builder that ``--item``, ``--rename`` and ``--type`` describe."""
     pairs: dict[str, Mapping[str, str]] = {}
     for name in ("rename", "type"):
         try:

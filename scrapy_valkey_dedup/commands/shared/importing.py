@@ -1,4 +1,4 @@
-"""One import: block by block, from where an earlier one was interrupted."""
+"""Imports a source block by block, and resumes an import that was interrupted."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError, Key, LedgerUnavailableError
 
 PATIENCE = 60.0
-"""Seconds for which a server that does not answer is asked again."""
+"""Seconds for which requests are repeated while the server does not answer."""
 _PAUSE = 1.0
+"""Seconds between two attempts."""
 
 
 @dataclass
 class Import:
-    """One import, from where an earlier one was interrupted."""
+    """One import of a source into a ledger."""
 
     ledger: Ledger
     identifier: RecordIdentifier | PageIdentifier
@@ -37,22 +38,22 @@ class Import:
         self._has_looked = False
 
     def resume(self, *, restart: bool = False) -> None:
-        """Goes on where an earlier import of the same file ended, if one did before its end."""
+        """Continues an earlier import of the same file, if that was interrupted."""
         assert self.progress_file is not None  # noqa: S101 (the caller has set it)
         found = None if restart else self.progress_file.read()
         if found is not None:
             self.progress = found
-            self._say(f"{self.origin.name}: goes on from record {found.records:,} of before")
+            self._say(f"{self.origin.name}: resumes after record {found.records:,}")
 
     async def run(self, advance: Advance = lambda _: None) -> ImportProgress:
-        """Imports to the end.
+        """Imports the rest of the source.
 
-        While the server remembers one block, the next is read: so both cores have work.
+        While the server stores one block, the next one is read, so both have work.
 
         Raises:
-            CommandError: the source cannot be read any further, or, if ``strict``, a record is no
-                post. What stands before is imported.
-            LedgerUnavailableError: there is an outage, for longer than ``PATIENCE``.
+            CommandError: the source cannot be read any further, or, if ``strict``, a record is not
+                a post. All records before it are imported.
+            LedgerUnavailableError: the server did not answer for ``PATIENCE`` seconds.
 
         """
         progress = self.progress
@@ -62,11 +63,11 @@ class Import:
         try:
             for block in self.origin.blocks(progress.position, progress.number):
                 made = self.identifier.identify_block(block)
-                self._look_at(made)
+                self._check(made)
                 if under_way is not None:
                     await asyncio.shield(under_way)
                 under_way = asyncio.create_task(self.remember(block, made, advance))
-                await asyncio.sleep(0)  # it is sent now
+                await asyncio.sleep(0)  # lets the task send its first request
             if under_way is not None:
                 await asyncio.shield(under_way)
         except BaseException as error:
@@ -81,24 +82,24 @@ class Import:
             self.progress_file.remove()
         return progress
 
-    def _look_at(self, made: IdentifiedBlock) -> None:
+    def _check(self, made: IdentifiedBlock) -> None:
         # The block before this one may still be on its way: ``progress`` does not know of it.
         if not self.progress.records and not self._has_looked:
             made.check_usable(self.origin.name)
         self._has_looked = True
-        faults = (made.bad, made.unkeyed)
-        wrong = [(line, reason) for each in faults for reason, line in each.first.items()]
+        skipped = (made.bad, made.unkeyed)
+        wrong = [(line, reason) for each in skipped for reason, line in each.first.items()]
         if self.strict and wrong:
             line, reason = min(wrong)
             said = f"{self.origin.name}, line {line}: {reason} (--strict)"
             raise CommandError(said, code=FOUND)
 
     async def remember(self, block: Block, made: IdentifiedBlock, advance: Advance) -> None:
-        """One block."""
+        """Stores the keys of one block in the ledger, and saves the progress."""
         if made.keys:
             await self._confirm(made.keys)
         progress = self.progress
-        progress.position, progress.number = block.end, _number_behind(block)
+        progress.position, progress.number = block.end, _number_after(block)
         progress.records += made.records
         progress.remembered += len(made.keys)
         progress.bad.join(made.bad)
@@ -125,7 +126,7 @@ class Import:
             self.screen.note(text)
 
 
-def _number_behind(block: Block) -> int:
-    """The line behind a block, for those whose blocks are asked for by line."""
+def _number_after(block: Block) -> int:
+    """The line after a block; for records that are not lines, the block's own number."""
     content = block.content
     return block.number + content.count(b"\n") if isinstance(content, bytes) else block.number

@@ -1,4 +1,4 @@
-"""From what is stored to the item that a spider would have sent: class, names, types."""
+"""Builds the item that a spider would have yielded from a stored record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOT = {"true": True, "1": True, "false": False, "0": False}
 
 
 class BadRecordError(DedupError, ValueError):
-    """A record is no item of the class. The message has names and types, no values."""
+    """No item can be built from a record. The message has names and types, but no values."""
 
 
 def _flag(text: str) -> bool:
@@ -30,11 +30,11 @@ def _flag(text: str) -> bool:
 
 
 def _moment(text: str) -> datetime:
-    # Before Python 3.11 a final Z is not known.
+    # Before Python 3.11 fromisoformat does not take a final Z.
     return datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)
 
 
-# What a feed has as text, and a spider as something else that identifies otherwise.
+# Types that a feed stores as text, although their identity differs from that of the text.
 CONVERSIONS: Mapping[str, tuple[type, Convert]] = {
     "bool": (bool, _flag),
     "bytes": (bytes, str.encode),
@@ -47,10 +47,10 @@ CONVERSIONS: Mapping[str, tuple[type, Convert]] = {
 
 
 def item_class(path: str | None) -> type:
-    """The class of an import path; plain dicts if there is none.
+    """The item class of an import path; ``dict`` if the path is None.
 
     Raises:
-        CommandError: it is not a class of items.
+        CommandError: it cannot be imported, or it is not an item class.
 
     """
     if path is None or path == "dict":
@@ -67,7 +67,7 @@ def item_class(path: str | None) -> type:
 
 
 class ItemBuilder:
-    """Makes items of records. Can be sent to another process if its class can be imported."""
+    """Builds items from records. Can be pickled if the item class can be imported."""
 
     def __init__(
         self,
@@ -75,16 +75,16 @@ class ItemBuilder:
         renames: Mapping[str, str] | None = None,
         types: Mapping[str, str] | None = None,
     ) -> None:
-        """``renames``: from a name in the record to one of a field; ``types``: of fields.
+        """``renames``: from a record's name to a field's; ``types``: conversions by field.
 
         Raises:
-            CommandError: there is no such type.
+            CommandError: a type is not one of ``CONVERSIONS``.
 
         """
         self.cls = cls
         self._renames: dict[str, str] = dict(renames or {})
         self.unused_renames = set(self._renames)
-        """Names to be replaced that no record has had so far."""
+        """Names to be renamed that no record has had so far."""
         for name in (types or {}).values():
             if name not in CONVERSIONS:
                 raise CommandError(
@@ -96,14 +96,14 @@ class ItemBuilder:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether a record is the item."""
+        """Whether records are used as items, unchanged."""
         return self.cls is dict and not self._renames and not self._conversions
 
     def build(self, record: Any) -> Any:
-        """The item.
+        """The item of a record.
 
         Raises:
-            BadRecordError: says why there is none.
+            BadRecordError: no item can be built. The message says why.
 
         """
         if type(record) is not dict:
@@ -119,7 +119,7 @@ class ItemBuilder:
             if type(values.get(name)) is str and values[name]:
                 values[name] = _converted(name, kind, values[name])
         if self._declared is not None:
-            # A feed may be older than its class.
+            # An old feed may have fields that the class no longer has.
             values = {name: value for name, value in values.items() if name in self._declared}
         return values if self.cls is dict else self._built(values)
 
@@ -131,12 +131,12 @@ class ItemBuilder:
 
 
 def _reason(error: Exception) -> str:
-    """Without the values that a message may have."""
+    """Why an item class refused a record, without the record's values."""
     listed = getattr(error, "errors", None)  # pydantic's
     if callable(listed):
         places = (".".join(map(str, fault["loc"])) for fault in listed())
         return f"its fields {', '.join(places)} are missing or have another type"
-    # A constructor's complaint of its arguments has names only.
+    # The TypeError of a constructor names arguments, and has no values.
     return str(error) if isinstance(error, TypeError) else f"{type(error).__name__} was raised"
 
 
@@ -148,7 +148,7 @@ def _converted(name: str, kind: str, text: str) -> Any:
 
 
 def _annotated(cls: type) -> dict[str, str]:
-    """The fields whose declaration says that they are no text; pydantic sees to its own."""
+    """Conversions by field, from the annotations of a dataclass; pydantic converts itself."""
     if not (dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")):
         return {}
     try:

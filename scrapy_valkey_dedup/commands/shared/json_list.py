@@ -1,4 +1,4 @@
-"""A JSON feed, which is one list, in constant memory."""
+"""Reads a JSON feed, which is one long list, in constant memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from scrapy_valkey_dedup.commands.shared.records import (
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 _BETWEEN = re.compile(r"[\s,\[\]]*")
-"""What stands between the objects of a list."""
+"""Separators between the objects of a list."""
 _LONGEST_WORD = 10  # characters: of "false", "\\ud83d", with room to spare
 
 
 class _JsonText:
-    """A text of JSON values, of which only as much is held as the one at hand needs."""
+    """A sequence of JSON values; only the current value is held in memory."""
 
     def __init__(self, name: str, text: io.TextIOWrapper) -> None:
         self._name, self._text = name, text
@@ -31,7 +31,7 @@ class _JsonText:
         self._decode = json.JSONDecoder().raw_decode
 
     def _read(self) -> bool:
-        """Reads on; returns whether there was anything left."""
+        """Reads one more chunk; returns False at the end of the file."""
         try:
             more = self._text.read(CHUNK)
         except UnicodeError:
@@ -47,11 +47,11 @@ class _JsonText:
         self._at = at
 
     def skip_between(self) -> str:
-        """Goes to where a value begins; returns what stood before it, or "" at the end."""
+        """Moves to the next value; returns the separators before it, without spaces."""
         found = ""
         while True:
             match = _BETWEEN.match(self._held, self._at)
-            assert match is not None  # noqa: S101 (it matches nothing, too)
+            assert match is not None  # noqa: S101 (the pattern also matches an empty text)
             found += match[0].strip()
             self._move_to(match.end())
             if self._at < len(self._held) or not self._read():
@@ -59,11 +59,11 @@ class _JsonText:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the end of the file is reached."""
         return self._ended and self._at >= len(self._held)
 
     def value(self) -> Any:
-        """The value that begins here; :class:`Bad` if it is none."""
+        """Reads the value that starts here; an :class:`UnreadableRecord` if it is not JSON."""
         while True:
             try:
                 value, end = self._decode(self._held, self._at)
@@ -80,7 +80,7 @@ class _JsonText:
         return error.msg.startswith("Unterminated") or error.pos >= len(self._held) - _LONGEST_WORD
 
     def _skip_bad(self) -> UnreadableRecord:
-        """The next record begins on a line of its own, or there is none."""
+        """Skips to the next object that starts a line, or to the end of the file."""
         while (found := self._held.find("\n{", self._at)) < 0:
             self._move_to(max(len(self._held) - 1, self._at))
             if not self._read():
@@ -91,7 +91,7 @@ class _JsonText:
 
 
 def json_array(name: str, file: BinaryIO) -> Iterator[Record]:
-    """A list of objects. Scrapy begins another list where it appends."""
+    """The objects of a JSON feed. Scrapy starts another list if it appends to a file."""
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     try:
         values, between = _JsonText(name, text), ""

@@ -1,4 +1,4 @@
-"""The state of a ledger as Prometheus reads it, for a textfile collector."""
+"""Formats the state of a ledger for Prometheus's textfile collector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIX = "scrapy_valkey_dedup_"
 
 
 def metrics(state: LedgerState) -> list[str]:
-    """The lines; of a ledger that does not answer ``up`` and what waits on this machine."""
+    """The lines of all metrics; only ``up`` and ``spooled`` if the ledger does not answer."""
     lines: list[str] = []
     for name, about, samples in _metrics(state):
         if samples:

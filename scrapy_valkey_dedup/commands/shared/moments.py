@@ -1,4 +1,4 @@
-"""Moments, as an operator writes them and as they are shown: in UTC, unless they say otherwise."""
+"""Reads and formats moments; they are in UTC unless the text names another time zone."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from scrapy_valkey_dedup.parsing import seconds
 
 
 def moment(at: float) -> str:
-    """A moment in seconds since 1970, as it is shown."""
+    """Formats a moment in seconds since 1970; ``inf`` is "forever"."""
     if at == inf:
         return "forever"
     return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def read_moment(written: str, now: float) -> float:
-    """A moment in seconds since 1970: a date, a date and time, or how long ago it was.
+    """Parses a date, a date and time, or how long ago it was, into seconds since 1970.
 
     Raises:
-        CommandError: it is none, or still to come.
+        CommandError: the text is none of these, or the moment is in the future.
 
     """
     try:
@@ -28,12 +28,12 @@ def read_moment(written: str, now: float) -> float:
     except ValueError:
         found = _date(written.strip())
     if found > now:
-        raise CommandError(f"--since {written}: that is still to come ({moment(found)})")
+        raise CommandError(f"--since {written}: that is in the future ({moment(found)})")
     return found
 
 
 def _date(written: str) -> float:
-    # Before Python 3.11 a final Z is not known.
+    # Before Python 3.11 fromisoformat does not take a final Z.
     text = f"{written[:-1]}+00:00" if written.endswith(("Z", "z")) else written
     try:
         found = datetime.fromisoformat(text.removesuffix(" UTC"))

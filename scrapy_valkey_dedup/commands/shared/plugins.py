@@ -1,4 +1,4 @@
-"""What other plugins remember of pages: deltafetch, scrapy-redis, and Scrapy's own ``JOBDIR``."""
+"""Reads the pages that scrapy-deltafetch, scrapy-redis and Scrapy's ``JOBDIR`` remember."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ PLUGINS = ("deltafetch", "scrapy-redis", "scrapy-jobdir")
 _FINGERPRINT = 20  # bytes of a SHA-1
 _SIZE_BYTES = 2
 _RECORDS = 5000
-_ERRORS: Any = dbm.error  # a tuple, which typeshed has as one class
+_ERRORS: Any = dbm.error  # a tuple; typeshed declares one class
 _PRINTABLE = frozenset(string.printable.encode())
 
 
 @dataclass
 class Fingerprints:
-    """Fingerprints, one after the other."""
+    """A source of fingerprints of pages."""
 
     name: str
     found: Iterable[bytes]
@@ -43,20 +43,20 @@ class Fingerprints:
     can_resume: bool = False
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
-        """Positions are numbers of fingerprints."""
+        """The blocks; a position is a number of fingerprints."""
         rest = enumerate(islice(self.found, start, None), number + start)
         while some := list(islice(rest, _RECORDS)):
             yield Block(some[0][0], some[-1][0], len(some), some)
 
 
 class PageIdentifier:
-    """From a fingerprint, or a key of the user's own, to the key of a page."""
+    """Computes the keys of pages from fingerprints, or from the user's own keys."""
 
     def __init__(self, project: Project, *, knows_own_keys: bool = False) -> None:
-        """``knows_own_keys``: a text may also be a key of the user's own.
+        """``knows_own_keys``: a printable text may be a key that the user has chosen.
 
         Raises:
-            CommandError: the settings share no pages.
+            CommandError: no pages are remembered with these settings.
 
         """
         settings = project.settings
@@ -72,7 +72,7 @@ class PageIdentifier:
         self._whose = scope_of_pages(settings, project.spider.name)
 
     def identify_block(self, block: Block) -> IdentifiedBlock:
-        """The keys of a block."""
+        """The keys of a block's pages."""
         made = IdentifiedBlock(records=len(block.content))
         assert not isinstance(block.content, bytes)  # noqa: S101 (see Fingerprints)
         for number, found in block.content:
@@ -96,7 +96,7 @@ class PageIdentifier:
 
 
 def from_hex(text: bytes) -> bytes | None:
-    """A fingerprint that is written in hexadecimal digits."""
+    """Decodes a fingerprint in hexadecimal digits; None if it is not one."""
     try:
         found = bytes.fromhex(text.decode("ascii"))
     except ValueError:
@@ -105,10 +105,10 @@ def from_hex(text: bytes) -> bytes | None:
 
 
 def deltafetch(folder: Path) -> dict[str, Path]:
-    """The databases in a folder of scrapy-deltafetch's, by spider.
+    """The databases in scrapy-deltafetch's folder, by spider.
 
     Raises:
-        CommandError: there are none.
+        CommandError: the folder has no database.
 
     """
     found = {}
@@ -121,7 +121,7 @@ def deltafetch(folder: Path) -> dict[str, Path]:
 
 
 def deltafetch_keys(path: Path) -> Iterator[bytes]:
-    """The keys of one of its databases, of whatever kind."""
+    """The keys of one database of scrapy-deltafetch, in any format of ``dbm``."""
     try:
         kind = dbm.whichdb(str(path))
         if not kind:
@@ -135,7 +135,7 @@ def deltafetch_keys(path: Path) -> Iterator[bytes]:
 
 
 def _keys_of(database: Any) -> Iterator[bytes]:
-    if hasattr(database, "firstkey"):  # dbm.gnu: its keys() would hold all of them
+    if hasattr(database, "firstkey"):  # dbm.gnu: keys() would load all of them
         key = database.firstkey()
         while key is not None:
             yield key
@@ -145,10 +145,10 @@ def _keys_of(database: Any) -> Iterator[bytes]:
 
 
 def jobdir(folder: Path) -> Path:
-    """The file in which Scrapy notes the fingerprints of a job.
+    """The file in which Scrapy stores the fingerprints of a job.
 
     Raises:
-        CommandError: there is none.
+        CommandError: the folder has no such file.
 
     """
     path = folder / "requests.seen"
@@ -158,7 +158,7 @@ def jobdir(folder: Path) -> Path:
 
 
 def jobdir_fingerprints(path: Path) -> Iterator[bytes]:
-    """What is none is empty.
+    """The fingerprints in Scrapy's file; one that cannot be read is empty.
 
     Newer versions of Scrapy write the length in two bytes before each, older ones a line of
     hexadecimal digits. Source: ``scrapy/dupefilters.py`` of 2.14 to 2.19.
@@ -177,7 +177,7 @@ def jobdir_fingerprints(path: Path) -> Iterator[bytes]:
 
 
 async def scrapy_redis(settings: DedupSettings, url: str, key: str) -> AsyncIterator[list[bytes]]:
-    """The fingerprints in a set of scrapy-redis's, some at a time; what is none is empty.
+    """The fingerprints in scrapy-redis's set, in batches; a member that is not one is empty.
 
     Raises:
         CommandError: there is no such set.

@@ -1,4 +1,4 @@
-"""How far an import came: noted on disk, so that the next one goes on from there."""
+"""Saves the progress of an import on disk, so that an interrupted import can be resumed."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.identification import SkippedRecords
 
-_SECONDS = 2.0  # between two notes
+_INTERVAL = 2.0  # seconds between two writes
 
 
 @dataclass
 class ImportProgress:
-    """All records before a position are imported, or were found wrong."""
+    """How far an import has come, and what it has counted so far."""
 
     position: int = 0
+    """All records before this position are done; see :meth:`Source.blocks`."""
     number: int = 1
-    """The line, or number, of the record there."""
+    """The line, or number, of the record at that position."""
     records: int = 0
+    """Records that were read."""
     remembered: int = 0
+    """Records whose keys are in the ledger."""
     bad: SkippedRecords = field(default_factory=SkippedRecords)
     unkeyed: SkippedRecords = field(default_factory=SkippedRecords)
 
 
 class ProgressFile:
-    """The note on one import. ``parts`` are all that it depends on: another file, another note."""
+    """The saved progress of one import. ``parts`` identify the import, and name the file."""
 
     def __init__(self, folder: Path, *parts: object) -> None:
         name = blake2b(json.dumps(parts, default=str).encode(), digest_size=12).hexdigest()
         self.path = folder / f"{name}.json"
-        self._noted = -inf
+        self._saved_at = -inf
 
     def read(self) -> ImportProgress | None:
-        """The last note; None if there is none that can be read."""
+        """The saved progress; None if there is none, or it cannot be read."""
         try:
             found: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
             for name in ("bad", "unkeyed"):
@@ -52,20 +55,20 @@ class ProgressFile:
             return None
 
     def save_if_due(self, progress: ImportProgress) -> None:
-        """Notes it, now and then."""
-        if monotonic() - self._noted >= _SECONDS:
+        """Saves the progress if the last time is long enough ago."""
+        if monotonic() - self._saved_at >= _INTERVAL:
             self.save(progress)
 
     def save(self, progress: ImportProgress) -> None:
-        """Notes it: a process that is killed leaves this note, or the one before it."""
-        self._noted = monotonic()
+        """Saves the progress atomically: if the process is killed, the previous file is intact."""
+        self._saved_at = monotonic()
         new = self.path.with_suffix(f".{os.getpid()}")
-        noted = {**vars(progress), "bad": vars(progress.bad), "unkeyed": vars(progress.unkeyed)}
-        with suppress(OSError):  # without a note the next import begins anew, which is as right
+        saved = {**vars(progress), "bad": vars(progress.bad), "unkeyed": vars(progress.unkeyed)}
+        with suppress(OSError):  # the next import starts from the beginning, which is correct, too
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            new.write_text(json.dumps(noted), "utf-8")
+            new.write_text(json.dumps(saved), "utf-8")
             new.replace(self.path)
 
     def remove(self) -> None:
-        """The import has come to its end."""
+        """Deletes the file, after the import is complete."""
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The settings, as a spider of the project would have them; nothing is crawled."""
+"""Reads the settings that a spider of the project would have, without a crawl."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ _CURE = "name the spider that scraped the posts: --spider NAME"
 
 @dataclass(frozen=True)
 class Project:
-    """What the settings say, and for which spider."""
+    """The settings of a project, as one of its spiders has them."""
 
     settings: DedupSettings
     spider: scrapy.Spider
     is_named: bool
-    """Whether the spider is one that was asked for, or the only one that there is."""
+    """Whether the spider was named with ``--spider``, or is the only one of the project."""
     spiders: tuple[str, ...] = ()
+    """The names of all spiders of the project."""
 
     @property
     def identifier(self) -> Identifier:
-        """Finds identities as the spider's pipeline does."""
+        """Computes identities, as the spider's pipeline does."""
         return Identifier(self.settings)
 
     def require_spider(self, cls: type) -> None:
-        """Refuses to guess whose posts they are, where that is part of their identity.
+        """Requires ``--spider`` if the spider is part of the identity of items of this class.
 
         Raises:
-            CommandError: says what to add.
+            CommandError: no spider is named. The message says what to add.
 
         """
         if self.is_named:
@@ -63,18 +64,18 @@ class Project:
 def project_of(
     settings: Settings, spider: str | None = None, arguments: Mapping[str, str] | None = None
 ) -> Project:
-    """Reads the settings with everything that changes them: add-ons, a spider's own.
+    """Reads the settings, with the changes that add-ons and the spider make.
 
-    ``arguments`` are those of the spider, as ``-a`` of ``scrapy crawl`` gives them: it is built
-    only if a function of the user's tells posts apart, which may look at it.
+    ``arguments``: the spider's, as ``-a`` of ``scrapy crawl`` gives them. The spider is built only
+    if ``VALKEY_DEDUP_IDENTITY`` is a function, which is called with it.
 
     Raises:
         CommandError: there is no such spider, or it cannot be imported.
-        SettingsError: names every fault.
+        SettingsError: some settings are invalid. The message names all of them.
 
     """
     settings = settings.copy()
-    # It takes part in nothing that a command does, and "exported" needs the feeds of a crawl.
+    # CONFIRM has no effect on a command, and "exported" would need the feeds of a crawl.
     settings.set(PREFIX + "CONFIRM", None, "cmdline")
     settings.set(PREFIX + "ENABLED", "True", "cmdline")
     try:
@@ -91,7 +92,7 @@ def project_of(
             f"the project's spiders and add-ons cannot be loaded: {type(error).__name__}: {error}"
         ) from error
     if not is_named:
-        _refuse_unknown_names(crawler.settings)
+        _refuse_spider_in_namespace(crawler.settings)
     parsed = DedupSettings.parse(crawler.settings, cls.name)
     made = _built(cls, crawler, arguments or {}) if parsed.identity else scrapy.Spider(cls.name)
     return Project(parsed, made, is_named, tuple(loader.list()))
@@ -112,10 +113,10 @@ def _spider_class(
     return loader.load(spider), True
 
 
-def _refuse_unknown_names(settings: Settings) -> None:
+def _refuse_spider_in_namespace(settings: Settings) -> None:
     value = settings.get(PREFIX + "NAMESPACE")
     if isinstance(value, str) and "{spider}" in value:
-        raise CommandError(f"VALKEY_DEDUP_NAMESPACE = {value!r} has a spider's name in it; {_CURE}")
+        raise CommandError(f"VALKEY_DEDUP_NAMESPACE = {value!r} depends on the spider; {_CURE}")
 
 
 def _built(

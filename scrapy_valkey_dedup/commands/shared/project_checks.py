@@ -1,4 +1,4 @@
-"""What is wrong in a project: how its items are stored, and how they are identified."""
+"""Checks a project's settings and code: how its items are stored and identified."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KINDS = "docs/identity.md#which-posts-are-of-one-kind"
 
 
 def check_project(spiders: Sequence[SpiderInfo], every: float | None) -> list[Finding]:
-    """All that settings and code show. ``every``: seconds between two crawls, if that is known."""
+    """Checks all spiders. ``every``: seconds between two crawls; None if that is not known."""
     seen = list(spiders)
     found: list[Finding] = []
     for spider in seen:
@@ -44,13 +44,13 @@ def check_project(spiders: Sequence[SpiderInfo], every: float | None) -> list[Fi
         found += _pages(spider, every)
     found += _two_spiders(seen)
     found += _dicts_of_two(seen)
-    return _told_once(found, len(seen)) or [
+    return _merged(found, len(seen)) or [
         Finding("project", FINE, f"storages and identities of {len(seen)} spiders", docs=_STORING)
     ]
 
 
-def _told_once(found: Sequence[Finding], spiders: int) -> list[Finding]:
-    """What holds for all spiders, or for several, as one finding."""
+def _merged(found: Sequence[Finding], spiders: int) -> list[Finding]:
+    """Merges findings that are the same for several spiders."""
     names: defaultdict[Finding, list[str]] = defaultdict(list)
     for each in found:
         bare = Finding(each.what, each.level, each.said, each.cure, each.docs)
@@ -86,7 +86,7 @@ def _storing(seen: SpiderInfo) -> Iterator[Finding]:
         cure = 'ADDONS = {"scrapy_valkey_dedup.Addon": 500}'
         yield Finding("pipelines", WRONG, str(error), cure, "README.md#try-it", seen.name)
         return
-    except Exception as error:  # noqa: BLE001 (modules of the user's, which may raise anything)
+    except Exception as error:  # noqa: BLE001 (user code may raise anything)
         said = f"pipelines or feeds cannot be loaded: {type(error).__name__}: {error}"
         yield Finding("pipelines", WRONG, said, "", "docs/settings.md", seen.name)
         return
@@ -99,7 +99,7 @@ def _storing(seen: SpiderInfo) -> Iterator[Finding]:
 
 
 def _for_one_run(settings: DedupSettings, spider: str) -> Iterator[Finding]:
-    """What is meant for the command line of one run, and stands in the project."""
+    """Finds settings in the project that are meant for the command line of one run."""
     for name, value, follows in (
         ("TRIAL", settings.trial, "what runs store is remembered for the trial only"),
         ("RESET", settings.reset or None, "each run stores everything once more"),
@@ -111,7 +111,7 @@ def _for_one_run(settings: DedupSettings, spider: str) -> Iterator[Finding]:
 
 
 def _identities(seen: SpiderInfo) -> Iterator[Finding]:
-    """Classes whose identity is all of their fields, or a rule that cannot be."""
+    """Finds item classes whose rule has a fault, or whose identity is all of their fields."""
     if seen.settings is None or seen.settings.identity is not None:
         return
     identifier = Identifier(seen.settings)
@@ -126,7 +126,7 @@ def _identities(seen: SpiderInfo) -> Iterator[Finding]:
 
 
 def _two_spiders(spiders: Sequence[SpiderInfo]) -> Iterator[Finding]:
-    """Spiders whose posts count as one, where the same post has another key in each."""
+    """Finds spiders that share a kind of posts, but identify them by different rules."""
     rules: defaultdict[tuple[str, str], dict[str, list[str]]] = defaultdict(dict)
     for each in spiders:
         settings = each.settings
@@ -159,7 +159,7 @@ def _dicts(seen: SpiderInfo) -> Iterator[Finding]:
 
 
 def _dicts_of_two(spiders: Sequence[SpiderInfo]) -> Iterator[Finding]:
-    """With the scope "project" the dicts of all spiders are of one kind."""
+    """The same across spiders: with the scope "project" all dicts are of one kind."""
     sharing = [each for each in spiders if each.settings and each.settings.scope == "project"]
     for one, other in combinations(sharing, 2):
         for mine in yielded_dicts(one):
@@ -169,7 +169,7 @@ def _dicts_of_two(spiders: Sequence[SpiderInfo]) -> Iterator[Finding]:
 def _of_different_kinds(
     dicts: Sequence[YieldedDict], seen: SpiderInfo, spider: str | None
 ) -> Iterator[Finding]:
-    """Dicts that have the fields of one identity, and else fields of their own."""
+    """Finds two dicts that have the fields of the identity, and otherwise different fields."""
     settings = seen.settings
     if settings is None or settings.identity is not None:
         return

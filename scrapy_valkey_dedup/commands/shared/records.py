@@ -1,4 +1,4 @@
-"""What is read where posts are stored: one record after the other."""
+"""The type of a record that is read from a source, and its limits."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Any, NamedTuple, TypeAlias
 
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
-CHUNK = 1 << 19  # bytes, or characters, that are read at a time
-LONGEST = 1 << 26  # bytes of one record
+CHUNK = 1 << 19  # bytes, or characters, per read
+LONGEST = 1 << 26  # bytes in one record, at most
 
 
 class UnreadableRecord(NamedTuple):
-    """Stands for a record that cannot be read."""
+    """Takes the place of a record that cannot be read, and says why."""
 
     reason: str
 
 
 Record: TypeAlias = tuple[int, Any]
-"""A line, or a number, and what was read there: a dict, or :class:`Bad`."""
+"""The line or number of a record, and its content or an :class:`UnreadableRecord`."""
 
 
 def check_length(name: str, size: int) -> None:
-    """Refuses what cannot be a record.
+    """Limits the memory that one record takes.
 
     Raises:
-        CommandError: it is too long.
+        CommandError: the record is longer than ``LONGEST`` bytes.
 
     """
     if size > LONGEST:

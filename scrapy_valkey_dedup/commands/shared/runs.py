@@ -1,4 +1,4 @@
-"""Which runs are at work, and what they and dead ones have claimed: by SCAN, in steps."""
+"""Finds the runs that use a namespace, alive and dead, and their claims, by SCAN in steps."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 
 _STEP = 1000
-"""Keys that one SCAN looks at: well under a millisecond of the server's time."""
+"""Keys per SCAN; one takes the server well under a millisecond."""
 _PATTERN = "vd1:{*}:[crl]*"
-"""Claims, runs, replies, layouts, of all namespaces: all keys but the buckets."""
+"""Matches claims, runs, replies and layouts of all namespaces: all keys except buckets."""
 _AT_ONCE = 500
 _LONGEST = 2.0
-"""Seconds for which keys are looked at, unless all are asked for."""
+"""Seconds after which the search for keys stops, unless it is to be exact."""
 _LAYOUT = re.compile(r"vd1:\{(.*)\}:layout")
 
 
 @dataclass
 class RunSurvey:
-    """What is at work in a namespace."""
+    """The runs that use a namespace, their claims, and the namespaces of the server."""
 
     namespaces: list[str] = field(default_factory=list)
-    """As they stand in keys."""
+    """All namespaces of the server, as they are written in keys."""
     alive: list[str] = field(default_factory=list)
-    """The runs with a heartbeat."""
+    """Runs that have a heartbeat."""
     infos: dict[str, RunInfo] = field(default_factory=dict)
-    """What the runs say of themselves, dead ones for a while too."""
+    """What each run has reported about itself. It is kept for a while after a run's death."""
     claims: Counter[str] = field(default_factory=Counter)
-    """Open claims, on posts, pages and sightings, by run."""
+    """Open claims on posts, pages and timelines, by run."""
     is_complete: bool = True
-    """Whether all keys were looked at."""
+    """Whether all keys were searched."""
     refused: str = ""
-    """Why nothing could be looked at."""
+    """Why the search was refused, such as a missing permission; "" if it was not."""
 
     @property
     def dead(self) -> dict[str, int]:
-        """The claims of runs that are dead, by run."""
+        """The open claims of dead runs, by run."""
         return {run: number for run, number in self.claims.items() if run not in self.alive}
 
 
 async def survey_runs(
     server: Client, ledger: Ledger, namespace: str, node_keys: Sequence[str], *, exact: bool = False
 ) -> RunSurvey:
-    """Looks at all servers; ``node_keys`` are keys of each."""
+    """Searches every node; ``node_keys`` has one key of each."""
     found, names, claims = RunSurvey(), set[str](), list[str]()
     root = re.escape(namespace_tag(namespace))
     of_runs = re.compile(rf"vd1:\{{{root}\}}:run:(.*)", re.DOTALL)
@@ -77,7 +77,7 @@ async def survey_runs(
     except (CommandRefusedError, LedgerRefusedError, LedgerReplyError) as error:
         return RunSurvey(is_complete=False, refused=str(error))
     found.namespaces = sorted(names)
-    # Those that have claimed were not all met where not all was looked at; and heartbeats end.
+    # A heartbeat may have expired, or not have been found; then a claim still names its run.
     known = sorted(runs | set(found.claims))
     beats = await ledger.runs.read_heartbeats(known) if known else []
     found.alive = [run for run, beat in zip(known, beats, strict=True) if beat is not None]
@@ -90,7 +90,7 @@ async def survey_runs(
 async def _keys(
     server: Client, node_key: str, until: float | None
 ) -> AsyncIterator[list[str] | None]:
-    """The keys of one server that match; None if the time is up before the end."""
+    """The matching keys of one node; None at the end if the time was too short for all."""
     cursor = b"0"
     while True:
         scan = command("SCAN", cursor, "MATCH", _PATTERN, "COUNT", _STEP)
@@ -104,9 +104,9 @@ async def _keys(
 
 
 async def _holders(server: Client, claims: Sequence[str], node_key: str) -> Counter[str]:
-    """Who holds them."""
+    """The runs that hold the claims, with the number of claims of each."""
     found: Counter[str] = Counter()
-    names = list(dict.fromkeys(claims))  # SCAN may tell a key twice
+    names = list(dict.fromkeys(claims))  # SCAN may return a key twice
     for start in range(0, len(names), _AT_ONCE):
         asked = [command("GET", name) for name in names[start : start + _AT_ONCE]]
         values = await server.ask(*asked, key=node_key)

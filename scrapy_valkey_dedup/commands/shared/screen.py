@@ -1,4 +1,4 @@
-"""What the operator sees: tables and a bar on a terminal, plain lines or JSON elsewhere."""
+"""Shows results: tables and progress bars on a terminal; otherwise plain lines or JSON."""
 
 from __future__ import annotations
 
@@ -11,39 +11,44 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 Advance = Callable[[int], None]
+"""Reports progress: called with how much was done since the last call."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def no_progress(_: int) -> None:
+    """An :data:`Advance` that shows nothing."""
+
+
 class Screen:
-    """Standard output for what was asked for, standard error for everything else."""
+    """Writes results to standard output, and everything else to standard error."""
 
     def __init__(self, *, json_output: bool = False) -> None:
-        """``machine``: one object of JSON on standard output, and nothing else there."""
+        """``json_output``: write one JSON object to standard output, and nothing else."""
         self.json_output = json_output
         self._rich = not json_output and sys.stdout.isatty() and _has_rich()
 
     def line(self, text: str) -> None:
-        """A line of the answer."""
+        """Writes a line of the result."""
         if not self.json_output:
             print(printable(text), flush=True)  # noqa: T201
 
     def note(self, text: str) -> None:
-        """A line beside the answer."""
+        """Writes a line to standard error."""
         sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
 
     def result(self, found: Mapping[str, Any]) -> None:
-        """The whole answer, for machines."""
+        """Writes the whole result as JSON, if that was asked for."""
         if self.json_output:
             print(json.dumps(found, ensure_ascii=True, default=str), flush=True)  # noqa: T201
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
-        """Names with what there is to say of them, one a line."""
+        """Shows pairs of names and texts, one per line."""
         self.table(None, facts)
 
     def table(self, titles: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
-        """Rows of texts."""
+        """Shows rows of texts, under ``titles`` if they are not None."""
         if self.json_output or not rows:
             return
         shown = [[printable(cell) for cell in row] for row in rows]
@@ -59,18 +64,20 @@ class Screen:
 
     @contextmanager
     def progress(self, what: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
-        """A bar while something long is done; what it yields is told how much was done since."""
+        """Shows the progress of something long; call what it yields with each amount done."""
         if not self.json_output and sys.stderr.isatty() and _has_rich():
             with _rich_progress(what, total, unit) as advance:
                 yield advance
         else:
-            yield _Lines(what, total, unit, None if self.json_output else sys.stderr).advance
+            yield _ProgressLines(
+                what, total, unit, None if self.json_output else sys.stderr
+            ).advance
 
     def ask(self, question: str) -> bool | None:
-        """Whether the operator says yes; None if there is nobody to ask. Ctrl-C is a no."""
+        """Asks a yes-or-no question; None if there is no terminal. Ctrl-C means no."""
         if self.json_output or not sys.stdin.isatty():
             return None
-        # While it waits for a line the loop does not turn, and would hear of no signal.
+        # The event loop stands still while it waits for a line, and cannot handle signals.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             sys.stderr.write(f"{printable(question)} [y/N] ")
@@ -83,8 +90,8 @@ class Screen:
             signal.signal(signal.SIGINT, before)
 
 
-class _Lines:
-    """Progress without a terminal: a line now and then."""
+class _ProgressLines:
+    """Progress without a terminal: a line every few seconds."""
 
     def __init__(self, what: str, total: int | None, unit: str, out: TextIO | None) -> None:
         self._what, self._total, self._unit, self._out = what, total, unit, out
@@ -102,7 +109,7 @@ class _Lines:
 
 
 def printable(text: str) -> str:
-    """A text without what a terminal would obey: a post may hold anything."""
+    """Escapes control characters, which a post may contain and a terminal would execute."""
     if text.isprintable():
         return text
     return "".join(

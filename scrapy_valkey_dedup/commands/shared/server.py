@@ -1,4 +1,4 @@
-"""What the servers of a ledger say of themselves: version, memory, persistence, replicas."""
+"""Asks a ledger's servers for version, configuration, memory and latency."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ROUND_TRIPS = 20
 
 
 async def reply_or_reason(server: Client, *words: Argument, key: str) -> Any:
-    """The reply to a command, or as a text why the server does not give one.
+    """The reply to a command; a ``str`` with the reason if the server refuses it.
 
     Raises:
-        LedgerUnavailableError: it does not answer.
+        LedgerUnavailableError: the server does not answer.
 
     """
     try:
@@ -31,21 +31,21 @@ async def reply_or_reason(server: Client, *words: Argument, key: str) -> Any:
 
 @dataclass(frozen=True)
 class Node:
-    """A server that has a part of the ledger."""
+    """A server that has some of the ledger's partitions."""
 
     key: str
-    """One that it serves."""
+    """One of its keys, to send commands to it."""
     facts: dict[str, str] = field(default_factory=dict)
-    """What INFO says; empty if that is not permitted."""
+    """The fields of INFO; empty if INFO is not permitted."""
 
     def number(self, name: str) -> int | None:
-        """A number of INFO."""
+        """A field of INFO as a number; None if it is missing."""
         text = self.facts.get(name, "")
         return int(text) if text.lstrip("-").isdigit() else None
 
     @property
     def version(self) -> str:
-        """Product and version."""
+        """Product and version, such as "valkey 9.1.0"; "" if they are not known."""
         facts = self.facts
         if "valkey_version" in facts:
             return f"{facts.get('server_name', 'valkey')} {facts['valkey_version']}"
@@ -53,20 +53,20 @@ class Node:
 
     @property
     def memory(self) -> int | None:
-        """Bytes in use."""
+        """Memory in use, in bytes; None if it is not known."""
         return self.number("used_memory")
 
     @property
     def limit(self) -> int | None:
-        """``maxmemory``; None: there is none, or it is not known."""
+        """``maxmemory`` in bytes; None if there is no limit, or it is not known."""
         return self.number("maxmemory") or None
 
 
 async def nodes(server: Client, namespace: str) -> list[Node]:
-    """The servers that have a part of the ledger, one key of each."""
+    """The servers that have some of the ledger's partitions."""
     root = namespace_tag(namespace)
     names = [f"vd1:{{{root}}}", *(f"vd1:{{{root}:{number}}}" for number in PARTITION_TAGS)]
-    await server.ask(command("HELLO"), key=names[0])  # of a cluster the nodes are known then
+    await server.ask(command("HELLO"), key=names[0])  # learns the nodes of a cluster
     found: dict[Hashable, str] = {}
     for name in names:
         found.setdefault(server.node_of(name), name)
@@ -80,7 +80,7 @@ async def _info(server: Client, key: str) -> dict[str, str]:
 
 
 async def hello(server: Client, namespace: str) -> dict[str, str]:
-    """What HELLO says, which needs no permission: server, version, mode."""
+    """The reply of HELLO, which needs no permission: server, version, mode."""
     reply = await reply_or_reason(server, "HELLO", key=f"vd1:{{{namespace_tag(namespace)}}}")
     listed = reply if isinstance(reply, list) else []
     texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else "" for word in listed]
@@ -88,7 +88,7 @@ async def hello(server: Client, namespace: str) -> dict[str, str]:
 
 
 async def latency(server: Client, namespace: str) -> list[float]:
-    """Seconds of some round trips, the shortest first."""
+    """The seconds that some round trips take, in ascending order."""
     key = f"vd1:{{{namespace_tag(namespace)}}}:layout"
     times = []
     for _ in range(_ROUND_TRIPS):

@@ -1,4 +1,4 @@
-"""What is wrong with a server: what it refuses, forgets, or keeps in a wasteful way."""
+"""Checks a server: permissions, TLS, evictions, memory, persistence, replicas, encoding."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _WRONG_WHEN = "docs/ledger.md#when-things-go-wrong"
 _USER, _OPERATOR = "docs/security.md#the-user", "docs/security.md#the-operators-command"
 _MANAGED = re.compile(r"\.(amazonaws\.com|aivencloud\.com|memorystore|upstash\.io)")
 _NEEDS_INFO = "it needs the permission +info"
-_TOLD_BETTER = ("evictions",)
-"""Rules of the selftest that are looked at here in more detail."""
+_CHECKED_HERE = ("evictions",)
+"""Rules of the selftest that are skipped, because they are checked here in more detail."""
 _LATENCY = ("round trips", "round trips of scripts")
 
 
 async def try_server(connection: LedgerConnection) -> tuple[bool, list[Finding]]:
-    """Whether it was reached; and what it says to all that a spider ever does there.
+    """Runs the selftest; returns whether the server answered, and the findings.
 
-    Everything is written on a shelf of its own, and taken away again.
+    The selftest writes only to a shelf of its own, and removes its keys afterwards.
     """
     settings = connection.settings
     report = await examine(
@@ -44,7 +44,7 @@ async def try_server(connection: LedgerConnection) -> tuple[bool, list[Finding]]
     )
     if not report.reached:
         return False, [Finding("server", WRONG, report.findings[0].said, docs="docs/settings.md")]
-    tried = [each for each in report.findings if each.rule not in _TOLD_BETTER]
+    tried = [each for each in report.findings if each.rule not in _CHECKED_HERE]
     wrong = [_refused(each) for each in tried if each.is_failure]
     fine = [
         Finding("latency", FINE, each.said) for each in tried if each.rule in _LATENCY and not wrong
@@ -63,8 +63,8 @@ def _refused(tried: RuleFinding) -> Finding:
 
 
 async def check_server(connection: LedgerConnection, state: LedgerState) -> list[Finding]:
-    """What the server and the ledger say of themselves."""
-    found = [*_way(connection), *_claims(state), *_pages(connection, state)]
+    """Checks the server's configuration and state, and the state of the ledger."""
+    found = [*_encryption(connection), *_claims(state), *_pages(connection, state)]
     for node in state.nodes:
         if not node.facts:
             said = "version, memory, evictions, persistence and replicas are not known"
@@ -76,7 +76,7 @@ async def check_server(connection: LedgerConnection, state: LedgerState) -> list
     return found
 
 
-def _way(connection: LedgerConnection) -> Iterator[Finding]:
+def _encryption(connection: LedgerConnection) -> Iterator[Finding]:
     if connection.settings.url is None:
         return
     url = parsed(connection.url)
@@ -108,7 +108,7 @@ def _claims(state: LedgerState) -> Iterator[Finding]:
 
 
 def _pages(connection: LedgerConnection, state: LedgerState) -> Iterator[Finding]:
-    """Posts that are remembered, and not one of the pages on which they stood."""
+    """Finds a ledger with posts but without pages, although pages should be remembered."""
     settings = connection.settings
     if settings.requests != "stored" or settings.request_retention is None:
         return
@@ -153,7 +153,7 @@ def _memory(node: Node) -> Iterator[Finding]:
 
 
 async def _persistence(connection: LedgerConnection, node: Node) -> list[Finding]:
-    """On a server of one's own; a service looks after that itself."""
+    """Checks persistence, except on a managed service, which configures it itself."""
     if connection.settings.url is None or _MANAGED.search(connection.url):
         return []
     if node.facts.get("aof_enabled") == "1":
@@ -192,7 +192,7 @@ def _replicas(node: Node) -> Iterator[Finding]:
 
 
 async def _encoding(connection: LedgerConnection, state: LedgerState) -> list[Finding]:
-    """Whether a real bucket is the sorted array that makes nine bytes a post."""
+    """Checks that buckets are stored as intsets, which take nine bytes per post."""
     found = []
     for what, held in state.contents.items():
         if not held.sample:

@@ -1,12 +1,11 @@
-"""Where posts are stored already: a file, by its format and compression, or a database."""
+"""The sources of posts: files of several formats, databases, the command line."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from scrapy_valkey_dedup.commands.shared import feeds, tables
 from scrapy_valkey_dedup.commands.shared.records import Record
@@ -20,42 +19,44 @@ FORMATS = {
     "sqlite": (".db", ".sqlite", ".sqlite3"),
     "parquet": (".parquet",),
 }
-"""Formats, and how the names of such files end."""
+"""Formats, and the suffixes of their files."""
 _COMPRESSED = (".gz", ".bz2", ".xz")
 _RECORDS = 2000
 """Records in a block."""
 
 
 class Block(NamedTuple):
-    """Some records that follow each other."""
+    """Some consecutive records of a source."""
 
     number: int
-    """The line, or the number, of the first."""
+    """The line or number of the first record."""
     end: int
-    """Where the next block begins: see :meth:`Source.blocks`."""
+    """The position of the next block; see :meth:`Source.blocks`."""
     size: int
-    """How far it advances: bytes, or records."""
+    """The size of the block in the source's ``unit``."""
     content: bytes | list[Record]
-    """Lines of JSON, or records as they were read."""
+    """Lines of JSON that are not parsed yet, or records."""
 
 
 class Source(Protocol):
-    """Records, in blocks."""
+    """A source of records, which are read in blocks."""
 
     name: str
+    """A name for messages, without secrets."""
     total: int | None
-    """Of what the blocks' sizes count, if that is known."""
+    """The size of the whole source in ``unit``; None if it is not known."""
     unit: str
+    """What the sizes of blocks count: "bytes", "records" or "pages"."""
     can_resume: bool
-    """Whether the same position is always followed by the same records."""
+    """Whether reading from a position always gives the same records."""
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
-        """The blocks from a position on, whose first record has this number."""
+        """The blocks from position ``start`` on; ``number`` is that of the first record there."""
 
 
 @dataclass
 class JsonLinesSource:
-    """JSON Lines, which other processes can read for themselves."""
+    """JSON Lines, in blocks of lines that are parsed later."""
 
     name: str
     path: Path | None
@@ -63,13 +64,13 @@ class JsonLinesSource:
 
     def __post_init__(self) -> None:
         self.total = None
-        # What comes through a pipe, as with <(zstdcat posts.jl.zst), can be read only once.
+        # A pipe, such as <(zstdcat posts.jl.zst), can be read only once.
         self.can_resume = self.path is not None and self.path.is_file()
         if self.path is not None and self.can_resume and not feeds.is_compressed(self.path):
             self.total = self.path.stat().st_size
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
-        """Positions are bytes, after decompression."""
+        """The blocks; a position is a number of bytes after decompression."""
         with feeds.open_feed(self.path) as file:
             feeds.skip(file, start)
             feeds.refuse_binary(self.name, file)
@@ -81,7 +82,7 @@ class JsonLinesSource:
 
 @dataclass
 class RecordSource:
-    """Any other format: records one after the other."""
+    """Any other format, in blocks of parsed records."""
 
     name: str
     format: str
@@ -92,12 +93,12 @@ class RecordSource:
     total: int | None = None
 
     def __post_init__(self) -> None:
-        # Without an ORDER BY a database may give its rows in another order next time.
+        # Without ORDER BY a database may return its rows in another order next time.
         is_file = self.path is not None and self.path.is_file()
         self.can_resume = is_file and self.format != "sqlite"
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:  # noqa: ARG002
-        """Positions are numbers of records, and tell the lines by themselves."""
+        """The blocks; a position is a number of records. Records have their own numbers."""
         block: list[Record] = []
         end = 0
         for record in self._records():
@@ -135,7 +136,7 @@ class RecordSource:
 
 @dataclass
 class CommandLineRecords:
-    """Posts that stand on the command line."""
+    """Posts given as JSON objects on the command line."""
 
     records: Sequence[Any]
     name: str = "the command line"
@@ -144,16 +145,16 @@ class CommandLineRecords:
     can_resume: bool = False
 
     def blocks(self, start: int = 0, number: int = 1) -> Generator[Block, None, None]:
-        """One block."""
+        """All posts in one block."""
         count = len(self.records)
         yield Block(number, start + count, count, list(enumerate(self.records, number)))
 
 
 def source_for(where: str, *, form: str | None = None, query: str = "") -> Source:
-    """What a name on the command line stands for: a file, ``-``, or the URL of a database.
+    """The source for a word of the command line: a file, ``-``, or the URL of a database.
 
     Raises:
-        CommandError: there is no such file, or its format is not known.
+        CommandError: the file cannot be opened, or its format is not known.
 
     """
     if form is not None and form not in FORMATS:
@@ -174,7 +175,7 @@ def source_for(where: str, *, form: str | None = None, query: str = "") -> Sourc
             )
         return RecordSource(where.partition("://")[0] + "://...", "sql", None, where, query)
     path = Path(where)
-    if not path.is_fifo():  # which nobody may open twice
+    if not path.is_fifo():  # it can be opened only once
         try:
             with path.open("rb"):
                 pass
@@ -201,13 +202,8 @@ def _format_of(path: Path) -> str:
     raise CommandError(f"{path}: its name does not say its format; --format takes {listed}")
 
 
-def standard_input() -> BinaryIO:
-    """What is piped into the command."""
-    return sys.stdin.buffer
-
-
 def records_of(block: Block) -> Iterator[tuple[int, Any]]:
-    """The records of a block with their lines; a :class:`Bad` says why it is none."""
+    """The records of a block with their lines or numbers; parses lines of JSON."""
     if isinstance(block.content, bytes):
         return feeds.json_lines(block.number, block.content)
     return iter(block.content)

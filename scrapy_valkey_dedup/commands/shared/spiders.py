@@ -1,4 +1,4 @@
-"""The spiders of a project with their settings, and what they yield, as far as it can be read."""
+"""Loads a project's spiders with their settings, and finds what they yield in their code."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from scrapy_valkey_dedup.settings import DedupSettings
 
 @dataclass(frozen=True)
 class SpiderInfo:
-    """One spider, as a crawl would have it."""
+    """A spider with the settings that a crawl would have."""
 
     name: str
     cls: type[scrapy.Spider]
     crawler: Crawler
     settings: DedupSettings | None
-    """None: they have faults."""
+    """None if they are invalid."""
     faults: tuple[str, ...] = ()
+    """What is invalid in the settings."""
 
 
 def load_spiders(settings: Settings, only: str | None = None) -> list[SpiderInfo]:
-    """The spiders; of a project without any one that stands for all. None is built."""
+    """Loads the spiders, without building them; a placeholder if the project has none."""
     settings = settings.copy()
     if hasattr(AddonManager, "load_pre_crawler_settings"):
         AddonManager.load_pre_crawler_settings(settings)
@@ -60,7 +61,7 @@ def _seen(name: str, cls: type[scrapy.Spider], settings: Settings) -> SpiderInfo
 
 
 def item_classes(seen: SpiderInfo) -> list[type]:
-    """The classes of items that a spider's module knows; dict, if it yields any."""
+    """The item classes in the modules of a spider and its bases; ``dict`` if it yields dicts."""
     root = seen.cls.__module__.partition(".")[0]
     found: dict[type, None] = {}
     for base in seen.cls.__mro__:
@@ -73,7 +74,7 @@ def item_classes(seen: SpiderInfo) -> list[type]:
 
 
 def _items_in(value: Any, root: str) -> Iterator[type]:
-    """What a name of a spider's module leads to."""
+    """The item classes that a value in a spider's module is, or refers to."""
     if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == root:
         yield from filter(_is_item, vars(value).values())
     elif isinstance(value, type) and issubclass(value, ItemLoader):
@@ -84,7 +85,7 @@ def _items_in(value: Any, root: str) -> Iterator[type]:
 
 
 def _is_item(value: Any) -> bool:
-    """Whether it is a class of items; one without fields leaves them to its subclasses."""
+    """Whether a value is an item class with fields; one without fields is only a base."""
     if not isinstance(value, type) or value is dict:
         return False
     try:
@@ -95,15 +96,17 @@ def _is_item(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class YieldedDict:
-    """A dict that a spider yields, as its source has it."""
+    """A dict literal that a spider yields."""
 
     spider: str
     line: int
+    """Its line in the spider's file."""
     names: frozenset[str]
+    """Its keys that are literal strings."""
 
 
 def yielded_dicts(seen: SpiderInfo) -> list[YieldedDict]:
-    """The dicts that stand behind a ``yield`` in a spider's source, with the names they have."""
+    """The dict literals after a ``yield`` in a spider's source code."""
     try:
         lines, first = inspect.getsourcelines(seen.cls)
         tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))
@@ -125,5 +128,5 @@ def _names_in(value: ast.expr | None) -> frozenset[str]:
 def _constants(value: ast.Dict) -> Iterator[Any]:
     for key in value.keys:
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
-            return  # it may have any others
+            return  # the other keys are not known
         yield key.value

@@ -1,4 +1,4 @@
-"""All that an operator may want to know of a ledger, as one object."""
+"""The state of a ledger: contents, memory, runs, and what waits on this machine's disk."""
 
 from __future__ import annotations
 
@@ -17,41 +17,43 @@ from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.urls import parsed
 
 _LONGEST_LIFE = 1.5
-"""A post is kept for so many retentions at most: docs/ledger.md."""
+"""A post is kept for at most this many retentions; see docs/ledger.md."""
 _YOUNGEST = 3600.0
-"""Seconds for which a ledger must have been filled before that tells a rate."""
+"""Seconds of data from which a rate can be estimated, at least."""
 _KINDS = {"server": "one server", "sentinel": "Sentinel", "cluster": "cluster"}
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """How long the memory lasts."""
+    """An estimate of how long the memory will be enough."""
 
     room: int
-    """Bytes that are free, on the server that has the least of them, times the servers."""
+    """Free bytes: those of the fullest node, multiplied by the number of nodes."""
     posts: int | None
-    """For which there is room, about."""
+    """Posts for which there is memory, as an estimate; None if their size is not known."""
     rate: float | None
-    """Posts a second that were remembered of late; None: not known."""
+    """New posts per second, recently; None if it is not known."""
     full_at: float | None
-    """Seconds since 1970; ``inf``: at this rate what is forgotten makes enough room."""
+    """Seconds since 1970; ``inf`` if enough posts expire at this rate; None if not known."""
 
 
 @dataclass
 class LedgerState:
-    """What is known of a ledger."""
+    """What is known about a ledger."""
 
     location: str
+    """The server's URL without secrets, or the folder of the embedded server's data."""
     namespace: str
     spooled: Mapping[str, int] = field(default_factory=dict)
-    """Posts, pages and sightings that wait on this machine's disk."""
+    """Posts, pages and timelines in this machine's spool, by kind."""
     error: str = ""
-    """Why the rest is not known."""
+    """Why the server did not answer; then the rest is not known. "" if it did."""
     is_empty: bool = False
-    """No run has been here yet."""
+    """Whether no run has used this ledger yet."""
     version: str = ""
     topology: str = ""
     latency: list[float] = field(default_factory=list)
+    """Seconds of some round trips, in ascending order."""
     nodes: list[Node] = field(default_factory=list)
     contents: dict[str, Contents] = field(default_factory=dict)
     runs: RunSurvey = field(default_factory=RunSurvey)
@@ -59,7 +61,7 @@ class LedgerState:
 
 
 def local_state(connection: LedgerConnection) -> LedgerState:
-    """What is known without asking the server."""
+    """The part of a ledger's state that is known without asking the server."""
     settings = connection.settings
     return LedgerState(
         connection.name, settings.namespace, spooled(connection), topology=_topology(settings)
@@ -69,11 +71,11 @@ def local_state(connection: LedgerConnection) -> LedgerState:
 async def query_server(
     connection: LedgerConnection, state: LedgerState, *, exact: bool = False
 ) -> None:
-    """Asks the server for the rest.
+    """Asks the server for the rest of the state, and adds it.
 
     Raises:
-        LedgerUnavailableError: it does not answer.
-        LedgerRefusedError: it may not be asked, or the ledger is that of another version.
+        LedgerUnavailableError: the server does not answer.
+        LedgerRefusedError: a permission is missing, or another version wrote the ledger.
 
     """
     server, namespace, ledger = (
@@ -98,7 +100,7 @@ async def query_server(
 
 
 def spooled(connection: LedgerConnection) -> dict[str, int]:
-    """What waits on this machine's disk until the next run delivers it."""
+    """Posts, pages and timelines in this machine's spool, which the next run delivers."""
     settings = connection.settings
     folder, at = settings.data_dir / "spool", f"{connection.name}\n{settings.namespace}"
     found = {what: Spool(folder, at, shelf).waiting() for what, shelf in SHELVES.items()}
@@ -113,7 +115,7 @@ def _topology(settings: DedupSettings) -> str:
 
 
 def forecast(state: LedgerState, retention: float | None, now: float) -> Forecast | None:
-    """What the memory is good for; None if there is no limit, or nobody may know it."""
+    """How long the memory will last; None if there is no limit, or it is not known."""
     rooms = [
         max(node.limit - node.memory, 0)
         for node in state.nodes
@@ -134,7 +136,7 @@ def forecast(state: LedgerState, retention: float | None, now: float) -> Forecas
 
 
 def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
-    """Entries a second, since the oldest generation that is alive began."""
+    """Entries per second since the oldest live generation started; None if that is too short."""
     if retention is None:
         return None
     began = [
@@ -145,14 +147,14 @@ def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
 
 
 def _rate_of_runs(state: LedgerState, now: float) -> float | None:
-    """New posts a second of the runs that are at work."""
+    """New posts per second of the live runs; None if none is old enough."""
     notes = [note for run, note in state.runs.infos.items() if run in state.runs.alive]
     rates = [note.new / (now - note.start) for note in notes if now - note.start >= _YOUNGEST]
     return sum(rates) if rates else None
 
 
 def as_json(state: LedgerState) -> dict[str, Any]:
-    """For machines."""
+    """The state as JSON, for ``--json``."""
     found: dict[str, Any] = {
         "ledger": state.location,
         "namespace": state.namespace,
@@ -193,7 +195,7 @@ def as_json(state: LedgerState) -> dict[str, Any]:
 
 
 def _run(seen: RunSurvey, run: str) -> dict[str, Any]:
-    """What a run says of itself, as soon as it has said anything."""
+    """A run, with what it has reported about itself, if anything yet."""
     note = seen.infos.get(run)
     return {"run": run, **(vars(note) if note is not None else {})}
 
@@ -212,7 +214,7 @@ def _held(contents: Contents) -> dict[str, Any]:
 
 
 def quantile(times: list[float], share: float) -> float:
-    """Of sorted times."""
+    """A quantile of times in ascending order."""
     return times[min(int(share * len(times)), len(times) - 1)]
 
 

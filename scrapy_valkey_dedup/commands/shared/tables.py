@@ -1,4 +1,4 @@
-"""Posts in a database or a Parquet file."""
+"""Reads rows from a database or a Parquet file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
-_ROWS = 2000  # at a time
+_ROWS = 2000  # rows per read
 
 
 def sqlite(path: Path, query: str) -> Iterator[tuple[int, Any]]:
-    """The rows of a query; the file is not written to."""
+    """The rows of a query to an SQLite file, which is opened for reading only."""
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
@@ -51,7 +51,7 @@ def sql(url: str, query: str) -> Iterator[tuple[int, Any]]:
             for number, row in enumerate(rows.mappings(), 1):
                 yield number, dict(row)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        # The first line: what follows may quote the parameters and the whole query.
+        # Only the first line: the rest may quote the parameters and the whole query.
         said = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise CommandError(f"{place}://...: {said}") from None
 
