@@ -1,4 +1,4 @@
-"""Tries a server: does all that the plugin ever does there, and says what came of it.
+"""Tests a server: runs all operations of the plugin there, and reports which ones work.
 
 ``python -m scrapy_valkey_dedup.selftest URL``, or from Python :func:`examine`.
 """

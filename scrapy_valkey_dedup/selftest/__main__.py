@@ -1,7 +1,7 @@
-"""``python -m scrapy_valkey_dedup.selftest [URL]``: tries a server.
+"""``python -m scrapy_valkey_dedup.selftest [URL]``: tests a server.
 
-Exit codes: 0 all that the plugin needs works there, 1 something does not, 2 there is no server, or
-this was called wrongly. Ctrl-C ends it, with what was written taken away again.
+Exit codes: 0 if all that the plugin needs works, 1 if something does not, 2 for wrong usage or if
+the server cannot be reached. Ctrl-C ends the test and removes its keys.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from scrapy_valkey_dedup.valkey.urls import redacted
 
 
 def versions() -> str:
-    """What asks: a report without it is half a report."""
+    """The versions of the plugin, of valkey-py and of Python, for the report."""
     found = []
     for name in ("scrapy-valkey-dedup", "valkey"):
-        with suppress(PackageNotFoundError):  # run from a clone that is not installed
+        with suppress(PackageNotFoundError):  # not installed, but run from a clone
             found.append(f"{name} {version(name)}")
     return ", ".join([*found, f"Python {platform.python_version()}"])
 
@@ -39,23 +39,23 @@ def versions() -> str:
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m scrapy_valkey_dedup.selftest",
-        description="Does all that the plugin ever does on a server, in a namespace of its own, "
-        "and prints one line for each rule with what the server said.",
-        epilog="Where an option is left out, the environment variable with the setting's name "
-        "counts: VALKEY_DEDUP_URL, VALKEY_DEDUP_CLIENT_OPTIONS, VALKEY_DEDUP_CREDENTIALS. A "
-        "password on the command line is seen by all users of the machine.",
+        description="Runs all operations of the plugin on a server, in a namespace of its own, "
+        "and prints one line for each rule with the server's answer.",
+        epilog="An option that is left out is read from the environment variable with the "
+        "setting's name: VALKEY_DEDUP_URL, VALKEY_DEDUP_CLIENT_OPTIONS, VALKEY_DEDUP_CREDENTIALS. "
+        "All users of the machine can see a password on the command line.",
     )
-    parser.add_argument("url", nargs="?", help="as the setting VALKEY_DEDUP_URL")
-    parser.add_argument("--client-options", help="as the setting, JSON")
-    parser.add_argument("--credentials", help="as the setting: a path, or JSON")
-    parser.add_argument("--namespace", help="one whose keys the user may use; default: a new one")
-    parser.add_argument("--timeout", default="3s", help="for one question; default: 3s")
+    parser.add_argument("url", nargs="?", help="like the setting VALKEY_DEDUP_URL")
+    parser.add_argument("--client-options", help="like the setting, as JSON")
+    parser.add_argument("--credentials", help="like the setting: an import path, or JSON")
+    parser.add_argument("--namespace", help="whose keys the user may use; default: a new one")
+    parser.add_argument("--timeout", default="3s", help="for one request; default: 3s")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     return parser.parse_args(words)
 
 
 def _settings(given: argparse.Namespace) -> DedupSettings:
-    """The options as settings: what is wrong with them is told without a secret."""
+    """The options as settings; errors in them are reported without secrets."""
     options = {"URL": given.url}
     options |= {"CLIENT_OPTIONS": given.client_options, "CREDENTIALS": given.credentials}
     found = {PREFIX + name: value for name, value in options.items()}
@@ -70,7 +70,7 @@ def _settings(given: argparse.Namespace) -> DedupSettings:
 async def _examined(settings: DedupSettings, url: str, given: argparse.Namespace) -> Report:
     def say(line: str) -> None:
         if not given.json:
-            print(line, flush=True)  # noqa: T201 (this is what it is for)
+            print(line, flush=True)  # noqa: T201 (the output of the command)
 
     def tell(finding: Finding) -> None:
         say(finding.line())
@@ -93,10 +93,10 @@ async def _examined(settings: DedupSettings, url: str, given: argparse.Namespace
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs it; returns the exit code."""
+    """Runs the selftest; returns the exit code."""
     given = _arguments(words)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # of a terminal that does not know every letter
+        if isinstance(stream, io.TextIOWrapper):  # for terminals that lack some characters
             stream.reconfigure(errors="backslashreplace")
     try:
         settings = _settings(given)
@@ -106,14 +106,14 @@ def main(words: Sequence[str] | None = None) -> int:
     except DedupError as error:
         return _fail(str(error))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        cure = "what was written is taken away again, unless the line above says something else"
-        return _fail(f"Interrupted: {cure}.", INTERRUPTED)
-    except BrokenPipeError:  # the reader has read enough, as in `| head`
+        outcome = "the keys of the test are removed, unless the line above says otherwise"
+        return _fail(f"Interrupted: {outcome}.", INTERRUPTED)
+    except BrokenPipeError:  # the reader has closed the pipe, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     if given.json:
-        told = {"versions": versions(), **report.as_json()}
-        print(json.dumps(told, indent=2))  # noqa: T201
+        answer = {"versions": versions(), **report.as_json()}
+        print(json.dumps(answer, indent=2))  # noqa: T201
         return report.code
     print(report.verdict)  # noqa: T201
     return report.code

@@ -1,4 +1,4 @@
-"""Rules of single commands: those that the plugin sends, and those that its scripts call."""
+"""Rules about single commands: those that the plugin sends, and those that its scripts call."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from scrapy_valkey_dedup.ledger.permissions import COMMANDS, IN_SCRIPTS
 from scrapy_valkey_dedup.ledger.scripts import POSTS_PER_CALL
+from scrapy_valkey_dedup.selftest.expectations import expect
 from scrapy_valkey_dedup.selftest.findings import Check, DiffersError, Rule
 from scrapy_valkey_dedup.selftest.sandbox import Sandbox
 from scrapy_valkey_dedup.valkey.errors import is_noscript
@@ -19,28 +20,22 @@ from scrapy_valkey_dedup.valkey.resp import Script
 _CONNECTIONS = 8
 
 
-def expect(found: Any, wanted: Any, what: str) -> None:
-    """Raises if the server answered something else."""
-    if found != wanted:
-        raise DiffersError(f"{what}: {found!r:.80} instead of {wanted!r:.80}")
-
-
 def fresh_script() -> Script:
-    """A script that no server has met."""
+    """A script that no server has loaded yet."""
     return Script("selftest", f"return 'selftest {token_hex(8)}'")
 
 
 async def reach(sandbox: Sandbox) -> str:
-    """Whether anybody is there who lets us in."""
+    """Tests that the server can be reached and accepts the credentials."""
     key = sandbox.key("nothing")
     expect(await sandbox.ask("GET", key, key=key), None, "GET of a key that is not there")
     return "answers GET"
 
 
-# -- what is sent ----------------------------------------------------------------------------------
+# -- sent commands ---------------------------------------------------------------------------------
 
 
-# Each with as few others as can be, so that of what is not permitted just the one rule fails.
+# Each uses as few other commands as possible, so that a missing permission fails just one rule.
 
 
 async def _get(sandbox: Sandbox) -> str:
@@ -50,7 +45,7 @@ async def _get(sandbox: Sandbox) -> str:
 
 
 async def _set(sandbox: Sandbox) -> str:
-    """All forms: SET NX, SET NX GET PX, SET PX GET, SET KEEPTTL."""
+    """Tests all forms of SET: with NX, with NX GET PX, with PX GET, with KEEPTTL."""
     key = sandbox.key("set")
     expect(await sandbox.ask("SET", key, 1, "NX", "GET", "PX", 60_000, key=key), None, "SET NX GET")
     expect(await sandbox.ask("SET", key, 2, "NX", "GET", "PX", 60_000, key=key), b"1", "SET NX GET")
@@ -81,7 +76,7 @@ async def _del(sandbox: Sandbox) -> str:
 
 
 async def _evalsha(sandbox: Sandbox) -> str:
-    """A script that is not there is NOSCRIPT, as a class of error that is known."""
+    """Tests that an unknown script is answered with NOSCRIPT, which the plugin recognises."""
     try:
         sha = fresh_script().sha
         found = await sandbox.ask("EVALSHA", sha, 1, sandbox.partition, key=sandbox.partition)
@@ -116,13 +111,12 @@ _SENT: Mapping[str, Check] = {
     "eval": _eval,
 }
 _OTHERS_SENT = ("script|load", "eval")
-"""Of these the plugin needs one; which, its permissions say."""
+"""The plugin needs one of these two; ``COMMANDS`` says which one."""
 
-# -- what scripts call -----------------------------------------------------------------------------
+# -- commands in scripts ---------------------------------------------------------------------------
 
 _CALLED: Mapping[str, tuple[str, Any]] = {
-    # On the key k, which the script derives from KEYS[1] and which is not there: what is called,
-    # and what the script must return.
+    # The call, and what the script must return. The key k is derived from KEYS[1], and is missing.
     "get": ("return call('GET', k)", None),
     "set": ("return call('SET', k, 'y', 'PX', 60000, 'GET')", None),
     "del": ("return call('DEL', k)", 0),
@@ -151,7 +145,7 @@ async def _called(name: str, sandbox: Sandbox) -> str:
     try:
         expect(await sandbox.script(_DERIVED % name + body), wanted, name.upper())
     finally:
-        with suppress(Exception):  # it is tried again at the end
+        with suppress(Exception):  # it is deleted again at the end
             await sandbox.once("DEL", key, key=key)
     return f"{name.upper()} on a key that the script derives from KEYS[1]"
 
@@ -163,11 +157,11 @@ async def _ends(sandbox: Sandbox) -> str:
     return "a script knows when keys end, by the server's clock, and says so"
 
 
-# -- scripts as such -------------------------------------------------------------------------------
+# -- scripts ---------------------------------------------------------------------------------------
 
 
 async def _arguments(sandbox: Sandbox) -> str:
-    """As many as the plugin ever sends, of the size that they have."""
+    """Tests a call with as many arguments as the plugin ever sends, and of their size."""
     count = 2 * POSTS_PER_CALL + 8
     arguments = [b"%028d" % number for number in range(count)]
     found = await sandbox.script("return {#ARGV, #ARGV[1], ARGV[#ARGV]}", *arguments)
@@ -186,7 +180,7 @@ async def _without_keys(sandbox: Sandbox) -> str:
 
 
 async def _shared_scripts(sandbox: Sandbox) -> str:
-    """Behind one address several servers may stand, each with scripts of its own."""
+    """Tests whether the servers behind one address share their scripts."""
     script = fresh_script()
     await sandbox.script(script.source)
     names = [sandbox.partition_of(f"selftest-{number}") for number in range(_CONNECTIONS)]

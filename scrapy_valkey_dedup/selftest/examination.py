@@ -1,4 +1,4 @@
-"""Goes through all rules, one after the other, and takes away what it has written."""
+"""Runs all rules one after the other, and removes the keys that they have written."""
 
 from __future__ import annotations
 
@@ -41,14 +41,20 @@ async def examine(  # noqa: PLR0913 (all but one are keywords)
     tell: Callable[[Finding], None] = lambda _: None,
     rules: Sequence[Rule] = RULES,
 ) -> Report:
-    """Tries a server. Raises nothing but a cancellation, after which it has cleaned up as well.
+    """Tests a server, and removes all keys of the test afterwards, even if it is cancelled.
 
-    ``options``, ``credentials``: as the settings have them, parsed. ``namespace`` None: a new one;
-    in a namespace that is used it keeps to a shelf of its own. ``timeout``: seconds for one
-    question. ``tell`` gets each finding as it comes. ``rules``: what is tried.
+    Args:
+        url: The server, as in ``VALKEY_DEDUP_URL``.
+        options: The parsed setting ``VALKEY_DEDUP_CLIENT_OPTIONS``.
+        credentials: The parsed setting ``VALKEY_DEDUP_CREDENTIALS``.
+        namespace: A namespace that may be in use; the test then writes only to a shelf of its own.
+            None: a new namespace.
+        timeout: Seconds for one request.
+        tell: Called with each finding as soon as there is one.
+        rules: The rules to test.
 
     Raises:
-        LedgerRefusedError: URL or options cannot be used.
+        LedgerRefusedError: URL or options are invalid. A rule that fails is a finding instead.
 
     """
     sandbox = Sandbox(
@@ -60,44 +66,44 @@ async def examine(  # noqa: PLR0913 (all but one are keywords)
     )
     report = Report(sandbox.shown, sandbox.namespace)
     try:
-        await _go_through(sandbox, report, tell, rules)
+        await _run_rules(sandbox, report, tell, rules)
     finally:
         if report.has_written:
             report.left = await _cleaned(sandbox)
-            if report.left:  # logged, not noted: an interrupted examination gives no report
-                why = f"not all keys of {sandbox.namespace} could be taken away: {report.left}"
+            if report.left:  # a cancelled test returns no report
+                why = f"not all keys of {sandbox.namespace} could be removed: {report.left}"
                 tell(Finding("cleaning", Status.DIFFERS, why, needed=False))
-        with suppress(Exception):  # a connection that does not take its leave
+        with suppress(Exception):  # a connection that cannot be closed
             await sandbox.close()
     return report
 
 
-async def _go_through(
+async def _run_rules(
     sandbox: Sandbox, report: Report, tell: Callable[[Finding], None], rules: Sequence[Rule]
 ) -> None:
     def note(finding: Finding) -> None:
         report.findings.append(finding)
         tell(finding)
 
-    first = await _tried(_CONNECT, sandbox)
+    first = await _run(_CONNECT, sandbox)
     report.reached = first.status in (Status.OK, Status.REFUSED)
     note(first)
     if first.status is Status.REFUSED:
-        # Perhaps it is this command alone; HELLO needs no permission.
-        note(hello := await _tried(HELLO, sandbox))
+        # Perhaps only this command is refused; HELLO needs no permission.
+        note(hello := await _run(HELLO, sandbox))
         report.has_written = hello.status is not Status.REFUSED
     else:
         report.has_written = report.reached
     for rule in rules if report.has_written else ():
-        note(found := await _tried(rule, sandbox))
+        note(found := await _run(rule, sandbox))
         if found.status is Status.SILENT:
-            again = await _tried(_CONNECT, sandbox)
-            if again.status is not first.status:  # it is gone: no need to wait for each of the rest
+            again = await _run(_CONNECT, sandbox)
+            if again.status is not first.status:  # the server is gone
                 return note(again)
     return None
 
 
-async def _tried(rule: Rule, sandbox: Sandbox) -> Finding:
+async def _run(rule: Rule, sandbox: Sandbox) -> Finding:
     began = perf_counter()
     try:
         said = await asyncio.wait_for(rule.check(sandbox), _LONGEST)
@@ -106,7 +112,7 @@ async def _tried(rule: Rule, sandbox: Sandbox) -> Finding:
         status, said = Status.DIFFERS, str(error)
     except asyncio.TimeoutError:
         status, said = Status.SILENT, f"no answer within {_LONGEST:g} s"
-    except Exception as error:  # noqa: BLE001 (a finding, whatever it is)
+    except Exception as error:  # noqa: BLE001 (any error is a finding)
         status, said = _status_of(error), message_of(error)
     said = said.removeprefix(f"Valkey at {sandbox.shown} ")
     line = sandbox.without_secrets(" ".join(said.split()))
@@ -117,7 +123,7 @@ async def _tried(rule: Rule, sandbox: Sandbox) -> Finding:
 
 
 def _status_of(error: Exception) -> Status:
-    """Silent is who may answer later; all others have said no."""
+    """SILENT for errors that may go away, REFUSED for errors that stay."""
     if isinstance(error, LedgerRefusedError | LedgerReplyError):
         return Status.REFUSED
     if isinstance(error, LedgerUnavailableError):
@@ -126,21 +132,21 @@ def _status_of(error: Exception) -> Status:
         return Status.REFUSED
     if classify(error).cure is Reaction.RETRY:
         return Status.SILENT
-    return Status.REFUSED if _is_of_the_server(error) else Status.DIFFERS
+    return Status.REFUSED if _is_from_server(error) else Status.DIFFERS
 
 
-def _is_of_the_server(error: Exception) -> bool:
-    """Whether the server, or TLS, has said it; else it is what came of an odd answer here."""
+def _is_from_server(error: Exception) -> bool:
+    """Whether an error comes from the server or from TLS, and not from our reading a reply."""
     module = type(error).__module__.partition(".")[0]
     return module in ("valkey", "ssl") or isinstance(error, OSError)
 
 
 async def _cleaned(sandbox: Sandbox) -> str:
-    """Takes all away; returns why that failed, if it did."""
+    """Removes the keys of the test; returns why that failed, or "" if it did not."""
     try:
         await asyncio.wait_for(sandbox.clean(), _LONGEST_CLEANING)
     except asyncio.TimeoutError:
         return f"no answer within {_LONGEST_CLEANING:g} s"
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+    except Exception as error:  # noqa: BLE001 (any error is reported)
         return sandbox.without_secrets(message_of(error))
     return ""

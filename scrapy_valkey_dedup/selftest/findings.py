@@ -1,4 +1,4 @@
-"""What a server said to each rule, and what follows from it."""
+"""Rules, their findings, and the report of a selftest."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ class Status(Enum):
 
     OK = "ok"
     REFUSED = "refused"
-    """The server said no; these are its words."""
+    """The server refused; the finding has its message."""
     DIFFERS = "differs"
-    """It said something else than it should."""
+    """The server answered something else than the plugin expects."""
     SILENT = "silent"
-    """It said nothing in time."""
+    """The server did not answer in time."""
 
 
 class DiffersError(Exception):
-    """The server has answered something else than the plugin goes by."""
+    """The server answered something else than the plugin expects."""
 
 
 Check: TypeAlias = Callable[[Any], Awaitable[str]]
-"""Tries a rule at a place; returns what the server said, or raises."""
+"""Tests a rule in a sandbox; returns one line about what works, or raises."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that is tried."""
+    """One thing that is tested."""
 
     name: str
     check: Check
     needed: bool = True
-    """Without it the plugin does not work; the others are good to know."""
+    """Whether the plugin works only if this rule holds; other rules are for information."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one rule."""
+    """The result of one rule."""
 
     rule: str
     status: Status
@@ -55,27 +55,29 @@ class Finding:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the plugin does not work because of it."""
+        """Whether the plugin does not work because of this finding."""
         return self.needed and self.status is not Status.OK
 
     def line(self) -> str:
-        """One line for a reader."""
+        """The finding as one line of text."""
         note = "" if self.needed or self.status is Status.OK else " (not needed)"
         return f"{self.status.value:<8} {self.rule:<28} {self.said}{note}"
 
 
 @dataclass
 class Report:
-    """All findings of one examination."""
+    """All findings of one selftest."""
 
     server: str
-    """The URL as it may be shown."""
+    """The server's URL, without secrets."""
     namespace: str
     findings: list[Finding] = field(default_factory=list)
     reached: bool = False
+    """Whether the server answered at all."""
     has_written: bool = False
+    """Whether rules were run that may have written keys."""
     left: str = ""
-    """Why not all was taken away again; "" if it was."""
+    """Why not all keys could be removed; "" if all were."""
 
     @property
     def code(self) -> int:
@@ -86,14 +88,14 @@ class Report:
 
     @property
     def failures(self) -> list[Finding]:
-        """The rules without which the plugin does not work, and that do not hold."""
+        """The findings because of which the plugin does not work."""
         return [finding for finding in self.findings if finding.is_failure]
 
     @property
     def verdict(self) -> str:
-        """One line."""
+        """The result as one line of text."""
         if not self.reached:
-            return f"No Valkey that can be asked at {self.server}."
+            return f"No Valkey answers at {self.server}."
         needed = [finding for finding in self.findings if finding.needed]
         others = [finding for finding in self.findings if not finding.needed]
         fine = sum(finding.status is Status.OK for finding in others)
@@ -108,7 +110,7 @@ class Report:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For machines: what the lines say."""
+        """The report as JSON."""
         return {
             "server": self.server,
             "namespace": self.namespace,

@@ -1,4 +1,4 @@
-"""Where a server is tried: ways to ask it, names of its own, and how they are taken away again."""
+"""The selftest's part of a server: keys and ledgers of its own, and their removal."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from scrapy_valkey_dedup.valkey.topology import route_to
 from scrapy_valkey_dedup.valkey.urls import NOT_SHOWN, parsed, redacted
 
 SHORT = 60.0
-"""Seconds for which what is remembered here lasts at least, and half as long again at most: so it
-goes by itself where it cannot be taken away."""
+"""Seconds that entries of the test last, or up to half as long again. They expire by themselves if
+they cannot be removed."""
 _PAUSES = (0.05, 0.3)  # seconds between attempts
-_PATHS = range(2, 10)  # digits of a bucket's path: lua/layout.lua
+_PATHS = range(2, 10)  # possible digits of a bucket's path, see lua/layout.lua
 _AT_ONCE = 1000
 _POST = re.compile(rb"[0-9a-f]{2}[0-7]{7}-?\d+")
 
 
 class _RecordingClient(Client):
-    """Notes which partitions it was asked about, with which posts."""
+    """Records the keys that its script calls may write, so that they can be removed."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -49,7 +49,7 @@ class _RecordingClient(Client):
         within: float | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> list[Any]:
-        """As the server does."""
+        """Runs script calls, as :meth:`Client.run` does."""
         for call in calls:
             self.posts[call.key].update(filter(_POST.fullmatch, call.rest))
             if call.script.name == "claim":
@@ -62,7 +62,7 @@ class _RecordingClient(Client):
 
 
 class Sandbox:
-    """One server, and a namespace of one's own there; in one that is used, a shelf of one's own."""
+    """A namespace of its own on a server; in an existing namespace, a shelf of its own."""
 
     def __init__(
         self,
@@ -73,10 +73,10 @@ class Sandbox:
         namespace: str | None,
         timeout: float,
     ) -> None:
-        """``timeout``: seconds for one question. Connects to nothing yet.
+        """Does not connect yet. ``timeout``: seconds for one request.
 
         Raises:
-            LedgerRefusedError: URL or options cannot be used.
+            LedgerRefusedError: URL or options are invalid.
 
         """
         self.shown = redacted(url)
@@ -88,7 +88,7 @@ class Sandbox:
         part = namespace_tag(self.namespace) + (f"+{self._shelf}" if self._shelf else "")
         self._part = part
         self.partition = self.partition_of("selftest")
-        """One that no ledger has."""
+        """A partition that no ledger uses."""
         self.server = _RecordingClient(url, self.shown, options, timeout, credentials=credentials)
         attempt = timeout / 2
         self._route = route_to(parsed(url), with_provider(options, credentials, attempt), attempt)
@@ -96,10 +96,10 @@ class Sandbox:
         self._keys: dict[str, str] = {}
         self._runs: list[str] = []
 
-    # -- asking ----------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     async def once(self, *arguments: str | bytes | int, key: str = "") -> Any:
-        """The reply to one command, sent once: an error as it came, as an exception."""
+        """The reply to a command that is sent once. Raises the error that the server answers."""
         question = Question(key or self._root, (command(*arguments),))
         (outcome,) = await self._route.exchange([question])
         if (error := first_error(outcome)) is not None:
@@ -108,7 +108,7 @@ class Sandbox:
         return outcome[0]
 
     async def ask(self, *arguments: str | bytes | int, key: str = "") -> Any:
-        """The reply to one command. An error that time may cure counts if it comes again."""
+        """The reply to a command. Retries errors that may be temporary."""
         for pause in _PAUSES:
             try:
                 return await self.once(*arguments, key=key)
@@ -119,7 +119,7 @@ class Sandbox:
         return await self.once(*arguments, key=key)
 
     async def script(self, source: str, *arguments: bytes, partition: str = "") -> Any:
-        """The reply to a script, sent as the plugin sends its own: with its source if need be."""
+        """The reply to a script, sent by its SHA-1, and with its source if the server lacks it."""
         key = partition or self.partition
         try:
             sha = Script("selftest", source).sha
@@ -130,28 +130,28 @@ class Sandbox:
         return await self.ask("EVAL", source, 1, key, *arguments, key=key)
 
     def partition_of(self, name: str) -> str:
-        """The name of a partition: each is in a slot of its own."""
+        """The key of a partition; each name has its own slot."""
         return f"vd1:{{{self._part}:{name}}}"
 
     def key_of_shelf(self, shelf: str) -> str:
-        """A key of one's own among those of a shelf of the namespace; "" is that of the posts."""
+        """A new key in a shelf of the namespace: "" for posts, "pages" or "timelines"."""
         part = namespace_tag(self.namespace) + (f"+{shelf}" if shelf else "")
         name = f"vd1:{{{part}:{self._mark}}}"
         self._keys[name] = name
         return name
 
     def key(self, name: str) -> str:
-        """A key of one's own beside the namespace's heartbeats."""
+        """A new key in the slot of the namespace's heartbeats."""
         self._keys[name] = f"{self._root}:selftest:{name}"
         return self._keys[name]
 
     def key_inside(self, name: str) -> str:
-        """A key that a script derives from the partition's."""
+        """A key that a script derives from the key of the partition."""
         self._keys[f"inside {name}"] = f"{self.partition}:{name}"
         return self._keys[f"inside {name}"]
 
     def ledger(self, run: str = "", **options: Any) -> Ledger:
-        """The ledger as one more run sees it, or the same one again."""
+        """The ledger, as a new run uses it; ``run``: the name of an earlier one instead."""
         run = run or urlsafe_b64encode(token_bytes(RUN_NAME_BYTES)).decode()[:RUN_NAME_BYTES]
         self._runs.append(run)
         options = {"retention": SHORT, "claim_lifetime": SHORT, **options}
@@ -159,25 +159,25 @@ class Sandbox:
 
     @staticmethod
     def posts(count: int) -> list[Key]:
-        """Posts that are not in the ledger, in all partitions."""
+        """Keys of new posts, spread over all partitions."""
         return [token_bytes(KEY_BYTES) for _ in range(count)]
 
     @staticmethod
     def neighbours(count: int) -> list[Key]:
-        """Posts of one partition that share the first bucket, and the first below that."""
+        """Keys of new posts that share a bucket on the first and on the second level."""
         head = token_bytes(2)
         return [head + bytes(6) + token_bytes(8) for _ in range(count)]
 
     def without_secrets(self, words: str) -> str:
-        """Words of a server that may repeat what it was sent."""
+        """Removes passwords from a message of the server, which may repeat them."""
         for secret in self._secrets:
             words = words.replace(secret, NOT_SHOWN)
         return words
 
-    # -- leaving ---------------------------------------------------------------------------------
+    # -- removal -----------------------------------------------------------------------------------
 
     async def clean(self) -> None:
-        """Takes away all that was written. What it cannot take away ends by itself in a while."""
+        """Removes all keys of the test. Keys that cannot be removed expire by themselves."""
         names = [*self._keys.values(), *(f"{self._root}:run:{run}" for run in self._runs)]
         if self.is_own:
             names += [f"{self._root}:layout", f"{self._root}:id"]
@@ -204,7 +204,7 @@ class Sandbox:
 
 
 def _passwords(url: str, options: Mapping[str, Any]) -> list[str]:
-    """The longest first: one may be a part of another."""
+    """All passwords, the longest first, as one may be part of another."""
     parts = urlsplit(url)
     written = parts.netloc.rpartition("@")[0].partition(":")[2]
     found = {written, unquote(written), *parse_qs(parts.query).get("password", ())}

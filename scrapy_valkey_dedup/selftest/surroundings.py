@@ -1,4 +1,4 @@
-"""What is good to know of a server: product, eviction, round trips, connections."""
+"""Rules about the server itself: product, evictions, round trips, connections."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scrapy_valkey_dedup.selftest.findings import DiffersError, Rule
 from scrapy_valkey_dedup.selftest.sandbox import Sandbox
 
 _ROUND_TRIPS = 200
-_LONGEST = 1.0  # seconds for all of them
+_LONGEST = 1.0  # seconds for all round trips together
 _AT_ONCE = 16
 
 
 def _texts(words: Any) -> dict[str, str]:
-    """A reply of names and values; {} if it is something else."""
+    """A reply of alternating names and values as a dict; empty if it is not a list."""
     if not isinstance(words, list):
         return {}
     texts = [word.decode("utf-8", "replace") if isinstance(word, bytes) else "" for word in words]
@@ -24,8 +24,8 @@ def _texts(words: Any) -> dict[str, str]:
 
 
 async def _info(sandbox: Sandbox, section: str) -> dict[str, str]:
-    told = await sandbox.ask("INFO", section)
-    lines = told.decode("utf-8", "replace").splitlines() if isinstance(told, bytes) else []
+    reply = await sandbox.ask("INFO", section)
+    lines = reply.decode("utf-8", "replace").splitlines() if isinstance(reply, bytes) else []
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
