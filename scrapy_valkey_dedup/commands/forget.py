@@ -117,7 +117,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
         parts = await parts_of(place, what, since)
         with screen.progress("count", None, "entries") as advance:
             await parts.count(advance)
-        forgotten, alive = 0, await living(ledger, parts.claims)
+        forgotten, alive = 0, await parts.living()
         listed = ", ".join(f"about {each.remembered:,} {name}" for name, each in parts.held.items())
         question = f"Forget {listed} {_where(job, place)}{_since_when(parts, since)}?"
         if (parts.total or parts.places) and _agreed(job, question):
@@ -127,7 +127,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             if not alive:
                 await parts.leave_nothing()
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
-        if not parts.places:  # else the ledger is another one, and they are not delivered to it
+        if not parts.places or alive:  # else the ledger is another one: they are not delivered
             _tell_spooled(screen, place, what)
         if parts.endless:
             screen.note(

@@ -11,6 +11,7 @@ from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.loading import Loaded, load
 from scrapy_valkey_dedup.commands.shared.place import opened
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
+from scrapy_valkey_dedup.model import TRIAL_MARK
 
 SUMMARY = "Remember what a dump has, on this server, in its namespace or another"
 EXAMPLE = """examples:
@@ -38,13 +39,18 @@ async def run(job: Job) -> int:
     screen, options = job.screen, job.options
     if options.namespace is not None:
         raise CommandError("load takes the namespace that the file names; --into names another")
+    if options.trial is not None:
+        raise CommandError(
+            "load has no --trial: it remembers for all runs what the file has. For a trial alone: "
+            f"--into NAMESPACE{TRIAL_MARK}{options.trial}"
+        )
     with DumpReader(options.file) as file:
         namespace = _namespace(file.head, options.into)
         total = sum(_verified(file).values())
         async with opened(job.project.settings, create=True) as place:
             with screen.progress(f"load {options.file}", total, "entries") as advance:
                 found = await load(place, file, namespace, advance, screen.note)
-    own = job.project.settings.namespace
+    own = job.project.settings.tried_namespace
     if namespace not in (own, options.into):
         screen.note(
             f"it is in the namespace {namespace!r} now; here VALKEY_DEDUP_NAMESPACE is {own!r}: "

@@ -13,6 +13,8 @@ import pytest
 from bench.servers import ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
+from scrapy_valkey_dedup.session.spool import Spool
+from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.ledgers import in_ledger
 from tests.support.processes.dedup_command import (
     dedup,
@@ -115,6 +117,32 @@ def test_what_a_live_run_has_claimed_is_told(
         return (await ledger.inspect_many([key_of_post(500)]))[0].holder
 
     assert in_ledger(valkey.url, namespace, is_held) == "outsider"
+
+
+def test_runs_of_a_trial_are_told_with_the_whole_namespace(
+    here: Path, valkey: ValkeyServer, namespace: str
+) -> None:
+    """A live trial's claims are told, and its ledger stays: so does what waits on the disk."""
+    trial = f"{namespace}+trial-x"
+
+    async def claim(ledger: Ledger) -> None:
+        await ledger.claim_many([key_of_post(500)])
+        await ledger.runs.write_heartbeat(1, 3600)
+
+    store(valkey.url, namespace)
+    in_ledger(valkey.url, trial, claim, run="trier")
+    before = valkey.ask("GET", f"vd1:{{{trial}}}:id")
+    folder = here / ".scrapy" / "valkey-dedup" / "spool"
+    spool = Spool(folder, f"{redacted(valkey.url)} 0\n{namespace}", "")
+    spool.learn("a-ledger")
+    assert spool.write(b"".join(map(key_of_post, range(300, 307))))
+
+    ended = dedup("forget", "--all", "namespace", "--yes", "--json", directory=here)
+    assert ended.code == 0, ended.err
+    assert ended.json["forgotten"] == len(NUMBERS)
+    assert ended.json["claimed_by_living_runs"] == {"trier": 1}
+    assert valkey.ask("GET", f"vd1:{{{trial}}}:id") == before
+    assert "7 posts that were stored in an outage wait on this machine's disk" in ended.err
 
 
 def test_forget_a_namespace_or_a_part_of_it(

@@ -355,6 +355,18 @@ def test_killed_in_the_middle(here: Path, valkey: ValkeyServer, namespace: str) 
     assert not list(folder.glob("*.json"))
 
 
+def test_only_the_first_block_shows_that_nothing_can_be_used(
+    here: Path, valkey: ValkeyServer, namespace: str
+) -> None:
+    """A later block without any post is counted, even while the one before it is on its way."""
+    rows = [f"x,{number}" for number in range(2000)] + ["x,"] * 2000
+    (here / "posts.csv").write_text("\n".join(["site,post_id", *rows, "x,2000"]))
+    ended = dedup("import", *POST, "posts.csv", "--json", directory=here)
+    assert ended.code == 1, ended.err
+    assert (ended.json["records"], ended.json["remembered"]) == (4001, 2001)
+    assert known(valkey.url, namespace, range(2001)) == 2001
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     """One line, a note on how far it came, and no embedded server is left behind."""

@@ -46,6 +46,7 @@ class Shelf:
         ``since``: only the generations in which something may stand that was stored since then, in
         seconds. A generation is written until a retention before its end.
         """
+        self.place = place
         root = namespace_tag(place.settings.namespace)
         shelf = SHELVES[what]
         self.name = f"{root}+{shelf}" if shelf else root

@@ -93,10 +93,12 @@ class Parts:
         """Entries that stay, as they are kept forever, and nobody knows since when."""
         return sum(each.endless for each in self.held.values())
 
-    @property
-    def claims(self) -> Counter[str]:
-        """Open claims, by run."""
-        return sum((each.claims for each in self.held.values()), Counter[str]())
+    async def living(self) -> dict[str, int]:
+        """Open claims of runs that live, by run: a trial's runs beat in the trial's namespace."""
+        found = Counter[str]()
+        for name, held in self.held.items():
+            found.update(await living(self.shelves[name].place.ledger(own=True), held.claims))
+        return dict(found)
 
     @property
     def began(self) -> float | None:

@@ -34,6 +34,7 @@ class Import:
 
     def __post_init__(self) -> None:
         self.reached = Reached()
+        self._has_looked = False
 
     def resume(self, *, restart: bool = False) -> None:
         """Goes on where an earlier import of the same file ended, if one did before its end."""
@@ -81,8 +82,10 @@ class Import:
         return reached
 
     def _look_at(self, made: Keyed) -> None:
-        if not self.reached.records:
+        # The block before this one may still be on its way: ``reached`` does not know of it.
+        if not self.reached.records and not self._has_looked:
             made.refuse_none(self.origin.name)
+        self._has_looked = True
         faults = (made.bad, made.unkeyed)
         wrong = [(line, reason) for each in faults for reason, line in each.first.items()]
         if self.strict and wrong:
