@@ -220,6 +220,16 @@ def test_an_estimate_by_hand(here: Path) -> None:
     assert "--together 1" in found["assumed"]
 
 
+def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
+    """The table in docs/operations.md is that of the command above it."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    section = page.split("\n## What it costs\n")[1].split("\n## ")[0]
+    (given,) = re.findall(r"^ {4}scrapy dedup estimate (--posts-a-day .*)", section, re.MULTILINE)
+    table = re.findall(r"^ {4}((?:a month|this|a string|one set).*)", section, re.MULTILINE)
+    shown = dedup("estimate", *given.split(), directory=project(tmp_path)).out.splitlines()
+    assert table == shown[1:5]
+
+
 def test_other_prices(here: Path) -> None:
     """Prices that are given replace those of the file, and are told."""
     given = ("--price", "usd_per_gb_hour=1", "--price", "minimum_gb=2", "--posts-a-day", "9")

@@ -11,12 +11,20 @@ from dataclasses import dataclass, field
 
 from scrapy_valkey_dedup.commands.shared.prices import Prices
 from scrapy_valkey_dedup.commands.shared.server import Node, told
-from scrapy_valkey_dedup.ledger.permissions import IN_SCRIPTS
 from scrapy_valkey_dedup.valkey.client import Client
 
 _SCRIPTS = ("evalsha", "eval", "evalsha_ro", "eval_ro", "fcall", "fcall_ro")
-_FREE = ("replconf", "psync", "replicaof", "config|resetstat", "monitor")
-"""Not of a ledger's users."""
+_ASKED = (
+    "hello",
+    "auth",
+    "client|setinfo",
+    "mget",
+    "cluster|slots",
+    "scan",
+    "sscan",
+    "memory|usage",
+)
+"""What spiders and operators send that no script calls. Of those who run the server: nothing."""
 _DELETED_BY_A_RUN = 3
 """Keys that a run deletes itself at its start and end, without a script."""
 
@@ -47,10 +55,9 @@ class Counted:
         follows are heartbeats and notes of runs, besides a few of lists; if several runs meet a
         post at once, also their questions. So it is rather too many than too few.
         """
-        others = [name for name in self.calls if name not in (*_SCRIPTS, *_FREE, *IN_SCRIPTS)]
         beats = max(self.calls["set"] - self.calls["del"], 0)
         deleted = 2 * _DELETED_BY_A_RUN * self.calls["hello"]
-        return sum(self.calls[name] for name in others) + beats + deleted
+        return sum(self.calls[name] for name in _ASKED) + beats + deleted
 
     def ecpu(self, prices: Prices) -> float:
         """What all of these calls cost: scripts their time, all at least one, or their bytes."""
