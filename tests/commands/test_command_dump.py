@@ -292,7 +292,7 @@ def test_wrong_usage(
 
 
 @contextmanager
-def slow(tmp_path: Path, delay: float) -> Iterator[tuple[Path, ValkeyServer]]:
+def slow(tmp_path: Path, delay: float, timeout: float = 5) -> Iterator[tuple[Path, ValkeyServer]]:
     """A project with posts, and a server so far away that a command takes seconds."""
     with (
         ValkeyServer(port=free_port(), persistent=True) as server,
@@ -300,7 +300,7 @@ def slow(tmp_path: Path, delay: float) -> Iterator[tuple[Path, ValkeyServer]]:
     ):
         line.delay = delay
         url = server.url_through(line.port)
-        given = {"URL": url, "NAMESPACE": "one", "TIMEOUT": 2}
+        given = {"URL": url, "NAMESPACE": "one", "TIMEOUT": timeout}
         here = project(tmp_path, **{f"VALKEY_DEDUP_{name}": each for name, each in given.items()})
         store(server.url, "one", range(MANY))
         yield here, server
@@ -318,7 +318,7 @@ def begun(*given: str, directory: Path, is_begun: Callable[[], Any]) -> subproce
 
 def test_killed_while_it_loads(tmp_path: Path) -> None:
     """What was loaded stays, and to load the file again does the rest: then all is as in one go."""
-    with slow(tmp_path, 0.01) as (here, server):
+    with slow(tmp_path, 0.005) as (here, server):
         direct = ("--url", server.url)
         answer("dump", "a.dump", *direct, directory=here)
         given = ("load", "a.dump", "--into", "two")
@@ -335,7 +335,7 @@ def test_killed_while_it_loads(tmp_path: Path) -> None:
 
 def test_both_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
     """One that does not answer for a moment is asked again, and nothing is left out."""
-    with slow(tmp_path, 0.005) as (here, server):
+    with slow(tmp_path, 0.001, timeout=0.5) as (here, server):
         loading = ("load", "a.dump", "--into", "two")
         answers = []
         for given, is_begun in (
@@ -354,7 +354,7 @@ def test_both_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
 
 def test_an_interrupted_dump_leaves_the_earlier_one(tmp_path: Path) -> None:
     """Ctrl-C while it writes: one line, and nothing is left of it."""
-    with slow(tmp_path, 0.01) as (here, server):
+    with slow(tmp_path, 0.005) as (here, server):
         answer("dump", "a.dump", "--url", server.url, directory=here)
         earlier = (here / "a.dump").read_bytes()
         process = begun(

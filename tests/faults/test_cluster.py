@@ -15,7 +15,9 @@ from bench.servers import ClusterNode, ValkeyCluster, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS
 from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.transfer import Shelf, Step
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
+from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
 from tests.support.ledgers import is_held, ledger_at
 from tests.support.outages import (
@@ -247,6 +249,32 @@ async def test_questions_wait_for_a_slot_that_moves(cluster: ValkeyCluster, name
         *_, known, new = await asyncio.gather(*questions)
         assert known == {Verdict.SEEN}
         assert {answer.verdict for answer in new} == {Verdict.NEW}
+    cluster.wait_ok()
+
+
+@in_loop
+async def test_a_dump_waits_for_a_slot_that_moves(cluster: ValkeyCluster, namespace: str) -> None:
+    """What is read while buckets are on both sides of a migration has all that was remembered."""
+    await remember(cluster, namespace)
+    partition = f"vd1:{{{namespace}:{PARTITION_TAGS[7]}}}"
+    source = cluster.primary_of(partition)
+    target = next(node for node in cluster.primaries if node is not source)
+    client = Client(cluster.url, cluster.url, {}, timeout=PATIENCE)
+
+    async def read() -> list[Step]:
+        return [step async for step in Shelf(client, namespace).read(7)]
+
+    try:
+        before, reading = await read(), []
+        size = source.ask("CLUSTER", "COUNTKEYSINSLOT", cluster.slot_of(partition))
+        for _ in cluster.migration(cluster.slot_of(partition), target, batch=max(size // 4, 1)):
+            reading.append(asyncio.ensure_future(read()))
+            await asyncio.sleep(0.05)
+        found = await asyncio.gather(*reading)
+    finally:
+        await client.close()
+    assert sum(step.size for step in before)
+    assert found == [before] * len(found)
     cluster.wait_ok()
 
 

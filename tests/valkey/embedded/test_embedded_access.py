@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,10 @@ def test_no_port_is_open(data_dir):
         assert connection.config_get("port", "tls-port", "cluster-enabled")["port"] == "0"
         pid = connection.info("server")["process_id"]
     if Path("/proc/net/tcp").exists():
-        links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        links = []
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed at this moment
+                links.append(str(link.readlink()))
         mine = {link[8:-1] for link in links if link.startswith("socket:[")}
         tables = [Path(f"/proc/{pid}/net/{name}") for name in ("tcp", "tcp6", "udp", "udp6")]
         lines = [table.read_text().splitlines()[1:] for table in tables if table.exists()]
