@@ -124,7 +124,7 @@ def forecast(state: LedgerState, retention: float | None, now: float) -> Forecas
     if not rooms:
         return None
     room, posts = min(rooms) * len(rooms), state.contents["posts"]
-    each, rate = posts.bytes_each, _rate(posts, retention, now) or _rate_of_runs(state, now)
+    each, rate = posts.bytes_each, rate_of_posts(posts, retention, now) or rate_of_runs(state, now)
     if each is None:
         return Forecast(room, None, rate, None)
     full_at = None
@@ -135,7 +135,7 @@ def forecast(state: LedgerState, retention: float | None, now: float) -> Forecas
     return Forecast(room, int(room / each), rate, full_at)
 
 
-def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
+def rate_of_posts(posts: Contents, retention: float | None, now: float) -> float | None:
     """Entries per second since the oldest live generation started; None if that is too short."""
     if retention is None:
         return None
@@ -146,7 +146,7 @@ def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
     return posts.entries / since if since >= _YOUNGEST else None
 
 
-def _rate_of_runs(state: LedgerState, now: float) -> float | None:
+def rate_of_runs(state: LedgerState, now: float) -> float | None:
     """New posts per second of the live runs; None if none is old enough."""
     notes = [note for run, note in state.runs.infos.items() if run in state.runs.alive]
     rates = [note.new / (now - note.start) for note in notes if now - note.start >= _YOUNGEST]
