@@ -28,9 +28,9 @@ from scrapy.settings import Settings
 from bench.servers import ValkeyServer
 from bench.shared import connected, info, key
 from scrapy_valkey_dedup.commands.shared.connection import connect
-from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.dumping import dump
-from scrapy_valkey_dedup.commands.shared.loading import load
+from scrapy_valkey_dedup.commands.shared.dumps.dumping import dump
+from scrapy_valkey_dedup.commands.shared.dumps.loading import load
+from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.transfer import BUCKETS_AT_ONCE, CAPACITY, Bucket, Shelf, Step
 from scrapy_valkey_dedup.settings import DedupSettings

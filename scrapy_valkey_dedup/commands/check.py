@@ -11,17 +11,19 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.connection import connect
-from scrapy_valkey_dedup.commands.shared.counts import show_counts
-from scrapy_valkey_dedup.commands.shared.explain import Explanation, explain
-from scrapy_valkey_dedup.commands.shared.identification import (
+from scrapy_valkey_dedup.commands.shared.moments import moment
+from scrapy_valkey_dedup.commands.shared.records.counts import show_counts
+from scrapy_valkey_dedup.commands.shared.records.explain import Explanation, explain
+from scrapy_valkey_dedup.commands.shared.records.identification import (
     RecordIdentifier,
     SkippedRecords,
     item_builder,
 )
-from scrapy_valkey_dedup.commands.shared.identification import add_options as add_post_options
-from scrapy_valkey_dedup.commands.shared.moments import moment
+from scrapy_valkey_dedup.commands.shared.records.identification import (
+    add_options as add_post_options,
+)
+from scrapy_valkey_dedup.commands.shared.records.sources import Source, source_for
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
-from scrapy_valkey_dedup.commands.shared.sources import Source, source_for
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key

@@ -8,12 +8,18 @@ from dataclasses import asdict
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection, connect
-from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, UNKNOWN, WRONG, Finding
-from scrapy_valkey_dedup.commands.shared.project_checks import check_project
+from scrapy_valkey_dedup.commands.shared.doctor.findings import (
+    ADVICE,
+    FINE,
+    UNKNOWN,
+    WRONG,
+    Finding,
+)
+from scrapy_valkey_dedup.commands.shared.doctor.project_checks import check_project
+from scrapy_valkey_dedup.commands.shared.doctor.server_checks import check_server, try_server
+from scrapy_valkey_dedup.commands.shared.doctor.spiders import SpiderInfo, load_spiders
 from scrapy_valkey_dedup.commands.shared.screen import Screen
-from scrapy_valkey_dedup.commands.shared.server_checks import check_server, try_server
-from scrapy_valkey_dedup.commands.shared.spiders import SpiderInfo, load_spiders
-from scrapy_valkey_dedup.commands.shared.state import local_state, query_server
+from scrapy_valkey_dedup.commands.shared.status.state import local_state, query_server
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, FOUND, CommandError
 from scrapy_valkey_dedup.model import DedupError, SettingsError
 from scrapy_valkey_dedup.parsing import duration

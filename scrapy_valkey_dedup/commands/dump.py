@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.shared.buckets import BucketSurvey
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection, connect
-from scrapy_valkey_dedup.commands.shared.dumping import Dumped, dump, namespaces
-from scrapy_valkey_dedup.commands.shared.state import spooled
+from scrapy_valkey_dedup.commands.shared.dumps.dumping import Dumped, dump, namespaces
+from scrapy_valkey_dedup.commands.shared.status.buckets import BucketSurvey
+from scrapy_valkey_dedup.commands.shared.status.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, CommandError
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
 

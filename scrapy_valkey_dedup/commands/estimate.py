@@ -8,13 +8,13 @@ from dataclasses import replace
 from math import inf
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.shared.bill import Grounds, tell
 from scrapy_valkey_dedup.commands.shared.connection import connect
-from scrapy_valkey_dedup.commands.shared.costs import estimate
-from scrapy_valkey_dedup.commands.shared.measured import Measured, measure
-from scrapy_valkey_dedup.commands.shared.prices import Prices, known_prices, with_prices
+from scrapy_valkey_dedup.commands.shared.estimates.bill import Grounds, tell
+from scrapy_valkey_dedup.commands.shared.estimates.costs import estimate
+from scrapy_valkey_dedup.commands.shared.estimates.measured import Measured, measure
+from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices, known_prices, with_prices
+from scrapy_valkey_dedup.commands.shared.estimates.workload import Workload
 from scrapy_valkey_dedup.commands.shared.usage import FINE, CommandError
-from scrapy_valkey_dedup.commands.shared.workload import Workload
 from scrapy_valkey_dedup.parsing import retention
 from scrapy_valkey_dedup.session.heartbeat import beat_interval
 from scrapy_valkey_dedup.settings import DedupSettings

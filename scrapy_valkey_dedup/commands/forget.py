@@ -10,8 +10,7 @@ from typing import Any
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.check import read_arguments
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection, connect
-from scrapy_valkey_dedup.commands.shared.counts import show_counts
-from scrapy_valkey_dedup.commands.shared.forgetting import (
+from scrapy_valkey_dedup.commands.shared.forgetting.forgetting import (
     WHOLE,
     NamespaceParts,
     claims_of_living_runs,
@@ -19,17 +18,24 @@ from scrapy_valkey_dedup.commands.shared.forgetting import (
     forget,
     select_parts,
 )
-from scrapy_valkey_dedup.commands.shared.identification import (
+from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import trials
+from scrapy_valkey_dedup.commands.shared.moments import moment, read_moment
+from scrapy_valkey_dedup.commands.shared.records.counts import show_counts
+from scrapy_valkey_dedup.commands.shared.records.identification import (
     IdentifiedBlock,
     RecordIdentifier,
     item_builder,
 )
-from scrapy_valkey_dedup.commands.shared.identification import add_options as add_post_options
-from scrapy_valkey_dedup.commands.shared.moments import moment, read_moment
+from scrapy_valkey_dedup.commands.shared.records.identification import (
+    add_options as add_post_options,
+)
+from scrapy_valkey_dedup.commands.shared.records.sources import (
+    CommandLineRecords,
+    Source,
+    source_for,
+)
 from scrapy_valkey_dedup.commands.shared.screen import Screen
-from scrapy_valkey_dedup.commands.shared.shelf_keys import trials
-from scrapy_valkey_dedup.commands.shared.sources import CommandLineRecords, Source, source_for
-from scrapy_valkey_dedup.commands.shared.state import spooled
+from scrapy_valkey_dedup.commands.shared.status.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 
 SUMMARY = "Forget posts, a trial, what was stored since a moment, or all of a namespace"

@@ -11,16 +11,21 @@ from pathlib import Path
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.check import check_source
 from scrapy_valkey_dedup.commands.shared.connection import connect
-from scrapy_valkey_dedup.commands.shared.counts import show_import
-from scrapy_valkey_dedup.commands.shared.from_plugins import import_pages
-from scrapy_valkey_dedup.commands.shared.identification import RecordIdentifier, item_builder
-from scrapy_valkey_dedup.commands.shared.identification import add_options as add_post_options
-from scrapy_valkey_dedup.commands.shared.importing import Import
-from scrapy_valkey_dedup.commands.shared.plugins import (
+from scrapy_valkey_dedup.commands.shared.imports.from_plugins import import_pages
+from scrapy_valkey_dedup.commands.shared.imports.importing import Import
+from scrapy_valkey_dedup.commands.shared.imports.plugins import (
     PLUGINS,
 )
-from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile
-from scrapy_valkey_dedup.commands.shared.sources import source_for
+from scrapy_valkey_dedup.commands.shared.imports.progress_file import ProgressFile
+from scrapy_valkey_dedup.commands.shared.imports.result import show_import
+from scrapy_valkey_dedup.commands.shared.records.identification import (
+    RecordIdentifier,
+    item_builder,
+)
+from scrapy_valkey_dedup.commands.shared.records.identification import (
+    add_options as add_post_options,
+)
+from scrapy_valkey_dedup.commands.shared.records.sources import source_for
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key

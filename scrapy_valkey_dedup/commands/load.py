@@ -7,9 +7,9 @@ from collections import Counter
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.connection import connect
-from scrapy_valkey_dedup.commands.shared.dump_format import KINDS, Head
-from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.loading import Loaded, load
+from scrapy_valkey_dedup.commands.shared.dumps.format import KINDS, Head
+from scrapy_valkey_dedup.commands.shared.dumps.loading import Loaded, load
+from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.model import TRIAL_MARK
 

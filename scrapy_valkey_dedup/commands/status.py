@@ -6,13 +6,13 @@ import argparse
 from math import inf
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.shared.buckets import Contents
 from scrapy_valkey_dedup.commands.shared.connection import connect
-from scrapy_valkey_dedup.commands.shared.metrics import metrics
 from scrapy_valkey_dedup.commands.shared.moments import moment
-from scrapy_valkey_dedup.commands.shared.runs import RunSurvey
 from scrapy_valkey_dedup.commands.shared.screen import Screen
-from scrapy_valkey_dedup.commands.shared.state import (
+from scrapy_valkey_dedup.commands.shared.status.buckets import Contents
+from scrapy_valkey_dedup.commands.shared.status.metrics import metrics
+from scrapy_valkey_dedup.commands.shared.status.runs import RunSurvey
+from scrapy_valkey_dedup.commands.shared.status.state import (
     LedgerState,
     as_json,
     local_state,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.servers import ValkeyServer, free_port, wait_for
-from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, WRONG
-from scrapy_valkey_dedup.commands.shared.server import Node, nodes
-from scrapy_valkey_dedup.commands.shared.server_checks import _replicas
+from scrapy_valkey_dedup.commands.shared.doctor.findings import ADVICE, FINE, WRONG
+from scrapy_valkey_dedup.commands.shared.doctor.server_checks import _replicas
+from scrapy_valkey_dedup.commands.shared.status.server import Node, nodes
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES

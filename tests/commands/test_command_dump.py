@@ -20,9 +20,9 @@ import pytest
 
 from bench.servers import FaultyProxy, Tls, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES
-from scrapy_valkey_dedup.commands.shared.dump_format import Head
-from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.dump_writer import DumpWriter
+from scrapy_valkey_dedup.commands.shared.dumps.format import Head
+from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
+from scrapy_valkey_dedup.commands.shared.dumps.writer import DumpWriter
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES

@@ -23,9 +23,9 @@ import valkey as valkey_py
 
 from bench.servers import ValkeyServer
 from bench.shared import connected
-from scrapy_valkey_dedup.commands.shared.costs import KEYS, LEDGER, SET, estimate
-from scrapy_valkey_dedup.commands.shared.prices import known_prices
-from scrapy_valkey_dedup.commands.shared.workload import (
+from scrapy_valkey_dedup.commands.shared.estimates.costs import KEYS, LEDGER, SET, estimate
+from scrapy_valkey_dedup.commands.shared.estimates.prices import known_prices
+from scrapy_valkey_dedup.commands.shared.estimates.workload import (
     BYTES_A_MEMBER,
     BYTES_A_STRING_KEY,
     DAY,

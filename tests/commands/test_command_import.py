@@ -27,11 +27,14 @@ from scrapy import exporters
 from scrapy.settings import Settings
 
 from bench.servers import ValkeyServer, free_port
-from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock, RecordIdentifier
-from scrapy_valkey_dedup.commands.shared.item_builder import ItemBuilder
 from scrapy_valkey_dedup.commands.shared.project import project_of
-from scrapy_valkey_dedup.commands.shared.records import UnreadableRecord
-from scrapy_valkey_dedup.commands.shared.sources import source_for
+from scrapy_valkey_dedup.commands.shared.records.identification import (
+    IdentifiedBlock,
+    RecordIdentifier,
+)
+from scrapy_valkey_dedup.commands.shared.records.item_builder import ItemBuilder
+from scrapy_valkey_dedup.commands.shared.records.record import UnreadableRecord
+from scrapy_valkey_dedup.commands.shared.records.sources import source_for
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger

@@ -16,10 +16,10 @@ import pytest
 import valkey as valkey_py
 
 from bench.servers import ValkeyCluster, ValkeyServer, free_port, wait_for
-from scrapy_valkey_dedup.commands.shared import buckets
-from scrapy_valkey_dedup.commands.shared.buckets import BucketSurvey, Contents, Generation
-from scrapy_valkey_dedup.commands.shared.server import Node
-from scrapy_valkey_dedup.commands.shared.state import LedgerState, forecast
+from scrapy_valkey_dedup.commands.shared.status import buckets
+from scrapy_valkey_dedup.commands.shared.status.buckets import BucketSurvey, Contents, Generation
+from scrapy_valkey_dedup.commands.shared.status.server import Node
+from scrapy_valkey_dedup.commands.shared.status.state import LedgerState, forecast
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrapy_valkey_dedup.commands.shared.dump_format import Head
-from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.dump_writer import DumpWriter
+from scrapy_valkey_dedup.commands.shared.dumps.format import Head
+from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
+from scrapy_valkey_dedup.commands.shared.dumps.writer import DumpWriter
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.transfer import Bucket, Step
 

@@ -14,7 +14,7 @@ from scrapy.settings import Settings
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.commands import DedupCommand, verb
-from scrapy_valkey_dedup.commands.shared import metrics
+from scrapy_valkey_dedup.commands.shared.status import metrics
 from scrapy_valkey_dedup.stats import ITEMS, Stats
 from tests.house.test_docs import rows_after
 from tests.support.processes.dedup_command import dedup, project

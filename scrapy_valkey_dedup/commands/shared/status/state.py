@@ -8,10 +8,10 @@ from math import inf
 from time import time
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.buckets import BucketSurvey, Contents
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
-from scrapy_valkey_dedup.commands.shared.runs import RunSurvey, survey_runs
-from scrapy_valkey_dedup.commands.shared.server import Node, hello, latency, nodes
+from scrapy_valkey_dedup.commands.shared.status.buckets import BucketSurvey, Contents
+from scrapy_valkey_dedup.commands.shared.status.runs import RunSurvey, survey_runs
+from scrapy_valkey_dedup.commands.shared.status.server import Node, hello, latency, nodes
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.valkey.urls import parsed

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scrapy_valkey_dedup.commands.shared.prices import Prices
-from scrapy_valkey_dedup.commands.shared.server import Node, reply_or_reason
+from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices
+from scrapy_valkey_dedup.commands.shared.status.server import Node, reply_or_reason
 from scrapy_valkey_dedup.valkey.client import Client
 
 _SCRIPTS = ("evalsha", "eval", "evalsha_ro", "eval_ro", "fcall", "fcall_ro")

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, cast
 
 from lxml import etree
 
-from scrapy_valkey_dedup.commands.shared.json_list import json_array
-from scrapy_valkey_dedup.commands.shared.records import (
+from scrapy_valkey_dedup.commands.shared.records.json_list import json_array
+from scrapy_valkey_dedup.commands.shared.records.record import (
     CHUNK,
     LONGEST,
     Record,

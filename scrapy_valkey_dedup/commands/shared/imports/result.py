@@ -1,31 +1,14 @@
-"""Shows the result of reading many records: counts, and why some were skipped."""
+"""Shows the result of an import."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.shared.explain import RuleShown
-from scrapy_valkey_dedup.commands.shared.identification import SkippedRecords
-from scrapy_valkey_dedup.commands.shared.progress_file import ImportProgress
-from scrapy_valkey_dedup.commands.shared.screen import Screen
-
-
-def show_counts(
-    screen: Screen, counts: Sequence[tuple[str, int]], bad: SkippedRecords, unkeyed: SkippedRecords
-) -> None:
-    """Shows counts, and each reason for skipping records with the first line where it occurred."""
-    rows = [(name, f"{count:,}", "") for name, count in counts]
-    for name, faults in (("bad", bad), ("without identity", unkeyed)):
-        if not faults.total:
-            rows.append((name, "0", ""))
-        rows += [
-            (name, f"{count:,}", f"from line {faults.first[reason]}: {reason}")
-            for reason, count in faults.counts.most_common()
-        ]
-    screen.table(None, rows)
+from scrapy_valkey_dedup.commands.shared.imports.progress_file import ImportProgress
+from scrapy_valkey_dedup.commands.shared.records.counts import show_counts
+from scrapy_valkey_dedup.commands.shared.records.explain import RuleShown
 
 
 def show_import(

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from scrapy_valkey_dedup.commands.shared.dump_format import (
+from scrapy_valkey_dedup.commands.shared.dumps.format import (
     BUCKETS,
     END_OF_FILE,
     FIRST_LINE,

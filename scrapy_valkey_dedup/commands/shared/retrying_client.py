@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
-from scrapy_valkey_dedup.commands.shared.importing import PATIENCE
+from scrapy_valkey_dedup.commands.shared.imports.importing import PATIENCE
 from scrapy_valkey_dedup.model import LedgerReplyError, LedgerUnavailableError
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import ScriptCall

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from scrapy_valkey_dedup.commands.shared import feeds, tables
-from scrapy_valkey_dedup.commands.shared.records import Record
+from scrapy_valkey_dedup.commands.shared.records import feeds, tables
+from scrapy_valkey_dedup.commands.shared.records.record import Record
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 FORMATS = {

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 
 from scrapy.utils.conf import arglist_to_dict
 
-from scrapy_valkey_dedup.commands.shared.explain import rule_of
-from scrapy_valkey_dedup.commands.shared.item_builder import (
+from scrapy_valkey_dedup.commands.shared.project import Project
+from scrapy_valkey_dedup.commands.shared.records.explain import rule_of
+from scrapy_valkey_dedup.commands.shared.records.item_builder import (
     CONVERSIONS,
     BadRecordError,
     ItemBuilder,
     item_class,
 )
-from scrapy_valkey_dedup.commands.shared.project import Project
-from scrapy_valkey_dedup.commands.shared.records import UnreadableRecord
-from scrapy_valkey_dedup.commands.shared.sources import FORMATS, Block, records_of
+from scrapy_valkey_dedup.commands.shared.records.record import UnreadableRecord
+from scrapy_valkey_dedup.commands.shared.records.sources import FORMATS, Block, records_of
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.model import Key, UnkeyedError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from scrapy_valkey_dedup.commands.shared.dump_format import (
+from scrapy_valkey_dedup.commands.shared.dumps.format import (
     BUCKETS,
     DIGEST_BYTES,
     END_OF_FILE,

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock
 from scrapy_valkey_dedup.commands.shared.project import Project
-from scrapy_valkey_dedup.commands.shared.sources import Block
+from scrapy_valkey_dedup.commands.shared.records.identification import IdentifiedBlock
+from scrapy_valkey_dedup.commands.shared.records.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.requests.meta.page_keys import (
     key_of_fingerprint,

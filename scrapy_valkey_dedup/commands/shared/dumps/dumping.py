@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
-from scrapy_valkey_dedup.commands.shared.dump_format import Head
-from scrapy_valkey_dedup.commands.shared.dump_writer import DumpWriter
-from scrapy_valkey_dedup.commands.shared.patient import Patient
-from scrapy_valkey_dedup.commands.shared.runs import survey_runs
+from scrapy_valkey_dedup.commands.shared.dumps.format import Head
+from scrapy_valkey_dedup.commands.shared.dumps.writer import DumpWriter
+from scrapy_valkey_dedup.commands.shared.retrying_client import Patient
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.commands.shared.server import nodes
+from scrapy_valkey_dedup.commands.shared.status.runs import survey_runs
+from scrapy_valkey_dedup.commands.shared.status.server import nodes
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.keys import LAYOUT, PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.transfer import Shelf

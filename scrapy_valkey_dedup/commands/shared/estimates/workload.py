@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, inf, log
 
-from scrapy_valkey_dedup.commands.shared.prices import Prices
+from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS
 from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.costs import LEDGER, Cost, Estimate
-from scrapy_valkey_dedup.commands.shared.counted import Counted
-from scrapy_valkey_dedup.commands.shared.prices import Prices
+from scrapy_valkey_dedup.commands.shared.estimates.costs import LEDGER, Cost, Estimate
+from scrapy_valkey_dedup.commands.shared.estimates.counted import Counted
+from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices
+from scrapy_valkey_dedup.commands.shared.estimates.workload import DAY
 from scrapy_valkey_dedup.commands.shared.screen import Screen
-from scrapy_valkey_dedup.commands.shared.workload import DAY
 from scrapy_valkey_dedup.stats import quantity
 
 _HOUR = 3600.0

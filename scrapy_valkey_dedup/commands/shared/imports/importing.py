@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock, RecordIdentifier
-from scrapy_valkey_dedup.commands.shared.plugins import PageIdentifier
-from scrapy_valkey_dedup.commands.shared.progress_file import ImportProgress, ProgressFile
+from scrapy_valkey_dedup.commands.shared.imports.plugins import PageIdentifier
+from scrapy_valkey_dedup.commands.shared.imports.progress_file import ImportProgress, ProgressFile
+from scrapy_valkey_dedup.commands.shared.records.identification import (
+    IdentifiedBlock,
+    RecordIdentifier,
+)
+from scrapy_valkey_dedup.commands.shared.records.sources import Block, Source
 from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
-from scrapy_valkey_dedup.commands.shared.sources import Block, Source
 from scrapy_valkey_dedup.commands.shared.usage import FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError, Key, LedgerUnavailableError

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
-from scrapy_valkey_dedup.commands.shared.dump_format import KINDS
-from scrapy_valkey_dedup.commands.shared.dump_reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.patient import Patient
+from scrapy_valkey_dedup.commands.shared.dumps.format import KINDS
+from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
+from scrapy_valkey_dedup.commands.shared.retrying_client import Patient
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger

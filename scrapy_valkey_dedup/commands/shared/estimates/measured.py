@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from time import time
 
 from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection
-from scrapy_valkey_dedup.commands.shared.costs import Estimate, beside, cost, estimate
-from scrapy_valkey_dedup.commands.shared.counted import Counted, counted
-from scrapy_valkey_dedup.commands.shared.prices import Prices
-from scrapy_valkey_dedup.commands.shared.server import nodes
-from scrapy_valkey_dedup.commands.shared.state import (
+from scrapy_valkey_dedup.commands.shared.estimates.costs import Estimate, beside, cost, estimate
+from scrapy_valkey_dedup.commands.shared.estimates.counted import Counted, counted
+from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices
+from scrapy_valkey_dedup.commands.shared.estimates.workload import DAY, Demand, Workload, bytes_of
+from scrapy_valkey_dedup.commands.shared.status.server import nodes
+from scrapy_valkey_dedup.commands.shared.status.state import (
     LedgerState,
     local_state,
     query_server,
@@ -21,7 +22,6 @@ from scrapy_valkey_dedup.commands.shared.state import (
     rate_of_runs,
 )
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.commands.shared.workload import DAY, Demand, Workload, bytes_of
 
 _COUNTS = ("new", "duplicate")
 _BYTES_A_KEY = 37

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from scrapy_valkey_dedup.commands.shared.findings import (
+from scrapy_valkey_dedup.commands.shared.doctor.findings import (
     ADVICE,
     FINE,
     WRONG,
     Finding,
     captured_warnings,
 )
-from scrapy_valkey_dedup.commands.shared.spiders import (
+from scrapy_valkey_dedup.commands.shared.doctor.spiders import (
     SpiderInfo,
     YieldedDict,
     item_classes,

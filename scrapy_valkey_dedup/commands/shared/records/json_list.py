@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from scrapy_valkey_dedup.commands.shared.records import (
+from scrapy_valkey_dedup.commands.shared.records.record import (
     CHUNK,
     Record,
     UnreadableRecord,

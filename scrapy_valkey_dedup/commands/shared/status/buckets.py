@@ -15,7 +15,7 @@ from time import time
 from typing import NamedTuple
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES
-from scrapy_valkey_dedup.commands.shared.server import reply_or_reason
+from scrapy_valkey_dedup.commands.shared.status.server import reply_or_reason
 from scrapy_valkey_dedup.ledger.keys import END_DIGITS, PARTITION_TAGS, namespace_tag
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection
-from scrapy_valkey_dedup.commands.shared.findings import ADVICE, FINE, UNKNOWN, WRONG, Finding
-from scrapy_valkey_dedup.commands.shared.server import Node, reply_or_reason
-from scrapy_valkey_dedup.commands.shared.state import LedgerState
+from scrapy_valkey_dedup.commands.shared.doctor.findings import (
+    ADVICE,
+    FINE,
+    UNKNOWN,
+    WRONG,
+    Finding,
+)
+from scrapy_valkey_dedup.commands.shared.status.server import Node, reply_or_reason
+from scrapy_valkey_dedup.commands.shared.status.state import LedgerState
 from scrapy_valkey_dedup.selftest import Finding as RuleFinding
 from scrapy_valkey_dedup.selftest import Status, examine
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES

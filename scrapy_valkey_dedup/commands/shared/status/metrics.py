@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from scrapy_valkey_dedup.commands.shared.runs import RunSurvey
-from scrapy_valkey_dedup.commands.shared.server import Node
-from scrapy_valkey_dedup.commands.shared.state import LedgerState, quantile
+from scrapy_valkey_dedup.commands.shared.status.runs import RunSurvey
+from scrapy_valkey_dedup.commands.shared.status.server import Node
+from scrapy_valkey_dedup.commands.shared.status.state import LedgerState, quantile
 
 _PREFIX = "scrapy_valkey_dedup_"
 

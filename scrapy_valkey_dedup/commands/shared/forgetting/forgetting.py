@@ -8,10 +8,13 @@ from itertools import islice
 from math import inf
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
-from scrapy_valkey_dedup.commands.shared.identification import IdentifiedBlock, RecordIdentifier
+from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import ShelfCounts, ShelfKeys, trials
+from scrapy_valkey_dedup.commands.shared.records.identification import (
+    IdentifiedBlock,
+    RecordIdentifier,
+)
+from scrapy_valkey_dedup.commands.shared.records.sources import Source
 from scrapy_valkey_dedup.commands.shared.screen import Advance, no_progress
-from scrapy_valkey_dedup.commands.shared.shelf_keys import ShelfCounts, ShelfKeys, trials
-from scrapy_valkey_dedup.commands.shared.sources import Source
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.session.keyset import KeySet

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection, connect
-from scrapy_valkey_dedup.commands.shared.counts import show_import
-from scrapy_valkey_dedup.commands.shared.importing import Import
-from scrapy_valkey_dedup.commands.shared.plugins import (
+from scrapy_valkey_dedup.commands.shared.imports.importing import Import
+from scrapy_valkey_dedup.commands.shared.imports.plugins import (
     Fingerprints,
     PageIdentifier,
     deltafetch,
@@ -18,9 +17,10 @@ from scrapy_valkey_dedup.commands.shared.plugins import (
     jobdir_fingerprints,
     scrapy_redis,
 )
-from scrapy_valkey_dedup.commands.shared.progress_file import ImportProgress
+from scrapy_valkey_dedup.commands.shared.imports.progress_file import ImportProgress
+from scrapy_valkey_dedup.commands.shared.imports.result import show_import
 from scrapy_valkey_dedup.commands.shared.project import project_of
-from scrapy_valkey_dedup.commands.shared.sources import Block
+from scrapy_valkey_dedup.commands.shared.records.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError, suggestion
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.urls import redacted

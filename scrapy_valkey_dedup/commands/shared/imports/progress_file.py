@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.identification import SkippedRecords
+from scrapy_valkey_dedup.commands.shared.records.identification import SkippedRecords
 
 _INTERVAL = 2.0  # seconds between two writes
 

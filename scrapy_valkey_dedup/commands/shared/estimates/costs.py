@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scrapy_valkey_dedup.commands.shared.prices import Prices
-from scrapy_valkey_dedup.commands.shared.workload import (
+from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices
+from scrapy_valkey_dedup.commands.shared.estimates.workload import (
     BYTES_A_MEMBER,
     BYTES_A_STRING_KEY,
     Demand,

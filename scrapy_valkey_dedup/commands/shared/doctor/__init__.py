@@ -1,0 +1,1 @@
+"""Checks the project and the server for `scrapy dedup doctor`."""

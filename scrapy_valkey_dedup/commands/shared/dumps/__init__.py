@@ -1,0 +1,1 @@
+"""Dumps a ledger into a file, and loads it again."""

@@ -1,0 +1,1 @@
+"""Estimates what a ledger costs on ElastiCache Serverless."""

@@ -1,0 +1,1 @@
+"""Forgets posts, or whole parts of a namespace."""

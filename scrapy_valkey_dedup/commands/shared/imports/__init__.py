@@ -1,0 +1,1 @@
+"""Imports posts, or the pages that another plugin remembers."""

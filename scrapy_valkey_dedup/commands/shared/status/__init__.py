@@ -1,0 +1,1 @@
+"""Finds out the state of a ledger: contents, memory, runs, servers."""
