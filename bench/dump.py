@@ -32,7 +32,13 @@ from scrapy_valkey_dedup.commands.shared.dumps.dumping import dump
 from scrapy_valkey_dedup.commands.shared.dumps.loading import load
 from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.ledger.transfer import BUCKETS_AT_ONCE, CAPACITY, Bucket, Shelf, Step
+from scrapy_valkey_dedup.ledger.transfer import (
+    BUCKETS_AT_ONCE,
+    CAPACITY,
+    Bucket,
+    BucketBatch,
+    ShelfBuckets,
+)
 from scrapy_valkey_dedup.settings import DedupSettings
 
 NAMESPACE = "bench"
@@ -110,11 +116,11 @@ async def step_times(url: str) -> list[float]:
     ends, found = int((time.time() + DAY) * 1000), list[float]()
     paths = [f"{number:02x}" for number in range(256)]
     async with connected(url) as server:
-        shelf = Shelf(server, "steps")
+        shelf = ShelfBuckets(server, "steps")
         for _ in range(3):
             before = await busy_seconds(url)
             for path in paths:
-                await shelf.write(Step(0, ends, [Bucket(path, random_members())]))
+                await shelf.write(BucketBatch(0, ends, [Bucket(path, random_members())]))
             found.append((await busy_seconds(url) - before) / len(paths) * 1000)
         before, buckets = await busy_seconds(url), 0
         async for step in shelf.read(0):

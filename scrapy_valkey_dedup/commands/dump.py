@@ -1,4 +1,4 @@
-"""`scrapy dedup dump`: all that a namespace remembers, in one file."""
+"""`scrapy dedup dump`: writes all that a namespace remembers into a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection, connect
-from scrapy_valkey_dedup.commands.shared.dumps.dumping import Dumped, dump, namespaces
+from scrapy_valkey_dedup.commands.shared.dumps.dumping import DumpResult, dump, namespaces
 from scrapy_valkey_dedup.commands.shared.status.buckets import BucketSurvey
 from scrapy_valkey_dedup.commands.shared.status.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, CommandError
@@ -21,13 +21,13 @@ EXAMPLE = """examples:
   scrapy dedup dump --all-namespaces backups/
 
 Spiders may run: what is confirmed before the dump begins is in the file. Claims and heartbeats
-are not: they belong to runs that are at work. `scrapy dedup load` reads the file.
+are not: they belong to live runs. `scrapy dedup load` reads the file.
 
 exit code: 0, or 2 if there is no ledger or the file cannot be written; then none is left"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Adds the options of `dump`."""
     parser.add_argument(
         "file", help="the file to write; an earlier dump with this name is replaced at the end"
     )
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(job: Job) -> int:
-    """Dumps one namespace, or all."""
+    """Dumps one namespace, or all namespaces of the server."""
     options = job.options
     async with connect(job.project.settings) as connection:
         if options.all_namespaces:
@@ -60,7 +60,7 @@ async def _dump_all(job: Job, connection: LedgerConnection, folder: Path) -> int
     listed = await namespaces(connection)
     _make(folder)
     found = [await _dump(job, connection, folder / f"{name}.dump", name) for name in listed]
-    rows = [[each.head.tag, str(each.path), f"{each.size:,}", *_counts(each)] for each in found]
+    rows = [[each.header.tag, str(each.path), f"{each.size:,}", *_counts(each)] for each in found]
     job.screen.facts([("ledger", connection.name)])
     job.screen.table(["namespace", "file", "bytes", *SHELVES], rows)
     job.screen.result({"ledger": connection.name, "dumps": [_as_json(each) for each in found]})
@@ -74,35 +74,35 @@ def _make(folder: Path) -> None:
         raise CommandError(f"{folder} cannot be a folder: {error.strerror}") from error
 
 
-async def _dump(job: Job, connection: LedgerConnection, path: Path, name: str) -> Dumped:
-    about = await _about(connection, name)
-    with job.screen.progress(f"dump {path}", about, "entries") as advance:
+async def _dump(job: Job, connection: LedgerConnection, path: Path, name: str) -> DumpResult:
+    total = await _estimated_entries(connection, name)
+    with job.screen.progress(f"dump {path}", total, "entries") as advance:
         return await dump(connection, path, advance, job.screen.note, named=name)
 
 
-async def _about(connection: LedgerConnection, name: str) -> int | None:
-    """How many entries there are, about; None if only a digest of the namespace is known."""
+async def _estimated_entries(connection: LedgerConnection, name: str) -> int | None:
+    """An estimate of the number of entries; None if only a digest of the namespace is known."""
     own = connection.settings.namespace
     named = own if name == namespace_tag(own) else name
     if namespace_tag(named) != name:
         return None
-    walks = [BucketSurvey(connection.server, named, kind) for kind in SHELVES]
-    return sum([(await walk.count()).entries for walk in walks])
+    surveys = [BucketSurvey(connection.server, named, kind) for kind in SHELVES]
+    return sum([(await survey.count()).entries for survey in surveys])
 
 
-def _counts(found: Dumped) -> list[str]:
+def _counts(found: DumpResult) -> list[str]:
     return [f"{found.entries[kind]:,}" for kind in SHELVES]
 
 
-def _as_json(found: Dumped) -> dict[str, Any]:
-    about = {"namespace": found.head.namespace, "tag": found.head.tag}
+def _as_json(found: DumpResult) -> dict[str, Any]:
+    about = {"namespace": found.header.namespace, "tag": found.header.tag}
     return {**about, "file": str(found.path), "bytes": found.size, **found.entries}
 
 
-def _show(job: Job, ledger_name: str, found: Dumped) -> None:
+def _show(job: Job, ledger_name: str, found: DumpResult) -> None:
     facts = [
         ("ledger", ledger_name),
-        ("namespace", found.head.namespace or found.head.tag),
+        ("namespace", found.header.namespace or found.header.tag),
         ("file", f"{found.path}, {found.size:,} bytes"),
     ]
     job.screen.facts([*facts, *zip(SHELVES, _counts(found), strict=True)])

@@ -1,4 +1,4 @@
-"""`scrapy dedup load`: what a dump has is remembered in this ledger, too."""
+"""`scrapy dedup load`: adds the posts, pages and timelines of a dump to a ledger."""
 
 from __future__ import annotations
 
@@ -7,45 +7,47 @@ from collections import Counter
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.connection import connect
-from scrapy_valkey_dedup.commands.shared.dumps.format import KINDS, Head
-from scrapy_valkey_dedup.commands.shared.dumps.loading import Loaded, load
+from scrapy_valkey_dedup.commands.shared.dumps.format import KINDS, Header
+from scrapy_valkey_dedup.commands.shared.dumps.loading import LoadResult, load
 from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.model import TRIAL_MARK
 
-SUMMARY = "Remember what a dump has, on this server, in its namespace or another"
+SUMMARY = "Load a dump into this server, in its own namespace or another"
 EXAMPLE = """examples:
   scrapy dedup load posts.dump
   scrapy dedup load posts.dump --into forum
 
 Spiders may run. Each post is remembered until the moment that the file says, whatever
-VALKEY_DEDUP_RETENTION is here; what is remembered already stays. Loading a file again, or a later
-dump, adds only what is missing. A file that is not whole changes nothing.
+VALKEY_DEDUP_RETENTION is here; what is already remembered stays. Loading a file again, or a later
+dump, adds only what is missing. A damaged or incomplete file changes nothing.
 
-exit code: 0, or 1 if the retention of all that the file has is over, 2 if the file is no dump or
-not whole, or if there is no server"""
+exit code: 0, or 1 if all entries of the file have expired, 2 if the file is not a dump, or is
+damaged or incomplete, or if there is no server"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
-    parser.add_argument("file", help="what `scrapy dedup dump` has written")
+    """Adds the options of `load`."""
+    parser.add_argument("file", help="a file that `scrapy dedup dump` has written")
     parser.add_argument(
-        "--into", metavar="NAMESPACE", help="the namespace (default: the one that the file names)"
+        "--into", metavar="NAMESPACE", help="the namespace (default: the one in the file)"
     )
 
 
 async def run(job: Job) -> int:
-    """Loads one file."""
+    """Loads a file into its namespace, or into the one of ``--into``."""
     screen, options = job.screen, job.options
     if options.namespace is not None:
-        raise CommandError("load takes the namespace that the file names; --into names another")
+        raise CommandError(
+            "load uses the namespace in the file, not --namespace; --into NAMESPACE changes it"
+        )
     if options.trial is not None:
         raise CommandError(
-            "load has no --trial: it remembers for all runs what the file has. For a trial alone: "
-            f"--into NAMESPACE{TRIAL_MARK}{options.trial}"
+            "load has no --trial: the posts are remembered for all runs. To load them into one "
+            f"trial: --into NAMESPACE{TRIAL_MARK}{options.trial}"
         )
     with DumpReader(options.file) as file:
-        namespace = _namespace(file.head, options.into)
+        namespace = _namespace(file.header, options.into)
         total = sum(_verified(file).values())
         async with connect(job.project.settings, create=True) as connection:
             with screen.progress(f"load {options.file}", total, "entries") as advance:
@@ -57,17 +59,17 @@ async def run(job: Job) -> int:
             "spiders with this setting do not see it (--into)"
         )
     _show(job, connection.name, found)
-    return FOUND if total and found.over == found.entries else FINE
+    return FOUND if total and found.expired == found.entries else FINE
 
 
-def _namespace(head: Head, into: str | None) -> str:
+def _namespace(header: Header, into: str | None) -> str:
     if into is not None:
         return into
-    if head.namespace is None:
+    if header.namespace is None:
         raise CommandError(
-            f"the file does not know the name of its namespace, only {head.tag}: --into says it"
+            f"the file does not know the name of its namespace, only {header.tag}: --into says it"
         )
-    return head.namespace
+    return header.namespace
 
 
 def _verified(file: DumpReader) -> Counter[str]:
@@ -77,13 +79,13 @@ def _verified(file: DumpReader) -> Counter[str]:
         raise CommandError(f"{error}. Nothing was changed") from None
 
 
-def _show(job: Job, ledger_name: str, found: Loaded) -> None:
+def _show(job: Job, ledger_name: str, found: LoadResult) -> None:
     screen = job.screen
     screen.facts([("ledger", ledger_name), ("namespace", found.namespace)])
     rows = [
-        [kind, *(f"{counts[kind]:,}" for counts in (found.entries, found.new, found.over))]
+        [kind, *(f"{counts[kind]:,}" for counts in (found.entries, found.new, found.expired))]
         for kind in KINDS
     ]
-    screen.table(["", "in the file", "new here", "over"], rows)
-    counts = {"entries": found.entries, "new": found.new, "over": found.over}
+    screen.table(["", "in the file", "new here", "expired"], rows)
+    counts = {"entries": found.entries, "new": found.new, "expired": found.expired}
     screen.result({"ledger": ledger_name, "namespace": found.namespace, **counts})

@@ -1,13 +1,14 @@
-"""A ledger's buckets as they stand: read while runs write, and written into another ledger.
+"""Reads a ledger's buckets while runs write, and writes them into another ledger.
 
-What is read of a partition has every post that was remembered when the reading began and that was
-not forgotten meanwhile. Runs change two things on the way, and neither hides a post:
+Reading a partition returns every post that was remembered when the reading started, unless it was
+forgotten meanwhile. Runs make two kinds of changes meanwhile, and neither hides a post:
 
-- A bucket overflows. No post moves from a bucket to a deeper one; it stands below a bucket only if
-  that one was full before, and a full bucket stays full. So each is read before those below it.
-- A post that is met again moves to a generation that ends later, be it a new one. So generations
-  are read in the order of their ends. If the list has new ones afterwards, the first of them and
-  all that end later are read once more: until a list has no new one.
+- A bucket overflows. Posts never move from a bucket to a deeper one; a post is below a bucket only
+  if that one was full before, and a full bucket stays full. So each bucket is read before those
+  below it.
+- A post that is met again moves to a generation that ends later, which may be a new one. So
+  generations are read in the order of their ends. If the list of generations has new ones
+  afterwards, the first of them and all that end later are read again, until there is no new one.
 """
 
 from __future__ import annotations
@@ -23,65 +24,65 @@ from scrapy_valkey_dedup.valkey.resp import ScriptCall, command
 CAPACITY, LEVELS = 511, 8
 """As in ``lua/layout.lua``."""
 FOREVER = 0
-"""The end of what never ends."""
+"""The end of a generation that never expires."""
 BUCKETS_AT_ONCE = 16
-"""Of 511 members each: about a millisecond of the server's time."""
+"""Buckets per request. Full ones, of 511 members, take the server about a millisecond."""
 _STEP = 1000
-"""Members in one answer, if a set is no sorted array: one that is comes as a whole."""
+"""Members per reply, for sets that are not intsets; an intset is returned as a whole."""
 _FIRST = tuple(f"{number:02x}" for number in range(256))
 _BRANCHES = "01234567"
 
 
 class Bucket(NamedTuple):
-    """What stands in one bucket."""
+    """A bucket and its members."""
 
     path: str
-    """Two hexadecimal digits, and an octal one for each level below the first."""
+    """Two hexadecimal digits, and one octal digit for each level below the first."""
     members: array[int]
-    """64-bit integers, ascending."""
+    """Signed 64-bit integers, in ascending order."""
 
     @property
     def is_full(self) -> bool:
-        """Whether there may be others below it."""
+        """Whether there may be buckets below it."""
         return len(self.members) >= CAPACITY
 
 
-class Step(NamedTuple):
-    """Some buckets of one level of a generation."""
+class BucketBatch(NamedTuple):
+    """Buckets of one level of a generation, from one partition."""
 
     partition: int
     ends: int
-    """When their generation ends: milliseconds since 1970, or ``FOREVER``."""
+    """When the generation ends: milliseconds since 1970, or ``FOREVER``."""
     buckets: Sequence[Bucket]
 
     @property
     def size(self) -> int:
-        """How many members they have."""
+        """The number of members of all buckets."""
         return sum(len(bucket.members) for bucket in self.buckets)
 
 
-class Door(Protocol):
-    """The way to the server: a :class:`~scrapy_valkey_dedup.valkey.client.Client`, say."""
+class AnyClient(Protocol):
+    """What reading and writing need of a :class:`~scrapy_valkey_dedup.valkey.client.Client`."""
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
-        """The replies to some commands."""
+        """Sends commands; returns their replies."""
 
     async def run(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """The replies to some script calls."""
+        """Runs script calls; returns their replies."""
 
 
-class Shelf:
-    """The buckets of a part of a namespace: of its posts, its pages or its timelines."""
+class ShelfBuckets:
+    """The buckets of a namespace's posts, pages or timelines."""
 
-    def __init__(self, server: Door, tag: str, shelf: str = "") -> None:
-        """``tag``: the namespace as it stands in keys."""
+    def __init__(self, server: AnyClient, tag: str, shelf: str = "") -> None:
+        """``tag``: the namespace as it is written in keys. ``shelf``: "" for posts."""
         name = f"{tag}+{shelf}" if shelf else tag
         self._server = server
         self._partitions = [f"vd1:{{{name}:{number}}}" for number in PARTITION_TAGS]
         self._restore = script("restore")
 
-    async def read(self, partition: int) -> AsyncIterator[Step]:
-        """All that a partition remembers; some of it twice if a generation begins meanwhile."""
+    async def read(self, partition: int) -> AsyncIterator[BucketBatch]:
+        """Reads a partition. Posts may come twice if a generation starts meanwhile."""
         read: set[int] = set()
         while True:
             listed = await self._ends(partition)
@@ -90,30 +91,30 @@ class Shelf:
                 return
             for ends in listed[listed.index(new[0]) :]:
                 async for buckets in self._generation(partition, ends):
-                    yield Step(partition, ends, buckets)
+                    yield BucketBatch(partition, ends, buckets)
             read.update(listed)
 
-    async def write(self, step: Step) -> list[int]:
-        """Remembers what is not remembered yet, until the same moment.
+    async def write(self, batch: BucketBatch) -> list[int]:
+        """Adds the posts that are not remembered yet, with the same end.
 
-        Returns for each bucket how many posts that were; -1: their end is over.
+        Returns the number of added posts for each bucket; -1 if the end has passed.
         """
-        key, ends = self._partitions[step.partition], b"%0*d" % (END_DIGITS, step.ends)
+        key, ends = self._partitions[batch.partition], b"%0*d" % (END_DIGITS, batch.ends)
         calls, places = list[ScriptCall](), list[int]()
-        for place, bucket in enumerate(step.buckets):
+        for place, bucket in enumerate(batch.buckets):
             for start in range(0, len(bucket.members), CAPACITY):
                 some = [b"%d" % member for member in bucket.members[start : start + CAPACITY]]
                 calls.append(
                     ScriptCall(self._restore, key, (), [ends, bucket.path.encode(), *some])
                 )
                 places.append(place)
-        found = [0] * len(step.buckets)
+        found = [0] * len(batch.buckets)
         for place, added in zip(places, await self._server.run(calls), strict=True):
             found[place] = -1 if added < 0 else found[place] + added
         return found
 
     async def _ends(self, partition: int) -> list[int]:
-        """The generations that are listed, in the order of their ends."""
+        """The ends of the partition's generations, in ascending order; ``FOREVER`` is last."""
         key = self._partitions[partition]
         (listed,) = await self._server.ask(command("GET", key), key=key)
         entries = listed or b""
@@ -123,7 +124,7 @@ class Shelf:
         return sorted(found, key=lambda ends: (ends == FOREVER, ends))
 
     async def _generation(self, partition: int, ends: int) -> AsyncIterator[list[Bucket]]:
-        """Level by level."""
+        """Reads a generation level by level."""
         paths: Sequence[str] = _FIRST
         for level in range(1, LEVELS + 1):
             full = list[str]()
@@ -138,7 +139,7 @@ class Shelf:
             paths = [path + branch for path in full for branch in _BRANCHES]
 
     async def _buckets(self, partition: int, ends: int, paths: Sequence[str]) -> list[Bucket]:
-        """Those that are there."""
+        """Reads the buckets that exist among some paths."""
         key = self._partitions[partition]
         prefix = f"{key}:{ends:0{END_DIGITS}}:"
         asked = [command("SSCAN", prefix + path, 0, "COUNT", _STEP) for path in paths]
@@ -152,7 +153,7 @@ class Shelf:
         return found
 
     async def _rest(self, key: str, name: str, cursor: bytes, some: list[bytes]) -> set[bytes]:
-        """Of a set that is no sorted array."""
+        """Reads the rest of a set that is not an intset, by SSCAN."""
         found = set(some)
         while cursor != b"0":
             asked = command("SSCAN", name, cursor, "COUNT", _STEP)

@@ -20,13 +20,13 @@ import pytest
 
 from bench.servers import FaultyProxy, Tls, ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES
-from scrapy_valkey_dedup.commands.shared.dumps.format import Head
+from scrapy_valkey_dedup.commands.shared.dumps.format import Header
 from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.dumps.writer import DumpWriter
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
-from scrapy_valkey_dedup.ledger.transfer import Bucket, Shelf, Step
+from scrapy_valkey_dedup.ledger.transfer import Bucket, BucketBatch, ShelfBuckets
 from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.client import Client
@@ -89,11 +89,13 @@ def held(url: str, namespace: str) -> set[tuple[Any, ...]]:
         server = Client(as_admin(url), url, {}, 10)
         try:
             return {
-                (kind, number, step.ends, bucket.path, *bucket.members)
+                (kind, number, batch.ends, bucket.path, *bucket.members)
                 for kind, shelf in SHELVES.items()
                 for number in range(PARTITIONS)
-                async for step in Shelf(server, namespace_tag(namespace), shelf).read(number)
-                for bucket in step.buckets
+                async for batch in ShelfBuckets(server, namespace_tag(namespace), shelf).read(
+                    number
+                )
+                for bucket in batch.buckets
             }
         finally:
             await server.close()
@@ -126,7 +128,7 @@ def test_a_namespace_there_and_back(here: Path, valkey: ValkeyServer, namespace:
     for new in (counts, nothing):
         loaded = answer("load", "a.dump", "--into", there, directory=here)
         assert loaded["namespace"] == there
-        assert [loaded[name] for name in ("entries", "new", "over")] == [counts, new, nothing]
+        assert [loaded[name] for name in ("entries", "new", "expired")] == [counts, new, nothing]
         assert held(valkey.url, there) == held(valkey.url, namespace)
     assert known(valkey.url, there, range(400)) == set(range(300))
     assert known(valkey.url, there, range(400), "timelines") == set(range(298))
@@ -208,14 +210,14 @@ def test_what_an_operator_sees(here: Path, valkey: ValkeyServer, namespace: str)
 
 def test_a_dump_whose_retention_is_over(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """Nothing is loaded any more, and the exit code says so."""
-    head = Head(namespace, namespace, "2026-11-26T08:00:00+00:00")
-    with DumpWriter(here / "a.dump", head) as file:
+    header = Header(namespace, namespace, "2026-11-26T08:00:00+00:00")
+    with DumpWriter(here / "a.dump", header) as file:
         ends = int(time.time() - 1) * 1000
-        file.add("posts", Step(3, ends, [Bucket("00", array("q", NUMBERS))]))
+        file.add("posts", BucketBatch(3, ends, [Bucket("00", array("q", NUMBERS))]))
         file.finish()
     ended = dedup("load", "a.dump", "--json", directory=here)
     assert ended.code == 1
-    assert ended.json["over"]["posts"] == ended.json["entries"]["posts"] == len(NUMBERS)
+    assert ended.json["expired"]["posts"] == ended.json["entries"]["posts"] == len(NUMBERS)
     assert held(valkey.url, namespace) == set()
 
 
@@ -267,10 +269,10 @@ def test_a_file_that_is_not_whole_changes_nothing(
         (["dump"], "the following arguments are required: file"),
         (["dump", "a.dump"], "there is no ledger of the namespace"),
         (["dump", "nowhere/a.dump"], "No such file or directory"),
-        (["dump", "scrapy.cfg"], "is there already and no dump"),
+        (["dump", "scrapy.cfg"], "exists and is not a dump"),
         (["load", "nothing.dump"], "No such file or directory"),
         (["load", "scrapy.cfg"], "is not a dump"),
-        (["load", "scrapy.cfg", "--namespace", "other"], "--into names another"),
+        (["load", "scrapy.cfg", "--namespace", "other"], "--into NAMESPACE changes it"),
         (["load", "scrapy.cfg", "--trial", "x"], "--into NAMESPACE+trial-x"),
     ],
 )
@@ -436,7 +438,7 @@ def test_to_serverless_and_back(here: Path, valkey: ValkeyServer, namespace: str
 def all_in(path: Path) -> list[Any]:
     """What a file holds."""
     with DumpReader(path) as file:
-        return list(file.steps())
+        return list(file.batches())
 
 
 def test_what_each_may_do(here: Path, valkey: ValkeyServer, namespace: str) -> None:

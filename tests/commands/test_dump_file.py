@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrapy_valkey_dedup.commands.shared.dumps.format import Head
+from scrapy_valkey_dedup.commands.shared.dumps.format import Header
 from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.dumps.writer import DumpWriter
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.ledger.transfer import Bucket, Step
+from scrapy_valkey_dedup.ledger.transfer import Bucket, BucketBatch
 
-HEAD = Head("posts", "posts", "2026-11-26T08:00:00+00:00")
+HEADER = Header("posts", "posts", "2026-11-26T08:00:00+00:00")
 PAGE = (Path(__file__).parents[2] / "docs" / "dump-file.md").read_text("utf-8")
 
 MEMBERS = st.sets(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20)
@@ -36,7 +36,7 @@ PATHS = st.integers(0, 7).flatmap(
 
 
 @st.composite
-def steps(draw: st.DrawFn) -> tuple[str, Step]:
+def batches(draw: st.DrawFn) -> tuple[str, BucketBatch]:
     """Some buckets of one level."""
     first = draw(PATHS)
     alike = PATHS.filter(lambda path: len(path) == len(first))
@@ -44,26 +44,28 @@ def steps(draw: st.DrawFn) -> tuple[str, Step]:
     buckets = [Bucket(path, array("q", sorted(draw(MEMBERS)))) for path in paths]
     kind = draw(st.sampled_from(["posts", "pages", "timelines"]))
     ends = draw(st.integers(0, 10**13 - 1))
-    return kind, Step(draw(st.integers(0, 15)), ends, buckets)
+    return kind, BucketBatch(draw(st.integers(0, 15)), ends, buckets)
 
 
-def written(path: Path, held: list[tuple[str, Step]], head: Head = HEAD) -> bytes:
+def written(path: Path, held: list[tuple[str, BucketBatch]], header: Header = HEADER) -> bytes:
     """The file that holds this."""
-    with DumpWriter(path, head) as file:
-        for kind, step in held:
-            file.add(kind, step)
+    with DumpWriter(path, header) as file:
+        for kind, batch in held:
+            file.add(kind, batch)
         file.finish()
     return path.read_bytes()
 
 
-def some() -> list[tuple[str, Step]]:
+def some() -> list[tuple[str, BucketBatch]]:
     """What a small ledger holds."""
     return [
-        ("pages", Step(0, 0, [Bucket("00", array("q", [-1, 5]))])),
-        ("posts", Step(3, 1764000000000, [Bucket("a0", array("q", range(511)))])),
+        ("pages", BucketBatch(0, 0, [Bucket("00", array("q", [-1, 5]))])),
+        ("posts", BucketBatch(3, 1764000000000, [Bucket("a0", array("q", range(511)))])),
         (
             "posts",
-            Step(3, 1764000000000, [Bucket(path, array("q", [7])) for path in ("a07", "ff0")]),
+            BucketBatch(
+                3, 1764000000000, [Bucket(path, array("q", [7])) for path in ("a07", "ff0")]
+            ),
         ),
     ]
 
@@ -77,16 +79,16 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-@given(st.lists(steps(), max_size=5))
+@given(st.lists(batches(), max_size=5))
 @settings(max_examples=100)
-def test_what_is_written_is_read(held: list[tuple[str, Step]]) -> None:
+def test_what_is_written_is_read(held: list[tuple[str, BucketBatch]]) -> None:
     """Twice, in order, with every path, end and member."""
     with TemporaryDirectory() as folder:
         written(Path(folder, "a.dump"), held)
         with DumpReader(Path(folder, "a.dump")) as file:
-            assert file.head == HEAD
-            assert sum(file.verify().values()) == sum(step.size for _, step in held)
-            assert list(file.steps()) == list(file.steps()) == held
+            assert file.header == HEADER
+            assert sum(file.verify().values()) == sum(batch.size for _, batch in held)
+            assert list(file.batches()) == list(file.batches()) == held
 
 
 @given(st.data())
@@ -119,13 +121,13 @@ def test_what_is_cut_off_is_refused(at: int) -> None:
 def test_a_bucket_that_is_huge(tmp_path: Path) -> None:
     """As those of the last level may be: it stands in pieces, none too large to read."""
     path = tmp_path / "a.dump"
-    held = [("posts", Step(0, 0, [Bucket("000000000", array("q", range(300_000)))] * 20))]
+    held = [("posts", BucketBatch(0, 0, [Bucket("000000000", array("q", range(300_000)))] * 20))]
     written(path, held)
     with DumpReader(path) as file:
         assert file.verify()["posts"] == 6_000_000
         found = array("q")
-        for _, step in file.steps():
-            for bucket in step.buckets:
+        for _, batch in file.batches():
+            for bucket in batch.buckets:
                 found += bucket.members
     assert found == array("q", range(300_000)) * 20
 
@@ -144,15 +146,15 @@ def frames_of(whole: bytes) -> list[bytes]:
 def test_frames_cannot_change_places(tmp_path: Path) -> None:
     """Whole frames that are left out, put twice or exchanged, or more behind the end: refused."""
     path = tmp_path / "a.dump"
-    line, head, *between, last, end = frames_of(written(path, some()))
+    line, header, *between, last, end = frames_of(written(path, some()))
     first, second = between
     for listed in (
-        [head, *between, end],
-        [head, second, first, last, end],
-        [head, first, first, second, last, end],
-        [head, *between, last],
-        [head, *between, last, end, end],
-        [head, *between, last, end, b"\n"],
+        [header, *between, end],
+        [header, second, first, last, end],
+        [header, first, first, second, last, end],
+        [header, *between, last],
+        [header, *between, last, end, end],
+        [header, *between, last, end, b"\n"],
         [*between, last, end],
         [],
     ):
@@ -169,9 +171,9 @@ def test_the_page_describes_it(tmp_path: Path) -> None:
     exec(program, scope)
     found = list(scope["buckets"](path))
     assert found == [
-        (kind, step.partition, step.ends, bucket.path, list(bucket.members))
-        for kind, step in (("pages", some()[0][1]), *some()[1:])
-        for bucket in step.buckets
+        (kind, batch.partition, batch.ends, bucket.path, list(bucket.members))
+        for kind, batch in (("pages", some()[0][1]), *some()[1:])
+        for bucket in batch.buckets
     ]
 
 
@@ -198,7 +200,7 @@ def test_what_is_no_dump(tmp_path: Path, content: bytes, said: str) -> None:
 def test_another_layout_is_refused(tmp_path: Path) -> None:
     """A file of a ledger that this version cannot read, although it is whole."""
     path = tmp_path / "a.dump"
-    written(path, some(), Head("posts", "posts", "", layout="3"))
+    written(path, some(), Header("posts", "posts", "", layout="3"))
     assert "layout '3'" in refusal(path)
 
 
@@ -211,7 +213,7 @@ def crafted(*frames: tuple[bytes, bytes]) -> bytes:
     return whole
 
 
-GOOD_HEAD = (b"L", json.dumps(vars(HEAD)).encode())
+GOOD_HEAD = (b"L", json.dumps(vars(HEADER)).encode())
 GOOD_END = (b"E", b'{"posts": 0, "pages": 0, "timelines": 0}')
 
 
@@ -276,7 +278,7 @@ def test_an_earlier_dump_stays_until_the_new_one_is_complete(tmp_path: Path) -> 
     earlier = written(path, some())
 
     def interrupted() -> None:
-        with DumpWriter(path, HEAD) as file:
+        with DumpWriter(path, HEADER) as file:
             file.add(*some()[0])
             raise KeyboardInterrupt
 
@@ -296,7 +298,7 @@ def test_any_other_file_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for place in (path, pipe, tmp_path, tmp_path / "nowhere" / "a.dump"):
         with pytest.raises(CommandError, match=re.escape(str(place))):
-            DumpWriter(place, HEAD)
+            DumpWriter(place, HEADER)
     pipe.unlink()
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b'{"post_id": 1}\n']
 

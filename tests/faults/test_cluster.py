@@ -15,7 +15,7 @@ from bench.servers import ClusterNode, ValkeyCluster, free_port
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.ledger.transfer import Shelf, Step
+from scrapy_valkey_dedup.ledger.transfer import BucketBatch, ShelfBuckets
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
 from scrapy_valkey_dedup.valkey.client import Client
 from tests.support.crawls.world import World
@@ -261,8 +261,8 @@ async def test_a_dump_waits_for_a_slot_that_moves(cluster: ValkeyCluster, namesp
     target = next(node for node in cluster.primaries if node is not source)
     client = Client(cluster.url, cluster.url, {}, timeout=PATIENCE)
 
-    async def read() -> list[Step]:
-        return [step async for step in Shelf(client, namespace).read(7)]
+    async def read() -> list[BucketBatch]:
+        return [step async for step in ShelfBuckets(client, namespace).read(7)]
 
     try:
         before, reading = await read(), []

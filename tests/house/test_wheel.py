@@ -99,7 +99,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         for path in [
             *package.rglob("*.py"),
             *package.glob("ledger/lua/*.lua"),
-            package / "commands" / "shared" / "prices.json",
+            package / "commands" / "shared" / "estimates" / "prices.json",
             package / "py.typed",
         ]
     }

@@ -23,8 +23,8 @@ from scrapy_valkey_dedup.ledger.transfer import (
     CAPACITY,
     FOREVER,
     Bucket,
-    Shelf,
-    Step,
+    BucketBatch,
+    ShelfBuckets,
 )
 from scrapy_valkey_dedup.model import Key
 from scrapy_valkey_dedup.valkey.client import Client
@@ -75,17 +75,17 @@ async def connected(url: str) -> AsyncIterator[Client]:
         await server.close()
 
 
-async def all_of(shelf: Shelf) -> list[Step]:
+async def all_of(shelf: ShelfBuckets) -> list[BucketBatch]:
     """What a shelf holds."""
-    return [step for number in range(PARTITIONS) async for step in shelf.read(number)]
+    return [batch for number in range(PARTITIONS) async for batch in shelf.read(number)]
 
 
-def content(steps: Iterable[Step]) -> dict[tuple[int, int, str], set[int]]:
+def content(batches: Iterable[BucketBatch]) -> dict[tuple[int, int, str], set[int]]:
     """The members by partition, end and path."""
     return {
-        (step.partition, step.ends, bucket.path): set(bucket.members)
-        for step in steps
-        for bucket in step.buckets
+        (batch.partition, batch.ends, bucket.path): set(bucket.members)
+        for batch in batches
+        for bucket in batch.buckets
     }
 
 
@@ -102,13 +102,15 @@ async def test_what_is_read_is_written(
         async with open_ledger(retention=retention) as ledger:
             await ledger.confirm_many(posts[number::3])
     async with connected(server_url) as server:
-        found = await all_of(Shelf(server, namespace))
-        there = Shelf(server, f"{namespace}-there")
-        for step in found:
-            await there.write(step)
+        found = await all_of(ShelfBuckets(server, namespace))
+        there = ShelfBuckets(server, f"{namespace}-there")
+        for batch in found:
+            await there.write(batch)
         assert content(await all_of(there)) == content(found)
         assert {len(path) for _, _, path in content(found)} >= {2, 3, 4, 5}
-        assert [await there.write(step) for step in found] == [[0] * len(s.buckets) for s in found]
+        assert [await there.write(batch) for batch in found] == [
+            [0] * len(s.buckets) for s in found
+        ]
         assert content(await all_of(there)) == content(found)
         ledger = Ledger(server, f"{namespace}-there", "run-b", retention=3600)
         assert await ledger.seen_many(posts) == [True] * len(posts)
@@ -130,10 +132,10 @@ async def test_buckets_end_with_their_generation(valkey: ValkeyServer, namespace
     """Every bucket of a generation has its end, in whatever order they came; forever has none."""
     soon, later = (int(time.time() + seconds) * 1000 for seconds in (60, 3600))
     async with connected(valkey.url) as server:
-        shelf = Shelf(server, namespace)
+        shelf = ShelfBuckets(server, namespace)
         for ends in (later, soon, FOREVER):
             bucket = Bucket("355", array("q", range(5)))
-            assert await shelf.write(Step(3, ends, [bucket])) == [5]
+            assert await shelf.write(BucketBatch(3, ends, [bucket])) == [5]
     wanted = {f"{later:013}": later, f"{soon:013}": soon, f"{0:013}": -1}
     for text, ends in wanted.items():
         # Its way to the bucket is free, so it stays at the first level.
@@ -148,7 +150,10 @@ async def test_what_is_over_is_not_written(valkey: ValkeyServer, namespace: str)
     ends = int(time.time() - 60) * 1000
     buckets = [Bucket("35", array("q", range(5))), Bucket("36", array("q", [1]))]
     async with connected(valkey.url) as server:
-        assert await Shelf(server, namespace).write(Step(3, ends, buckets)) == [-1, -1]
+        assert await ShelfBuckets(server, namespace).write(BucketBatch(3, ends, buckets)) == [
+            -1,
+            -1,
+        ]
     assert valkey.ask("KEYS", f"vd1:{{{namespace}:*") == []
 
 
@@ -170,14 +175,14 @@ async def test_a_bucket_that_others_have_filled(
         source, target = (Ledger(server, f"{namespace}{n}", "r", retention=None) for n in "ab")
         await source.confirm_many(ours)
         await target.confirm_many(theirs)
-        here = Shelf(server, f"{namespace}c")
+        here = ShelfBuckets(server, f"{namespace}c")
         for name in "ba":  # the one that is there already comes first
-            for step in await all_of(Shelf(server, f"{namespace}{name}")):
-                await here.write(Step(step.partition, ends, step.buckets))
+            for batch in await all_of(ShelfBuckets(server, f"{namespace}{name}")):
+                await here.write(BucketBatch(batch.partition, ends, batch.buckets))
         again = [
-            await here.write(Step(step.partition, ends, step.buckets))
+            await here.write(BucketBatch(batch.partition, ends, batch.buckets))
             for name in "ab"
-            for step in await all_of(Shelf(server, f"{namespace}{name}"))
+            for batch in await all_of(ShelfBuckets(server, f"{namespace}{name}"))
         ]
         assert not any(map(sum, again))
         found = content(await all_of(here))
@@ -202,9 +207,11 @@ async def test_runs_that_store_meanwhile(
     async with open_ledger() as ledger, connected(server_url) as server:
         await ledger.confirm_many(posts)
         there = Ledger(server, f"{namespace}-there", "run-b", retention=3600)
-        shelf = Shelf(server, f"{namespace}-there")
-        steps = await all_of(Shelf(server, namespace))
-        pieces = [Step(s.partition, s.ends, [bucket]) for s in steps for bucket in s.buckets]
+        shelf = ShelfBuckets(server, f"{namespace}-there")
+        batches = await all_of(ShelfBuckets(server, namespace))
+        pieces = [
+            BucketBatch(s.partition, s.ends, [bucket]) for s in batches for bucket in s.buckets
+        ]
         for number, piece in enumerate(pieces):
             share = range(number, len(others), len(pieces))
             await there.confirm_many([others[at] for at in share])
@@ -243,8 +250,8 @@ def test_two_ledgers_become_one(
             for deed, at, group, retention in deeds:
                 ledger = Ledger(server, names[at], f"run-{at}", retention=retention)
                 if deed == "load":
-                    for step in await all_of(Shelf(server, names[1 - at])):
-                        await Shelf(server, names[at]).write(step)
+                    for batch in await all_of(ShelfBuckets(server, names[1 - at])):
+                        await ShelfBuckets(server, names[at]).write(batch)
                     held[at] |= held[1 - at]
                 elif deed == "forget":
                     await ledger.forget_many(GROUPS[group])
@@ -269,18 +276,18 @@ async def test_what_was_evicted_is_there_again(valkey: ValkeyServer, namespace: 
     async with connected(valkey.url) as server:
         ledger = Ledger(server, f"{namespace}-there", "run-a", retention=3600)
         await Ledger(server, namespace, "run-a", retention=3600).confirm_many(posts)
-        steps = await all_of(Shelf(server, namespace))
-        shelf = Shelf(server, f"{namespace}-there")
-        for step in steps:
-            await shelf.write(step)
+        batches = await all_of(ShelfBuckets(server, namespace))
+        shelf = ShelfBuckets(server, f"{namespace}-there")
+        for batch in batches:
+            await shelf.write(batch)
         listed = f"vd1:{{{namespace}-there:03}}"
         buckets = valkey.ask("KEYS", f"{listed}:*")
         assert max(map(len, buckets)) - min(map(len, buckets)) > 2  # levels below the first
         for lost in ([listed], buckets[::2], buckets[1::3]):
             valkey.ask("DEL", *lost)
             assert not all(await ledger.seen_many(posts))
-            for step in steps:
-                await shelf.write(step)
+            for batch in batches:
+                await shelf.write(batch)
             assert all(await ledger.seen_many(posts))
 
 
@@ -336,8 +343,8 @@ async def test_nothing_is_missed_while_runs_write(
                 await chance.choice(runs).confirm_many(keys(next(fresh) for _ in range(200)))
 
         found = set[int]()
-        async for step in Shelf(Adversary(server, deed), namespace).read(3):
-            found.update(*(bucket.members for bucket in step.buckets))
+        async for batch in ShelfBuckets(Adversary(server, deed), namespace).read(3):
+            found.update(*(bucket.members for bucket in batch.buckets))
         assert {member(post) for post in posts} <= found
         assert {split_key(post)[0] for post in posts} == {3}
         assert left == 0
@@ -355,8 +362,8 @@ async def test_a_generation_that_begins_between_two(server_url: str, namespace: 
         await late.confirm_many(keys([2]))
         asked = 0
         # It reads the list, then the buckets of one generation, then those of the other.
-        steps = len(_FIRST) // BUCKETS_AT_ONCE
-        script = {2: between.claim_many, 2 * steps + 2: late.claim_many}
+        batches = len(_FIRST) // BUCKETS_AT_ONCE
+        script = {2: between.claim_many, 2 * batches + 2: late.claim_many}
 
         async def deed() -> None:
             nonlocal asked
@@ -365,9 +372,9 @@ async def test_a_generation_that_begins_between_two(server_url: str, namespace: 
                 await script[asked]([post])
 
         found = set[int]()
-        async for step in Shelf(Adversary(server, deed), namespace).read(3):
-            found.update(*(bucket.members for bucket in step.buckets))
-        assert asked > 2 * steps + 2
+        async for batch in ShelfBuckets(Adversary(server, deed), namespace).read(3):
+            found.update(*(bucket.members for bucket in batch.buckets))
+        assert asked > 2 * batches + 2
         assert member(post) in found
 
 
@@ -382,7 +389,9 @@ async def test_a_set_that_is_no_sorted_array(
         async with connected(own.url) as server:
             ledger = Ledger(server, namespace, "run-a", retention=3600)
             await ledger.confirm_many(posts)
-            shelf = Shelf(server, namespace)
-            steps = await all_of(shelf)
-            members = [each for step in steps for bucket in step.buckets for each in bucket.members]
+            shelf = ShelfBuckets(server, namespace)
+            batches = await all_of(shelf)
+            members = [
+                each for batch in batches for bucket in batch.buckets for each in bucket.members
+            ]
             assert sorted(members) == sorted(map(member, posts))

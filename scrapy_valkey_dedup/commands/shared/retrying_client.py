@@ -1,4 +1,4 @@
-"""A server that is asked again for a minute: who moves millions of posts gives up for no hiccup."""
+"""Repeats requests for a minute, so that a short outage does not end a long dump or load."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import ScriptCall
 
 _PAUSE = 1.0
+"""Seconds between two attempts."""
 _Found = TypeVar("_Found")
 
 
-class Patient:
-    """Asks a server, and while it does not answer once a second again, for ``PATIENCE`` seconds."""
+class RetryingClient:
+    """A client that repeats requests for ``PATIENCE`` seconds while the server does not answer."""
 
     def __init__(self, server: Client, say: Callable[[str], object] = lambda _: None) -> None:
-        """``say`` is told when an outage begins."""
+        """``say`` is called with a message when an outage starts."""
         self._server = server
         self._say = say
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
-        """As :meth:`Client.ask`."""
+        """Sends commands, as :meth:`Client.ask` does."""
         return await self._answer(lambda: self._server.ask(*commands, key=key))
 
     async def run(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """As :meth:`Client.run`."""
+        """Runs script calls, as :meth:`Client.run` does."""
         return await self._answer(lambda: self._server.run(calls))
 
     async def _answer(self, ask: Callable[[], Awaitable[_Found]]) -> _Found:

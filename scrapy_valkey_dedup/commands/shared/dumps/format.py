@@ -1,7 +1,6 @@
-"""How a dump is laid out in its file: docs/dump-file.md describes it, byte by byte.
+"""The format of a dump's file, which docs/dump-file.md describes byte by byte.
 
-Every frame ends with a digest of all that stands before it, so that a file that was altered or cut
-off is found out, wherever that was.
+Every frame ends with a digest of all bytes before it, so that any change or cut is detected.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES
 from scrapy_valkey_dedup.ledger.keys import END_DIGITS, LAYOUT, PARTITIONS
-from scrapy_valkey_dedup.ledger.transfer import LEVELS, Bucket, Step
+from scrapy_valkey_dedup.ledger.transfer import LEVELS, Bucket, BucketBatch
 
 NAME, VERSION = b"scrapy-valkey-dedup dump ", b"1"
 FIRST_LINE = NAME + VERSION + b"\n"
 LEDGER, BUCKETS, END_OF_FILE = b"L", b"B", b"E"
 FRAME = Struct("<cI")
-"""Kind and length of what follows."""
+"""The head of a frame: its kind, and the length of its content."""
 LONGEST = 1 << 20
-"""Bytes of a frame."""
+"""Bytes in the content of a frame, at most."""
 DIGEST_BYTES = 16
 KINDS = tuple(SHELVES)
 
@@ -34,37 +33,39 @@ _BITS_OF_FIRST, _BITS_OF_OTHERS = 8, 3
 
 
 @dataclass(frozen=True)
-class Head:
-    """Whose ledger it is."""
+class Header:
+    """The first frame: which ledger was dumped, and when."""
 
     namespace: str | None
-    """None: whoever wrote it did not know its name, only the digest that stands in keys."""
+    """None if only the namespace's digest was known, which is written in keys."""
     tag: str
-    """The namespace as it stands in keys."""
+    """The namespace, as it is written in keys."""
     created: str
+    """Date and time in ISO 8601."""
     layout: str = LAYOUT
+    """The version of the ledger's layout."""
 
 
 def new_digest() -> Any:
-    """Of a file, from its first byte on."""
+    """A new digest of a file, to be updated from its first byte on."""
     return blake2b(digest_size=DIGEST_BYTES)
 
 
-def packed(kind: str, step: Step) -> bytes:
-    """Some buckets of ``posts``, ``pages`` or ``timelines``."""
-    level = len(step.buckets[0].path) - 1
-    parts = [_STEP.pack(KINDS.index(kind), step.partition, level, step.ends)]
-    for bucket in step.buckets:
+def pack(kind: str, batch: BucketBatch) -> bytes:
+    """Encodes buckets of ``posts``, ``pages`` or ``timelines`` as the content of a frame."""
+    level = len(batch.buckets[0].path) - 1
+    parts = [_STEP.pack(KINDS.index(kind), batch.partition, level, batch.ends)]
+    for bucket in batch.buckets:
         parts.append(_BUCKET.pack(_number_of(bucket.path), len(bucket.members)))
         parts.append(_swapped(bucket.members).tobytes())
     return b"".join(parts)
 
 
-def unpacked(content: bytes) -> tuple[str, Step]:
-    """What :func:`packed` made.
+def unpack(content: bytes) -> tuple[str, BucketBatch]:
+    """Decodes the content of a frame that :func:`pack` encoded.
 
     Raises:
-        ValueError: it is nothing of the kind.
+        ValueError: the content is invalid.
 
     """
     if len(content) < _STEP.size:
@@ -86,11 +87,11 @@ def unpacked(content: bytes) -> tuple[str, Step]:
         buckets.append(Bucket(_path_of(number, level), _swapped(members)))
     if not buckets:
         raise ValueError("no buckets")
-    return KINDS[kind], Step(partition, ends, buckets)
+    return KINDS[kind], BucketBatch(partition, ends, buckets)
 
 
 def _swapped(members: array[int]) -> array[int]:
-    """Between this machine's order of bytes and the file's, which is the usual one."""
+    """Converts between this machine's byte order and the file's, which is little-endian."""
     if sys.byteorder == "big":
         members = members[:]
         members.byteswap()
@@ -98,7 +99,7 @@ def _swapped(members: array[int]) -> array[int]:
 
 
 def _number_of(path: str) -> int:
-    """A path as a number: 8 bits, and 3 for each level below the first."""
+    """Encodes a path as a number: 8 bits, and 3 bits for each level below the first."""
     first, others = int(path[:2], 16), path[2:]
     return first << _BITS_OF_OTHERS * len(others) | int(others or "0", 8)
 

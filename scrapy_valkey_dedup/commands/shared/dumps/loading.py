@@ -1,4 +1,4 @@
-"""From the file of a dump into a ledger: what it has is remembered besides what is there."""
+"""Adds the entries of a dump to a ledger, and keeps those that are there."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from dataclasses import dataclass, field
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.dumps.format import KINDS
 from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
-from scrapy_valkey_dedup.commands.shared.retrying_client import Patient
+from scrapy_valkey_dedup.commands.shared.retrying_client import RetryingClient
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.ledger.transfer import Shelf
+from scrapy_valkey_dedup.ledger.transfer import ShelfBuckets
 
 
-def _none() -> Counter[str]:
+def _zeros() -> Counter[str]:
     return Counter(dict.fromkeys(KINDS, 0))
 
 
 @dataclass
-class Loaded:
-    """What came of loading a dump."""
+class LoadResult:
+    """The result of loading a dump; counts are by kind."""
 
     namespace: str
     entries: Counter[str]
-    """What the file has."""
-    new: Counter[str] = field(default_factory=_none)
-    """What stood not yet where it belongs."""
-    over: Counter[str] = field(default_factory=_none)
-    """What has ended since the dump."""
+    """Entries in the file."""
+    new: Counter[str] = field(default_factory=_zeros)
+    """Entries that were not in their bucket yet."""
+    expired: Counter[str] = field(default_factory=_zeros)
+    """Entries that have expired since the dump."""
 
 
 async def load(
@@ -39,34 +39,37 @@ async def load(
     namespace: str,
     advance: Advance = lambda _: None,
     say: Callable[[str], object] = lambda _: None,
-) -> Loaded:
-    """Remembers in a namespace what a file has, until the same moments. Nothing there is forgotten.
+) -> LoadResult:
+    """Adds the entries of a file to a namespace, with the same ends. Forgets nothing there.
 
-    The whole file is verified before anything is written.
+    The whole file is checked before anything is written. ``say`` is called with a message when an
+    outage starts.
 
     Raises:
-        CommandError: the file was cut off or altered.
+        CommandError: the file is incomplete or damaged.
         LedgerRefusedError: a permission is missing.
-        LedgerUnavailableError: there is an outage, for longer than ``PATIENCE``. What was loaded
-            stays; to load the file again does the rest.
+        LedgerUnavailableError: the server did not answer for ``PATIENCE`` seconds. What was loaded
+            stays; loading the file again adds the rest.
 
     """
-    found = Loaded(namespace, file.verify())
+    found = LoadResult(namespace, file.verify())
     await _open(connection, namespace, [kind for kind in KINDS if found.entries[kind]])
-    server = Patient(connection.server, say)
-    shelves = {kind: Shelf(server, namespace_tag(namespace), SHELVES[kind]) for kind in KINDS}
-    for kind, step in file.steps():
-        for bucket, added in zip(step.buckets, await shelves[kind].write(step), strict=True):
+    server = RetryingClient(connection.server, say)
+    shelves = {
+        kind: ShelfBuckets(server, namespace_tag(namespace), SHELVES[kind]) for kind in KINDS
+    }
+    for kind, batch in file.batches():
+        for bucket, added in zip(batch.buckets, await shelves[kind].write(batch), strict=True):
             if added < 0:
-                found.over[kind] += len(bucket.members)
+                found.expired[kind] += len(bucket.members)
             else:
                 found.new[kind] += added
-        advance(step.size)
+        advance(batch.size)
     return found
 
 
 async def _open(connection: LedgerConnection, namespace: str, kinds: list[str]) -> None:
-    """Sees that all may be written, before anything is."""
+    """Opens the ledger, and checks the permission to write each kind of key."""
     for kind in dict.fromkeys(["posts", *kinds]):
         ledger = Ledger(
             connection.server, namespace, connection.run, retention=connection.settings.retention,

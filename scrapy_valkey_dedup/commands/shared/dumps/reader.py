@@ -1,4 +1,4 @@
-"""Reads the file of a dump, and finds out whether it is one, and whole."""
+"""Reads the file of a dump, and checks that it is complete and undamaged."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from scrapy_valkey_dedup.commands.shared.dumps.format import (
     LONGEST,
     NAME,
     VERSION,
-    Head,
+    Header,
     new_digest,
-    unpacked,
+    unpack,
 )
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.keys import LAYOUT
-from scrapy_valkey_dedup.ledger.transfer import Step
+from scrapy_valkey_dedup.ledger.transfer import BucketBatch
 
 _LONGEST_LINE = 64
 
 
 class DumpReader:
-    """Reads a file, as often as need be. A context manager, within which it stays the same file."""
+    """Reads a dump, as often as needed. A context manager that keeps the file open."""
 
     def __init__(self, path: str | Path) -> None:
-        """Reads its head.
+        """Opens the file and reads its header.
 
         Raises:
-            CommandError: it is no dump, or one that this version cannot read.
+            CommandError: the file is not a dump, or this version cannot read it.
 
         """
         self._path = path
@@ -52,64 +52,64 @@ class DumpReader:
         except OSError as error:
             raise CommandError(f"{path} cannot be read: {error.strerror}") from error
         try:
-            self.head = self._begin()
+            self.header = self._begin()
         except BaseException:
             self._file.close()
             raise
 
     def verify(self) -> Counter[str]:
-        """Reads it to the end, once; returns how many entries it has, by kind.
+        """Checks the whole file once; returns the number of entries by kind.
 
         Raises:
-            CommandError: it was cut off or altered.
+            CommandError: the file is incomplete or damaged.
 
         """
         if self._entries is None:
             found = Counter[str](dict.fromkeys(KINDS, 0))
-            for kind, step in self.steps():
-                found[kind] += step.size
+            for kind, batch in self.batches():
+                found[kind] += batch.size
             self._entries = found
         return self._entries
 
-    def steps(self) -> Iterator[tuple[str, Step]]:
-        """What stands in it, from its beginning, by kind. Each step was verified before.
+    def batches(self) -> Iterator[tuple[str, BucketBatch]]:
+        """The buckets of the file with their kind, in batches that are checked.
 
         Raises:
-            CommandError: it was cut off or altered.
+            CommandError: the file is incomplete or damaged.
 
         """
         self._begin()
         found = dict.fromkeys(KINDS, 0)
         while (frame := self._frame())[0] == BUCKETS:
             try:
-                kind, step = unpacked(frame[1])
+                kind, batch = unpack(frame[1])
             except ValueError as error:
                 raise self._broken(str(error)) from None
-            found[kind] += step.size
-            yield kind, step
-        if frame[0] != END_OF_FILE or _json(frame[1]) != found:
+            found[kind] += batch.size
+            yield kind, batch
+        if frame[0] != END_OF_FILE or _json_object(frame[1]) != found:
             raise self._broken("no end")
         if self._read_at_most(1):
             raise self._broken("there is more after its end")
 
-    def _begin(self) -> Head:
-        """Goes behind the head."""
+    def _begin(self) -> Header:
+        """Reads the header, and moves to the frame after it."""
         self._file.seek(0)
         self._at, self._digest = 0, new_digest()
         self._check_line(self._file.readline(_LONGEST_LINE))
         kind, content = self._frame()
         try:
-            head = Head(**_json(content))
+            header = Header(**_json_object(content))
         except TypeError:
             raise self._broken("no ledger") from None
-        if kind != LEDGER or not isinstance(head.namespace, str | None):
+        if kind != LEDGER or not isinstance(header.namespace, str | None):
             raise self._broken("no ledger")
-        if head.layout != LAYOUT:
+        if header.layout != LAYOUT:
             raise CommandError(
-                f"{self._path} has the layout {head.layout!r:.20} of the ledger; this version of "
+                f"{self._path} has the layout {header.layout!r:.20} of the ledger; this version of "
                 f"scrapy-valkey-dedup writes layout {LAYOUT}: install the version that wrote it"
             )
-        return head
+        return header
 
     def _check_line(self, line: bytes) -> None:
         if not line.startswith(NAME):
@@ -128,7 +128,7 @@ class DumpReader:
         self._at += len(line)
 
     def _frame(self) -> tuple[bytes, bytes]:
-        """The next frame, whose digest is right."""
+        """Reads the next frame and checks its digest; returns its kind and content."""
         kind, size = FRAME.unpack(self._read(FRAME.size))
         content = self._read(size) if size <= LONGEST else b""
         wanted = self._digest.digest()
@@ -171,8 +171,8 @@ class DumpReader:
         self._file.close()
 
 
-def _json(content: bytes) -> Any:
-    """An object; an empty one if it is none."""
+def _json_object(content: bytes) -> Any:
+    """Parses a JSON object; returns an empty dict if the content is not one."""
     try:
         found = json.loads(content)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writes the file of a dump: complete under its name, or not at all."""
+"""Writes the file of a dump: it appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -19,70 +19,70 @@ from scrapy_valkey_dedup.commands.shared.dumps.format import (
     KINDS,
     LEDGER,
     NAME,
-    Head,
+    Header,
     new_digest,
-    packed,
+    pack,
 )
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
-from scrapy_valkey_dedup.ledger.transfer import BUCKETS_AT_ONCE, Bucket, Step
+from scrapy_valkey_dedup.ledger.transfer import BUCKETS_AT_ONCE, Bucket, BucketBatch
 
 _MOST_MEMBERS = 4096
-"""Of a bucket in one piece. Only the last level, which no real ledger reaches, has larger ones."""
+"""Members of a bucket in one frame. Only buckets of the last level can have more."""
 
 
 class DumpWriter:
-    """Writes beside the file, and takes its place at the end. A context manager."""
+    """Writes a temporary file, and renames it at the end. A context manager."""
 
-    def __init__(self, path: str | Path, head: Head) -> None:
-        """An earlier dump is replaced in the end; any other file is left alone.
+    def __init__(self, path: str | Path, header: Header) -> None:
+        """Creates the temporary file. At the end an earlier dump is replaced, but no other file.
 
         Raises:
-            CommandError: the file cannot be written.
+            CommandError: the file cannot be written, or another file has its name.
 
         """
         self.path = Path(os.path.realpath(path))
         self.size = 0
-        """Bytes so far."""
+        """Bytes written so far."""
         self.entries = Counter[str](dict.fromkeys(KINDS, 0))
         self._digest = new_digest()
-        with self._told():
+        with self._os_errors_reported():
             self._refuse_to_replace()
-            # Mode 0600: whoever may read it can tell whether a post is stored.
+            # Mode 0600: anyone who can read it can find out whether a post is stored.
             hidden = (".part", f".{self.path.name}.", self.path.parent)
             number, temporary = tempfile.mkstemp(*hidden)
         self._temporary = Path(temporary)
         self._file = os.fdopen(number, "wb")
         self._write(FIRST_LINE)
-        self._frame(LEDGER, json.dumps(vars(head)).encode())
+        self._frame(LEDGER, json.dumps(vars(header)).encode())
 
     def _refuse_to_replace(self) -> None:
-        if self.path.exists() and not self.path.is_file():  # a pipe would be waited for
-            raise CommandError(f"{self.path} is there already and not a file: name a file")
+        if self.path.exists() and not self.path.is_file():  # opening a pipe would block
+            raise CommandError(f"{self.path} exists and is not a file: name a file")
         with suppress(FileNotFoundError), self.path.open("rb") as file:
             if file.read(len(NAME)) != NAME:
-                raise CommandError(f"{self.path} is there already and no dump: name another file")
+                raise CommandError(f"{self.path} exists and is not a dump: name another file")
 
-    def add(self, kind: str, step: Step) -> None:
-        """Writes some buckets of the ``posts``, ``pages`` or ``timelines``."""
+    def add(self, kind: str, batch: BucketBatch) -> None:
+        """Writes buckets of ``posts``, ``pages`` or ``timelines``."""
         pieces = [
             Bucket(bucket.path, bucket.members[start : start + _MOST_MEMBERS])
-            for bucket in step.buckets
+            for bucket in batch.buckets
             for start in range(0, len(bucket.members), _MOST_MEMBERS)
         ]
         for start in range(0, len(pieces), BUCKETS_AT_ONCE):
             some = pieces[start : start + BUCKETS_AT_ONCE]
-            self._frame(BUCKETS, packed(kind, step._replace(buckets=some)))
-        self.entries[kind] += step.size
+            self._frame(BUCKETS, pack(kind, batch._replace(buckets=some)))
+        self.entries[kind] += batch.size
 
     def finish(self) -> None:
-        """Puts the complete file in its place.
+        """Completes the file, and gives it its name.
 
         Raises:
-            CommandError: it cannot be written.
+            CommandError: the file cannot be written.
 
         """
         self._frame(END_OF_FILE, json.dumps(self.entries).encode())
-        with self._told():
+        with self._os_errors_reported():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -100,13 +100,13 @@ class DumpWriter:
         self._write(self._digest.digest())
 
     def _write(self, part: bytes) -> None:
-        with self._told():
+        with self._os_errors_reported():
             self._file.write(part)
         self._digest.update(part)
         self.size += len(part)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _os_errors_reported(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -121,7 +121,7 @@ class DumpWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leaves nothing of a file that was not finished."""
+        """Deletes the temporary file if it was not finished."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
