@@ -136,7 +136,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             )
     counts = [*((name, each.remembered) for name, each in parts.held.items())]
     counts.append(("forgotten", forgotten))
-    _finish(job, place, counts, alive=alive, began=parts.began)
+    _finish(job, place, counts, alive=alive, began=None if parts.is_undated else parts.began)
     return FINE
 
 
@@ -153,13 +153,19 @@ def _since_when(parts: Parts, since: float | None) -> str:
     """What a generation makes of a moment: it is forgotten as a whole."""
     if since is None:
         return ""
-    began = parts.began
-    if began is None or began >= since:
-        return f", all that was stored since {moment(since)}"
-    return (
-        f": all that was stored since {moment(since)}, and with it what was stored or met from "
-        f"{moment(began)} on, as a generation is forgotten as a whole"
-    )
+    older = []
+    if parts.began is not None and parts.began < since:
+        older.append(
+            f"what was stored or met from {moment(parts.began)} on, as a generation is forgotten "
+            "as a whole"
+        )
+    if parts.is_undated:
+        older.append(
+            "what is kept for longer than the retention here, however old it is: it was loaded, or "
+            "stored when the retention was longer"
+        )
+    said = f"all that was stored since {moment(since)}"
+    return f": {said}, and with it {'; and '.join(older)}" if older else f", {said}"
 
 
 async def _forget_posts(job: Job, keyer: Keyer, origin: Source) -> int:

@@ -368,6 +368,23 @@ def test_a_shorter_retention_forgets_more(
     assert ended.json["forgotten"] == 20
 
 
+def test_a_longer_retention_hides_the_age(
+    tmp_path: Path, valkey: ValkeyServer, namespace: str
+) -> None:
+    """What ends later than anything stored now may be of any age: it is told before it goes."""
+    here = a_project(tmp_path, valkey.url, namespace)
+
+    async def store(ledger: Ledger) -> None:
+        await ledger.confirm_many([key_of_post(number) for number in NUMBERS])
+
+    in_ledger(valkey.url, namespace, store, retention=100 * HOUR)
+    ended = dedup("forget", "--since", "10m", directory=here)
+    assert ended.code == 2
+    assert "and with it what is kept for longer than the retention here" in ended.err
+    ended = dedup("forget", "--since", "10m", "--yes", "--json", directory=here)
+    assert (ended.json["forgotten"], ended.json["since"]) == (len(NUMBERS), None)
+
+
 def test_since_in_a_ledger_that_never_forgets(
     tmp_path: Path, valkey: ValkeyServer, namespace: str
 ) -> None:

@@ -106,6 +106,11 @@ class Parts:
         found = min((each.began for each in self.held.values()), default=inf)
         return None if found == inf else found
 
+    @property
+    def is_undated(self) -> bool:
+        """Whether some of it ends later than anything that is stored now: it may be of any age."""
+        return any(each.is_undated for each in self.held.values())
+
     async def clear(self, advance: Advance = _quiet) -> None:
         """Forgets it. Claims stay."""
         for shelf in self.shelves.values():
