@@ -363,7 +363,9 @@ def test_a_shorter_retention_forgets_more(
     here = a_project(tmp_path, valkey.url, namespace, VALKEY_DEDUP_RETENTION=10 * HOUR)
     store_ages(valkey.url, namespace)
     given = ("forget", "--since", "10m", "--yes", "--json")
-    assert dedup(*given, directory=here).json["forgotten"] == 0
+    ended = dedup(*given, directory=here)
+    assert ended.json["forgotten"] == 0
+    assert "If a run's retention is shorter than here" in ended.err
     ended = dedup(*given, "-s", f"VALKEY_DEDUP_RETENTION={HOUR}", directory=here)
     assert ended.json["forgotten"] == 20
 
