@@ -40,8 +40,8 @@ ONCE = {
     " embedded_kills embedded_paths",
     # Each verb, and how Scrapy calls the command: command, command_verbs, command_status,
     # command_doctor and command_plugins.
-    "verbs that ask the ledger as crawls do": "command_dump command_forget command_import"
-    " command_places command_python command_trial",
+    "verbs that ask the ledger as crawls do": "command_dump command_estimate command_forget"
+    " command_import command_places command_python command_trial",
     # The spiders of README and requests.md run on every stack, in readme.
     "the example project": "example_project",
 }

@@ -19,6 +19,11 @@ from scrapy_valkey_dedup.session.probing import LONGEST_PAUSE
 logger = logging.getLogger(__name__)
 
 
+def beat_interval(lease: float, wait: float) -> float:
+    """Seconds between two heartbeats: often enough to be seen alive within the others' WAIT."""
+    return min(lease / 3, max(wait, 1) / 2)
+
+
 class Heartbeat:
     """The heartbeat of one run, and its view of the others'. Times are in seconds."""
 
@@ -40,8 +45,7 @@ class Heartbeat:
         may be back before those whose heartbeats have expired in the outage."""
         self._outage = outage
         self._lease = lease
-        # Often enough to be seen alive within the others' WAIT.
-        self._interval = min(lease / 3, max(wait, 1) / 2)
+        self._interval = beat_interval(lease, wait)
         # A run that is frozen or away for less than LEASE keeps it: the last beat may lie an
         # interval back, and the next one may have to be tried again for a TIMEOUT.
         self.lifetime = lease + timeout + self._interval

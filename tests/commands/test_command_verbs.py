@@ -111,6 +111,16 @@ def test_status(here: Path, valkey: ValkeyServer, namespace: str) -> None:
 
 
 @pytest.mark.usefixtures("filled")
+def test_estimate(here: Path) -> None:
+    """What a ledger with so many posts costs, as a spider's user: at least the least storage."""
+    found = answer(here, "estimate", "--from-ledger", "--posts-a-day", "100")
+    ledger = found["ways"]["this ledger"]
+    assert ledger["posts"] == len(NUMBERS)
+    assert ledger["usd"] > ledger["usd_storage"] == pytest.approx(6.132)
+    assert ("bytes (MEMORY USAGE)" in found["measured"]) is not IS_SERVERLESS
+
+
+@pytest.mark.usefixtures("filled")
 def test_doctor(here: Path) -> None:
     """What a spider needs works; what may not be asked there is unknown, not wrong."""
     found = answer(here, "doctor", code=1)["findings"]  # the project stores nowhere

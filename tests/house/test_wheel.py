@@ -91,7 +91,7 @@ def test_elsewhere_no_address_is_made_up(tmp_path: Path) -> None:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module, every Lua file and the typing marker are in the wheel; tests are not."""
+    """Every module, every Lua file, the prices and the typing marker are in the wheel; no tests."""
     names = set(zipfile.ZipFile(wheel).namelist())
     package = ROOT / "scrapy_valkey_dedup"
     wanted = {
@@ -99,6 +99,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         for path in [
             *package.rglob("*.py"),
             *package.glob("ledger/lua/*.lua"),
+            package / "commands" / "shared" / "prices.json",
             package / "py.typed",
         ]
     }

@@ -114,7 +114,7 @@ def forecast(state: State, retention: float | None, now: float) -> Forecast | No
     if not rooms:
         return None
     room, posts = min(rooms) * len(rooms), state.holds["posts"]
-    each, rate = posts.bytes_each, _rate(posts, retention, now) or _rate_of_runs(state, now)
+    each, rate = posts.bytes_each, rate_of_posts(posts, retention, now) or rate_of_runs(state, now)
     if each is None:
         return Forecast(room, None, rate, None)
     full_at = None
@@ -125,7 +125,7 @@ def forecast(state: State, retention: float | None, now: float) -> Forecast | No
     return Forecast(room, int(room / each), rate, full_at)
 
 
-def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
+def rate_of_posts(posts: Contents, retention: float | None, now: float) -> float | None:
     """Entries a second, since the oldest generation that is alive began."""
     if retention is None:
         return None
@@ -136,7 +136,7 @@ def _rate(posts: Contents, retention: float | None, now: float) -> float | None:
     return posts.entries / since if since >= _YOUNGEST else None
 
 
-def _rate_of_runs(state: State, now: float) -> float | None:
+def rate_of_runs(state: State, now: float) -> float | None:
     """New posts a second of the runs that are at work."""
     notes = [note for run, note in state.sighted.notes.items() if run in state.sighted.alive]
     rates = [note.new / (now - note.start) for note in notes if now - note.start >= _YOUNGEST]
