@@ -26,12 +26,16 @@ def text(value: Any) -> str:
 
 
 def short_name(value: Any) -> str | None:
-    """A name of plain characters, or None."""
-    if value is None or value == "":
+    """A name of plain characters, or None. To mean it as a switch is a mistake."""
+    written = "" if value is None else str(value)
+    if written.lower() in ("", "none"):
         return None
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,32}", str(value)):
-        raise ValueError("write a name of 1 to 32 letters, digits, dots, hyphens and underscores")
-    return str(value)
+    is_switch = written.lower() in ("true", "false")
+    if is_switch or not re.fullmatch(r"[A-Za-z0-9._-]{1,32}", written):
+        raise ValueError(
+            "write a name of 1 to 32 letters, digits, dots, hyphens and underscores, or None"
+        )
+    return written
 
 
 def flag(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +23,7 @@ from scrapy_valkey_dedup.commands.shared.progress_file import ProgressFile
 from scrapy_valkey_dedup.commands.shared.sources import source
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.model import Key
 
 SUMMARY = "Remember posts that are stored already, so that no spider stores them again"
 EXAMPLE = """examples:
@@ -80,21 +82,30 @@ async def run(job: Job) -> int:
         await ledger.probe.check_partitions()
         task = Import(ledger, keyer, origin, strict=options.strict, screen=screen)
         if origin.can_resume:
-            task.progress = _progress_file(settings.data_dir, ledger, task)
-            task.resume(restart=options.restart)
+            first = _first_keys(task)
+            task.progress = _progress_file(settings.data_dir, ledger, task, first)
+            # What was imported may have been forgotten since then, or have expired.
+            is_there = all(await ledger.seen_many(first))
+            task.resume(restart=options.restart or not is_there)
         with screen.progress(f"import {origin.name}", origin.total, origin.unit) as advance:
             reached = await task.carry_out(advance)
     show_import(job, place.name, reached, origin.name, keyer.rule)
     return FOUND if reached.bad.total or reached.unkeyed.total else FINE
 
 
-def _progress_file(folder: Path, ledger: Ledger, task: Import) -> ProgressFile:
+def _first_keys(task: Import) -> list[Key]:
+    """The keys of the first block."""
+    with closing(task.origin.blocks()) as blocks:
+        first = next(blocks, None)
+    return task.keyer.keyed(first).keys if first is not None else []
+
+
+def _progress_file(
+    folder: Path, ledger: Ledger, task: Import, first: Sequence[Key]
+) -> ProgressFile:
     """Another ledger, another content, other rules of identity: another import."""
     path = Path(task.origin.name).resolve()
     status = path.stat()
-    with closing(task.origin.blocks()) as blocks:
-        first = next(blocks, None)
-    keys = task.keyer.keyed(first).keys if first is not None else []
-    digest = blake2b(b"".join(keys), digest_size=16).hexdigest()
+    digest = blake2b(b"".join(first), digest_size=16).hexdigest()
     at = (str(path), status.st_size, status.st_mtime_ns)
     return ProgressFile(folder / "import", ledger.identity, *at, digest)

@@ -355,6 +355,23 @@ def test_killed_in_the_middle(here: Path, valkey: ValkeyServer, namespace: str) 
     assert not list(folder.glob("*.json"))
 
 
+def test_what_was_forgotten_since_is_imported_again(
+    here: Path, valkey: ValkeyServer, namespace: str
+) -> None:
+    """An import that was killed goes on only if what it had imported is still remembered."""
+    (here / "posts.jl").write_text(posts(iter(range(MANY))))
+    process = subprocess.Popen(
+        words("import", *POST, "posts.jl"), cwd=here, env=environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until(lambda: list((here / ".scrapy" / "valkey-dedup" / "import").glob("*.json")))
+    process.kill()
+    process.wait()
+    assert dedup("forget", "--all", "posts", "--yes", directory=here).code == 0
+    assert dedup("import", *POST, "posts.jl", directory=here).code == 0
+    assert known(valkey.url, namespace, range(MANY)) == MANY
+
+
 def test_only_the_first_block_shows_that_nothing_can_be_used(
     here: Path, valkey: ValkeyServer, namespace: str
 ) -> None:

@@ -290,12 +290,14 @@ def test_an_earlier_dump_stays_until_the_new_one_is_complete(tmp_path: Path) -> 
 
 
 def test_any_other_file_is_left_alone(tmp_path: Path) -> None:
-    """It is not replaced, and neither is a folder."""
-    path = tmp_path / "posts.jl"
+    """It is not replaced, and neither is a folder or a pipe, which is not waited for."""
+    path, pipe = tmp_path / "posts.jl", tmp_path / "pipe"
     path.write_bytes(b'{"post_id": 1}\n')
-    for place in (path, tmp_path, tmp_path / "nowhere" / "a.dump"):
+    os.mkfifo(pipe)
+    for place in (path, pipe, tmp_path, tmp_path / "nowhere" / "a.dump"):
         with pytest.raises(CommandError, match=re.escape(str(place))):
             DumpWriter(place, HEAD)
+    pipe.unlink()
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b'{"post_id": 1}\n']
 
 

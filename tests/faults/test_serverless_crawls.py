@@ -213,7 +213,8 @@ def test_throttling_slows_a_crawl_down(there: World, standin: Serverless) -> Non
     assert "dedup/valkey/outages" not in stats
     assert "dedup/items/unchecked" not in stats
     assert stats["dedup/items/confirmed"] == len(posts)
-    assert stats[Stats.THROTTLED] == standin.meter()["answers"]["throttled"] > 0
+    # What is turned away after the stats are written, as the run signs off, is not among them.
+    assert 0 < stats[Stats.THROTTLED] <= standin.meter()["answers"]["throttled"]
     warnings = [line for line in there.log.splitlines() if "WARNING" in line and "limit" in line]
     assert len(warnings) == 1
     assert "throttled" in warnings[0]

@@ -192,7 +192,7 @@ def test_defaults() -> None:
         ("LEASE", "1", 1),
         *[("REQUESTS", value, value) for value in ("job", "stored", "off")],
         *[("JOB", value, None) for value in (None, "")],
-        *[("TRIAL", value, None) for value in (None, "")],
+        *[("TRIAL", value, None) for value in (None, "", "None", "none")],
         ("TRIAL", "first.try-1", "first.try-1"),
         ("TRIAL", 1, "1"),
         ("JOB", " 2026-11-22 ", "2026-11-22"),
@@ -238,7 +238,7 @@ def test_good_values(name: str, value: Any, becomes: Any) -> None:
         ("RESET", "once", "write True or False"),
         *[
             ("TRIAL", value, "write a name of 1 to 32")
-            for value in (" ", "a b", "a+b", "x" * 33, ["a"], "{spider}")
+            for value in (" ", "a b", "a+b", "x" * 33, ["a"], "{spider}", True, False, "true")
         ],
         ("URL", "localhost:6379", "it has no scheme: write valkey://"),
         ("URL", "http://localhost", "this version speaks valkey://"),

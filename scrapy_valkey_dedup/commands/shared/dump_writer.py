@@ -56,6 +56,8 @@ class DumpWriter:
         self._frame(LEDGER, json.dumps(vars(head)).encode())
 
     def _refuse_to_replace(self) -> None:
+        if self.path.exists() and not self.path.is_file():  # a pipe would be waited for
+            raise CommandError(f"{self.path} is there already and not a file: name a file")
         with suppress(FileNotFoundError), self.path.open("rb") as file:
             if file.read(len(NAME)) != NAME:
                 raise CommandError(f"{self.path} is there already and no dump: name another file")
