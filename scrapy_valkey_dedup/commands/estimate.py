@@ -27,6 +27,7 @@ EXAMPLE = """examples:
 
 exit code: 0, or 2 if the usage is wrong, or --from-ledger finds no ledger"""
 
+_BY_BENCH = "ECPU as bench.ecpu measured them at best"
 _SOON = 86400.0
 """Seconds: what was counted for less tells little of a month."""
 
@@ -111,7 +112,8 @@ async def run(job: Job) -> int:
     settings = job.project.settings
     work = _workload(options, settings)
     if not options.from_ledger:
-        tell(job.screen, estimate(work, prices), Grounds(["what you gave"], _assumed(options)))
+        grounds = Grounds(["what you gave"], [_BY_BENCH, *_assumed(options)])
+        tell(job.screen, estimate(work, prices), grounds)
         return FINE
     async with connect(settings) as connection:
         found = await measure(connection)
@@ -160,8 +162,7 @@ def _of_ledger(job: Job, found: Measured, work: Workload, prices: Prices) -> int
         grounds.known.append("posts a day")
     else:
         grounds.known.append("what you gave")
-    if found.unknown:
-        grounds.assumed.append(f"ECPU as bench.ecpu has them ({found.unknown})")
+    grounds.assumed.append(f"{_BY_BENCH} ({found.unknown})" if found.unknown else _BY_BENCH)
     assumed = _assumed(options)
     met = found.sightings()
     if options.sightings is None and met is not None:

@@ -11,15 +11,16 @@ from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.check import read_arguments
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection, connect
 from scrapy_valkey_dedup.commands.shared.forgetting.forgetting import (
+    NOTHING_SINCE,
     WHOLE,
-    NamespaceParts,
     claims_of_living_runs,
     find_posts,
     forget,
     select_parts,
+    since_when,
 )
 from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import trials
-from scrapy_valkey_dedup.commands.shared.moments import moment, read_moment
+from scrapy_valkey_dedup.commands.shared.moments import read_moment
 from scrapy_valkey_dedup.commands.shared.records.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     IdentifiedBlock,
@@ -129,7 +130,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             await parts.count(advance)
         forgotten, alive = 0, await parts.claims_of_living_runs()
         listed = ", ".join(f"about {each.remembered:,} {name}" for name, each in parts.held.items())
-        question = f"Forget {listed} {_where(job, connection)}{_since_when(parts, since)}?"
+        question = f"Forget {listed} {_where(job, connection)}{since_when(parts, since)}?"
         if (parts.total or parts.namespaces) and _agreed(job, question):
             with screen.progress("forget", parts.total, "entries") as advance:
                 await parts.clear(advance)
@@ -139,6 +140,8 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
         if not parts.namespaces or alive:  # else the next run makes a new ledger, and drops them
             _tell_spooled(screen, connection, what)
+        if since is not None and not parts.total:
+            screen.note(NOTHING_SINCE)
         if parts.endless:
             screen.note(
                 f"{parts.endless:,} entries are kept forever, and since when is not known: they "
@@ -146,7 +149,8 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             )
     counts = [*((name, each.remembered) for name, each in parts.held.items())]
     counts.append(("forgotten", forgotten))
-    _finish(job, connection, counts, alive=alive, began=parts.began)
+    began = None if parts.is_undated else parts.began
+    _finish(job, connection, counts, alive=alive, began=began)
     return FINE
 
 
@@ -156,19 +160,6 @@ async def _no_such_trial(connection: LedgerConnection) -> CommandError:
     return CommandError(
         f"there is no trial {settings.trial!r} of the namespace {settings.tried_namespace!r} at "
         f"{connection.name}; there are: {listed}"
-    )
-
-
-def _since_when(parts: NamespaceParts, since: float | None) -> str:
-    """Says for ``--since`` from which date on posts are really forgotten."""
-    if since is None:
-        return ""
-    began = parts.began
-    if began is None or began >= since:
-        return f", all that was stored since {moment(since)}"
-    return (
-        f": all that was stored since {moment(since)}, and with it what was stored or met from "
-        f"{moment(began)} on, as a generation is forgotten as a whole"
     )
 
 

@@ -9,6 +9,7 @@ from math import inf
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import ShelfCounts, ShelfKeys, trials
+from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     IdentifiedBlock,
     RecordIdentifier,
@@ -22,6 +23,12 @@ from scrapy_valkey_dedup.valkey.resp import command
 
 WHOLE = "namespace"
 """Selects all of a namespace: posts, pages, timelines and trials."""
+NOTHING_SINCE = (
+    "no entry is kept long enough to have been stored since then. If the retention of some runs is "
+    "shorter than here, as in custom_settings of a spider, add --spider or -s "
+    "VALKEY_DEDUP_RETENTION=..."
+)
+"""Shown if ``since`` selects nothing."""
 _BATCH = 5000
 
 
@@ -107,6 +114,11 @@ class NamespaceParts:
         found = min((each.began for each in self.held.values()), default=inf)
         return None if found == inf else found
 
+    @property
+    def is_undated(self) -> bool:
+        """Whether some entries end later than any that is stored now; their age is unknown."""
+        return any(each.is_undated for each in self.held.values())
+
     async def clear(self, advance: Advance = no_progress) -> None:
         """Forgets all entries. Claims stay."""
         for shelf in self.shelves.values():
@@ -145,3 +157,22 @@ async def claims_of_living_runs(ledger: Ledger, claims: Counter[str]) -> dict[st
     runs = list(claims)
     beats = await ledger.runs.read_heartbeats(runs) if runs else []
     return {run: claims[run] for run, beat in zip(runs, beats, strict=True) if beat is not None}
+
+
+def since_when(parts: NamespaceParts, since: float | None) -> str:
+    """Says for ``--since`` what is really forgotten: whole generations; "" without a moment."""
+    if since is None:
+        return ""
+    older = []
+    if parts.began is not None and parts.began < since:
+        older.append(
+            f"what was stored or met from {moment(parts.began)} on, as a generation is forgotten "
+            "as a whole"
+        )
+    if parts.is_undated:
+        older.append(
+            "what is kept for longer than the retention here, however old it is: it was loaded, or "
+            "stored when the retention was longer"
+        )
+    said = f"all that was stored since {moment(since)}"
+    return f": {said}, and with it {'; and '.join(older)}" if older else f", {said}"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from time import time
 from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
@@ -21,6 +22,8 @@ from scrapy_valkey_dedup.valkey.resp import command
 _STEP = 1000
 """Keys per SCAN; one takes the server well under a millisecond."""
 _ROUNDS = 5
+_SKEW = 60.0
+"""Seconds by which the server's clock may be ahead of ours."""
 
 
 @dataclass
@@ -35,6 +38,8 @@ class ShelfCounts:
     """Entries without an end; counted only with ``since``, which cannot select them."""
     began: float = inf
     """When the oldest counted generation started, in seconds since 1970; ``inf`` if none is."""
+    is_undated: bool = False
+    """Whether some entries end later than any that is stored now, so that their age is unknown."""
 
 
 class ShelfKeys:
@@ -55,6 +60,7 @@ class ShelfKeys:
         self._server: Client = connection.server
         self._partitions = _partitions(self.name)
         self._since = since
+        self._now = time()
         self._retention = connection.retention(what)
         known = re.escape(self.name)
         self._list = re.compile(rf"vd1:\{{{known}:[0-9a-f]{{2}}\}}")
@@ -110,7 +116,10 @@ class ShelfKeys:
                 if written_until >= self._since:
                     chosen.append(key)
                     began = written_until - self._retention / GENERATIONS_PER_RETENTION
-                    found.began = min(found.began, began)
+                    if began > self._now + _SKEW:  # stored with a longer retention, or loaded
+                        found.is_undated = True
+                    else:
+                        found.began = min(found.began, began)
         return chosen, endless
 
     async def _keys(self) -> AsyncIterator[list[str]]:
