@@ -24,9 +24,9 @@ from scrapy_valkey_dedup.valkey.resp import command
 WHOLE = "namespace"
 """Selects all of a namespace: posts, pages, timelines and trials."""
 NOTHING_SINCE = (
-    "no entry is kept long enough to have been stored since then. If the retention of some runs is "
-    "shorter than here, as in custom_settings of a spider, add --spider or -s "
-    "VALKEY_DEDUP_RETENTION=..."
+    "no entry is kept long enough to have been stored since then. If a run's retention is shorter "
+    "than here, as in the custom_settings of a spider, add --spider NAME or "
+    "-s VALKEY_DEDUP_RETENTION=..."
 )
 """Shown if ``since`` selects nothing."""
 _BATCH = 5000
