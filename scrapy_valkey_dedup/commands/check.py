@@ -85,7 +85,9 @@ def read_arguments(posts: Sequence[str]) -> str | list[Any]:
 
     """
     if not posts and sys.stdin.isatty():
-        raise CommandError("which posts? a JSON object, a file, or - for standard input")
+        raise CommandError(
+            "no posts are given: give a JSON object, a file, or - for standard input"
+        )
     if len(posts) <= 1 and not any(post.lstrip().startswith("{") for post in posts):
         return posts[0] if posts else "-"
     records = []
@@ -137,7 +139,7 @@ def _show_identity(screen: Screen, found: Explanation) -> None:
         ("key", found.key.hex() if found.key else f"none: {found.reason}"),
     ]
     if found.overruled:
-        facts.insert(2, ("not by", found.overruled))
+        facts.insert(2, ("overruled", found.overruled))
     screen.facts(facts)
     titles = ("field", "value", "normalisers", "identifies by")
     rows = [
@@ -177,7 +179,7 @@ class SourceCounts:
     records: int = 0
     known: int = 0
     new: int = 0
-    twins: int = 0
+    duplicates: int = 0
     """Posts that occur earlier in the same source."""
     bad: SkippedRecords = field(default_factory=SkippedRecords)
     unkeyed: SkippedRecords = field(default_factory=SkippedRecords)
@@ -198,7 +200,7 @@ async def count_posts(
         first_met = []
         for key in identified.keys:
             if key in met:
-                counts.twins += 1
+                counts.duplicates += 1
             else:
                 met.add(key)
                 first_met.append(key)
@@ -225,7 +227,7 @@ async def check_source(job: Job, identifier: RecordIdentifier, origin: Source) -
             ("records", found.records),
             ("known", found.known),
             ("new", found.new),
-            ("twins in the file", found.twins),
+            ("duplicates in the file", found.duplicates),
         ],
         found.bad,
         found.unkeyed,
@@ -239,7 +241,7 @@ async def check_source(job: Job, identifier: RecordIdentifier, origin: Source) -
             "records": found.records,
             "known": found.known,
             "new": found.new,
-            "twins": found.twins,
+            "duplicates": found.duplicates,
             "bad": found.bad.listed(),
             "without_identity": found.unkeyed.listed(),
         }

@@ -38,6 +38,7 @@ from scrapy_valkey_dedup.commands.shared.records.sources import (
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.status.state import spooled
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
+from scrapy_valkey_dedup.stats import quantity
 
 SUMMARY = "Forget posts, a trial, what was stored since a moment, or all of a namespace"
 EXAMPLE = """examples:
@@ -91,7 +92,8 @@ async def run(job: Job) -> int:
         return await _forget_parts(job, what, _since(job, what))
     if not options.posts:
         raise CommandError(
-            "forget what? a JSON object, a file, - for standard input, --trial, --since or --all"
+            "nothing to forget is given: a JSON object, a file, - for standard input, --trial, "
+            "--since or --all"
         )
     given = read_arguments(options.posts)
     identifier = RecordIdentifier(job.project, item_builder(options))
@@ -113,8 +115,8 @@ def _since(job: Job, what: str) -> float | None:
     for name in wanted:
         if kept[name] is None:
             raise CommandError(
-                f"VALKEY_DEDUP_{name} = None: what is kept forever is kept without a date, so "
-                "--since cannot tell. Forget the posts by name, in a file, or all: --all"
+                f"VALKEY_DEDUP_{name} = None: posts are kept forever, without a date, so "
+                "--since cannot select them. Name the posts, or forget all: --all"
             )
     return read_moment(job.options.since, time())
 
@@ -144,8 +146,8 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             screen.note(NOTHING_SINCE)
         if parts.endless:
             screen.note(
-                f"{parts.endless:,} entries are kept forever, and since when is not known: they "
-                "stay. `forget --all posts` forgets them, too"
+                f"{parts.endless:,} entries are kept forever, without a date: they stay. "
+                "`forget --all posts` forgets them, too"
             )
     counts = [*((name, each.remembered) for name, each in parts.held.items())]
     counts.append(("forgotten", forgotten))
@@ -195,9 +197,10 @@ def _agreed(job: Job, question: str) -> bool:
 
 def _tell_claims(screen: Screen, what: str, alive: dict[str, int]) -> None:
     if alive:
+        claims = quantity(sum(alive.values()), "open claim")
         screen.note(
-            f"{sum(alive.values()):,} {what} are claimed by runs that live ({', '.join(alive)}): "
-            "they keep their claims, and what they store is remembered"
+            f"live runs ({', '.join(alive)}) have {claims} on {what}: they keep them, and what they "
+            "store is remembered"
         )
 
 
@@ -206,7 +209,7 @@ def _tell_spooled(screen: Screen, connection: LedgerConnection, what: str) -> No
         if what in (WHOLE, kind):
             screen.note(
                 f"{number:,} {kind} that were stored in an outage wait on this machine's disk: the "
-                "next run here has them remembered again"
+                "next run here delivers them, and they are remembered again"
             )
 
 

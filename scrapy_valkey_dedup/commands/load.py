@@ -55,8 +55,8 @@ async def run(job: Job) -> int:
     own = job.project.settings.tried_namespace
     if namespace not in (own, options.into):
         screen.note(
-            f"it is in the namespace {namespace!r} now; here VALKEY_DEDUP_NAMESPACE is {own!r}: "
-            "spiders with this setting do not see it (--into)"
+            f"the entries are in the namespace {namespace!r} now, but VALKEY_DEDUP_NAMESPACE is "
+            f"{own!r} here: spiders with this setting do not use them (--into)"
         )
     _show(job, connection.name, found)
     return FOUND if total and found.expired == found.entries else FINE
@@ -67,7 +67,7 @@ def _namespace(header: Header, into: str | None) -> str:
         return into
     if header.namespace is None:
         raise CommandError(
-            f"the file does not know the name of its namespace, only {header.tag}: --into says it"
+            f"the file names its namespace only as a digest, {header.tag}: add --into NAMESPACE"
         )
     return header.namespace
 

@@ -154,9 +154,9 @@ def _room(state: LedgerState) -> str:
 
 def _spool(state: LedgerState) -> str:
     if not state.spooled:
-        return "nothing waits on this machine"
+        return "empty"
     listed = ", ".join(f"{number:,} {what}" for what, number in state.spooled.items())
-    return f"{listed} wait on this machine; its next run tells the ledger of them"
+    return f"{listed} wait on this machine's disk; the next run here delivers them"
 
 
 def _holdings(state: LedgerState) -> list[tuple[str, ...]]:

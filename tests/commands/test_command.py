@@ -81,7 +81,7 @@ def test_check_counts_a_file(here: Path, valkey: ValkeyServer, namespace: str) -
     ended = dedup("check", *POST, "--json", directory=here, stdin="\n".join(lines))
     assert ended.code == 1, ended.err
     found = ended.json
-    assert [found[name] for name in ("records", "known", "new", "twins")] == [35, 10, 20, 2]
+    assert [found[name] for name in ("records", "known", "new", "duplicates")] == [35, 10, 20, 2]
     assert list(found["without_identity"].values()) == [{"count": 1, "first_line": 34}]
     assert sorted(each["first_line"] for each in found["bad"].values()) == [35, 36]
 

@@ -222,7 +222,7 @@ def test_each_fault_of_a_server(tmp_path: Path, namespace: str) -> None:
             server.ask("SET", f"other-{number}", "x" * 1000)
         wrong = findings(dedup("doctor", "--json", directory=here))
         assert "keys were evicted" in wrong["evictions"]["said"]
-        assert "of maxmemory are in use" in wrong["memory"]["said"]
+        assert "of maxmemory is in use" in wrong["memory"]["said"]
 
 
 def test_what_is_not_permitted(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:

@@ -183,7 +183,7 @@ def test_all_namespaces(tmp_path: Path) -> None:
         before = [held(server.url, name) for name in names]
         server.ask("FLUSHALL")
         ended = dedup("load", files[namespace_tag("two words")], directory=here)
-        assert (ended.code, "--into says it" in ended.err) == (2, True)
+        assert (ended.code, "add --into NAMESPACE" in ended.err) == (2, True)
         for name in names:
             into = ("--into", name) if name == "two words" else ()
             answer("load", files[namespace_tag(name)], *into, directory=here)
@@ -202,7 +202,10 @@ def test_what_an_operator_sees(here: Path, valkey: ValkeyServer, namespace: str)
     assert re.search(r"posts +300 +300 +0", ended.plain), ended.plain
     ended = dedup("load", "a.dump", "-s", "VALKEY_DEDUP_NAMESPACE=other", directory=here)
     assert ended.code == 0
-    assert f"it is in the namespace {namespace!r} now; here VALKEY_DEDUP_NAMESPACE is" in ended.err
+    assert (
+        f"the entries are in the namespace {namespace!r} now, but VALKEY_DEDUP_NAMESPACE is"
+        in ended.err
+    )
     for verb in ("dump", "load"):
         ended = dedup(verb, "--help", directory=here)
         assert f"scrapy dedup {verb} posts.dump" in ended.out

@@ -111,7 +111,7 @@ def test_what_a_live_run_has_claimed_is_told(
         ended = dedup("forget", "--yes", "--json", *given, directory=here)
         assert ended.code == 0, ended.err
         assert ended.json["claimed_by_living_runs"] == {"outsider": 1}
-        assert "1 posts are claimed by runs that live (outsider)" in ended.err
+        assert "live runs (outsider) have 1 open claim on posts" in ended.err
 
     async def is_held(ledger: Ledger) -> Any:
         return (await ledger.inspect_many([key_of_post(500)]))[0].holder
@@ -212,7 +212,7 @@ def test_what_forget_may_do(here: Path, valkey: ValkeyServer, namespace: str) ->
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([], "forget what?"),
+        ([], "nothing to forget is given"),
         (["--all", "posts", "posts.jl"], "--all takes no posts"),
         (["--all", "everything"], "choose from"),
     ],

@@ -309,7 +309,7 @@ WRONG = {
     ),
     "a missing query": (["posts.db"], "--query"),
     "a wrong query": (["posts.db", "--query", "SELECT * FROM gone"], "no such table: gone"),
-    "no rows": (["posts.db", "--query", "PRAGMA wrong"], "returns rows"),
+    "no rows": (["posts.db", "--query", "PRAGMA wrong"], "must return rows"),
     "not a database": (
         ["posts.csv", "--format", "sqlite", "--query", QUERY],
         "not a database",

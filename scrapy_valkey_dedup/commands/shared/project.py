@@ -49,10 +49,10 @@ class Project:
         rule, _ = self.identifier.rule_for(cls, self.spider)
         if self.settings.identity is not None:
             asks = "VALKEY_DEDUP_IDENTITY is called with a spider"
-            raise CommandError(f"{asks}; {_CURE}{self._names}")
+            raise CommandError(f"{asks}: {_CURE}{self._names}")
         if self.settings.scope == "spider" and rule.kind is None:
             raise CommandError(
-                "with VALKEY_DEDUP_SCOPE = 'spider' the same post is another one in each spider; "
+                "with VALKEY_DEDUP_SCOPE = 'spider' each spider has its own posts; "
                 f"{_CURE}{self._names or _OUTSIDE}"
             )
 

@@ -203,7 +203,7 @@ def _pages(seen: SpiderInfo, every: float | None) -> Iterator[Finding]:
             f"VALKEY_DEDUP_REQUEST_RETENTION is {_days(settings.request_retention)}, and the crawl "
             f"runs every {_days(every)}: the pages of one are forgotten before the next"
         )
-        cure = "set it to several times as long as that"
+        cure = "set it to several times as long"
         yield Finding("pages", WRONG, said, cure, "docs/requests.md#incremental", seen.name)
 
 

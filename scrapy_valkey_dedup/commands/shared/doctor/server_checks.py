@@ -108,7 +108,7 @@ def _claims(state: LedgerState) -> Iterator[Finding]:
         yield Finding("claims", ADVICE, said, cure, "docs/ledger.md#what-a-run-does")
     if state.spooled:
         listed = ", ".join(f"{number:,} {what}" for what, number in state.spooled.items())
-        said = f"{listed} are stored, and the ledger was not told: they wait on this machine"
+        said = f"{listed} are stored, but not in the ledger: they wait on this machine's disk"
         cure = "run a spider here: it delivers them at its start"
         yield Finding("spool", WRONG, said, cure, "docs/settings.md#timeout-and-outages")
 
@@ -124,10 +124,10 @@ def _pages(connection: LedgerConnection, state: LedgerState) -> Iterator[Finding
         and not state.runs.alive
     ):
         said = (
-            "posts are remembered, and not one page: VALKEY_DEDUP_REQUEST_RETENTION "
-            f"({settings.request_retention / 86400:g} days) is shorter than the crawl's own period"
+            "posts are remembered, but no page: VALKEY_DEDUP_REQUEST_RETENTION "
+            f"({settings.request_retention / 86400:g} days) is shorter than the crawl's interval"
         )
-        cure = "set it to several times the period"
+        cure = "set it to several times as long"
         yield Finding("pages", WRONG, said, cure, "docs/requests.md#incremental")
 
 
@@ -153,9 +153,9 @@ def _memory(node: Node) -> Iterator[Finding]:
     share = node.memory / node.limit
     if share >= _NEARLY_FULL:
         cure = "raise maxmemory, or shorten VALKEY_DEDUP_RETENTION"
-        yield Finding("memory", WRONG, f"{share:.0%} of maxmemory are in use", cure, _WRONG_WHEN)
+        yield Finding("memory", WRONG, f"{share:.0%} of maxmemory is in use", cure, _WRONG_WHEN)
     else:
-        yield Finding("memory", FINE, f"{share:.0%} of maxmemory are in use")
+        yield Finding("memory", FINE, f"{share:.0%} of maxmemory is in use")
 
 
 async def _persistence(connection: LedgerConnection, node: Node) -> list[Finding]:

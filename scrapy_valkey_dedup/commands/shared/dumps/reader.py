@@ -46,7 +46,7 @@ class DumpReader:
         self._at = 0
         self._digest = new_digest()
         if Path(path).exists() and not Path(path).is_file():
-            raise CommandError(f"{path} is not a file: a dump is read twice, so it must be one")
+            raise CommandError(f"{path} is not a file: a dump is read twice, so a pipe does not do")
         try:
             self._file: IO[bytes] = Path(path).open("rb")  # noqa: SIM115 (until __exit__)
         except OSError as error:
@@ -114,7 +114,7 @@ class DumpReader:
     def _check_line(self, line: bytes) -> None:
         if not line.startswith(NAME):
             raise CommandError(
-                f"{self._path} is not a dump: it does not begin with {NAME.decode().strip()!r}. "
+                f"{self._path} is not a dump: it does not start with {NAME.decode().strip()!r}. "
                 "`scrapy dedup import` reads posts"
             )
         if line != FIRST_LINE:
@@ -140,8 +140,8 @@ class DumpReader:
         part = self._read_at_most(size)
         if len(part) < size:
             raise CommandError(
-                f"{self._path} is cut off at byte {self._at + len(part):,}: copy it once more, or "
-                "dump once more"
+                f"{self._path} is cut off at byte {self._at + len(part):,}: copy it again, or "
+                "dump again"
             )
         self._digest.update(part)
         self._at += len(part)
@@ -155,8 +155,8 @@ class DumpReader:
 
     def _broken(self, what: str) -> CommandError:
         return CommandError(
-            f"{self._path} was damaged, or altered: {what} before byte {self._at:,}. Copy it once "
-            "more, or dump once more"
+            f"{self._path} is damaged: {what} before byte {self._at:,}. "
+            "Copy it again, or dump again"
         )
 
     def __enter__(self) -> DumpReader:  # noqa: PYI034 (Self needs Python 3.11)

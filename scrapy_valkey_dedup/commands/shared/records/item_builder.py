@@ -107,7 +107,7 @@ class ItemBuilder:
 
         """
         if type(record) is not dict:
-            raise BadRecordError(f"it is a {type(record).__name__}")
+            raise BadRecordError(f"not an object, but a {type(record).__name__}")
         if self.changes_nothing:
             return record
         if self.unused_renames:

@@ -199,7 +199,7 @@ def _format_of(path: Path) -> str:
         if ends and ends[-1] in known:
             return name
     listed = ", ".join(FORMATS)
-    raise CommandError(f"{path}: its name does not say its format; --format takes {listed}")
+    raise CommandError(f"{path}: the format is not known from the name; --format takes {listed}")
 
 
 def records_of(block: Block) -> Iterator[tuple[int, Any]]:

@@ -30,7 +30,7 @@ def sqlite(path: Path, query: str) -> Iterator[tuple[int, Any]]:
 
 def _refuse_no_rows(names: list[str]) -> None:
     if not names:
-        raise CommandError("--query has to be one that returns rows: SELECT ...")
+        raise CommandError("--query must return rows: SELECT ...")
 
 
 def sql(url: str, query: str) -> Iterator[tuple[int, Any]]:
