@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(job: Job) -> int:
     """Checks the posts of the command line, of a file or of a database."""
     given, builder = read_arguments(job.options.posts), item_builder(job.options)
-    identifier = RecordIdentifier(job.project, builder)
+    identifier = RecordIdentifier(job.project, builder, job.screen.note)
     if isinstance(given, str):
         origin = source_for(given, form=job.options.format, query=job.options.query)
         return await check_source(job, identifier, origin)

@@ -96,7 +96,7 @@ async def run(job: Job) -> int:
             "--since or --all"
         )
     given = read_arguments(options.posts)
-    identifier = RecordIdentifier(job.project, item_builder(options))
+    identifier = RecordIdentifier(job.project, item_builder(options), job.screen.note)
     origin: Source
     if isinstance(given, str):
         origin = source_for(given, form=options.format, query=options.query)

@@ -77,7 +77,7 @@ async def run(job: Job) -> int:
     if len(options.source) > 1:
         raise CommandError(f"one source at a time: {options.source[1]!r} is another")
     origin = source_for(options.source[0], form=options.format, query=options.query)
-    identifier = RecordIdentifier(job.project, item_builder(options))
+    identifier = RecordIdentifier(job.project, item_builder(options), job.screen.note)
     if options.dry_run:
         return await check_source(job, identifier, origin)
     settings, screen = job.project.settings, job.screen

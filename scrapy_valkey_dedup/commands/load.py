@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 
 from scrapy_valkey_dedup.commands import Job
@@ -12,6 +13,7 @@ from scrapy_valkey_dedup.commands.shared.dumps.loading import LoadResult, load
 from scrapy_valkey_dedup.commands.shared.dumps.reader import DumpReader
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.model import TRIAL_MARK
+from scrapy_valkey_dedup.parsing import text
 
 SUMMARY = "Load a dump into this server, in its own namespace or another"
 EXAMPLE = """examples:
@@ -52,24 +54,33 @@ async def run(job: Job) -> int:
         async with connect(job.project.settings, create=True) as connection:
             with screen.progress(f"load {options.file}", total, "entries") as advance:
                 found = await load(connection, file, namespace, advance, screen.note)
+    _show(job, connection.name, found)
     own = job.project.settings.tried_namespace
-    if namespace not in (own, options.into):
+    if namespace != own and not namespace.startswith(f"{own}{TRIAL_MARK}"):
         screen.note(
             f"the entries are in the namespace {namespace!r} now, but VALKEY_DEDUP_NAMESPACE is "
-            f"{own!r} here: spiders with this setting do not use them (--into)"
+            f"{own!r} here: spiders with this setting do not see them; for those: --into {own}"
         )
-    _show(job, connection.name, found)
     return FOUND if total and found.expired == found.entries else FINE
 
 
 def _namespace(header: Header, into: str | None) -> str:
     if into is not None:
-        return into
+        return _checked(into)
     if header.namespace is None:
         raise CommandError(
             f"the file names its namespace only as a digest, {header.tag}: add --into NAMESPACE"
         )
     return header.namespace
+
+
+def _checked(into: str) -> str:
+    if re.search("[{}]", into):
+        raise CommandError(f"--into {into}: it takes a name, without {{ and }}")
+    try:
+        return text(into)
+    except ValueError as error:
+        raise CommandError(f"--into {into!r}: {error}") from None
 
 
 def _verified(file: DumpReader) -> Counter[str]:

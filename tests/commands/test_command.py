@@ -128,6 +128,23 @@ def test_outside_a_project_the_spider_is_asked_for(tmp_path: Path, valkey: Valke
     assert "SCOPE=project" not in ended.err
 
 
+def test_outside_a_project_the_fields_are_asked_for(
+    tmp_path: Path, valkey: ValkeyServer, namespace: str
+) -> None:
+    """Without FIELDS all fields identify a post: each verb that takes posts says it, once."""
+    where = ("--url", valkey.url, "--namespace", namespace, "--spider", "posts")
+    (tmp_path / "posts.jl").write_text('{"post_id": 1}\n')
+    fields = ("-s", "VALKEY_DEDUP_FIELDS=post_id")
+    for verb in (("check",), ("import", "--dry-run"), ("import",), ("forget", "--yes")):
+        ended = dedup(*verb, *where, "posts.jl", directory=tmp_path)
+        assert ended.code == 0, ended.err
+        assert "all fields of a post identify it" in ended.err, verb
+        assert ended.err.count("there is no project here") == 1
+        assert "-s VALKEY_DEDUP_FIELDS=" in ended.err
+    ended = dedup("check", *where, *fields, "posts.jl", directory=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+
+
 def test_check_with_a_user_who_may_only_read(
     here: Path, valkey: ValkeyServer, namespace: str
 ) -> None:

@@ -202,10 +202,12 @@ def test_what_an_operator_sees(here: Path, valkey: ValkeyServer, namespace: str)
     assert re.search(r"posts +300 +300 +0", ended.plain), ended.plain
     ended = dedup("load", "a.dump", "-s", "VALKEY_DEDUP_NAMESPACE=other", directory=here)
     assert ended.code == 0
-    assert (
-        f"the entries are in the namespace {namespace!r} now, but VALKEY_DEDUP_NAMESPACE is"
-        in ended.err
-    )
+    said = f"the entries are in the namespace {namespace!r} now, but VALKEY_DEDUP_NAMESPACE is"
+    assert said in ended.err
+    ended = dedup("load", "a.dump", "--into", f"{namespace}-there", directory=here)
+    assert said.replace(namespace, f"{namespace}-there") in ended.err
+    for name in (namespace, f"{namespace}+trial-x"):
+        assert dedup("load", "a.dump", "--into", name, directory=here).err == ""
     for verb in ("dump", "load"):
         ended = dedup(verb, "--help", directory=here)
         assert f"scrapy dedup {verb} posts.dump" in ended.out
@@ -276,6 +278,8 @@ def test_a_file_that_is_not_whole_changes_nothing(
         (["load", "nothing.dump"], "No such file or directory"),
         (["load", "scrapy.cfg"], "is not a dump"),
         (["load", "scrapy.cfg", "--namespace", "other"], "--into NAMESPACE changes it"),
+        (["load", "a.dump", "--into", "{spider}"], "it takes a name, without { and }"),
+        (["load", "a.dump", "--into", " "], "write a text that is not empty"),
         (["load", "scrapy.cfg", "--trial", "x"], "--into NAMESPACE+trial-x"),
     ],
 )
@@ -285,6 +289,9 @@ def test_wrong_usage(
     """One line says what is wrong, with 2, and nothing is left."""
     if "a.dump" not in given:
         store(valkey.url, namespace)
+    if "--into" in given:
+        store(valkey.url, namespace)
+        answer("dump", "a.dump", directory=here)
     before = sorted(here.rglob("*.dump*"))
     ended = dedup(*given, directory=here)
     assert ended.code == 2

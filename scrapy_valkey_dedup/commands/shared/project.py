@@ -37,6 +37,8 @@ class Project:
     """Whether the spider was named with ``--spider``, or is the only one of the project."""
     spiders: tuple[str, ...] = ()
     """The names of all spiders of the project."""
+    is_outside: bool = False
+    """Whether there is no project: all settings are those of the command line."""
 
     @property
     def identifier(self) -> Identifier:
@@ -61,6 +63,16 @@ class Project:
                 "with VALKEY_DEDUP_SCOPE = 'spider' each spider has its own posts; "
                 f"{_CURE}{self._names or _OUTSIDE}"
             )
+
+    def doubt(self, cls: type) -> str | None:
+        """What is said if all fields identify items of this class, as no project says otherwise."""
+        rule, _ = self.identifier.rule_for(cls, self.spider)
+        if not self.is_outside or self.settings.identity is not None or rule.fields is not None:
+            return None
+        return (
+            "all fields of a post identify it, in the namespace "
+            f"{self.settings.namespace!r}{_OUTSIDE} --namespace NAME"
+        )
 
     @property
     def _names(self) -> str:
@@ -101,7 +113,7 @@ def project_of(
         _refuse_spider_in_namespace(crawler.settings)
     parsed = DedupSettings.parse(crawler.settings, cls.name)
     made = _built(cls, crawler, arguments or {}) if parsed.identity else scrapy.Spider(cls.name)
-    return Project(parsed, made, is_named, tuple(loader.list()))
+    return Project(parsed, made, is_named, tuple(loader.list()), is_outside(settings))
 
 
 def _spider_class(

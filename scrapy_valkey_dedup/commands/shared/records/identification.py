@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scrapy.utils.conf import arglist_to_dict
@@ -114,8 +114,13 @@ class IdentifiedBlock:
 class RecordIdentifier:
     """Computes the keys of records, as the spider's pipeline computes those of items."""
 
-    def __init__(self, project: Project, builder: ItemBuilder) -> None:
+    def __init__(
+        self, project: Project, builder: ItemBuilder, say: Callable[[str], object] = lambda _: None
+    ) -> None:
+        """``say`` is called if the identity is that of no project, and perhaps not intended."""
         project.require_spider(builder.cls)
+        if doubt := project.doubt(builder.cls):
+            say(doubt)
         self.builder = builder
         self._identifier = project.identifier
         self._spider = project.spider
