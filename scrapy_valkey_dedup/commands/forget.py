@@ -16,10 +16,10 @@ from scrapy_valkey_dedup.commands.shared.forgetting.forgetting import (
     claims_of_living_runs,
     find_posts,
     forget,
+    no_such_ledger,
     select_parts,
     since_when,
 )
-from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import trials
 from scrapy_valkey_dedup.commands.shared.moments import read_moment
 from scrapy_valkey_dedup.commands.shared.records.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.records.identification import (
@@ -124,15 +124,16 @@ def _since(job: Job, what: str) -> float | None:
 async def _forget_parts(job: Job, what: str, since: float | None) -> int:
     screen = job.screen
     async with connect(job.project.settings) as connection:
-        ledger = connection.ledger()
-        if not await ledger.exists() and job.options.trial:
-            raise await _no_such_trial(connection)
+        exists = await connection.ledger().exists()
+        if not exists and job.options.trial:
+            raise await no_such_ledger(connection)
         parts = await select_parts(connection, what, since)
         with screen.progress("count", None, "entries") as advance:
             await parts.count(advance)
+        if not exists and parts.is_empty:
+            raise await no_such_ledger(connection)
         forgotten, alive = 0, await parts.claims_of_living_runs()
-        listed = ", ".join(f"about {each.remembered:,} {name}" for name, each in parts.held.items())
-        question = f"Forget {listed} {_where(job, connection)}{since_when(parts, since)}?"
+        question = f"Forget {parts.listed} {_where(job, connection)}{since_when(parts, since)}?"
         if (parts.total or parts.namespaces) and _agreed(job, question):
             with screen.progress("forget", parts.total, "entries") as advance:
                 await parts.clear(advance)
@@ -156,20 +157,12 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
     return FINE
 
 
-async def _no_such_trial(connection: LedgerConnection) -> CommandError:
-    settings = connection.settings
-    listed = ", ".join(await trials(connection.tried)) or "none"
-    return CommandError(
-        f"there is no trial {settings.trial!r} of the namespace {settings.tried_namespace!r} at "
-        f"{connection.name}; there are: {listed}"
-    )
-
-
 async def _forget_posts(job: Job, identifier: RecordIdentifier, origin: Source) -> int:
     screen = job.screen
     async with connect(job.project.settings) as connection:
         ledger = connection.ledger(own=True)
-        await ledger.exists()
+        if not await ledger.exists():
+            raise await no_such_ledger(connection)
         with screen.progress(f"look for {origin.name}", origin.total, origin.unit) as advance:
             found = await find_posts(ledger, identifier, origin, advance)
         known, forgotten = len(found.keys), 0

@@ -120,7 +120,10 @@ def _dead(seen: RunSurvey) -> str:
         for run in list(seen.dead)[:_SHOWN]
     ]
     listed = ", ".join(names) + (", ..." if len(seen.dead) > _SHOWN else "")
-    return f"{total} of {listed}: the next run that meets these posts takes them over"
+    return (
+        f"{total} of {listed}: ignored, as their lease is over; the next run that meets such a "
+        "post stores it, unless it is remembered"
+    )
 
 
 def _memory(state: LedgerState) -> str:

@@ -74,6 +74,8 @@ def test_forget_one_post(here: Path, valkey: ValkeyServer, namespace: str) -> No
 def test_forget_asks_first(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """On a terminal it says how many, and forgets after "y"; elsewhere it needs --yes."""
     store(valkey.url, namespace)
+    ended = dedup("forget", "--all", "namespace", directory=here)
+    assert "Forget 200 posts in the namespace" in ended.err  # one generation: exact; no zeros
     (here / "posts.jl").write_text("\n".join(map(json_of, range(190, 210))) + "\n{}\n")
     given = ("forget", *POST, "posts.jl")
 
@@ -213,6 +215,9 @@ def test_what_forget_may_do(here: Path, valkey: ValkeyServer, namespace: str) ->
     ("given", "said"),
     [
         ([], "nothing to forget is given"),
+        (["--all", "namespace", "--namespace", "nosuch", "--yes"], "no ledger of the namespace"),
+        (["--namespace", "nosuch", *POST, "{}"], "no ledger of the namespace 'nosuch'"),
+        (["--trial", "nosuch", *POST, "{}"], "there is no trial 'nosuch' of the namespace"),
         (["--all", "posts", "posts.jl"], "--all takes no posts"),
         (["--all", "everything"], "choose from"),
     ],

@@ -396,6 +396,7 @@ def test_since_in_a_ledger_that_never_forgets(
         ended = dedup("forget", "--since", "3d", "--yes", *given, directory=here)
         assert (ended.code, ended.err.count("\n")) == (2, 1)
         assert "VALKEY_DEDUP_RETENTION = None" in ended.err
+    in_ledger(valkey.url, namespace, lambda ledger: ledger.confirm_many([key_of_post(1)]))
     ended = dedup("forget", "--since", "3d", "--yes", "--all", "pages", directory=here)
     assert ended.code == 0, ended.err
 

@@ -20,6 +20,7 @@ from scrapy_valkey_dedup.selftest import Finding as RuleFinding
 from scrapy_valkey_dedup.selftest import Status, examine
 from scrapy_valkey_dedup.selftest.commands import COMMAND_RULES
 from scrapy_valkey_dedup.selftest.surroundings import SURROUNDING_RULES
+from scrapy_valkey_dedup.stats import quantity
 from scrapy_valkey_dedup.valkey.urls import parsed
 
 _NEARLY_FULL = 0.85
@@ -103,8 +104,14 @@ def _claims(state: LedgerState) -> Iterator[Finding]:
         cure = "it needs the permission +scan"
         yield Finding("claims", UNKNOWN, "claims of dead runs are not known", cure, _OPERATOR)
     elif seen.dead:
-        said = f"{sum(seen.dead.values()):,} open claims of {len(seen.dead)} dead runs"
-        cure = "nothing: the next run that meets these posts stores them; find out what killed them"
+        claims = quantity(sum(seen.dead.values()), "open claim")
+        said = (
+            f"{claims} of {quantity(len(seen.dead), 'dead run')}: ignored, as their lease is over"
+        )
+        cure = (
+            "nothing: the next run that meets such a post stores it, unless it is remembered; find "
+            "out what killed the runs"
+        )
         yield Finding("claims", ADVICE, said, cure, "docs/ledger.md#what-a-run-does")
     if state.spooled:
         listed = ", ".join(f"{number:,} {what}" for what, number in state.spooled.items())

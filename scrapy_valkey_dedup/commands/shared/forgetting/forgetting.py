@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
@@ -16,8 +17,9 @@ from scrapy_valkey_dedup.commands.shared.records.identification import (
 )
 from scrapy_valkey_dedup.commands.shared.records.sources import Source
 from scrapy_valkey_dedup.commands.shared.screen import Advance, no_progress
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.model import Key
+from scrapy_valkey_dedup.model import Key, LedgerRefusedError
 from scrapy_valkey_dedup.session.keyset import KeySet
 from scrapy_valkey_dedup.valkey.resp import command
 
@@ -96,6 +98,19 @@ class NamespaceParts:
         return sum(each.remembered for each in self.held.values())
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is remembered or claimed there."""
+        return not any(
+            each.remembered or each.endless or each.claims for each in self.held.values()
+        )
+
+    @property
+    def listed(self) -> str:
+        """What is remembered, by kind: "1 page, about 2,000 posts"."""
+        found = {name: held for name, held in self.held.items() if held.remembered}
+        return ", ".join(_counted(name, held) for name, held in found.items()) or "nothing"
+
+    @property
     def endless(self) -> int:
         """Entries that ``since`` cannot select: they are kept forever, without a date."""
         return sum(each.endless for each in self.held.values())
@@ -157,6 +172,30 @@ async def claims_of_living_runs(ledger: Ledger, claims: Counter[str]) -> dict[st
     runs = list(claims)
     beats = await ledger.runs.read_heartbeats(runs) if runs else []
     return {run: claims[run] for run, beat in zip(runs, beats, strict=True) if beat is not None}
+
+
+def _counted(name: str, held: ShelfCounts) -> str:
+    """A count with what is counted: "1 page", or "about 2,000 posts of the trial x"."""
+    noun, space, whose = name.partition(" ")
+    said = "" if held.is_exact else "about "
+    noun = noun.removesuffix("s") if held.remembered == 1 else noun
+    return f"{said}{held.remembered:,} {noun}{space}{whose}"
+
+
+async def no_such_ledger(connection: LedgerConnection) -> CommandError:
+    """The error that there is no such namespace, or no such trial of it."""
+    settings, hint = connection.settings, ""
+    if settings.trial is None:
+        return CommandError(
+            f"there is no ledger of the namespace {settings.namespace!r} at {connection.name}: "
+            "`scrapy dedup status` shows which there are (--namespace)"
+        )
+    with suppress(LedgerRefusedError):  # without the permission +scan
+        hint = f"; there are: {', '.join(await trials(connection.tried)) or 'none'}"
+    return CommandError(
+        f"there is no trial {settings.trial!r} of the namespace {settings.tried_namespace!r} at "
+        f"{connection.name}{hint}"
+    )
 
 
 def since_when(parts: NamespaceParts, since: float | None) -> str:

@@ -22,6 +22,7 @@ from scrapy_valkey_dedup.valkey.resp import command
 _STEP = 1000
 """Keys per SCAN; one takes the server well under a millisecond."""
 _ROUNDS = 5
+_FULL_BUCKET = 511
 _SKEW = 60.0
 """Seconds by which the server's clock may be ahead of ours."""
 
@@ -38,8 +39,18 @@ class ShelfCounts:
     """Entries without an end; counted only with ``since``, which cannot select them."""
     began: float = inf
     """When the oldest counted generation started, in seconds since 1970; ``inf`` if none is."""
+    generations: set[tuple[str, str]] = field(default_factory=set)
+    """The partitions that have the entries, each with the end of a generation."""
+    has_full_buckets: bool = False
+    """Whether there may be fillers: only a full bucket gets them."""
     is_undated: bool = False
     """Whether some entries end later than any that is stored now, so that their age is unknown."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each entry is a different post."""
+        partitions = {partition for partition, _ in self.generations}
+        return len(partitions) == len(self.generations) and not self.has_full_buckets
 
 
 class ShelfKeys:
@@ -73,7 +84,11 @@ class ShelfKeys:
         async for keys in self._keys():
             buckets, endless = self._chosen(keys, found)
             claims = [key for key in keys if self._claim.fullmatch(key)]
-            remembered = sum(await self._ask_each("SCARD", buckets))
+            sizes = await self._ask_each("SCARD", buckets)
+            remembered = sum(sizes)
+            found.has_full_buckets |= any(size >= _FULL_BUCKET for size in sizes)
+            parts = (key.rsplit(":", 2) for key in buckets)
+            found.generations.update((partition, end) for partition, end, _ in parts)
             found.remembered += remembered
             found.endless += sum(await self._ask_each("SCARD", endless))
             advance(remembered)
