@@ -199,8 +199,8 @@ def _tell_claims(screen: Screen, what: str, alive: dict[str, int]) -> None:
     if alive:
         claims = quantity(sum(alive.values()), "open claim")
         screen.note(
-            f"live runs ({', '.join(alive)}) have {claims} on {what}: they keep them, and what they "
-            "store is remembered"
+            f"live runs ({', '.join(alive)}) have {claims} on {what}: they keep them, and what "
+            "they store is remembered"
         )
 
 
