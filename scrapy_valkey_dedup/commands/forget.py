@@ -12,16 +12,17 @@ from scrapy_valkey_dedup.commands.check import named
 from scrapy_valkey_dedup.commands.shared.contents import trials
 from scrapy_valkey_dedup.commands.shared.counts import show_counts
 from scrapy_valkey_dedup.commands.shared.forgetting import (
+    NOTHING_SINCE,
     WHOLE,
-    Parts,
     forget,
     living,
     look_for,
     parts_of,
+    since_when,
 )
 from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer, maker_of
 from scrapy_valkey_dedup.commands.shared.keyed import add_options as add_post_options
-from scrapy_valkey_dedup.commands.shared.moments import moment, read_moment
+from scrapy_valkey_dedup.commands.shared.moments import read_moment
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place, opened
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.sources import OnCommandLine, Source, source
@@ -119,7 +120,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             await parts.count(advance)
         forgotten, alive = 0, await parts.living()
         listed = ", ".join(f"about {each.remembered:,} {name}" for name, each in parts.held.items())
-        question = f"Forget {listed} {_where(job, place)}{_since_when(parts, since)}?"
+        question = f"Forget {listed} {_where(job, place)}{since_when(parts, since)}?"
         if (parts.total or parts.places) and _agreed(job, question):
             with screen.progress("forget", parts.total, "entries") as advance:
                 await parts.clear(advance)
@@ -129,6 +130,8 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
         if not parts.places or alive:  # else the ledger is another one: they are not delivered
             _tell_spooled(screen, place, what)
+        if since is not None and not parts.total:
+            screen.note(NOTHING_SINCE)
         if parts.endless:
             screen.note(
                 f"{parts.endless:,} entries are kept forever, and since when is not known: they "
@@ -136,7 +139,7 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             )
     counts = [*((name, each.remembered) for name, each in parts.held.items())]
     counts.append(("forgotten", forgotten))
-    _finish(job, place, counts, alive=alive, began=parts.began)
+    _finish(job, place, counts, alive=alive, began=None if parts.is_undated else parts.began)
     return FINE
 
 
@@ -146,19 +149,6 @@ async def _no_such_trial(place: Place) -> CommandError:
     return CommandError(
         f"there is no trial {settings.trial!r} of the namespace {settings.tried_namespace!r} at "
         f"{place.name}; there are: {listed}"
-    )
-
-
-def _since_when(parts: Parts, since: float | None) -> str:
-    """What a generation makes of a moment: it is forgotten as a whole."""
-    if since is None:
-        return ""
-    began = parts.began
-    if began is None or began >= since:
-        return f", all that was stored since {moment(since)}"
-    return (
-        f": all that was stored since {moment(since)}, and with it what was stored or met from "
-        f"{moment(began)} on, as a generation is forgotten as a whole"
     )
 
 

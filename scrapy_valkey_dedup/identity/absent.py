@@ -13,9 +13,17 @@ _LONGEST = 40
 
 
 def absent_fields(item: Any, rules: Sequence[FieldRule]) -> str | None:
-    """Names only, never values. None if the item is no dict and no Item, or all are there."""
-    if not isinstance(item, Mapping):
+    """Names only, never values. None if the item is no dict and no Item, or all are there.
+
+    None too if it cannot be known: what a dict of the user's own raises must not lose the item.
+    """
+    try:
+        return _absent(item, rules) if isinstance(item, Mapping) else None
+    except Exception:  # noqa: BLE001 (it is the user's)
         return None
+
+
+def _absent(item: Mapping[Any, Any], rules: Sequence[FieldRule]) -> str | None:
     absent = [rule.path[0] for rule in rules if rule.path[0] not in item]
     if not absent:
         return None

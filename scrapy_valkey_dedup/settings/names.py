@@ -20,7 +20,13 @@ def nearest_setting(name: str, known: Collection[str]) -> str | None:
 
 
 def mistyped_prefix(name: str, known: Collection[str]) -> str | None:
-    """The setting that is meant by a name with nearly our prefix; None if it is none of ours."""
+    """The setting that is meant by a name with nearly our prefix; None if it is none of ours.
+
+    A name with a word before our whole prefix is no mistake: settings.py may choose between
+    ``PROD_VALKEY_DEDUP_URL`` and ``DEV_VALKEY_DEDUP_URL``.
+    """
+    if name.upper().find(PREFIX) > 0:
+        return None
     if (found := _PREFIX_WITH_MORE.fullmatch(name.upper())) is not None:
         return _nearest(found[1], known)
     letters = _letters(name)

@@ -363,9 +363,28 @@ def test_a_shorter_retention_forgets_more(
     here = a_project(tmp_path, valkey.url, namespace, VALKEY_DEDUP_RETENTION=10 * HOUR)
     store_ages(valkey.url, namespace)
     given = ("forget", "--since", "10m", "--yes", "--json")
-    assert dedup(*given, directory=here).json["forgotten"] == 0
+    ended = dedup(*given, directory=here)
+    assert ended.json["forgotten"] == 0
+    assert "If a run's retention is shorter than here" in ended.err
     ended = dedup(*given, "-s", f"VALKEY_DEDUP_RETENTION={HOUR}", directory=here)
     assert ended.json["forgotten"] == 20
+
+
+def test_a_longer_retention_hides_the_age(
+    tmp_path: Path, valkey: ValkeyServer, namespace: str
+) -> None:
+    """What ends later than anything stored now may be of any age: it is told before it goes."""
+    here = a_project(tmp_path, valkey.url, namespace)
+
+    async def store(ledger: Ledger) -> None:
+        await ledger.confirm_many([key_of_post(number) for number in NUMBERS])
+
+    in_ledger(valkey.url, namespace, store, retention=100 * HOUR)
+    ended = dedup("forget", "--since", "10m", directory=here)
+    assert ended.code == 2
+    assert "and with it what is kept for longer than the retention here" in ended.err
+    ended = dedup("forget", "--since", "10m", "--yes", "--json", directory=here)
+    assert (ended.json["forgotten"], ended.json["since"]) == (len(NUMBERS), None)
 
 
 def test_since_in_a_ledger_that_never_forgets(

@@ -770,3 +770,14 @@ def test_a_path_that_leads_nowhere_is_an_empty_field(
     """A field inside of what is no item is missing, and is told as such."""
     assert key({"author": author}, fields=["author.id"]) is None
     assert "its field 'author.id' is missing or empty" in warnings()[-1]
+
+
+def test_a_dict_that_cannot_be_looked_at(warnings: Callable[[], list[str]]) -> None:
+    """To word the warning must not raise what the user's own dict raises: the post is stored."""
+
+    class Lazy(dict[str, Any]):
+        def __contains__(self, name: object) -> bool:
+            raise LookupError(name)
+
+    assert identifier(fields=["platform", "id"]).key(Lazy(id=1), None) is None
+    assert "its field 'platform' is missing or empty" in warnings()[0]

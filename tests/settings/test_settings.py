@@ -437,6 +437,7 @@ def test_names_of_nothing() -> None:
     """A name near to none is refused without a guess; other prefixes are others' business."""
     (fault,) = faults(VALKEY_DEDUP_XYZZY=1)
     assert fault.endswith("unknown; this version has no such setting; remove it")
+    assert parse(PROD_VALKEY_DEDUP_URL="x", DEV_VALKEY_DEDUP_URL="y", MY_VALKEY_DEDUP_JOB=1)
     assert parse(VALKEY_URL="x", VALKEY_DEDUPLICATE="x", DEDUP_URL="x", REDIS_DEDUP_FIELDS="x")
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from time import time
 from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
@@ -21,6 +22,8 @@ from scrapy_valkey_dedup.valkey.resp import command
 _STEP = 1000
 """Keys that one SCAN looks at: well under a millisecond of the server's time."""
 _ROUNDS = 5
+_SKEW = 60.0
+"""Seconds by which the server's clock may be ahead of ours."""
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Holdings:
     """Entries that are kept forever, where only what was stored since a moment is counted."""
     began: float = inf
     """When the oldest generation of what is counted began, in seconds: nothing in it is older."""
+    is_undated: bool = False
+    """Some of it ends later than anything that is stored now: it may be of any age."""
 
 
 class Shelf:
@@ -53,6 +58,7 @@ class Shelf:
         self._server: Client = place.server
         self._partitions = _partitions(self.name)
         self._since = since
+        self._now = time()
         self._retention = place.retention(what)
         known = re.escape(self.name)
         self._list = re.compile(rf"vd1:\{{{known}:[0-9a-f]{{2}}\}}")
@@ -108,7 +114,10 @@ class Shelf:
                 if written_until >= self._since:
                     chosen.append(key)
                     began = written_until - self._retention / GENERATIONS_PER_RETENTION
-                    found.began = min(found.began, began)
+                    if began > self._now + _SKEW:  # of a longer retention, or loaded
+                        found.is_undated = True
+                    else:
+                        found.began = min(found.began, began)
         return chosen, endless
 
     async def _keys(self) -> AsyncIterator[list[str]]:

@@ -9,6 +9,7 @@ from math import inf
 
 from scrapy_valkey_dedup.commands.shared.contents import Holdings, Shelf, trials
 from scrapy_valkey_dedup.commands.shared.keyed import Keyed, Keyer
+from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.place import SHELVES, Place
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.commands.shared.sources import Source
@@ -19,6 +20,11 @@ from scrapy_valkey_dedup.valkey.resp import command
 
 WHOLE = "namespace"
 """Stands for posts, pages and timelines, and the trials of a namespace."""
+NOTHING_SINCE = (
+    "nothing is kept so long that it was stored since then. If a run's retention is shorter than "
+    "here, as in the custom_settings of a spider, name it: --spider, or -s VALKEY_DEDUP_RETENTION"
+)
+"""Said where nothing is found to be forgotten since a moment."""
 _BATCH = 5000
 
 
@@ -106,6 +112,11 @@ class Parts:
         found = min((each.began for each in self.held.values()), default=inf)
         return None if found == inf else found
 
+    @property
+    def is_undated(self) -> bool:
+        """Whether some of it ends later than anything that is stored now: it may be of any age."""
+        return any(each.is_undated for each in self.held.values())
+
     async def clear(self, advance: Advance = _quiet) -> None:
         """Forgets it. Claims stay."""
         for shelf in self.shelves.values():
@@ -139,3 +150,22 @@ async def living(ledger: Ledger, claims: Counter[str]) -> dict[str, int]:
     runs = list(claims)
     beats = await ledger.runs.read_heartbeats(runs) if runs else []
     return {run: claims[run] for run, beat in zip(runs, beats, strict=True) if beat is not None}
+
+
+def since_when(parts: Parts, since: float | None) -> str:
+    """What a generation makes of a moment: it is forgotten as a whole."""
+    if since is None:
+        return ""
+    older = []
+    if parts.began is not None and parts.began < since:
+        older.append(
+            f"what was stored or met from {moment(parts.began)} on, as a generation is forgotten "
+            "as a whole"
+        )
+    if parts.is_undated:
+        older.append(
+            "what is kept for longer than the retention here, however old it is: it was loaded, or "
+            "stored when the retention was longer"
+        )
+    said = f"all that was stored since {moment(since)}"
+    return f": {said}, and with it {'; and '.join(older)}" if older else f", {said}"
