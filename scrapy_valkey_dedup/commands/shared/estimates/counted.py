@@ -28,6 +28,9 @@ _ASKED = (
 _DELETED_BY_A_RUN = 3
 """Keys that a run deletes itself at its start and end, without a script."""
 
+_LOOKS_OF_A_START = 18
+"""A run that starts tries in each partition whether it may look for a post."""
+
 
 @dataclass
 class Counted:
@@ -72,10 +75,12 @@ class Counted:
     def sightings(self, generations: int) -> float:
         """How often posts and pages were met, about.
 
-        A new post is looked up in each generation, a known one until it is found.
+        A new post is looked up in each generation, a known one until it is found; the first of an
+        empty ledger not at all.
         """
         alive = max(generations, 1)
-        known = max(self.calls["sismember"] - alive * self.new, 0) / ((1 + alive) / 2)
+        looks = self.calls["sismember"] - _LOOKS_OF_A_START * self.calls["hello"]
+        known = max(looks - alive * self.new, 0) / ((1 + alive) / 2)
         return self.new + known
 
 
