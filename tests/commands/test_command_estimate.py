@@ -310,7 +310,7 @@ def test_what_makes_it_cheaper_or_dearer() -> None:
 @pytest.mark.parametrize(
     ("given", "cure"),
     [
-        ("", "--posts-a-day 100000; or measure: --from-ledger"),
+        ("", "--posts-a-day 100000, or measure it: --from-ledger"),
         ("--posts-a-day many", "'many': write a number, 0 or more"),
         ("--posts-a-day 9 --sightings 0.5", "'0.5': write a number, 1 or more"),
         ("--posts-a-day 9 --hours 25", "'25': write a number, from 0 to 24"),
