@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--from", dest="plugin", choices=PLUGINS, help="import pages that another plugin remembers"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="count what is known and new; remember nothing"
+        "--dry-run", action="store_true", help="count known and new posts; remember nothing"
     )
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first record that is not a post"
