@@ -9,7 +9,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.check import check_source
 from scrapy_valkey_dedup.commands.shared.connection import connect
 from scrapy_valkey_dedup.commands.shared.imports.from_plugins import import_pages
 from scrapy_valkey_dedup.commands.shared.imports.importing import Import
@@ -25,6 +24,7 @@ from scrapy_valkey_dedup.commands.shared.records.identification import (
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     add_options as add_post_options,
 )
+from scrapy_valkey_dedup.commands.shared.records.source_check import check_source
 from scrapy_valkey_dedup.commands.shared.records.sources import source_for
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger

@@ -172,7 +172,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=TYPE",
-        help="type of a field that is not text in the spider's items, if the class does not declare it: "
+        help="type of a field that is not text in the items, if the class does not declare it: "
         + ", ".join(CONVERSIONS),
     )
 
