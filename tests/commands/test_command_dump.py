@@ -250,7 +250,7 @@ def test_a_file_that_is_not_whole_changes_nothing(
     whole = (here / "a.dump").read_bytes()
     middle = len(whole) // 2
     wrong = {
-        "altered": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        "damaged": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
         "cut off": whole[:-1],
         "version '9'": whole.replace(b"dump 1", b"dump 9", 1),
     }
