@@ -49,6 +49,7 @@ class LedgerAccess:
             probe=self._recover,
             close_spider=close_spider,
             is_closing=is_closing,
+            has_answered=lambda: self._handshake.has_answer,
         )
         self.heartbeat = Heartbeat(
             self.outage,
@@ -105,6 +106,6 @@ class LedgerAccess:
             self.outage.check()
             if spider_has_ended:
                 await self.shelves.ledger.runs.sign_off()
-        await self.outage.close(reached=self._handshake.has_answer)
+        await self.outage.close()
         await self.shelves.close()
         await self.connection.close()

@@ -20,8 +20,8 @@ CLOSED = "valkey_unavailable"
 """The reason with which a spider is closed."""
 
 _POLICIES = {
-    PASS: "Until it answers again, posts are stored unchecked.",
-    PAUSE: "Until it answers again, posts and requests wait.",
+    PASS: "Until it answers%s, posts are stored unchecked.",
+    PAUSE: "Until it answers%s, posts and requests wait.",
     CLOSE: "The spider is closed (VALKEY_DEDUP_ON_OUTAGE = 'close').",
 }
 
@@ -43,6 +43,7 @@ class Outage:
         probe: Callable[[], Awaitable[None]],
         close_spider: Callable[[str], None],
         is_closing: Callable[[], bool],
+        has_answered: Callable[[], bool] = lambda: True,
     ) -> None:
         """``policy`` and ``pause_limit`` (seconds) are the settings.
 
@@ -50,6 +51,7 @@ class Outage:
         before belongs to it: a Valkey that flickers is one outage, not a hundred.
         ``probe`` asks Valkey, delivers what was kept and calls :meth:`answered`, or raises.
         ``is_closing`` tells whether the spider is being closed, for any reason.
+        ``has_answered``: whether Valkey has ever answered this run.
         """
         self.ends = False
         """Valkey answers, and what was kept is being delivered."""
@@ -60,6 +62,7 @@ class Outage:
         self._calm = calm
         self._close_spider = close_spider
         self._is_closing = is_closing
+        self._has_answered = has_answered
         self._error: DedupError | None = None
         self._let_go = False
         self._end_timer: asyncio.TimerHandle | None = None
@@ -94,12 +97,15 @@ class Outage:
         if self._end_timer is None:
             self._let_go = False
             self._prober.reset_pause()
-            self._account.begin(error, _POLICIES[self._policy])
+            self._account.begin(error, self._policy_in_words())
         else:
             self._end_timer.cancel()
         self._prober.start(lambda: self._error is error)
         if self._policy == CLOSE:
             self._close_spider(CLOSED)
+
+    def _policy_in_words(self) -> str:
+        return _POLICIES[self._policy].replace("%s", " again" if self._has_answered() else "")
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -163,18 +169,15 @@ class Outage:
         if self._error is not None:
             await self._prober.probe_now(patience)
 
-    async def close(self, *, reached: bool = True) -> None:
-        """Nothing is asked any more; an outage that lasts is accounted for.
-
-        ``reached``: whether Valkey has ever answered this run.
-        """
+    async def close(self) -> None:
+        """Nothing is asked any more; an outage that lasts is accounted for."""
         await self._prober.stop()
         if self._end_timer is not None:
             self._end_timer.cancel()
         if self._error is not None:
             self._error = None
             self._changed.set()
-            self._account.end_of_run(reached=reached)
+            self._account.end_of_run(reached=self._has_answered())
         elif self._end_timer is not None:
             self._end()
         self._end_timer = None

@@ -38,20 +38,17 @@ class OutageAccount:
 
     def end(self) -> None:
         """It has answered ever since."""
-        logger.info("Valkey answers again, after %s.", self._closed(self.ended))
+        seconds, unchecked = self._closed(self.ended)
+        logger.info("Valkey answers again, after %s; %s.", seconds, unchecked)
 
     def end_of_run(self, *, reached: bool) -> None:
         """It lasts. ``reached``: whether Valkey has ever answered this run."""
-        again = self._count_unchecked() != self._unchecked
-        account = self._closed(monotonic())
+        again = self._again()
+        seconds, unchecked = self._closed(monotonic())
         if reached:
-            logger.error("Valkey has not answered any more, for %s.", account)
+            logger.error("Valkey has not answered any more, for %s; %s.", seconds, unchecked)
         else:  # its error stands at the beginning, with the cure
-            logger.warning(
-                "Valkey was never reached, for %s.%s",
-                account,
-                " A later run may store them again." if again else "",
-            )
+            logger.warning("Valkey was never reached (%s); %s.%s", seconds, unchecked, again)
 
     def count(self, *, lasts: bool) -> None:
         """Writes the seconds so far into the stats, before Scrapy logs these.
@@ -62,21 +59,36 @@ class OutageAccount:
         ended = self._counted_at if lasts else self.ended
         self._stats.set(Stats.OUTAGE_SECONDS, self._seconds + round(ended - self.began))
 
-    def _closed(self, ended: float) -> str:
-        if self.began < self._counted_at:
-            ended = min(ended, self._counted_at)
-        seconds = round(ended - self.began)
+    def _closed(self, ended: float) -> tuple[str, str]:
+        """How long it took, and what passed unchecked.
+
+        The stats are written before the end of a run: their number is the one that is said, and it
+        is too low by what has passed since.
+        """
+        is_cut = self.began < self._counted_at < ended
+        seconds = round((self._counted_at if is_cut else ended) - self.began)
+        at_least = "at least " if is_cut and seconds < round(ended - self.began) else ""
         self._seconds += seconds
         self._stats.set(Stats.OUTAGE_SECONDS, self._seconds)
-        posts, pages = (
-            now - before
-            for now, before in zip(self._count_unchecked(), self._unchecked, strict=True)
-        )
+        posts, pages = self._passed()
         pages_too = f", and {quantity(pages, 'page')}" if pages else ""
         return (
-            f"{quantity(seconds, 'second')}; {quantity(posts, 'post')} passed unchecked in that "
-            f"time{pages_too}"
+            f"{at_least}{quantity(seconds, 'second')}",
+            f"{quantity(posts, 'post')} passed unchecked in that time{pages_too}",
         )
+
+    def _again(self) -> str:
+        """What a later run may do, as it does not know of what passed."""
+        posts, pages = self._passed()
+        if not posts and not pages:
+            return ""
+        deed = " and ".join(verb for verb, number in (("fetch", pages), ("store", posts)) if number)
+        return f" A later run may {deed} {'it' if posts + pages == 1 else 'them'} again."
+
+    def _passed(self) -> tuple[int, int]:
+        """How many posts and pages passed unchecked since it began."""
+        posts, pages = self._count_unchecked()
+        return posts - self._unchecked[0], pages - self._unchecked[1]
 
     def _count_unchecked(self) -> tuple[int, int]:
         return self._stats.number(ITEMS.unchecked), self._stats.number(REQUESTS.unchecked)

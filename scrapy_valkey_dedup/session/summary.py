@@ -10,12 +10,13 @@ def summary(stats: Stats) -> str:
     posts = _listed(_numbers(stats, ITEMS, _POSTS_SEEN), "post", "seen")
     posts += _added(_numbers(stats, ITEMS, _POSTS_SETTLED))
     posts += _unconfirmed(stats, ITEMS, _POSTS_UNCONFIRMED)
+    # Most crawls fetch others, too: start pages, for one, are not deduplicated.
     pages = _numbers(stats, REQUESTS, _PAGES_SEEN)
     settled = _numbers(stats, REQUESTS, _PAGES_SETTLED)
     if not any((pages, settled, stats.number(REQUESTS.unconfirmed))):
         return posts
     unconfirmed = _unconfirmed(stats, REQUESTS, _PAGES_UNCONFIRMED)
-    return f"{posts}; {_listed(pages, 'page', 'asked for')}{_added(settled)}{unconfirmed}"
+    return f"{posts}; {_listed(pages, 'page', 'under deduplication')}{_added(settled)}{unconfirmed}"
 
 
 def _numbers(stats: Stats, names: StatNames, words: dict[str, str]) -> list[tuple[int, str]]:
@@ -35,7 +36,9 @@ def _added(numbers: list[tuple[int, str]]) -> str:
 
 
 def _told(number: int, said: str) -> str:
-    return quantity(number, said) if said == "duplicate" else f"{number} {said}"
+    if said == "duplicate":
+        return quantity(number, said)
+    return f"{number} {said.replace('THEM', 'it' if number == 1 else 'them')}"
 
 
 def _unconfirmed(stats: Stats, names: StatNames, words: tuple[str, str]) -> str:
@@ -56,7 +59,7 @@ _POSTS_SEEN = {
 _POSTS_SETTLED = {
     "confirmed": "stored and remembered",
     "released": "not stored, so not remembered",
-    "not_remembered": "not remembered, as nothing behind the deduplication stores them",
+    "not_remembered": "not remembered, as nothing behind the deduplication stores THEM",
     "recovered": "of earlier runs remembered",
 }
 _POSTS_UNCONFIRMED = (
@@ -78,5 +81,5 @@ _PAGES_SETTLED = {
 }
 _PAGES_UNCONFIRMED = (
     "done and noted on disk for the next run to remember",
-    "done but not remembered (a later run may fetch them again)",
+    "done but not remembered (a later run may fetch THEM again)",
 )

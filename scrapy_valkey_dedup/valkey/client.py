@@ -174,7 +174,7 @@ class Client:
         if self._has_answered or self._revival.is_possible:
             return ""
         suspects = "the path of the socket" if self._is_socket else "host, port and TLS"
-        return f"; it has not answered yet: check {suspects} in VALKEY_DEDUP_URL"
+        return f"; check {suspects} in VALKEY_DEDUP_URL"
 
     async def _until_answered(
         self,

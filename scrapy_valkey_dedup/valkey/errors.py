@@ -33,6 +33,8 @@ class NotHereError(Exception):
     """The key is served by another node of the cluster, or by none at this moment."""
 
 
+_NOT_VALKEY = "this is not a Valkey server"
+
 _TRUST = (
     "Check the host name in VALKEY_DEDUP_URL, and ssl_ca_certs (for a certificate of your own: "
     "ssl_certfile and ssl_keyfile) in VALKEY_DEDUP_CLIENT_OPTIONS"
@@ -66,7 +68,7 @@ _BY_CLASS: tuple[tuple[type[BaseException], Fault], ...] = (
     ),
     (
         exceptions.InvalidResponse,
-        Fault(Reaction.RETRY, "this is not a Valkey server"),
+        Fault(Reaction.RETRY, _NOT_VALKEY),
     ),
     (exceptions.ConnectionError, Fault(Reaction.RETRY)),
     (exceptions.TimeoutError, Fault(Reaction.RETRY)),
@@ -179,7 +181,11 @@ def deadline_error(
 
     ``doubt`` is added if it is not known whether there is a server.
     """
-    cure = None if error is None else classify(error).cure
+    cure, hint = (None, "") if error is None else classify(error)
+    if doubt and hint is _NOT_VALKEY:
+        return LedgerUnavailableError(
+            f"At {place} something answers that is not a Valkey server ({message_of(error)}){doubt}"
+        )
     if cure is Reaction.UNKNOWN:
         return UnknownReplyError(
             f"Valkey at {place} answered with an error, again and again {deadline}: "

@@ -196,7 +196,9 @@ async def test_something_else_answers(greeting: bytes, reply: bytes) -> None:
     listener = await asyncio.start_server(impostor, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     words = (
-        "not a Valkey server.*check host, port and TLS" if greeting or reply else "no answer within"
+        "^At .* something answers that is not a Valkey server .*; check host, port and TLS"
+        if greeting or reply
+        else "no answer within"
     )
     for url in (f"valkey://127.0.0.1:{port}", f"valkey+cluster://127.0.0.1:{port}"):
         async with a_run(url) as ledger:

@@ -20,7 +20,7 @@ from tests.support.patience import in_loop, until
 from tests.support.runs import Runs
 from tests.support.servers.fronts import Front
 
-BEGIN, END = "Until it answers again", "Valkey answers again"
+BEGIN, END = "Until it answers", "Valkey answers again"
 KEYS = [digest("Post", [str(post)]) for post in range(300)]
 
 

@@ -61,15 +61,29 @@ def test_the_numbers_in_brackets_are_those_seen(counted: dict[str, int]) -> None
         (
             {"requests/new": 2, "requests/duplicate": 1, "requests/confirmed": 2},
             (
-                "0 posts seen; 3 pages asked for (2 new, 1 known and not fetched), 2 done and "
-                "remembered"
+                "0 posts seen; 3 pages under deduplication (2 new, 1 known and not fetched), 2 "
+                "done and remembered"
             ),
         ),
         (
             {"requests/unchecked": 1, "requests/unconfirmed": 1, "requests/spooled": 1},
             (
-                "0 posts seen; 1 page asked for (1 unchecked because Valkey could not be asked), 1 "
-                "done and noted on disk for the next run to remember"
+                "0 posts seen; 1 page under deduplication (1 unchecked because Valkey could not be "
+                "asked), 1 done and noted on disk for the next run to remember"
+            ),
+        ),
+        (
+            {"items/new": 1, "items/not_remembered": 1, "requests/not_new": 1},
+            (
+                "1 post seen (1 new), 1 not remembered, as nothing behind the deduplication stores "
+                "it; 1 page under deduplication (1 left out because nothing was new)"
+            ),
+        ),
+        (
+            {"requests/unconfirmed": 1},
+            (
+                "0 posts seen; 0 pages under deduplication, 1 done but not remembered (a later run "
+                "may fetch it again)"
             ),
         ),
     ],

@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 SLOW = {"delay": 0.01, "CONCURRENT_ITEMS": 10, "CONCURRENT_REQUESTS": 2}
 """Of a crawl that takes a while to its end: its storage, and what is on its way."""
 BEGIN = {
-    "pass": "Until it answers again, posts are stored unchecked.",
-    "pause": "Until it answers again, posts and requests wait.",
+    "pass": ", posts are stored unchecked.",
+    "pause": ", posts and requests wait.",
     "close": "The spider is closed (VALKEY_DEDUP_ON_OUTAGE = 'close').",
 }
 BACK, GONE = "Valkey answers again, after", "Valkey has not answered any more, for"
-NEVER = "Valkey was never reached, for"
+NEVER = "Valkey was never reached ("
 
 
 def start_half(world: World, site: Site, stored: int = 100, **changes: Any) -> Crawl:

@@ -34,7 +34,7 @@ from tests.support.servers.site import pages_of
 KEYS = [digest("Post", [str(post)]) for post in range(300)]
 SCRIPTS = ("EVALSHA", "EVAL")
 ODD = "ERR internal error"
-BEGIN, END = "Until it answers again", "Valkey answers again"
+BEGIN, END = "Until it answers", "Valkey answers again"
 PATIENCE = 60
 
 
