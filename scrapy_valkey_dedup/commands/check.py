@@ -93,7 +93,7 @@ def read_arguments(posts: Sequence[str]) -> str | list[Any]:
         try:
             records.append(json.loads(post))
         except ValueError as error:
-            cause = f"{post:.60}: not a JSON object ({error}); give a file alone"
+            cause = f"{post:.60}: not a JSON object ({error}); a file is given alone"
             raise CommandError(cause) from None
         if not isinstance(records[-1], dict):
             raise CommandError(f"{post:.60}: not a JSON object")

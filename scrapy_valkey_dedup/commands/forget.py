@@ -163,7 +163,9 @@ async def _forget_posts(job: Job, identifier: RecordIdentifier, origin: Source) 
         ledger = connection.ledger(own=True)
         if not await ledger.exists():
             raise await no_such_ledger(connection)
-        with screen.progress(f"look for {origin.name}", origin.total, origin.unit) as advance:
+        with screen.progress(
+            f"look up the posts of {origin.name}", origin.total, origin.unit
+        ) as advance:
             found = await find_posts(ledger, identifier, origin, advance)
         known, forgotten = len(found.keys), 0
         alive = await claims_of_living_runs(ledger, found.claims)

@@ -192,7 +192,7 @@ def _runs(state: LedgerState) -> list[tuple[str, ...]]:
     for run in seen.alive:
         note = seen.infos.get(run)
         if note is None:  # it has just started
-            rows.append((run, "", "", "", f"{seen.claims[run]:,}", "", ""))
+            rows.append((run, "starting", "", "", f"{seen.claims[run]:,}", "", ""))
             continue
         numbers = (f"{number:,}" for number in (note.open, note.new, note.duplicate))
         rows.append((run, note.spider, note.host, moment(note.start), *numbers))

@@ -281,6 +281,7 @@ def test_doctor_in_an_outage(tmp_path: Path, namespace: str) -> None:
     ended = dedup("doctor", "--json", directory=here)
     assert ended.code == 2
     assert {"server"} == set(findings(ended))
+    assert findings(ended)["server"]["cure"].startswith("start the server")
     assert {"storing"} == set(findings(ended, ADVICE))
 
 

@@ -305,7 +305,7 @@ WRONG = {
     "a missing column": (["posts.csv"], "they have site, id"),
     "a rename of nothing": (
         ["posts.jl", "--rename", "id=post_id"],
-        "none of the first 3 records has a 'id', as --rename id=... says; they have site, post_id",
+        "none of the first 3 records has the column 'id', as --rename id=... says; they have site",
     ),
     "a missing query": (["posts.db"], "--query"),
     "a wrong query": (["posts.db", "--query", "SELECT * FROM gone"], "no such table: gone"),
@@ -315,10 +315,22 @@ WRONG = {
         "not a database",
     ),
     "no driver": (["nosuch://user:hunter2@x/y", "--query", "SELECT 1"], "nosuch"),
+    "a query of a file": (["posts.jl", "--query", QUERY], "--query is for databases"),
     "no XML": (["posts.csv", "--format", "xml"], "is not valid XML"),
     "no source": ([], "required: source"),
     "no ledger": (["--url", "{nobody}", "posts.jl"], "gave no answer"),
 }
+
+
+def test_an_empty_file(here: Path) -> None:
+    """It is no fault, but one line says it."""
+    (here / "posts.jl").write_text("")
+    for verb in (("check",), ("import",)):
+        ended = dedup(*verb, *POST, "posts.jl", directory=here)
+        assert (ended.code, ended.err) == (
+            0,
+            "there are no records to read: the source is empty\n",
+        )
 
 
 def test_what_cannot_be_imported_is_one_line(here: Path) -> None:

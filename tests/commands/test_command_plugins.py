@@ -119,7 +119,7 @@ def test_every_kind_of_database(reader: Moving, kind: str) -> None:
 
 
 WRONG = {
-    "no folder": (["deltafetch", "gone"], "there is no SPIDER.db"),
+    "no folder": (["deltafetch", "gone"], "gone: there is no such folder"),
     "no such spider": (["deltafetch", "deltafetch", "--spider", "raeder"], "did you mean reader?"),
     "no database": (["deltafetch", "deltafetch"], "not a database that Python's dbm can read"),
     "no jobdir": (["scrapy-jobdir", "gone"], "gone/requests.seen: there is no such file"),

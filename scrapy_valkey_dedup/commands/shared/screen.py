@@ -104,8 +104,14 @@ class _ProgressLines:
             return
         self._told = now
         of = f" of {self._total:,}" if self._total else ""
-        self._out.write(f"{self._what}: {self._done:,}{of} {self._unit}\n")
+        unit = singular(self._unit, self._total or self._done)
+        self._out.write(f"{self._what}: {self._done:,}{of} {unit}\n")
         self._out.flush()
+
+
+def singular(unit: str, count: int) -> str:
+    """The unit, such as "posts", as it is written after the count."""
+    return {"entries": "entry"}.get(unit, unit.removesuffix("s")) if count == 1 else unit
 
 
 def printable(text: str) -> str:
@@ -148,10 +154,17 @@ def _rich_progress(what: str, total: int | None, unit: str) -> Iterator[Advance]
     columns = (
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
-        progress.TextColumn("{task.completed:,}" + (f" {unit}" if unit else ""), markup=False),
+        progress.TextColumn("{task.completed:,} {task.fields[unit]}", markup=False),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+        task = bar.add_task(what, total=total, unit=unit)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(task, advance=count, unit=singular(unit, done))
+
+        yield advance

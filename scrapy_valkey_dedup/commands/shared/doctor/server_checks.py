@@ -50,7 +50,9 @@ async def try_server(connection: LedgerConnection) -> tuple[bool, list[Finding]]
         rules=(*SURROUNDING_RULES, *COMMAND_RULES),
     )
     if not report.reached:
-        return False, [Finding("server", WRONG, report.findings[0].said, docs="docs/settings.md")]
+        cure = "start the server, or correct VALKEY_DEDUP_URL (--url): host, port, TLS"
+        docs = "docs/settings.md#url-and-client_options"
+        return False, [Finding("server", WRONG, report.findings[0].said, cure, docs)]
     tried = [each for each in report.findings if each.rule not in _CHECKED_HERE]
     wrong = [_refused(each) for each in tried if each.is_failure]
     fine = [

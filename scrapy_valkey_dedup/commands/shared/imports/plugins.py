@@ -108,11 +108,13 @@ def deltafetch(folder: Path) -> dict[str, Path]:
     """The databases in scrapy-deltafetch's folder, by spider.
 
     Raises:
-        CommandError: the folder has no database.
+        CommandError: there is no such folder, or it has no database.
 
     """
+    if not folder.is_dir():
+        raise CommandError(f"{folder}: there is no such folder")
     found = {}
-    for path in sorted(folder.glob("*.db*")) if folder.is_dir() else []:
+    for path in sorted(folder.glob("*.db*")):
         spider = path.name[: path.name.rindex(".db")]
         found[spider.removesuffix(".db")] = folder / f"{spider.removesuffix('.db')}.db"
     if not found:

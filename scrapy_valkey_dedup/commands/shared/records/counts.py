@@ -12,6 +12,8 @@ def show_counts(
     screen: Screen, counts: Sequence[tuple[str, int]], bad: SkippedRecords, unkeyed: SkippedRecords
 ) -> None:
     """Shows counts, and each reason for skipping records with the first line where it occurred."""
+    if dict(counts).get("records") == 0:
+        screen.note("there are no records to read: the source is empty")
     rows = [(name, f"{count:,}", "") for name, count in counts]
     for name, faults in (("bad", bad), ("without identity", unkeyed)):
         if not faults.total:

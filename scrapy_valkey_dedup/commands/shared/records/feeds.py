@@ -25,6 +25,7 @@ from scrapy_valkey_dedup.commands.shared.records.record import (
     check_length,
 )
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
+from scrapy_valkey_dedup.stats import quantity
 
 _LOOK = 8192  # bytes from which the compression is detected
 _MAGIC: Mapping[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
@@ -130,7 +131,7 @@ def csv_rows(name: str, file: BinaryIO) -> Iterator[Record]:
             if not row or row == names:  # a crawl that appends may write the names again
                 continue
             if len(row) != len(names):
-                what = f"it has {len(row)} columns, the first line {len(names)}"
+                what = f"it has {quantity(len(row), 'column')}, the first line has {len(names)}"
                 yield reader.line_num, UnreadableRecord(what)
             else:
                 yield (

@@ -21,6 +21,7 @@ from scrapy_valkey_dedup.commands.shared.records.record import UnreadableRecord
 from scrapy_valkey_dedup.commands.shared.records.sources import FORMATS, Block, records_of
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.model import Key, UnkeyedError
+from scrapy_valkey_dedup.stats import quantity
 
 _MOST_LINES = 20
 """Lines of skipped records to list; further ones are only counted."""
@@ -98,14 +99,15 @@ class IdentifiedBlock:
         if self.unused_renames and self.names:
             column = self.unused_renames[0]
             raise CommandError(
-                f"{name}: none of the first {self.records} records has a {column!r}, as "
-                f"--rename {column}=... says; they have {listed}"
+                f"{name}: none of the first {quantity(self.records, 'record')} has the column "
+                f"{column!r}, as --rename {column}=... says; they have {listed}"
             )
         if self.keys or not self.records or (self.bad.total and self.unkeyed.total):
             return
         found = self.bad if self.bad.total else self.unkeyed
         ((reason, _),) = found.counts.most_common(1)
-        said = f"{name}: none of the first {self.records} records can be used: {reason}"
+        first = quantity(self.records, "record")
+        said = f"{name}: none of the first {first} can be used: {reason}"
         if self.names:
             said += f"; they have {listed}. --rename NAME=FIELD, --item and FIELDS may help"
         raise CommandError(said)
@@ -185,9 +187,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def item_builder(options: argparse.Namespace) -> ItemBuilder:
     """The item builder that ``--item``, ``--rename`` and ``--type`` describe."""
     pairs: dict[str, Mapping[str, str]] = {}
-    for name in ("rename", "type"):
+    for name, takes in (("rename", "NAME=FIELD"), ("type", "FIELD=TYPE")):
         try:
             pairs[name] = arglist_to_dict(getattr(options, name))
         except ValueError:
-            raise CommandError(f"--{name} takes NAME=VALUE") from None
+            raise CommandError(f"--{name} takes {takes}") from None
     return ItemBuilder(item_class(options.item), pairs["rename"], pairs["type"])

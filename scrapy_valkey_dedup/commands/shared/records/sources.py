@@ -159,15 +159,11 @@ def source_for(where: str, *, form: str | None = None, query: str = "") -> Sourc
     """
     if form is not None and form not in FORMATS:
         raise CommandError(f"--format {form}: there are {', '.join(FORMATS)}")
+    refuse_query = CommandError(f"{where}: --query is for databases: SQLite, or a URL")
     if where == "-":
-        form = form or "jsonlines"
-        if form in ("sqlite", "parquet"):
-            raise CommandError(f"standard input cannot be read as {form}: give a file")
-        return (
-            JsonLinesSource("standard input", None)
-            if form == "jsonlines"
-            else RecordSource(where, form)
-        )
+        if query:
+            raise refuse_query
+        return _standard_input(form or "jsonlines")
     if "://" in where:
         if not query:
             raise CommandError(
@@ -182,12 +178,22 @@ def source_for(where: str, *, form: str | None = None, query: str = "") -> Sourc
         except OSError as error:
             raise CommandError(f"{where}: {error.strerror}") from None
     form = form or _format_of(path)
+    if form != "sqlite" and query:
+        raise refuse_query
     if form == "sqlite" and not query:
         raise CommandError(f"{where}: a database needs --query 'SELECT ...'")
     return (
         JsonLinesSource(where, path)
         if form == "jsonlines"
         else RecordSource(where, form, path, "", query)
+    )
+
+
+def _standard_input(form: str) -> Source:
+    if form in ("sqlite", "parquet"):
+        raise CommandError(f"standard input cannot be read as {form}: give a file")
+    return (
+        JsonLinesSource("standard input", None) if form == "jsonlines" else RecordSource("-", form)
     )
 
 
