@@ -123,6 +123,7 @@ WRONG = {
     "no such spider": (["deltafetch", "deltafetch", "--spider", "raeder"], "did you mean reader?"),
     "no database": (["deltafetch", "deltafetch"], "not a database that Python's dbm can read"),
     "no jobdir": (["scrapy-jobdir", "gone"], "gone/requests.seen: there is no such file"),
+    "a wrong URL": (["scrapy-redis", "valkey://x:port", "k"], "--from scrapy-redis: the URL"),
     "no key": (["scrapy-redis", "redis://localhost"], "takes URL KEY"),
     "no such plugin": (["crawl-once", "x"], "choose from"),
     "pages are not shared": (

@@ -14,6 +14,7 @@ from scrapy_valkey_dedup.commands.shared.project import Project
 from scrapy_valkey_dedup.commands.shared.records.identification import IdentifiedBlock
 from scrapy_valkey_dedup.commands.shared.records.sources import Block
 from scrapy_valkey_dedup.commands.shared.usage import CommandError
+from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
 from scrapy_valkey_dedup.requests.meta.page_keys import (
     key_of_fingerprint,
     key_of_own_key,
@@ -182,11 +183,12 @@ async def scrapy_redis(settings: DedupSettings, url: str, key: str) -> AsyncIter
     """The fingerprints in scrapy-redis's set, in batches; a member that is not one is empty.
 
     Raises:
-        CommandError: there is no such set.
+        CommandError: there is no such set, or the server does not answer, or refuses.
 
     """
-    server = Client(url, redacted(url), {}, settings.timeout)
+    server: Client | None = None
     try:
+        server = Client(url, redacted(url), {}, settings.timeout)
         (size,) = await server.ask(command("SCARD", key), key=key)
         if not size:
             raise CommandError(f"{redacted(url)} has no set {key!r}: try SPIDER:dupefilter")
@@ -197,5 +199,9 @@ async def scrapy_redis(settings: DedupSettings, url: str, key: str) -> AsyncIter
             yield [from_hex(member) or b"" for member in members]
             if cursor == b"0":
                 return
+    except (LedgerRefusedError, LedgerUnavailableError) as error:
+        said = str(error).replace("VALKEY_DEDUP_URL", "the URL")
+        raise CommandError(f"--from scrapy-redis: {said}") from error
     finally:
-        await server.close()
+        if server is not None:
+            await server.close()
