@@ -41,6 +41,14 @@ class LedgerConnection:
     """The command's own run name, as spiders have one."""
     url: str = field(repr=False)
 
+    @property
+    def spool_name(self) -> str:
+        """The ledger's server, as a run names it in its spool."""
+        if self.settings.url is None:
+            return self.name
+        chosen = database(self.settings.url, self.settings.client_options)
+        return f"{redacted(self.settings.url)} {chosen}".strip()
+
     def retention(self, what: str) -> float | None:
         """How long ``posts``, ``pages`` or ``timelines`` are kept, in seconds; None: forever."""
         return self.settings.request_retention if what == "pages" else self.settings.retention
@@ -94,7 +102,7 @@ async def connect(
             embedded = _embedded(settings, create=create)
             url, name = await asyncio.to_thread(embedded.acquire), str(embedded.data_dir)
         else:
-            name = f"{redacted(url)} {database(url, settings.client_options)}".strip()
+            name = f"{redacted(url)}, database {database(url, settings.client_options)}"
         in_use = True
 
         def revive() -> None:

@@ -102,7 +102,7 @@ async def query_server(
 def spooled(connection: LedgerConnection) -> dict[str, int]:
     """Posts, pages and timelines in this machine's spool, which the next run delivers."""
     settings = connection.settings
-    folder, at = settings.data_dir / "spool", f"{connection.name}\n{settings.namespace}"
+    folder, at = settings.data_dir / "spool", f"{connection.spool_name}\n{settings.namespace}"
     found = {what: Spool(folder, at, shelf).waiting() for what, shelf in SHELVES.items()}
     return {what: number for what, number in found.items() if number}
 
