@@ -43,7 +43,8 @@ def when_stored(storages: Storages, setting: str | None, *, is_fleet: bool = Fal
         )
     overwriting = [feed for feed in storages.feeds or () if feed.overwrites]
     for feed in overwriting:
-        logger.warning(_OVERWRITES, feed.uri, _FATES[mode == NOWHERE])
+        append = _APPEND if feed.may_append else ""
+        logger.warning(_OVERWRITES, feed.uri, _FATES[mode == NOWHERE], append)
     for feed in storages.feeds or ():
         if feed.shares_seconds and is_fleet:
             logger.warning(_SHARES_SECONDS, feed.uri)
@@ -69,8 +70,9 @@ _STORED_BEFORE = (
 )
 _OVERWRITES = (
     "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(batch_time)s "
-    "into its URI; or append to it, if it is a file (-o instead of -O, or 'overwrite': False)."
+    "into its URI, and each run has a file of its own%s."
 )
+_APPEND = "; or append to it (-o instead of -O, or 'overwrite': False)"
 _SHARES_SECONDS = (
     "The feed %s has %%(time)s in its URI, which has whole seconds: workers of a job that start in "
     "the same second overwrite each other's file. Write %%(batch_time)s instead."

@@ -30,6 +30,8 @@ SCRAPED, EXPORTED, MANUAL, CLAIMED = "scraped", "exported", "manual", "claimed"
 NOWHERE = "nowhere"
 """Nothing stores the posts, so none is remembered."""
 
+_OF_LINES = "jsonlines", "jsonl", "jl", "csv"
+"""Formats of which two files, one behind the other, are one. (JSON and XML have an end.)"""
 _TIMES = re.compile(r"%\((?:batch_)?time\)s")
 # A word of a class's name: "MongoPipeline", "save_posts", not "HistoryFilter" or "Restored".
 _SOUNDS_LIKE_STORING = re.compile(
@@ -47,6 +49,8 @@ class Feed:
     overwrites: bool
     shares_seconds: bool = False
     """Two runs that start in the same second overwrite each other's file."""
+    may_append: bool = False
+    """Its file is still one of its format if a run appends to it."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +118,30 @@ def _feed(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> Feed:
     overwrites = _overwrites(uri, options, storages)
     times = _TIMES.findall(uri)  # what uri_params makes of other names cannot be known
     by_second = overwrites and times and not any("batch_time" in time for time in times)
-    return Feed(without_user(uri), overwrites and not times, shares_seconds=bool(by_second))
+    return Feed(
+        without_user(uri),
+        overwrites and not times,
+        shares_seconds=bool(by_second),
+        may_append=options.get("format") in _OF_LINES and not _cannot_append(uri, storages),
+    )
 
 
 def _overwrites(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> bool:
     """Whether a file that is there already is replaced."""
-    storage = storages.get(urlparse(uri).scheme, FileFeedStorage)
-    if not isinstance(storage, type):
-        return bool(options.get("overwrite", False))
-    if issubclass(storage, (S3FeedStorage, GCSFeedStorage)):
-        return True  # they cannot append
-    return bool(options.get("overwrite", issubclass(storage, FTPFeedStorage)))
+    if _cannot_append(uri, storages):
+        return True
+    storage = _storage(uri, storages)
+    by_default = isinstance(storage, type) and issubclass(storage, FTPFeedStorage)
+    return bool(options.get("overwrite", by_default))
+
+
+def _cannot_append(uri: str, storages: dict[str, Any]) -> bool:
+    storage = _storage(uri, storages)
+    return isinstance(storage, type) and issubclass(storage, (S3FeedStorage, GCSFeedStorage))
+
+
+def _storage(uri: str, storages: dict[str, Any]) -> Any:
+    return storages.get(urlparse(uri).scheme, FileFeedStorage)
 
 
 def _around(crawler: Crawler, ours: object) -> tuple[list[Any], list[Any]]:

@@ -89,6 +89,7 @@ def test_a_feed_that_overwrites_loses_no_post(world: World) -> None:
         (warning,) = warnings(world)
         assert "posts.jl overwrites in every run" in warning
         assert "%(batch_time)s" in warning
+        assert "or append to it (-o instead of -O, or 'overwrite': False)" in warning
         assert set(posts_in(path)) == {str(post) for post in range(last)}
     assert world.remembered(range(25)) == set()
 
@@ -190,7 +191,10 @@ def test_dicts_of_two_kinds_under_one_identity_are_told(world: World) -> None:
 def test_feeds_that_overwrite_are_named(
     world: World, uri: str, options: dict[str, Any], warned: int
 ) -> None:
-    """One warning for each feed whose file replaces that of an earlier run, with the cure."""
+    """One warning for each feed whose file replaces that of an earlier run, with the cure.
+
+    That is never to append: two JSON lists in one file are no JSON.
+    """
     world.crawl(
         world.site({}),
         FEEDS={uri: {"format": "json", **options}},
@@ -200,6 +204,7 @@ def test_feeds_that_overwrite_are_named(
     found = warnings(world)
     assert len(found) == warned
     assert all("overwrites in every run" in line and "hidden" not in line for line in found)
+    assert all("%(batch_time)s" in line and "append" not in line for line in found)
 
 
 @pytest.mark.parametrize(
