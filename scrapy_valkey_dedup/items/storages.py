@@ -64,6 +64,8 @@ class Storages:
     before: Sequence[Any]
     """The pipelines that an item comes to before ours."""
     behind: Sequence[Any]
+    number: Any
+    """Ours in ITEM_PIPELINES."""
 
     @property
     def when_stored(self) -> str:
@@ -78,7 +80,8 @@ class Storages:
 def storages_of(crawler: Crawler, ours: object) -> Storages:
     """The storages of a crawl whose engine is built; ``ours`` is the deduplication's pipeline."""
     before, behind = _around(crawler, ours)
-    return _storages(crawler.settings, crawler.get_extension(FeedExporter), before, behind)
+    exporter = crawler.get_extension(FeedExporter)
+    return _storages(crawler.settings, exporter, before, behind, type(ours))
 
 
 def storages_in(crawler: Crawler, ours: type) -> Storages:
@@ -97,11 +100,12 @@ def storages_in(crawler: Crawler, ours: type) -> Storages:
     exporter = None
     with suppress(NotConfigured):
         exporter = FeedExporter(crawler)
-    return _storages(crawler.settings, exporter, pipelines[:place], pipelines[place + 1 :])
+    before, behind = pipelines[:place], pipelines[place + 1 :]
+    return _storages(crawler.settings, exporter, before, behind, pipelines[place])
 
 
 def _storages(
-    settings: BaseSettings, exporter: Any, before: Sequence[Any], behind: Sequence[Any]
+    settings: BaseSettings, exporter: Any, before: Sequence[Any], behind: Sequence[Any], ours: type
 ) -> Storages:
     wanted = [*settings.getdict("FEEDS"), *filter(None, [settings.get("FEED_URI")])]
     feeds = None
@@ -111,7 +115,16 @@ def _storages(
             for uri, options in exporter.feeds.items()
             if uri != os.devnull
         ]
-    return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind)
+    number = _number_of(ours, settings)
+    return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind, number)
+
+
+def _number_of(pipeline: type, settings: BaseSettings) -> Any:
+    """As messages show it. A pipeline whose number is None is off, and may not even be there."""
+    listed = settings.getwithbase("ITEM_PIPELINES").items()
+    enabled = [(each, number) for each, number in listed if number is not None]
+    found = (number for each, number in enabled if load_object(each) is pipeline)
+    return next(found, f"{pipeline.__name__}'s")
 
 
 def _feed(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> Feed:

@@ -137,7 +137,7 @@ def test_what_stores_nothing_is_no_storage(world: World, changes: dict[str, Any]
     ("before", "found"),
     [
         (f"{STORAGES}.Store", "as nothing behind the deduplication stores the posts, none is"),
-        (f"{PIPELINES}.Dropper", f"If {PIPELINES}.Dropper stores them, give it a higher number"),
+        (f"{PIPELINES}.Dropper", f"If {PIPELINES}.Dropper stores them, give it a number above 100"),
     ],
     ids=["named like a storage", "named like none"],
 )
@@ -147,7 +147,7 @@ def test_a_storage_that_stands_before(world: World, before: str, found: str) -> 
     (warning,) = warnings(world)
     assert found in warning
     assert before in warning
-    assert "higher number" in warning
+    assert "number above 100" in warning
     assert world.remembered(POSTS) == set()
 
 
@@ -226,6 +226,9 @@ def test_pipelines_before_the_deduplication_are_named(
     lines = [line for line in world.log.splitlines() if "Before the deduplication" in line]
     (line,) = lines
     assert f"] {level}: " in line
+    assert "It handles every duplicate, too" in line
+    own = pipelines.get("scrapy_valkey_dedup.DedupPipeline", 100)
+    assert (f"Give it a number above {own}, which" in line) == (level == "WARNING")
     assert named in line
 
 
