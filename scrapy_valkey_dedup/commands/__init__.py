@@ -106,7 +106,7 @@ class DedupCommand(ScrapyCommand):
 
     def short_desc(self) -> str:
         """The command's summary in `scrapy --help`."""
-        return "Ask, fill and mend what scrapy-valkey-dedup remembers"
+        return "Read, fill and repair what scrapy-valkey-dedup remembers"
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Adds Scrapy's own options; the rest of the words is parsed by the verb."""
@@ -188,8 +188,8 @@ def _first_verb(unknown: list[str], words: list[str]) -> Verb:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the ledger")
-    group.add_argument("--url", help="where Valkey is (default: VALKEY_DEDUP_URL)")
-    group.add_argument("--namespace", help="which namespace (default: VALKEY_DEDUP_NAMESPACE)")
+    group.add_argument("--url", help="URL of the server (default: VALKEY_DEDUP_URL)")
+    group.add_argument("--namespace", help="the namespace (default: VALKEY_DEDUP_NAMESPACE)")
     group.add_argument(
         "--trial", metavar="NAME", help="only this trial (default: VALKEY_DEDUP_TRIAL)"
     )
@@ -202,7 +202,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="argument for the spider, if VALKEY_DEDUP_IDENTITY uses it",
     )
-    group.add_argument("--json", action="store_true", help="answer with one object of JSON")
+    group.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _carry_out(chosen: Verb, job: Job) -> int:

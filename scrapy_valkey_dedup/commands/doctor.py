@@ -18,6 +18,7 @@ from scrapy_valkey_dedup.commands.shared.doctor.findings import (
 from scrapy_valkey_dedup.commands.shared.doctor.project_checks import check_project
 from scrapy_valkey_dedup.commands.shared.doctor.server_checks import check_server, try_server
 from scrapy_valkey_dedup.commands.shared.doctor.spiders import SpiderInfo, load_spiders
+from scrapy_valkey_dedup.commands.shared.project import is_outside
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.status.state import local_state, query_server
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, FOUND, CommandError
@@ -33,6 +34,13 @@ EXAMPLE = """examples:
 exit code: 0, or 1 if something is wrong, 2 if the server does not answer"""
 
 _ORDER = (WRONG, ADVICE, UNKNOWN, FINE)
+_NO_PROJECT = Finding(
+    "project",
+    ADVICE,
+    "there is no project here, so only the server is checked",
+    "run it in your project's folder, which has scrapy.cfg",
+    "docs/operations.md#outside-a-project-and-in-scripts",
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +56,7 @@ async def run(job: Job) -> int:
     """Checks project, server and ledger. Removes the test keys that it writes on the server."""
     screen = job.screen
     every = _every(job.options.every)
-    found = check_project(_spiders(job), every)
+    found = [_NO_PROJECT] if is_outside(job.settings) else check_project(_spiders(job), every)
     reached = False
     try:
         async with connect(job.project.settings, create=True) as connection:

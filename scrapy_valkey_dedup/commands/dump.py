@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-namespaces",
         action="store_true",
-        help="every namespace of the server, each into a file of the folder FILE",
+        help="every namespace of the server, each into a file in the folder FILE",
     )
 
 

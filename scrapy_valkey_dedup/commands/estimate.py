@@ -1,4 +1,4 @@
-"""`scrapy dedup estimate`: what a ledger costs on ElastiCache Serverless, before there is one."""
+"""`scrapy dedup estimate`: estimates what a ledger costs on ElastiCache Serverless."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ exit code: 0, or 2 if the usage is wrong, or --from-ledger finds no ledger"""
 
 _BY_BENCH = "ECPU as bench.ecpu measured them at best"
 _SOON = 86400.0
-"""Seconds: what was counted for less tells little of a month."""
+"""Seconds of counting below which a note says that a month may be different."""
 
 
 def _number(least: float, most: float = inf) -> Callable[[str], float]:
@@ -55,33 +55,31 @@ def _retention(written: str) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Adds the options of `estimate`."""
     asked = parser.add_argument_group("what the fleet does")
     asked.add_argument(
-        "--posts-a-day", type=_number(0), metavar="N", help="posts that no run has met before"
+        "--posts-a-day", type=_number(0), metavar="N", help="new posts a day, of the whole fleet"
     )
     asked.add_argument(
-        "--sightings", type=_number(1), metavar="N", help="how often a post is met in all (1)"
+        "--sightings", type=_number(1), metavar="N", help="how often each post is met in total (1)"
     )
     asked.add_argument(
-        "--retention", type=_retention, metavar="TIME", help="VALKEY_DEDUP_RETENTION, as 90d"
+        "--retention", type=_retention, metavar="TIME", help="VALKEY_DEDUP_RETENTION, such as 90d"
     )
     asked.add_argument(
         "--pages-a-day", type=_number(0), metavar="N",
         help='pages of a JOB, or new ones with REQUESTS = "stored" (0)',
     )  # fmt: skip
+    asked.add_argument("--spiders", type=_number(1), metavar="N", help="runs at the same time (1)")
     asked.add_argument(
-        "--spiders", type=_number(1), metavar="N", help="runs at work at the same time (1)"
+        "--hours", type=_number(0, 24), metavar="N", help="hours a day that each spider runs (24)"
     )
     asked.add_argument(
-        "--hours", type=_number(0, 24), metavar="N", help="for which they are, each day (24)"
-    )
-    asked.add_argument(
-        "--starts", type=_number(0), metavar="N", help="of each spider, each day (1)"
+        "--starts", type=_number(0), metavar="N", help="starts of each spider a day (1)"
     )
     asked.add_argument(
         "--together", type=_number(1), metavar="N",
-        help="posts that wait at the same time: those of a page (1, the dearest)",
+        help="posts that wait at the same time, such as those of a page (1, the most expensive)",
     )  # fmt: skip
     parser.add_argument(
         "--from-ledger",
@@ -93,7 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=NUMBER",
-        help="another price, as usd_per_gb_hour=0.101; --json shows all names",
+        help="another price, such as usd_per_gb_hour=0.101; --json shows all names",
     )
 
 
@@ -102,12 +100,12 @@ _FIELDS = {"posts_a_day": "posts", "pages_a_day": "pages"}
 
 
 async def run(job: Job) -> int:
-    """Reckons; of a ledger it only reads."""
+    """Shows an estimate. With ``--from-ledger`` it only reads the ledger."""
     options = job.options
     prices = with_prices(known_prices(), options.price)
     if options.posts_a_day is None and not options.from_ledger:
         raise CommandError(
-            "say how many new posts there are: --posts-a-day 100000; or measure: --from-ledger"
+            "the number of new posts is missing: --posts-a-day 100000, or measure it: --from-ledger"
         )
     settings = job.project.settings
     work = _workload(options, settings)
@@ -175,7 +173,7 @@ def _of_ledger(job: Job, found: Measured, work: Workload, prices: Prices) -> int
 
 
 def _note(job: Job, seconds: float) -> None:
-    """Says what is not used, and what is thin."""
+    """Notes options that are not used, and a time of counting that is short."""
     unused = [name for name in (*_GIVEN, "retention") if getattr(job.options, name) is not None]
     if unused:
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in unused)

@@ -9,7 +9,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 from scrapy_valkey_dedup.commands import Job
-from scrapy_valkey_dedup.commands.check import check_source
 from scrapy_valkey_dedup.commands.shared.connection import connect
 from scrapy_valkey_dedup.commands.shared.imports.from_plugins import import_pages
 from scrapy_valkey_dedup.commands.shared.imports.importing import Import
@@ -25,6 +24,7 @@ from scrapy_valkey_dedup.commands.shared.records.identification import (
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     add_options as add_post_options,
 )
+from scrapy_valkey_dedup.commands.shared.records.source_check import check_source
 from scrapy_valkey_dedup.commands.shared.records.sources import source_for
 from scrapy_valkey_dedup.commands.shared.usage import FINE, FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--from", dest="plugin", choices=PLUGINS, help="import pages that another plugin remembers"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="count what is known and new; remember nothing"
+        "--dry-run", action="store_true", help="count known and new posts; remember nothing"
     )
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first record that is not a post"

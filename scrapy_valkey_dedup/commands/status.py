@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("text", "prometheus"),
         default="text",
-        help="prometheus: for a textfile collector",
+        help="prometheus: print metrics for a textfile collector",
     )
 
 

@@ -126,7 +126,6 @@ FAULTS = {
     "media": "seems to store or to fetch: scrapy.pipelines.images.ImagesPipeline",
     "overwriting": "overwrites in every run",
     "scraped": "does not wait for the feeds",
-    "nowhere": "Nothing that can be seen stores the posts",
     "allfields": "Post are identified by all their fields",
     "kinds": "dicts of different kinds have one identity (post_id)",
     "weekly": "REQUEST_RETENTION is 1 days, and the crawl runs every 7 days",
@@ -162,6 +161,9 @@ def test_each_fault_of_a_project(tmp_path: Path, valkey: ValkeyServer, namespace
     assert [("posts.items:Post" in each["said"], each["spider"]) for each in two] == [(True, None)]
     assert "one by post_id; other by site, post_id" in two[0]["said"]
     advice = {each["said"]: each for each in ended.json["findings"] if each["level"] == ADVICE}
+    (found,) = [each for said, each in advice.items() if said.startswith("Nothing that can be")]
+    assert found["spider"] == "nowhere"
+    assert "if you store with -o" in found["cure"]
     for setting in ("VALKEY_DEDUP_TRIAL = 'first': ", "VALKEY_DEDUP_RESET = True: "):
         (found,) = [each for said, each in advice.items() if said.startswith(setting)]
         assert (found["spider"], found["cure"]) == ("trying", "remove it after this run")
@@ -170,9 +172,21 @@ def test_each_fault_of_a_project(tmp_path: Path, valkey: ValkeyServer, namespace
     assert ended.code == 2
     assert "--every often" in ended.err
     ended = run("doctor", "--spider", "nowhere", directory=here)
-    assert ended.code == 1
-    assert "wrong: storing: Nothing that can be seen stores" in ended.out
+    assert "advice: storing: Nothing that can be seen stores" in ended.out
     assert "see docs/settings.md#confirm" in ended.out
+    feed = """FEEDS={"posts-%(batch_time)s.jl": {"format": "jsonlines"}}"""
+    ended = dedup("doctor", "--spider", "fine", "-s", feed, "--json", directory=here)
+    assert "storing" not in {**findings(ended), **findings(ended, ADVICE)}, ended.out
+
+
+def test_outside_a_project(tmp_path: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """It says that there is no project, and finds no fault of one: only the server is checked."""
+    where = ("--url", valkey.url, "--namespace", namespace)
+    ended = dedup("doctor", *where, "--spider", "posts", "--json", directory=tmp_path)
+    assert "there is no project here" in findings(ended, ADVICE)["project"]["said"]
+    names = {each["what"] for each in ended.json["findings"]}
+    assert "permissions" in names
+    assert not names & {"identity", "pipelines", "storing"}, ended.out
 
 
 def test_nothing_is_wrong(tmp_path: Path, namespace: str) -> None:
@@ -263,7 +277,8 @@ def test_doctor_in_an_outage(tmp_path: Path, namespace: str) -> None:
     )  # fmt: skip
     ended = dedup("doctor", "--json", directory=here)
     assert ended.code == 2
-    assert {"server", "storing"} == set(findings(ended))
+    assert {"server"} == set(findings(ended))
+    assert {"storing"} == set(findings(ended, ADVICE))
 
 
 def test_doctor_of_an_embedded_ledger(tmp_path: Path) -> None:

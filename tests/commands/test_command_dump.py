@@ -250,7 +250,7 @@ def test_a_file_that_is_not_whole_changes_nothing(
     whole = (here / "a.dump").read_bytes()
     middle = len(whole) // 2
     wrong = {
-        "altered": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        "damaged": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
         "cut off": whole[:-1],
         "version '9'": whole.replace(b"dump 1", b"dump 9", 1),
     }
@@ -350,7 +350,7 @@ def test_both_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
             process = begun(*given, directory=here, is_begun=is_begun)
             server.kill()
             assert process.stderr is not None
-            assert "asking again for 60 s" in process.stderr.readline()
+            assert any("asking again for 60 s" in line for line in process.stderr)
             server.start()
             answers.append(json.loads(process.communicate(timeout=PATIENCE)[0]))
         assert answers[0]["posts"] == answers[1]["entries"]["posts"] == MANY
@@ -367,7 +367,10 @@ def test_an_interrupted_dump_leaves_the_earlier_one(tmp_path: Path) -> None:
         )
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, out, err) == (128 + signal.SIGINT, "", "interrupted\n")
+        assert (process.returncode, out) == (128 + signal.SIGINT, "")
+        *progress, last = err.splitlines()
+        assert last == "interrupted"
+        assert all(line.startswith("dump") for line in progress), progress  # on a slow machine
         assert not list(here.glob(".a.dump*"))
         assert (here / "a.dump").read_bytes() == earlier
 

@@ -93,8 +93,15 @@ def watched(server: ValkeyServer) -> Iterator[Counter[str]]:
 def test_what_is_estimated_is_what_was_counted(fragile: World, tmp_path: Path) -> None:
     """Within 5 % of what the commands of two crawls cost, by MONITOR and INFO commandstats.
 
-    Plain commands are told with at most 40 too many: a namespace begins with some lists.
+    Plain commands are told with at most 20 too many, sightings within a tenth.
     """
+
+    async def store(ledger: Ledger) -> None:
+        await ledger.confirm_many([digest([], [number]) for number in range(200)])
+
+    # While a partition is empty its posts are not looked up, which is how sightings are told.
+    in_ledger(fragile.url, fragile.namespace, store, retention=90 * DAY)
+    fragile.server.ask("CONFIG", "RESETSTAT")
     here = project(
         tmp_path / "project", VALKEY_DEDUP_URL=fragile.url, VALKEY_DEDUP_NAMESPACE=fragile.namespace
     )
@@ -117,17 +124,17 @@ def test_what_is_estimated_is_what_was_counted(fragile: World, tmp_path: Path) -
     found = estimated(here, "--from-ledger")
     counted = found["counted"]
     assert counted["scripts"] == scripts
-    assert plain <= counted["plain"] <= plain + 40
+    assert plain <= counted["plain"] <= plain + 20
     assert counted["ecpu"] == pytest.approx(costs, rel=0.05)
     assert counted["usd"] == pytest.approx(costs * 0.0023e-6, rel=0.05)
     a_month = MONTH / counted["seconds"]
     ledger, keys, one = (found["ways"][name] for name in (LEDGER, KEYS, SET))
     assert ledger["ecpu"] == pytest.approx(costs * a_month, rel=0.05)
-    assert ledger["posts"] == keys["posts"] == one["posts"] == 400
-    assert keys["ecpu"] == one["ecpu"] == pytest.approx(800 * a_month, rel=0.05)
+    assert ledger["posts"] == keys["posts"] == one["posts"] == 600
+    assert keys["ecpu"] == one["ecpu"] == pytest.approx(800 * a_month, rel=0.1)
     assert ledger["usd"] == pytest.approx(ledger["usd_ecpu"] + 0.1 * 0.084 * 730)
     shown = run("estimate", "--from-ledger", "--spiders", "3", directory=here)
-    assert re.search(rf"^{LEDGER} +400 ", shown.out, re.MULTILINE)
+    assert re.search(rf"^{LEDGER} +600 ", shown.out, re.MULTILINE)
     assert re.search(
         r"^known +posts, pages, bytes \(MEMORY USAGE\), commands", shown.out, re.MULTILINE
     )
@@ -303,7 +310,7 @@ def test_what_makes_it_cheaper_or_dearer() -> None:
 @pytest.mark.parametrize(
     ("given", "cure"),
     [
-        ("", "--posts-a-day 100000; or measure: --from-ledger"),
+        ("", "--posts-a-day 100000, or measure it: --from-ledger"),
         ("--posts-a-day many", "'many': write a number, 0 or more"),
         ("--posts-a-day 9 --sightings 0.5", "'0.5': write a number, 1 or more"),
         ("--posts-a-day 9 --hours 25", "'25': write a number, from 0 to 24"),

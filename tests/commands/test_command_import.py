@@ -400,7 +400,10 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     wait_until(lambda: list(folder.glob("import/*.json")))
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
+    assert (process.returncode, out) == (128 + number, "")
+    *progress, last = err.splitlines()
+    assert last == "interrupted"
+    assert all(line.startswith("import posts.jl: ") for line in progress)  # on a slow machine
     assert is_free(folder / "server.lock")
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
     assert "resumes after record" in ended.err
@@ -449,7 +452,7 @@ def test_an_import_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
         wait_until(lambda: list((here / ".scrapy").rglob("import/*.json")))
         server.kill()
         assert process.stderr is not None
-        assert "asking again for 60 s" in process.stderr.readline()
+        assert any("asking again for 60 s" in line for line in process.stderr)
         server.start()
         out, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0

@@ -55,8 +55,8 @@ def test_every_verb(url: str | None, tmp_path: Path) -> None:
     assert [held[what]["entries"] for what in ("posts", "pages", "timelines")] == [999, 0, 0]
     ended = dedup("doctor", "--json", directory=here)
     levels = {each["what"]: each["level"] for each in ended.json["findings"]}
-    assert ended.code == 1  # the project stores nowhere
-    assert levels["storing"] == "wrong"
+    assert ended.code == ("wrong" in levels.values()), ended.json
+    assert levels["storing"] == "advice"  # the project stores nowhere, or with -o
     assert (levels["permissions"], levels["layout"]) == ("fine", "fine"), ended.json
     assert answer("import", *POST, "posts.jl", "--trial", "x")["remembered"] == 1000
     assert answer("forget", "--trial", "x", "--yes")["forgotten"] == 1000

@@ -88,6 +88,21 @@ def test_pause_has_a_limit(fragile: World) -> None:
     again(fragile)
 
 
+def test_a_pause_ends_with_items_of_start(fragile: World) -> None:
+    """The spider closes while only items of start() wait: Scrapy's end waits for them, and comes.
+
+    Scrapy 2.18 and later look whether the items have ended only when a response has been scraped.
+    """
+    fragile.server.kill()
+    settings = {"VALKEY_DEDUP_ON_OUTAGE": "pause", "VALKEY_DEDUP_TIMEOUT": 0.3}
+    items = [{"post_id": post} for post in range(3)]
+    crawl = fragile.start(fragile.site({}), items=items, VALKEY_DEDUP_PAUSE_LIMIT=1, **settings)
+    stats = crawl.wait()
+    # Before 2.18 Scrapy comes to its own end while these items wait.
+    assert stats["finish_reason"] in ("valkey_unavailable", "finished")
+    assert stats["item_scraped_count"] == len(fragile.stored) == len(items)
+
+
 def test_a_paused_crawl_can_be_stopped(fragile: World) -> None:
     """SIGTERM ends a crawl that waits, in time, and what it had scraped is stored."""
     crawl = begin(fragile, "pause")

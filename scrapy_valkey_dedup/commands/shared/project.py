@@ -11,6 +11,7 @@ from scrapy.addons import AddonManager
 from scrapy.crawler import Crawler
 from scrapy.settings import Settings
 from scrapy.spiderloader import SpiderLoaderProtocol, get_spider_loader
+from scrapy.utils.project import inside_project
 
 from scrapy_valkey_dedup.commands.shared.usage import CommandError, suggestion
 from scrapy_valkey_dedup.identity.identifier import Identifier
@@ -19,6 +20,11 @@ from scrapy_valkey_dedup.settings import PREFIX, DedupSettings
 
 _OUTSIDE = "; there is no project here, so give its other settings, too: -s VALKEY_DEDUP_FIELDS=..."
 _CURE = "name the spider that scraped the posts: --spider NAME"
+
+
+def is_outside(settings: Settings) -> bool:
+    """Whether there is no project in this folder, or in one above it, or in the settings."""
+    return not (inside_project() or settings.getlist("SPIDER_MODULES"))
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,15 @@ from scrapy_valkey_dedup.identity.item_classes import class_path
 from scrapy_valkey_dedup.identity.resolution import ResolvedRule
 from scrapy_valkey_dedup.items.pipeline import DedupPipeline
 from scrapy_valkey_dedup.items.storage_advice import when_stored
-from scrapy_valkey_dedup.items.storages import storages_in
+from scrapy_valkey_dedup.items.storages import NOWHERE, storages_in
 from scrapy_valkey_dedup.session.advice import warn_of_closing
 from scrapy_valkey_dedup.settings import DedupSettings
 
 _STORING = "docs/settings.md#confirm"
+_WITH_FEEDS = (
+    "if you store with -o, ignore this, or add the feed to this command: "
+    """-s 'FEEDS={"posts.jl": {"format": "jsonlines"}}'"""
+)
 _IDENTITY = "docs/identity.md"
 _KINDS = "docs/identity.md#which-posts-are-of-one-kind"
 
@@ -91,11 +95,19 @@ def _storing(seen: SpiderInfo) -> Iterator[Finding]:
         yield Finding("pipelines", WRONG, said, "", "docs/settings.md", seen.name)
         return
     with captured_warnings() as messages:
-        when_stored(storages, settings.confirm, is_fleet=settings.job is not None)
-        if settings.on_duplicate != "mark":
-            warn_of_closing(crawler.settings)
+        mode = when_stored(storages, settings.confirm, is_fleet=settings.job is not None)
+    # Feeds of the command line of `scrapy crawl` cannot be seen here.
+    may_use_feeds = mode == NOWHERE and not storages.feeds_wanted
+    level, cure = (WRONG, "") if not may_use_feeds else (ADVICE, _WITH_FEEDS)
+    if storages.before:  # one of them may store the posts
+        level = WRONG
     for message in messages:
-        yield Finding("storing", WRONG, message, docs=_STORING, spider=seen.name)
+        yield Finding("storing", level, message, cure, _STORING, seen.name)
+    if settings.on_duplicate != "mark":
+        with captured_warnings() as messages:
+            warn_of_closing(crawler.settings)
+        for message in messages:
+            yield Finding("storing", WRONG, message, docs=_STORING, spider=seen.name)
 
 
 def _for_one_run(settings: DedupSettings, spider: str) -> Iterator[Finding]:

@@ -63,6 +63,8 @@ def _seen(name: str, cls: type[scrapy.Spider], settings: Settings) -> SpiderInfo
 def item_classes(seen: SpiderInfo) -> list[type]:
     """The item classes in the modules of a spider and its bases; ``dict`` if it yields dicts."""
     root = seen.cls.__module__.partition(".")[0]
+    if root == __name__.partition(".")[0]:  # the placeholder: this package has no items
+        return []
     found: dict[type, None] = {}
     for base in seen.cls.__mro__:
         if base.__module__.partition(".")[0] == root:

@@ -1,4 +1,4 @@
-"""How an estimate is shown: a table of the ways, what it rests on, and the same for machines."""
+"""Shows an estimate: a table of the ways to store posts, what it is based on, and JSON."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _COLUMNS = ("a month of", "posts", "GB", "million ECPU", "storage, USD", "ECPU, 
 
 @dataclass
 class Grounds:
-    """What an estimate rests on, in words."""
+    """What an estimate is based on, in words."""
 
     known: list[str] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     counted: Counted | None = None
-    """The commands, if they were counted."""
+    """The counted commands; None if they were not counted."""
     when: str = "a year after the start"
-    """For which time the memory is that of."""
+    """The time at which that much memory is used."""
 
 
 def tell(screen: Screen, found: Estimate, grounds: Grounds) -> None:
-    """Shows all of it."""
+    """Shows an estimate and what it is based on."""
     counted, prices = grounds.counted, found.prices
     screen.result(
         {

@@ -1,4 +1,4 @@
-"""What a ledger costs on ElastiCache Serverless, beside two simpler ways to know posts again."""
+"""Computes what a ledger costs on ElastiCache Serverless, and two simpler ways instead."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ LEDGER, KEYS, SET = "this ledger", "a string key for each post", "one set, as sc
 
 @dataclass(frozen=True)
 class Cost:
-    """A month of one way."""
+    """What one way to remember posts costs in a month."""
 
     posts: float
-    """That are remembered, and pages."""
+    """Remembered posts and pages."""
     gb: float
-    """Stored; what is charged may be more."""
+    """GB of memory; more may be charged."""
     ecpu: float
     usd_storage: float
     usd_ecpu: float
 
     @property
     def usd(self) -> float:
-        """All of it."""
+        """USD in total."""
         return self.usd_storage + self.usd_ecpu
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a month costs, by ways; and what that rests on."""
+    """What a month costs, by way, and what that is based on."""
 
     prices: Prices
     ways: Mapping[str, Cost]
     parts: Mapping[str, float] = field(default_factory=dict)
-    """ECPU of the ledger in a month, by what they are for; empty: they were counted as a whole."""
+    """The ledger's ECPU in a month, by purpose; empty if only their sum was counted."""
     work: Workload | None = None
-    """None: the commands were counted."""
+    """None if the commands were counted instead."""
 
 
 def cost(demand: Demand, prices: Prices) -> Cost:
-    """A month of it."""
+    """What a demand costs in a month."""
     gb, ecpu = demand.bytes / 1e9, demand.ecpu * prices.days_per_month
     return Cost(demand.entries, gb, ecpu, prices.storage(gb), prices.processing(ecpu))
 
 
 def estimate(work: Workload, prices: Prices, *, remembered: Demand | None = None) -> Estimate:
-    """What such a fleet costs: a year after its start, or with what is ``remembered`` now."""
+    """What a fleet costs: a year after its start, or with the posts ``remembered`` now."""
     parts = ledger_demand(work, prices)
     ecpu = sum(part.ecpu for part in parts.values())
     if remembered is None:
@@ -80,7 +80,7 @@ def estimate(work: Workload, prices: Prices, *, remembered: Demand | None = None
 
 
 def beside(remembered: Demand, ecpu: float, sightings: float) -> dict[str, Demand]:
-    """The same posts in each way; ``ecpu`` and ``sightings`` in a day."""
+    """The demand of each way for the same posts; ``ecpu`` and ``sightings`` are per day."""
     entries = remembered.entries
     return {
         LEDGER: Demand(entries, remembered.bytes, ecpu),

@@ -1,4 +1,4 @@
-"""What the servers of a ledger have counted: the commands that it took, and their ECPU.
+"""Reads the servers' counts of commands, and computes their ECPU.
 
 ``INFO commandstats`` counts the commands that scripts call, too, which cost nothing by themselves.
 """
@@ -24,23 +24,26 @@ _ASKED = (
     "sscan",
     "memory|usage",
 )
-"""What spiders and operators send that no script calls. Of those who run the server: nothing."""
+"""Commands that spiders and operators send, and that no script calls."""
 _DELETED_BY_A_RUN = 3
 """Keys that a run deletes itself at its start and end, without a script."""
+
+_LOOKS_OF_A_START = 18
+"""Lookups of a run at its start, which checks its permission in each partition."""
 
 
 @dataclass
 class Counted:
-    """What all servers have counted since they were started, or since ``CONFIG RESETSTAT``."""
+    """The counts of all servers since their start, or since ``CONFIG RESETSTAT``."""
 
     calls: Counter[str] = field(default_factory=Counter)
-    """Each command, also those that scripts call."""
+    """Calls by command; calls by scripts count, too."""
     script_us: int = 0
     """Microseconds of scripts."""
     bytes: int = 0
-    """Sent and received."""
+    """Bytes sent and received."""
     seconds: float = 0.0
-    """For which the server has been counting that was started last."""
+    """Seconds of counting, of the server that was started last."""
 
     @property
     def scripts(self) -> int:
@@ -49,7 +52,7 @@ class Counted:
 
     @property
     def plain(self) -> int:
-        """Calls of plain commands, but those of scripts: about.
+        """An estimate of the calls of plain commands, without those of scripts.
 
         A claim is a SET in a script, and ends with a DEL in a script. So the SETs that no DEL
         follows are heartbeats and notes of runs, besides a few of lists; if several runs meet a
@@ -60,27 +63,29 @@ class Counted:
         return sum(self.calls[name] for name in _ASKED) + beats + deleted
 
     def ecpu(self, prices: Prices) -> float:
-        """What all of these calls cost: scripts their time, all at least one, or their bytes."""
+        """ECPU of all calls: scripts by their time, at least one per call, or one per kilobyte."""
         scripts = max(self.scripts, self.script_us / prices.script_us_per_ecpu)
         return max(scripts + self.plain, self.bytes / 1024)
 
     @property
     def new(self) -> int:
-        """Posts and pages that were remembered; those that moved to a later end count once."""
+        """New posts and pages; one that moved to a later end counts once."""
         return max(self.calls["sadd"] - self.calls["srem"], 0)
 
     def sightings(self, generations: int) -> float:
-        """How often posts and pages were met, about.
+        """An estimate of how often posts and pages were met.
 
-        A new post is looked up in each generation, a known one until it is found.
+        A new post is looked up in each generation, a known one until it is found; the first of an
+        empty ledger not at all.
         """
         alive = max(generations, 1)
-        known = max(self.calls["sismember"] - alive * self.new, 0) / ((1 + alive) / 2)
+        looks = self.calls["sismember"] - _LOOKS_OF_A_START * self.calls["hello"]
+        known = max(looks - alive * self.new, 0) / ((1 + alive) / 2)
         return self.new + known
 
 
 async def counted(server: Client, nodes: Iterable[Node]) -> Counted | str:
-    """Asks each server; or why that is not known."""
+    """Asks each server for its counts; returns the reason as text if they are not known."""
     found, seconds = Counted(), []
     for node in nodes:
         reply = await reply_or_reason(server, "INFO", "commandstats", key=node.key)

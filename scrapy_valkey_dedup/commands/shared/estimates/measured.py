@@ -1,7 +1,4 @@
-"""What a ledger is known to hold and to do, for an estimate: counted, or as its own entries tell.
-
-Only reads.
-"""
+"""Measures a ledger for an estimate: its entries, their memory, and its commands. Only reads."""
 
 from __future__ import annotations
 
@@ -25,29 +22,29 @@ from scrapy_valkey_dedup.commands.shared.usage import CommandError
 
 _COUNTS = ("new", "duplicate")
 _BYTES_A_KEY = 37
-"""What ``MEMORY USAGE`` leaves out: the places of a key in the server's tables (Valkey 9.1)."""
+"""Bytes that ``MEMORY USAGE`` leaves out: a key's slots in the server's tables (Valkey 9.1)."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a ledger."""
+    """What was measured of a ledger."""
 
     state: LedgerState
     counted: Counted | None
     unknown: str
-    """Why nothing was counted."""
+    """Why the commands were not counted; "" if they were."""
     remembered: Demand
     """Posts, pages and timelines, in this namespace."""
     is_weighed: bool
-    """Whether the server has told their memory; else it follows from their number."""
+    """Whether the server reported their memory; otherwise it is estimated from their number."""
 
     @property
     def generations(self) -> int:
-        """Of posts."""
+        """The number of generations of posts."""
         return len(self.state.contents["posts"].generations)
 
     def as_counted(self, prices: Prices) -> Estimate:
-        """What a month costs that goes on as the time in which the server has counted."""
+        """What a month costs if it is like the time in which the server has counted."""
         found = self.counted
         assert found is not None  # noqa: S101 (the caller has looked)
         per_day = DAY / max(found.seconds, 1)
@@ -56,14 +53,14 @@ class Measured:
         return Estimate(prices, {name: cost(each, prices) for name, each in ways.items()})
 
     def as_modelled(self, work: Workload, prices: Prices) -> Estimate:
-        """What a month costs with this work, and with what is remembered now."""
+        """What a month costs with this workload, and with what is remembered now."""
         return estimate(work, prices, remembered=self.remembered)
 
     def work(self, assumed: Workload, retention: float | None) -> Workload:
-        """The work, as entries and runs tell it.
+        """The workload, with posts a day and spiders as measured.
 
         Raises:
-            CommandError: they do not, as the ledger is too young.
+            CommandError: the ledger is too young to measure posts a day.
 
         """
         now = time()
@@ -78,14 +75,14 @@ class Measured:
         return replace(assumed, posts=rate * DAY, spiders=max(len(self.state.runs.alive), 1))
 
     def sightings(self) -> float | None:
-        """How often a post is met, as the runs say that are at work; None: none is."""
+        """How often a post is met, as live runs report it; None if there is none."""
         notes = self.state.runs.infos.values()
         new, duplicate = (sum(getattr(each, name) for each in notes) for name in _COUNTS)
         return (new + duplicate) / new if new else None
 
 
 async def measure(connection: LedgerConnection) -> Measured:
-    """Looks. What was counted is read first: the look itself asks many questions."""
+    """Measures a ledger. Reads the counts first, as measuring sends many commands itself."""
     server, namespace = connection.server, connection.settings.namespace
     found = await counted(server, await nodes(server, namespace))
     state = local_state(connection)

@@ -1,4 +1,4 @@
-"""What ElastiCache Serverless charges: ``prices.json``, and the prices given instead of it."""
+"""The prices of ElastiCache Serverless, from ``prices.json`` and ``--price``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NAMES = (
     "hours_per_month",
     "script_us_per_ecpu",
 )
-"""What ``--price`` changes."""
+"""The prices that ``--price`` can change."""
 
 
 @dataclass(frozen=True)
 class Prices:
-    """What is charged, where, since when we know it, and from whom."""
+    """Prices, with their region, date and source."""
 
     service: str
     region: str
@@ -31,43 +31,43 @@ class Prices:
     source: str
     links: Sequence[str]
     check: str
-    """The page where the present prices are."""
+    """The page that has the current prices."""
     usd_per_gb_hour: float
     usd_per_million_ecpu: float
     minimum_gb: float
-    """So much is charged even if less is stored."""
+    """GB that are charged even if less is stored."""
     hours_per_month: float
     script_us_per_ecpu: float
     """Microseconds of a script that are charged as one ECPU."""
     script_source: str
     changed: tuple[str, ...] = ()
-    """The prices that were given."""
+    """The names of prices that ``--price`` has changed."""
 
     def storage(self, gb: float) -> float:
-        """USD a month for so much, which is stored all the time."""
+        """USD a month for GB that are stored all the time."""
         return max(gb, self.minimum_gb) * self.usd_per_gb_hour * self.hours_per_month
 
     def processing(self, ecpu: float) -> float:
-        """USD for so many ECPU."""
+        """USD for a number of ECPU."""
         return ecpu / 1e6 * self.usd_per_million_ecpu
 
     @property
     def days_per_month(self) -> float:
-        """As AWS counts."""
+        """Days in a month, as AWS bills it."""
         return self.hours_per_month / 24
 
 
 def known_prices() -> Prices:
-    """Those of ``prices.json``."""
+    """The prices of ``prices.json``."""
     text = files(__package__).joinpath("prices.json").read_text("utf-8")
     return Prices(**json.loads(text))
 
 
 def with_prices(prices: Prices, given: Iterable[str]) -> Prices:
-    """Changes prices: each is ``NAME=NUMBER``.
+    """Changes prices; each of ``given`` is ``NAME=NUMBER``.
 
     Raises:
-        CommandError: there is no such price, or it is no number.
+        CommandError: there is no price of this name, or it is not a number.
 
     """
     changes: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What spiders ask of a ledger and store there, and what that takes: ECPU and bytes.
+"""Computes the ECPU and bytes that a fleet of spiders takes in a day, from its workload.
 
 The figures are measured: what a post costs by ``python -m bench.ecpu``, its bytes by ``python -m
 bench.memory``, a start by a crawl without posts (26 November 2026). An ECPU is taken for 3
@@ -21,16 +21,16 @@ HORIZON = 365.0
 
 _MEASURED_AT = 3.0
 _ECPU_NEW = ((1, 5.5), (10, 3.4), (40, 2.4), (80, 2.1))
-"""By the posts that wait together: ECPU to claim and confirm a new post, in one generation."""
+"""ECPU to claim and confirm a new post in one generation, by the posts that wait together."""
 _ECPU_KNOWN = ((1, 2.4), (10, 1.4), (40, 1.0), (80, 0.8))
 _ECPU_A_GENERATION = 0.3
 _ECPU_A_LEVEL = 0.5
 _FULL = (2.1e6, 19e6, 153e6)
-"""Posts of a generation at which another level begins: docs/ledger.md."""
+"""Posts of a generation from which it has one more level of buckets; see docs/ledger.md."""
 _ECPU_A_START = 75
-"""Of a run: about nine plain commands and seven scripts, which try what it may do."""
+"""ECPU of a run's start: about nine commands and seven scripts, which check permissions."""
 _BYTES = ((1e6, 8.8), (2.2e6, 9.7), (1e7, 8.5), (2e7, 9.6))
-"""By the posts of a generation: bytes a post. With fewer posts it is this:"""
+"""Bytes per post, by the posts of a generation. With fewer posts, it is computed from these:"""
 _BYTES_AN_ENTRY, _BYTES_A_BUCKET, _BUCKETS = 8, 108, 4096
 _BEATS_A_NOTE = 4  # session/upkeep.py
 
@@ -46,38 +46,38 @@ class Workload:
     """What a fleet does each day. Times are in seconds."""
 
     posts: float
-    """New posts."""
+    """New posts a day."""
     sightings: float = 1.0
-    """How often each is met in all: 1 if never again."""
+    """How often each post is met in total; 1 if never again."""
     retention: float | None = 90 * DAY
     pages: float = 0.0
-    """Pages that are claimed, which is done with a job or ``REQUESTS = "stored"``."""
+    """Pages a day that are claimed, with a job or ``REQUESTS = "stored"``."""
     page_retention: float | None = 7 * DAY
     spiders: int = 1
-    """That are at work at the same time."""
+    """Spiders that run at the same time."""
     hours: float = 24.0
-    """For which they are."""
+    """Hours a day that they run."""
     starts: float = 1.0
-    """Of each spider."""
+    """Starts a day of each spider."""
     together: float = 1.0
     """Posts that wait at the same time and share calls."""
     interval: float = 2.5
-    """Between two heartbeats."""
+    """Seconds between two heartbeats."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What something takes."""
+    """What something takes on the server."""
 
     entries: float
     """Posts that are remembered."""
     bytes: float
     ecpu: float
-    """In a day."""
+    """ECPU a day."""
 
 
 def ledger_demand(work: Workload, prices: Prices) -> dict[str, Demand]:
-    """What the ledger takes, by what it is taken for."""
+    """The demand of the ledger, by purpose."""
     scale = _MEASURED_AT / prices.script_us_per_ecpu
     together, met_again = work.together, work.posts * (work.sightings - 1)
     beats = work.spiders * work.hours * 3600 / work.interval
@@ -99,20 +99,20 @@ def ledger_demand(work: Workload, prices: Prices) -> dict[str, Demand]:
 
 
 def string_keys(work: Workload) -> Demand:
-    """What a key for each post takes: ``SET KEY 1 NX EX RETENTION``, one call a sighting."""
+    """The demand of one key per post: ``SET KEY 1 NX EX RETENTION``, one call per sighting."""
     days = inf if work.retention is None else work.retention / DAY
     posts = work.posts * min(days, HORIZON)
     return Demand(posts, posts * BYTES_A_STRING_KEY, work.posts * work.sightings)
 
 
 def one_set(work: Workload) -> Demand:
-    """What one set takes: ``SADD KEY FINGERPRINT``, as scrapy-redis does; it never expires."""
+    """The demand of one set: ``SADD KEY FINGERPRINT``, as in scrapy-redis; it never expires."""
     posts = work.posts * HORIZON
     return Demand(posts, posts * BYTES_A_MEMBER, work.posts * work.sightings)
 
 
 def new_post(a_day: float, retention: float | None, together: float) -> float:
-    """ECPU to claim a post that is new, and to confirm it."""
+    """ECPU to claim and confirm a new post."""
     generation, alive = generations(a_day, retention)
     levels = sum(generation > full for full in _FULL)
     further = max(alive - 1, 0)
@@ -120,37 +120,37 @@ def new_post(a_day: float, retention: float | None, together: float) -> float:
 
 
 def known_post(together: float) -> float:
-    """ECPU to ask for a post that is remembered."""
+    """ECPU to look up a post that is remembered."""
     return _between(_ECPU_KNOWN, together)
 
 
 def calls(together: float) -> float:
-    """Calls of scripts for a post that is claimed and confirmed: one for each partition."""
+    """Script calls per claimed and confirmed post: a batch needs one per partition it touches."""
     touched: float = PARTITIONS * (1 - (1 - 1 / PARTITIONS) ** together)
     return 2 * touched / together
 
 
 def generations(a_day: float, retention: float | None) -> tuple[float, float]:
-    """The posts of one generation, and how many generations there are, after a year."""
+    """The posts of one generation, and the number of generations, after a year."""
     days = inf if retention is None else retention / DAY
     step = min(days / GENERATIONS_PER_RETENTION, HORIZON)
     return a_day * step, held_days(retention) / step
 
 
 def held_days(retention: float | None) -> float:
-    """For how many days posts are there, after a year: a post is kept for 1 to 1.5 retentions."""
+    """Days that posts are kept, after a year; a post is kept for 1 to 1.5 retentions."""
     days = inf if retention is None else retention / DAY
     return min(days * 1.25, HORIZON)
 
 
 def stored(a_day: float, retention: float | None) -> tuple[float, float]:
-    """How many are remembered after a year, and their bytes."""
+    """The number of remembered posts after a year, and their bytes."""
     generation, alive = generations(a_day, retention)
     return a_day * held_days(retention), bytes_of(generation) * alive
 
 
 def bytes_of(entries: float) -> float:
-    """What one generation with so many entries takes."""
+    """The bytes of one generation with this number of entries."""
     if entries < _BYTES[0][0]:
         filled = _BUCKETS * (1 - exp(-entries / _BUCKETS))
         return _BYTES_AN_ENTRY * entries + _BYTES_A_BUCKET * filled
@@ -158,7 +158,7 @@ def bytes_of(entries: float) -> float:
 
 
 def _between(points: tuple[tuple[float, float], ...], at: float) -> float:
-    """A figure between those that were measured."""
+    """Interpolates between measured figures."""
     if at <= points[0][0]:
         return points[0][1]
     for (left, low), (right, high) in pairwise(points):

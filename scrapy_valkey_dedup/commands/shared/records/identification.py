@@ -151,22 +151,28 @@ class RecordIdentifier:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say how posts are read, for the verbs that take posts."""
     group = parser.add_argument_group("the posts")
-    group.add_argument("--item", metavar="CLASS", help="import path of their class (default: dict)")
-    group.add_argument("--format", metavar="FORMAT", help=f"of a file: {', '.join(FORMATS)}")
-    group.add_argument("--query", default="", metavar="SQL", help="of a database: what to read")
+    group.add_argument(
+        "--item", metavar="CLASS", help="import path of their item class (default: dict)"
+    )
+    group.add_argument(
+        "--format", metavar="FORMAT", help=f"format of the file: {', '.join(FORMATS)}"
+    )
+    group.add_argument(
+        "--query", default="", metavar="SQL", help="the query, if the source is a database"
+    )
     group.add_argument(
         "--rename",
         action="append",
         default=[],
         metavar="NAME=FIELD",
-        help="a column whose name differs from the item's field",
+        help="use the column NAME as the item's field FIELD",
     )
     group.add_argument(
         "--type",
         action="append",
         default=[],
         metavar="FIELD=TYPE",
-        help="a field that is not a text in the spider's items, if the class does not say so: "
+        help="type of a field that is not text in the items, if the class does not declare it: "
         + ", ".join(CONVERSIONS),
     )
 
