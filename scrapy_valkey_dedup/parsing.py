@@ -56,7 +56,8 @@ def choice(*known: str) -> Callable[[Any], str]:
             return str(value)
         close = difflib.get_close_matches(str(value).lower(), known, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"{hint}it knows " + ", ".join(repr(word) for word in known))
+        *first, last = map(repr, known)
+        raise ValueError(f"{hint}write {', '.join(first)} or {last}")
 
     return parse
 
@@ -65,6 +66,8 @@ def seconds(value: Any) -> float:
     """A duration in seconds, from a number or a text such as "90d"."""
     written = str(value).strip().lower()
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", written, re.ASCII)
+    if re.match(r"-\s*\d", written, re.ASCII):
+        raise ValueError("it must not be negative")
     if isinstance(value, bool) or not match:
         raise ValueError('write seconds, or a duration such as "45s", "30m", "12h", "90d"')
     found = float(match[1]) * _SECONDS[match[2]]
@@ -103,6 +106,8 @@ def count(value: Any) -> int | None:
     written = str(value).strip().lower()
     if written == "none":
         return None
+    if re.match(r"-\s*\d", written, re.ASCII):
+        raise ValueError("it must not be negative")
     if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", written, re.ASCII):
         raise ValueError("write a whole number, or None for no limit")
     return int(written)

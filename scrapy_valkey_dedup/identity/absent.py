@@ -12,6 +12,14 @@ _LONGEST = 40
 """Characters of a name."""
 
 
+def lacks_fields(item: Any, rules: Sequence[FieldRule]) -> bool:
+    """Whether :func:`absent_fields` has something to say. It is cheap: items are many."""
+    try:
+        return isinstance(item, Mapping) and any(rule.path[0] not in item for rule in rules)
+    except Exception:  # noqa: BLE001 (it is the user's)
+        return False
+
+
 def absent_fields(item: Any, rules: Sequence[FieldRule]) -> str | None:
     """Names only, never values. None if the item is no dict and no Item, or all are there.
 
@@ -28,7 +36,10 @@ def _absent(item: Mapping[Any, Any], rules: Sequence[FieldRule]) -> str | None:
     if not absent:
         return None
     noun = "field" if len(absent) == 1 else "fields"
-    has = f"its fields are {_listed(item)}" if item else "it has none at all"
+    is_one = len(item) == 1
+    has = f"its {'only field is' if is_one else 'fields are'} {_listed(item)}"
+    if not item:
+        has = "it has none at all"
     return f"it has no {noun} {_listed(absent)}; {has}"
 
 

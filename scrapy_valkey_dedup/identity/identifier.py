@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from scrapy_valkey_dedup.identity.absent import absent_fields
+from scrapy_valkey_dedup.identity.absent import absent_fields, lacks_fields
 from scrapy_valkey_dedup.identity.encoding import counted, key_of
 from scrapy_valkey_dedup.identity.extraction import (
     encoded_field,
@@ -160,14 +160,17 @@ class Identifier:
     def _warn(self, item: Any, reason: str) -> None:
         """Reasons name fields and types, never values."""
         cls, policy = type(item), self._settings.on_unkeyed
-        if not self._is_first(cls.__qualname__, reason):
-            return
         rule, _ = self._by_class.get(cls, _NO_RULE)
+        fields = (rule.fields or ()) if rule.fault is None else ()
+        # A field that is not there and one that is empty have two causes, and so two lines.
+        kind = "absent: " if lacks_fields(item, fields) else ""
+        if not self._is_first(cls.__qualname__, kind + reason):
+            return
         logger.warning(
             "An item of class %s has no identity: %s. %s (VALKEY_DEDUP_ON_UNKEYED = %r); from here "
             "on the stat dedup/items/unkeyed counts them.",
             cls.__qualname__,
-            (absent_fields(item, rule.fields or ()) if rule.fault is None else None) or reason,
+            absent_fields(item, fields) or reason,
             _CONSEQUENCES[policy],
             policy,
         )

@@ -117,7 +117,7 @@ def _subclasses(cls: type) -> Iterator[type]:
 def class_rules(value: Any, known: Normalisers = NORMALISERS) -> Mapping[type | None, ClassRule]:
     """Parses the setting: the rule of each item class; None stands for any other class."""
     value = decoded(value)
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
         value = {}
     if not isinstance(value, Mapping):
         value = {"*": value}

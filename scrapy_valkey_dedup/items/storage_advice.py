@@ -43,11 +43,14 @@ def when_stored(storages: Storages, setting: str | None, *, is_fleet: bool = Fal
         )
     overwriting = [feed for feed in storages.feeds or () if feed.overwrites]
     for feed in overwriting:
-        logger.warning(_OVERWRITES, feed.uri, _FATES[mode == NOWHERE])
+        append = _APPEND if feed.may_append else ""
+        logger.warning(_OVERWRITES, feed.uri, _FATES[mode == NOWHERE], append)
     for feed in storages.feeds or ():
         if feed.shares_seconds and is_fleet:
             logger.warning(_SHARES_SECONDS, feed.uri)
-    _tell_of_pipelines(storages.before, nowhere=mode == NOWHERE and not overwriting)
+    _tell_of_pipelines(
+        storages.before, storages.number, nowhere=mode == NOWHERE and not overwriting
+    )
     return mode
 
 
@@ -64,13 +67,14 @@ _NOWHERE = (
     "set VALKEY_DEDUP_CONFIRM = 'scraped'."
 )
 _STORED_BEFORE = (
-    "Before the deduplication in ITEM_PIPELINES is what seems to store or to fetch: %s. It "
-    "handles every duplicate, too%s. Give it a higher number than the deduplication."
+    "Before the deduplication in ITEM_PIPELINES is what seems to store or to fetch: %s. %s every "
+    "duplicate, too%s. Give %s a number above %s, which is the deduplication's."
 )
 _OVERWRITES = (
     "The feed %s overwrites in every run what an earlier run stored there. %s Put %%(batch_time)s "
-    "into its URI; or append to it, if it is a file (-o instead of -O, or 'overwrite': False)."
+    "into its URI, and each run has a file of its own%s."
 )
+_APPEND = "; or append to it (-o instead of -O, or 'overwrite': False)"
 _SHARES_SECONDS = (
     "The feed %s has %%(time)s in its URI, which has whole seconds: workers of a job that start in "
     "the same second overwrite each other's file. Write %%(batch_time)s instead."
@@ -81,23 +85,36 @@ _FATES = {
 }
 
 
-def _tell_of_pipelines(before: Sequence[Any], *, nowhere: bool) -> None:
+def _tell_of_pipelines(before: Sequence[Any], number: Any, *, nowhere: bool) -> None:
     """Those that stand before ours; and if ``nowhere``, that nothing stores the posts."""
     storing = [name_of(pipeline) for pipeline in before if seems_to_store(pipeline)]
     others = [name_of(pipeline) for pipeline in before if not seems_to_store(pipeline)]
     if storing:
         too = ", and as nothing behind the deduplication stores the posts, none is remembered"
-        logger.warning(_STORED_BEFORE, ", ".join(storing), too if nowhere else "")
+        logger.warning(
+            _STORED_BEFORE,
+            ", ".join(storing),
+            _handle(storing),
+            too if nowhere else "",
+            "it" if len(storing) == 1 else "them",
+            number,
+        )
     elif nowhere and others:
         cure = (
-            "If %s stores them, give it a higher number in ITEM_PIPELINES than the deduplication. "
+            "If %s stores them, give it a number above %s in ITEM_PIPELINES, which is the "
+            "deduplication's. "
         )
-        logger.warning(_NOWHERE, cure % " or ".join(others))
+        logger.warning(_NOWHERE, cure % (" or ".join(others), number))
     elif nowhere:
         logger.warning(_NOWHERE, "")
     if others:
         logger.info(
-            "Before the deduplication in ITEM_PIPELINES: %s. They handle every duplicate, too: "
-            "right for what cleans posts, wrong for what stores them.",
+            "Before the deduplication in ITEM_PIPELINES: %s. %s every duplicate, too: right for "
+            "what cleans posts, wrong for what stores them.",
             ", ".join(others),
+            _handle(others),
         )
+
+
+def _handle(pipelines: Sequence[str]) -> str:
+    return "It handles" if len(pipelines) == 1 else "They handle"

@@ -30,6 +30,8 @@ SCRAPED, EXPORTED, MANUAL, CLAIMED = "scraped", "exported", "manual", "claimed"
 NOWHERE = "nowhere"
 """Nothing stores the posts, so none is remembered."""
 
+_OF_LINES = "jsonlines", "jsonl", "jl", "csv"
+"""Formats of which two files, one behind the other, are one. (JSON and XML have an end.)"""
 _TIMES = re.compile(r"%\((?:batch_)?time\)s")
 # A word of a class's name: "MongoPipeline", "save_posts", not "HistoryFilter" or "Restored".
 _SOUNDS_LIKE_STORING = re.compile(
@@ -47,6 +49,8 @@ class Feed:
     overwrites: bool
     shares_seconds: bool = False
     """Two runs that start in the same second overwrite each other's file."""
+    may_append: bool = False
+    """Its file is still one of its format if a run appends to it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Storages:
     before: Sequence[Any]
     """The pipelines that an item comes to before ours."""
     behind: Sequence[Any]
+    number: Any
+    """Ours in ITEM_PIPELINES."""
 
     @property
     def when_stored(self) -> str:
@@ -74,7 +80,8 @@ class Storages:
 def storages_of(crawler: Crawler, ours: object) -> Storages:
     """The storages of a crawl whose engine is built; ``ours`` is the deduplication's pipeline."""
     before, behind = _around(crawler, ours)
-    return _storages(crawler.settings, crawler.get_extension(FeedExporter), before, behind)
+    exporter = crawler.get_extension(FeedExporter)
+    return _storages(crawler.settings, exporter, before, behind, type(ours))
 
 
 def storages_in(crawler: Crawler, ours: type) -> Storages:
@@ -93,11 +100,12 @@ def storages_in(crawler: Crawler, ours: type) -> Storages:
     exporter = None
     with suppress(NotConfigured):
         exporter = FeedExporter(crawler)
-    return _storages(crawler.settings, exporter, pipelines[:place], pipelines[place + 1 :])
+    before, behind = pipelines[:place], pipelines[place + 1 :]
+    return _storages(crawler.settings, exporter, before, behind, pipelines[place])
 
 
 def _storages(
-    settings: BaseSettings, exporter: Any, before: Sequence[Any], behind: Sequence[Any]
+    settings: BaseSettings, exporter: Any, before: Sequence[Any], behind: Sequence[Any], ours: type
 ) -> Storages:
     wanted = [*settings.getdict("FEEDS"), *filter(None, [settings.get("FEED_URI")])]
     feeds = None
@@ -107,24 +115,46 @@ def _storages(
             for uri, options in exporter.feeds.items()
             if uri != os.devnull
         ]
-    return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind)
+    number = _number_of(ours, settings)
+    return Storages(any(str(uri) != os.devnull for uri in wanted), feeds, before, behind, number)
+
+
+def _number_of(pipeline: type, settings: BaseSettings) -> Any:
+    """As messages show it. A pipeline whose number is None is off, and may not even be there."""
+    listed = settings.getwithbase("ITEM_PIPELINES").items()
+    enabled = [(each, number) for each, number in listed if number is not None]
+    found = (number for each, number in enabled if load_object(each) is pipeline)
+    return next(found, f"{pipeline.__name__}'s")
 
 
 def _feed(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> Feed:
     overwrites = _overwrites(uri, options, storages)
     times = _TIMES.findall(uri)  # what uri_params makes of other names cannot be known
     by_second = overwrites and times and not any("batch_time" in time for time in times)
-    return Feed(without_user(uri), overwrites and not times, shares_seconds=bool(by_second))
+    return Feed(
+        without_user(uri),
+        overwrites and not times,
+        shares_seconds=bool(by_second),
+        may_append=options.get("format") in _OF_LINES and not _cannot_append(uri, storages),
+    )
 
 
 def _overwrites(uri: str, options: dict[str, Any], storages: dict[str, Any]) -> bool:
     """Whether a file that is there already is replaced."""
-    storage = storages.get(urlparse(uri).scheme, FileFeedStorage)
-    if not isinstance(storage, type):
-        return bool(options.get("overwrite", False))
-    if issubclass(storage, (S3FeedStorage, GCSFeedStorage)):
-        return True  # they cannot append
-    return bool(options.get("overwrite", issubclass(storage, FTPFeedStorage)))
+    if _cannot_append(uri, storages):
+        return True
+    storage = _storage(uri, storages)
+    by_default = isinstance(storage, type) and issubclass(storage, FTPFeedStorage)
+    return bool(options.get("overwrite", by_default))
+
+
+def _cannot_append(uri: str, storages: dict[str, Any]) -> bool:
+    storage = _storage(uri, storages)
+    return isinstance(storage, type) and issubclass(storage, (S3FeedStorage, GCSFeedStorage))
+
+
+def _storage(uri: str, storages: dict[str, Any]) -> Any:
+    return storages.get(urlparse(uri).scheme, FileFeedStorage)
 
 
 def _around(crawler: Crawler, ours: object) -> tuple[list[Any], list[Any]]:

@@ -56,9 +56,11 @@ def warn_of_special_runs(settings: DedupSettings) -> None:
         return
     logger.warning(
         "VALKEY_DEDUP_TRIAL = %r: what this run stores is remembered for the trial only, and every "
-        "other run will store it once more. To keep it, have `scrapy dedup import` read what was "
-        "stored; `scrapy dedup forget --trial %s` ends the trial.",
+        "other run will store it once more. To keep it: `scrapy dedup dump --trial %s FILE`, then "
+        "`scrapy dedup load FILE --into %s`. `scrapy dedup forget --trial %s` ends the trial.",
         name,
+        name,
+        settings.tried_namespace,
         name,
     )
 

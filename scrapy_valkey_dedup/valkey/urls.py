@@ -134,6 +134,12 @@ def _hosts(parts: SplitResult, default: int) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
+def _has_wrong_port(parts: SplitResult) -> bool:
+    """Whether nothing is wrong with the hosts but what stands behind a colon."""
+    places = parts.netloc.rpartition("@")[2].split(",")
+    return all(re.fullmatch(rf"({_HOST}):[^:\[\]]+|({_HOST})", place) for place in places)
+
+
 def parsed(url: str) -> ServerURL:
     """Understands a URL.
 
@@ -152,7 +158,8 @@ def parsed(url: str) -> ServerURL:
     try:
         hosts = _hosts(parts, _PORTS[kind]) if parts.scheme != "unix" else ()
     except ValueError:  # what stands there may be a password
-        raise ValueError(f"it cannot be read as a URL; {_PERCENT_ENCODE}") from None
+        reason = ": the port is not a number from 0 to 65535" if _has_wrong_port(parts) else ""
+        raise ValueError(f"it cannot be read as a URL{reason}; {_PERCENT_ENCODE}") from None
     if not (hosts or (parts.scheme == "unix" and parts.path)):
         raise ValueError(
             "it names no host: write it as in valkey://localhost:6379 (or, for a Unix socket, its "

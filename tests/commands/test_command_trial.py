@@ -78,6 +78,8 @@ def test_a_trial_changes_nothing_for_others(world: World) -> None:
     assert stats["dedup/requests/duplicate"] == 2
     assert site.served == dict.fromkeys(range(5), 1)
     assert "VALKEY_DEDUP_TRIAL = 'first': what this run stores" in world.log
+    assert "`scrapy dedup dump --trial first FILE`" in world.log
+    assert f"`scrapy dedup load FILE --into {world.namespace}`" in world.log
     stats = world.crawl(site, **trial)
     assert stats["dedup/requests/duplicate"] == 5
     assert world.stored == {str(post): 1 for post in NUMBERS}

@@ -577,9 +577,10 @@ def test_empty_fields(empty: Any, warnings: Callable[[], list[str]]) -> None:
     assert it.key(post("item", platform="x", id=empty), None) is None
     assert it.key(post("dict", platform="x"), None) is None
     assert it.key(post("dict", platform="x", id=empty), None) is None
-    of_post, of_dict = warnings()
+    of_post, of_dict, of_empty = warnings()
     assert "its field 'id' is missing or empty" in of_post
-    assert "it has no field 'id'; its fields are 'platform'. " in of_dict
+    assert "it has no field 'id'; its only field is 'platform'. " in of_dict
+    assert "its field 'id' is missing or empty. " in of_empty
     assert key(post("item", a=empty, b=empty)) is None
     assert key(post("item", id="x"), identity=lambda *_: empty) is None
     assert key(post("item", id="x"), identity=lambda *_: ["x", empty]) is None

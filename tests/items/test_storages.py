@@ -89,6 +89,7 @@ def test_a_feed_that_overwrites_loses_no_post(world: World) -> None:
         (warning,) = warnings(world)
         assert "posts.jl overwrites in every run" in warning
         assert "%(batch_time)s" in warning
+        assert "or append to it (-o instead of -O, or 'overwrite': False)" in warning
         assert set(posts_in(path)) == {str(post) for post in range(last)}
     assert world.remembered(range(25)) == set()
 
@@ -136,7 +137,7 @@ def test_what_stores_nothing_is_no_storage(world: World, changes: dict[str, Any]
     ("before", "found"),
     [
         (f"{STORAGES}.Store", "as nothing behind the deduplication stores the posts, none is"),
-        (f"{PIPELINES}.Dropper", f"If {PIPELINES}.Dropper stores them, give it a higher number"),
+        (f"{PIPELINES}.Dropper", f"If {PIPELINES}.Dropper stores them, give it a number above 100"),
     ],
     ids=["named like a storage", "named like none"],
 )
@@ -146,7 +147,7 @@ def test_a_storage_that_stands_before(world: World, before: str, found: str) -> 
     (warning,) = warnings(world)
     assert found in warning
     assert before in warning
-    assert "higher number" in warning
+    assert "number above 100" in warning
     assert world.remembered(POSTS) == set()
 
 
@@ -190,7 +191,10 @@ def test_dicts_of_two_kinds_under_one_identity_are_told(world: World) -> None:
 def test_feeds_that_overwrite_are_named(
     world: World, uri: str, options: dict[str, Any], warned: int
 ) -> None:
-    """One warning for each feed whose file replaces that of an earlier run, with the cure."""
+    """One warning for each feed whose file replaces that of an earlier run, with the cure.
+
+    That is never to append: two JSON lists in one file are no JSON.
+    """
     world.crawl(
         world.site({}),
         FEEDS={uri: {"format": "json", **options}},
@@ -200,6 +204,7 @@ def test_feeds_that_overwrite_are_named(
     found = warnings(world)
     assert len(found) == warned
     assert all("overwrites in every run" in line and "hidden" not in line for line in found)
+    assert all("%(batch_time)s" in line and "append" not in line for line in found)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +226,9 @@ def test_pipelines_before_the_deduplication_are_named(
     lines = [line for line in world.log.splitlines() if "Before the deduplication" in line]
     (line,) = lines
     assert f"] {level}: " in line
+    assert "It handles every duplicate, too" in line
+    own = pipelines.get("scrapy_valkey_dedup.DedupPipeline", 100)
+    assert (f"Give it a number above {own}, which" in line) == (level == "WARNING")
     assert named in line
 
 
