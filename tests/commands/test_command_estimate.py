@@ -71,7 +71,9 @@ def estimated(here: Path, *given: str) -> Any:
 def watched(server: ValkeyServer) -> Iterator[Counter[str]]:
     """The commands that clients send meanwhile, by name: what scripts call is not among them."""
     found: Counter[str] = Counter()
-    with valkey_py.Valkey.from_url(server.url.replace("valkey://", "redis://")) as admin:
+    # Nothing may be sent for a while, as a crawl starts.
+    url = server.url.replace("valkey://", "redis://")
+    with valkey_py.Valkey.from_url(url, socket_timeout=PATIENCE) as admin:
         ended, monitor = f"ended {time.time()}", admin.monitor()
 
         def watch() -> None:

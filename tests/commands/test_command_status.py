@@ -114,7 +114,7 @@ def test_status_tells_what_is_there(here: Path, valkey: ValkeyServer, namespace:
     )
     assert re.search(r"^dead runs +3 open claims of dead:", piped.out, re.MULTILINE)
     assert re.search(r"^spool +12 posts wait on this machine", piped.out, re.MULTILINE)
-    assert re.search(r"^living +5$", piped.out, re.MULTILINE)
+    assert re.search(r"^living +starting +5$", piped.out, re.MULTILINE)
     shown = on_terminal("status", directory=here)
     assert shown.code == 0
     assert re.search(rf"pages +\d{{4}}-.* UTC +{PAGES} ", shown.plain)
@@ -379,7 +379,11 @@ _WATCHERS = {"monitor", "config|resetstat", "ping", "quit"}
 @contextmanager
 def watched(server: ValkeyServer) -> Iterator[list[list[str]]]:
     """The commands that a server is sent meanwhile."""
-    with valkey_py.Valkey.from_url(server.url) as client, client.monitor() as monitor:
+    url = server.url  # it may be a while until the command, as it starts, sends anything
+    with (
+        valkey_py.Valkey.from_url(url, socket_timeout=PATIENCE) as client,
+        client.monitor() as monitor,
+    ):
         commands: list[list[str]] = []
         yield commands
         client.execute_command("PING", "that was all")

@@ -36,7 +36,7 @@ from scrapy_valkey_dedup.model import (
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Question
 from tests.support.clocked import Clock, clocked
-from tests.support.patience import PATIENCE, in_loop
+from tests.support.patience import PATIENCE, in_loop, until
 
 OpenLedger = Callable[..., AbstractAsyncContextManager[Ledger]]
 
@@ -470,6 +470,8 @@ async def test_every_key_has_an_end_and_a_place(
         await ledger.confirm_many(keys(200))
     finally:
         await server.close()
+    # What the start has tried lasts a moment.
+    await until(lambda: not any(":run-a}" in name for name in inside.names()))
     endless = {name for name in inside.names() if inside.raw.pexpiretime(name) == -1}
     kept = {name for name in inside.names() if "}:c:" not in name and "}:r:" not in name}
     root = f"vd1:{{{inside.namespace}}}"
