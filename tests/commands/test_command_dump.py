@@ -466,8 +466,8 @@ def test_what_each_may_do(here: Path, valkey: ValkeyServer, namespace: str) -> N
         valkey.ask("ACL", "SETUSER", user, "reset", "on", ">secret", *rules)
         ended = dedup(*given, "--url", url, directory=here)
         assert "secret" not in ended.err
-        assert ended.code == (2 if ended.err else 0), ended.err
-        return ended.err
+        assert ended.code in (0, 2), ended.err
+        return ended.err if ended.code else ""  # what works may have a note
 
     dumping, loading = ("dump", "a.dump"), ("load", "a.dump", "--into", f"{namespace}-there")
     assert refused(*line.split(), given=dumping) == ""
