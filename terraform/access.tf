@@ -80,7 +80,7 @@ resource "aws_elasticache_user" "spider" {
   }
 }
 
-# A cache without a user group lets in whoever reaches it. A group of Valkey's needs no user "default", so there is none.
+# A cache without a user group lets in anyone who reaches it. A group of Valkey's needs no user "default", so there is none.
 # Users with passwords are made elsewhere, and only named here: whatever Terraform makes, its state shows.
 resource "aws_elasticache_user_group" "spiders" {
   count = var.create ? 1 : 0

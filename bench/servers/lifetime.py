@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, TypeVar
 
 _T = TypeVar("_T", bound="Equipment")
 
 
-class Equipment:
+class Equipment(ABC):
     """Runs from ``start`` to ``stop``, or in a ``with`` block, and leaves nothing behind."""
 
+    @abstractmethod
     def start(self) -> Any:
         """Returns itself when it is ready."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Ends it, also one that has started in part; a second time it does nothing."""
-        raise NotImplementedError
 
     def __enter__(self: _T) -> _T:  # noqa: PYI019 (Self needs Python 3.11)
         try:

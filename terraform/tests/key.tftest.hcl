@@ -88,7 +88,7 @@ run "the_key" {
       ["kms:CreateAlias", "kms:DeleteAlias", "kms:DescribeKey", "kms:DisableKeyRotation", "kms:EnableKeyRotation", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateKeyDescription", "kms:UpdateAlias"],
       one([for statement in jsondecode(aws_kms_key.cache[0].policy).Statement : statement.Action if statement.Sid == "Administer"]),
     )) == 0
-    error_message = "Whoever runs Terraform can look after the key with it, describe it for one."
+    error_message = "Anyone who runs Terraform can look after the key with it, describe it for one."
   }
   assert {
     condition     = aws_elasticache_serverless_cache.this[0].kms_key_id == aws_kms_key.cache[0].arn && output.key_arn == aws_kms_key.cache[0].arn

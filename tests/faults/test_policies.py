@@ -58,7 +58,7 @@ def test_pause_stores_nothing_unchecked(fragile: World) -> None:
     crawl = begin(fragile, "pause")
     os.kill(fragile.server.pid, signal.SIGSTOP)
     site = fragile.sites[0]
-    site.free = 5  # pages whose posts are asked for in vain; the others could be had from then on
+    site.free = 5  # the posts of these pages meet the outage; the other pages wait
     try:
         crawl.wait_for(AWAY)
         site.free = inf

@@ -1,4 +1,4 @@
-"""No test waits for a number of seconds: whoever waits for another has PATIENCE."""
+"""No test waits for a number of seconds: a wait for something else has PATIENCE."""
 
 from __future__ import annotations
 

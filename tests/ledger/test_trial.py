@@ -82,7 +82,7 @@ async def test_a_trial_knows_both_and_writes_to_one(
 
 @in_loop
 async def test_what_a_trial_tells_of_a_post(open_ledger: Any, open_trial: OpenTrial) -> None:
-    """Until when it is remembered, by whoever remembers it longer; and the trial's own claims."""
+    """A post is remembered until the later end of the two; claims are those of the trial."""
     async with open_ledger(retention=100_000) as others, open_trial(retention=1000.0) as trial:
         await others.open()
         await trial.open()
@@ -119,7 +119,7 @@ async def test_a_trial_that_records_or_begins_anew(open_ledger: Any, open_trial:
 @not_on_serverless("it makes a user")
 @in_loop
 async def test_a_trial_that_may_not_look(valkey: ValkeyServer, namespace: str) -> None:
-    """Whoever may not read what is tried is refused at the start, on each shelf."""
+    """A user who may not read what is tried is refused at the start, on each shelf."""
     root = f"~vd1:{{{namespace}"
     words = [word for word in RULES if not word.startswith("~")]
     for number, keys in enumerate(
