@@ -9,7 +9,12 @@ from itertools import islice
 from math import inf
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
-from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import ShelfCounts, ShelfKeys, trials
+from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import (
+    ShelfCounts,
+    ShelfKeys,
+    delete_history,
+    trials,
+)
 from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     IdentifiedBlock,
@@ -135,9 +140,11 @@ class NamespaceParts:
         return any(each.is_undated for each in self.held.values())
 
     async def clear(self, advance: Advance = no_progress) -> None:
-        """Forgets all entries. Claims stay."""
+        """Forgets all entries, and the history if the whole namespace is forgotten. Claims stay."""
         for shelf in self.shelves.values():
             await shelf.clear(advance)
+        for connection in self.namespaces:
+            await delete_history(connection)
 
     async def delete_ledger_keys(self) -> None:
         """Deletes the ledgers' identities, so that spools are not delivered to them."""

@@ -163,6 +163,13 @@ async def trials(connection: LedgerConnection) -> list[str]:
     return sorted(found)
 
 
+async def delete_history(connection: LedgerConnection) -> None:
+    """Deletes what the runs of a namespace have written for `scrapy dedup report`."""
+    server, root = connection.server, connection.ledger(own=True).root
+    async for keys in scan(server, f"{root}:history:*", root):
+        await server.ask(command("DEL", *keys), key=root)
+
+
 def _partitions(name: str) -> list[str]:
     return [f"vd1:{{{name}:{number}}}" for number in PARTITION_TAGS]
 
