@@ -25,6 +25,7 @@ class LedgerAccess:
     shelves: Shelves
     """Made by :meth:`open`."""
     _handshake: Handshake
+    _notes: RunNotes
     _upkeep: Upkeep
     _history: RunHistory
 
@@ -83,9 +84,9 @@ class LedgerAccess:
         self._handshake = Handshake(shelves, self.heartbeat, self.outage, self._close_spider)
         await self._handshake.at_start()
         lifetime = 2 * self.heartbeat.lifetime
-        notes = RunNotes(shelves.ledger, self._stats, spider, self._start, lifetime)
+        self._notes = RunNotes(shelves.ledger, self._stats, spider, self._start, lifetime)
         self._history = RunHistory(shelves.ledger, self._stats, spider)
-        self._upkeep = Upkeep(shelves, self.outage, notes, self._history)
+        self._upkeep = Upkeep(shelves, self.outage, self._notes, self._history)
         self.heartbeat.start(shelves.ledger)
 
     async def _recover(self) -> None:
@@ -108,7 +109,7 @@ class LedgerAccess:
         """
         with contextlib.suppress(DedupError):
             self.outage.check()
-            leave = [self.shelves.ledger.runs.sign_off()] if spider_has_ended else []
+            leave = [self._notes.sign_off()] if spider_has_ended else []
             await asyncio.gather(self._history.add(), *leave)
         await self.outage.close()
         await self.shelves.close()

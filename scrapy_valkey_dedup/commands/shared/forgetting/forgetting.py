@@ -13,6 +13,7 @@ from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import (
     ShelfCounts,
     ShelfKeys,
     delete_history,
+    living_runs,
     trials,
 )
 from scrapy_valkey_dedup.commands.shared.moments import moment
@@ -146,11 +147,19 @@ class NamespaceParts:
         for connection in self.namespaces:
             await delete_history(connection)
 
-    async def delete_ledger_keys(self) -> None:
-        """Deletes the ledgers' identities, so that spools are not delivered to them."""
+    async def delete_ledger_keys(self) -> bool:
+        """Deletes the ledgers' identities, so that spools are not delivered to them.
+
+        All stay if a run is alive: it may yet have to deliver what was stored in an outage.
+        Returns whether they were deleted.
+        """
+        for connection in self.namespaces:
+            if await living_runs(connection):
+                return False
         for connection in self.namespaces:
             names = connection.ledger().namespace_keys
             await connection.server.ask(*(command("DEL", name) for name in names), key=names[0])
+        return bool(self.namespaces)
 
 
 async def select_parts(

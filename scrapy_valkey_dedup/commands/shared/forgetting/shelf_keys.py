@@ -12,7 +12,7 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, namespace_tag
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, KeyNames, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
 from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
 from scrapy_valkey_dedup.model import TRIAL_MARK
@@ -168,6 +168,15 @@ async def delete_history(connection: LedgerConnection) -> None:
     server, root = connection.server, connection.ledger(own=True).root
     async for keys in scan(server, f"{root}:history:*", root):
         await server.ask(command("DEL", *keys), key=root)
+
+
+async def living_runs(connection: LedgerConnection) -> list[str]:
+    """The runs of a namespace that have a heartbeat, in alphabetical order."""
+    prefix = KeyNames(connection.settings.namespace).heartbeat("")
+    found = set[str]()
+    async for keys in scan(connection.server, f"{prefix}*", prefix):  # one slot has them all
+        found.update(key.removeprefix(prefix) for key in keys)
+    return sorted(found)
 
 
 def _partitions(name: str) -> list[str]:
