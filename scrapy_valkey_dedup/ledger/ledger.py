@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 from math import inf
 
+from scrapy_valkey_dedup.ledger.history import History
 from scrapy_valkey_dedup.ledger.keys import KeyNames
 from scrapy_valkey_dedup.ledger.opening import check_server, namespace_exists, open_namespace
 from scrapy_valkey_dedup.ledger.probe import Probe
@@ -24,7 +25,7 @@ from scrapy_valkey_dedup.model import (
     Verdict,
 )
 from scrapy_valkey_dedup.valkey.client import Client
-from scrapy_valkey_dedup.valkey.resp import Argument, command
+from scrapy_valkey_dedup.valkey.resp import Argument, ScriptCall, command
 
 GENERATIONS_PER_RETENTION = 2
 """A generation begins every half of the retention. With quarters a post would be kept 12 % shorter
@@ -89,6 +90,7 @@ class Ledger:
         self._questions = count()
         self._scripts = all_scripts()
         self.runs = Runs(client, names, run)
+        self.history = History(client, names, run)
         self.probe = Probe(
             client, names, run, self._scripts, self._remember, release=self._sure, record=record
         )
@@ -97,6 +99,11 @@ class Ledger:
     def calls_answered(self) -> int:
         """How many script calls were answered so far: it grows while Valkey works."""
         return self._client.calls_answered
+
+    @property
+    def root(self) -> str:
+        """What the names of all keys begin with that belong to the namespace as a whole."""
+        return self._names.root
 
     @property
     def namespace_keys(self) -> tuple[str, str]:
@@ -205,6 +212,16 @@ class Ledger:
         """Forgets posts; returns how many of them were remembered. Claims stay."""
         calls = self._calls("forget", (), keys)
         return sum(await self._client.run([call for call, _ in calls]))
+
+    async def count_posts(self) -> int:
+        """About how many posts are remembered: exact up to two million in a generation.
+
+        One that is in two generations counts twice. One partition at a time: no run waits long.
+        """
+        found = 0
+        for name in self._names.partitions:
+            found += sum(await self._client.run([ScriptCall(self._scripts["count"], name, (), ())]))
+        return found
 
     def _releases(self, head: tuple[Argument, ...], claims: Sequence[ReleasedClaim]) -> Calls:
         """The calls that release claims: each post is followed by its token."""
