@@ -138,6 +138,7 @@ async def use_all_of(ledger: Ledger) -> None:
         await call("confirm_many", KEYS[80:90])
         await call("release_many", KEYS)
         await call("seen_many", KEYS)
+        await call("look_many", KEYS)
         await call("inspect_many", KEYS)
     await call("forget_many", KEYS)
     await call("runs.sign_off")
