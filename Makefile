@@ -86,6 +86,7 @@ layers: $(READY)
 
 bench-sanity: $(READY)
 	$(BIN)/python -m bench.memory --posts 1000000
+	$(BIN)/python -m bench.memory_peers --posts 20000
 	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1
 	$(BIN)/python -m bench.requests --pages 100 --rounds 1 --no-judge
 	$(BIN)/python -m bench.fleet --pages 60 --rounds 1 --no-judge

@@ -132,16 +132,15 @@ async def _forget_parts(job: Job, what: str, since: float | None) -> int:
             await parts.count(advance)
         if not exists and parts.is_empty:
             raise await no_such_ledger(connection)
-        forgotten, alive = 0, await parts.claims_of_living_runs()
+        forgotten, is_new, alive = 0, False, await parts.claims_of_living_runs()
         question = f"Forget {parts.listed} {_where(job, connection)}{since_when(parts, since)}?"
         if (parts.total or parts.namespaces) and _agreed(job, question):
             with screen.progress("forget", parts.total, "entries") as advance:
                 await parts.clear(advance)
             forgotten = parts.total
-            if not alive:
-                await parts.delete_ledger_keys()
+            is_new = await parts.delete_ledger_keys()
         _tell_claims(screen, "posts or pages" if what == WHOLE else what, alive)
-        if not parts.namespaces or alive:  # else the next run makes a new ledger, and drops them
+        if not is_new:  # else the next run makes a new ledger, and drops them
             _tell_spooled(screen, connection, what)
         if since is not None and not parts.total:
             screen.note(NOTHING_SINCE)

@@ -124,7 +124,10 @@ def test_what_a_live_run_has_claimed_is_told(
 def test_runs_of_a_trial_are_told_with_the_whole_namespace(
     here: Path, valkey: ValkeyServer, namespace: str
 ) -> None:
-    """A live trial's claims are told, and its ledger stays: so does what waits on the disk."""
+    """A live trial's claims are told, and its ledger stays: so does what waits on the disk.
+
+    Its ledger stays, too, when the run has no claim at that moment.
+    """
     trial = f"{namespace}+trial-x"
 
     async def claim(ledger: Ledger) -> None:
@@ -145,6 +148,18 @@ def test_runs_of_a_trial_are_told_with_the_whole_namespace(
     assert ended.json["claimed_by_living_runs"] == {"trier": 1}
     assert valkey.ask("GET", f"vd1:{{{trial}}}:id") == before
     assert "7 posts that were stored in an outage wait on this machine's disk" in ended.err
+
+    async def settle(ledger: Ledger) -> None:
+        await ledger.confirm_many([key_of_post(500)])
+        (claim,) = await ledger.inspect_many([key_of_post(500)])
+        assert claim.holder is None
+
+    in_ledger(valkey.url, trial, settle, run="trier")
+    store(valkey.url, namespace)
+    ended = dedup("forget", "--all", "namespace", "--yes", "--json", directory=here)
+    assert ended.json["claimed_by_living_runs"] == {}
+    assert valkey.ask("GET", f"vd1:{{{trial}}}:id") == before
+    assert "7 posts that were stored in an outage wait" in ended.err
 
 
 def test_forget_a_namespace_or_a_part_of_it(

@@ -31,6 +31,12 @@ from tests.support.item_forms import key
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+ALL_PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *PAGES,
+    ROOT / "example_project" / "README.md",
+    ROOT / "terraform" / "README.md",
+]
 SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
 IDENTITY = (ROOT / "docs" / "identity.md").read_text("utf-8")
 DEFAULTS = {
@@ -124,15 +130,18 @@ def test_names_exist(page: Path) -> None:
     assert names <= set(DEFAULTS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every link to a file or a heading of ours leads there."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
-        if "://" not in link:
-            name, _, anchor = link.partition("#")
-            target = page.parent / name if name else page
-            assert target.exists(), link
-            assert not anchor or anchor in anchors(target.read_text("utf-8")), link
+    """Every link to a file, a heading or a test of ours leads there; a test is named as it is."""
+    links = re.findall(r"\[([^\]]+)\]\(([^)\s]+)\)", page.read_text("utf-8"))
+    for label, link in [each for each in links if "://" not in each[1]]:
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text("utf-8")), link
+        if label.startswith("`test_"):
+            defined = re.findall(r"^(?:async )?def (\w+)", target.read_text("utf-8"), re.MULTILINE)
+            assert label.strip("`") in defined, f"{label} in {link}"
 
 
 @dataclass

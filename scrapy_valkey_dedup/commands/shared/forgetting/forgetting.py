@@ -9,7 +9,12 @@ from itertools import islice
 from math import inf
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
-from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import ShelfCounts, ShelfKeys, trials
+from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import (
+    ShelfCounts,
+    ShelfKeys,
+    living_runs,
+    trials,
+)
 from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     IdentifiedBlock,
@@ -139,11 +144,19 @@ class NamespaceParts:
         for shelf in self.shelves.values():
             await shelf.clear(advance)
 
-    async def delete_ledger_keys(self) -> None:
-        """Deletes the ledgers' identities, so that spools are not delivered to them."""
+    async def delete_ledger_keys(self) -> bool:
+        """Deletes the ledgers' identities, so that spools are not delivered to them.
+
+        All stay if a run is alive: it may yet have to deliver what was stored in an outage.
+        Returns whether they were deleted.
+        """
+        for connection in self.namespaces:
+            if await living_runs(connection):
+                return False
         for connection in self.namespaces:
             names = connection.ledger().namespace_keys
             await connection.server.ask(*(command("DEL", name) for name in names), key=names[0])
+        return bool(self.namespaces)
 
 
 async def select_parts(

@@ -12,7 +12,7 @@ from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.screen import Advance
-from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, namespace_tag
+from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, KeyNames, namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
 from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
 from scrapy_valkey_dedup.model import TRIAL_MARK
@@ -160,6 +160,15 @@ async def trials(connection: LedgerConnection) -> list[str]:
     for node in nodes.values():
         async for keys in scan(connection.server, f"vd1:{{{root}{TRIAL_MARK}*", node):
             found.update(match[1] for key in keys if (match := known.fullmatch(key)))
+    return sorted(found)
+
+
+async def living_runs(connection: LedgerConnection) -> list[str]:
+    """The runs of a namespace that have a heartbeat, in alphabetical order."""
+    prefix = KeyNames(connection.settings.namespace).heartbeat("")
+    found = set[str]()
+    async for keys in scan(connection.server, f"{prefix}*", prefix):  # one slot has them all
+        found.update(key.removeprefix(prefix) for key in keys)
     return sorted(found)
 
 
