@@ -144,6 +144,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert label.strip("`") in defined, f"{label} in {link}"
 
 
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md leads to each page of the folder, once."""
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "README.md").read_text("utf-8"))
+    assert sorted(linked) == sorted(page.name for page in PAGES if page.name != "README.md")
+
+
 @dataclass
 class Thread:
     """Stands for an item class of the reader's project."""
