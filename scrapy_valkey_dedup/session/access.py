@@ -23,6 +23,7 @@ class LedgerAccess:
     shelves: Shelves
     """Made by :meth:`open`."""
     _handshake: Handshake
+    _notes: RunNotes
     _upkeep: Upkeep
 
     def __init__(
@@ -80,8 +81,8 @@ class LedgerAccess:
         self._handshake = Handshake(shelves, self.heartbeat, self.outage, self._close_spider)
         await self._handshake.at_start()
         lifetime = 2 * self.heartbeat.lifetime
-        notes = RunNotes(shelves.ledger, self._stats, spider, self._start, lifetime)
-        self._upkeep = Upkeep(shelves, self.outage, notes)
+        self._notes = RunNotes(shelves.ledger, self._stats, spider, self._start, lifetime)
+        self._upkeep = Upkeep(shelves, self.outage, self._notes)
         self.heartbeat.start(shelves.ledger)
 
     async def _recover(self) -> None:
@@ -105,7 +106,7 @@ class LedgerAccess:
         with contextlib.suppress(DedupError):
             self.outage.check()
             if spider_has_ended:
-                await self.shelves.ledger.runs.sign_off()
+                await self._notes.sign_off()
         await self.outage.close()
         await self.shelves.close()
         await self.connection.close()
