@@ -60,7 +60,7 @@ def test_each_way_is_weighed() -> None:
 def test_the_sums_of_dynamodb() -> None:
     """What it would cost follows from the prices and the fleet that the page names."""
     text = " ".join(TEXT.split())
-    (fleet,) = re.findall(r"([\d.]+) million sightings and ([\d.]+) million new posts a month", text)
+    (fleet,) = re.findall(r"([\d.]+) million sightings and ([\d.]+) million new posts", text)
     (prices,) = re.findall(r"([\d.]+) USD for a million writes and ([\d.]+) for a", text)
     (sums,) = re.findall(r"it costs ([\d.]+) USD if .*? Or it costs ([\d.]+) USD if", text)
     sightings, posts, write, read = map(float, (*fleet, *prices))
