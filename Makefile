@@ -45,13 +45,11 @@ demo: $(READY)
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # `make test`, and which lines and branches of the package it leaves out. It takes longer.
 coverage: $(READY)
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m coverage run -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
@@ -63,7 +61,6 @@ test-slow: $(READY)
 # 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack.
 test-oldest: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow and not once"
-	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # Nothing but what the two targets around this one need.
 oldest-environment: $(OLDEST_VENV)/.ready

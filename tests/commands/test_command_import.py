@@ -19,7 +19,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import pytest
 import scrapy
 from scrapy import exporters
@@ -289,6 +288,8 @@ def test_import_a_table(here: Path, valkey: ValkeyServer, namespace: str, url: s
 
 def test_import_a_parquet_file(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """Its rows are posts; a damaged one is told."""
+    import pyarrow.parquet  # slow
+
     table = pyarrow.table({"site": ["x"] * 100, "post_id": range(100), "other": [{"a": 1}] * 100})
     pyarrow.parquet.write_table(table, here / "posts.parquet")
     ended = dedup("import", *POST, "posts.parquet", "--json", directory=here)
@@ -457,6 +458,7 @@ def test_an_import_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
         assert known(server.url, "posts", range(MANY)) == MANY
 
 
+@pytest.mark.long
 def test_memory_is_constant(here: Path) -> None:
     """Three times as many posts take no more memory, but for chance."""
     sizes = []
