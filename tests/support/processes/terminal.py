@@ -1,4 +1,4 @@
-"""A terminal as a person has it: what it shows, and in what state a program leaves it."""
+"""A terminal as a person has it: what it shows, and how a program leaves it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import selectors
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 import pyte
@@ -22,7 +22,13 @@ import pyte
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import environment, words
 
-_OTHER_SCREEN = 1049 << 5  # pyte marks private modes so
+_OTHER_SCREEN = 1049
+_CONTROLLED = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Makes it the terminal from which Ctrl-C and Ctrl-Z reach the program."""
 
 
 class _Screens(pyte.Screen):
@@ -36,7 +42,7 @@ class _Screens(pyte.Screen):
     def set_mode(self, *modes: int, **options: Any) -> None:
         """Of pyte."""
         super().set_mode(*modes, **options)
-        if 1049 in modes and options.get("private") and not self.is_other:
+        if _OTHER_SCREEN in modes and options.get("private") and not self.is_other:
             self.is_other = True
             self._behind = deepcopy(self.buffer), deepcopy(self.cursor)
             self.erase_in_display(2)
@@ -44,7 +50,7 @@ class _Screens(pyte.Screen):
     def reset_mode(self, *modes: int, **options: Any) -> None:
         """Of pyte."""
         super().reset_mode(*modes, **options)
-        if 1049 in modes and options.get("private") and self.is_other:
+        if _OTHER_SCREEN in modes and options.get("private") and self.is_other:
             assert self._behind is not None
             self.is_other = False
             self.buffer, cursor = self._behind
@@ -91,18 +97,14 @@ class Terminal:
         self, *given: str, directory: Path, env: Mapping[str, str] = {}, argv: Sequence[str] = ()
     ) -> None:
         """Starts `scrapy dedup` with these words, or another program, in this terminal."""
-        kept = environment(TERM="xterm-256color", **env)
+        kept = environment(**{"TERM": "xterm-256color", **env})
         for name in ("COLUMNS", "LINES", *(() if "NO_COLOR" in env else ("NO_COLOR",))):
             kept.pop(name, None)
         self.process = subprocess.Popen(
-            argv or words(*given), cwd=directory, env=kept,
+            [sys.executable, "-c", _CONTROLLED, *(argv or words(*given))],
+            cwd=directory, env=kept, start_new_session=True,
             stdin=self._its, stdout=self._its, stderr=self._its,
-            start_new_session=True, preexec_fn=self._control,
         )  # fmt: skip
-
-    def _control(self) -> None:
-        """Makes it the terminal that sends the process Ctrl-C and Ctrl-Z."""
-        fcntl.ioctl(self._its, termios.TIOCSCTTY, 0)
 
     def press(self, keys: str) -> None:
         """Types."""
@@ -121,7 +123,7 @@ class Terminal:
             selector.register(self._ours, selectors.EVENT_READ)
             while selector.select(seconds):
                 self._type_into(os.read(self._ours, 65536))
-                seconds = 0
+                seconds = 0.01  # the rest of a picture comes at once
 
     @property
     def text(self) -> str:
@@ -151,16 +153,7 @@ class Terminal:
         self.read()
         return self.process.returncode
 
-    def __enter__(self) -> Terminal:
-        """Opens it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Closes it, and ends what runs in it."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
