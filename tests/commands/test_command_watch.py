@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
+from bench.screenshots.terminal import Terminal
 from bench.servers import ValkeyCluster, ValkeyServer, free_port
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.stats import RunInfo
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger, ledger_at
-from tests.support.patience import in_loop
-from tests.support.processes.dedup_command import dedup, project, run, words
-from tests.support.processes.terminal import Terminal
+from tests.support.patience import PATIENCE, in_loop
+from tests.support.processes.dedup_command import dedup, environment, project, run, words
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they look for runs, which a spider's user may not do there")
@@ -47,10 +47,17 @@ def terminal(here: Path) -> Iterator[Opened]:
     opened: list[Terminal] = []
 
     def start(
-        *given: str, columns: int = 160, lines: int = 24, directory: Path = here, **more: Any
+        *given: str,
+        columns: int = 160,
+        lines: int = 24,
+        directory: Path = here,
+        env: dict[str, str] | None = None,
     ) -> Terminal:
-        opened.append(Terminal(columns, lines))
-        opened[-1].start("watch", "--interval", "1s", *given, directory=directory, **more)
+        opened.append(Terminal(columns, lines, patience=PATIENCE))
+        kept = environment(TERM="xterm-256color")
+        kept.pop("NO_COLOR", None)
+        command = words("watch", "--interval", "1s", *given)
+        opened[-1].start(command, directory, {**kept, **(env or {})})
         return opened[-1]
 
     yield start
@@ -148,7 +155,7 @@ def test_rates_are_by_the_run_s_own_clock(
         shown.wait_for(f"sort: {order}")
     note(*here_now, "e", spider="quick", age=1.0, open=5)
     shown.press("g")
-    found = shown.wait_for("one row a run", "● quick         2 runs")
+    found = shown.wait_for("one row a run", "● quick       2 runs")
     assert row(found, "●", "quick")[2:4] == ["2", "runs"]
 
 
@@ -271,8 +278,8 @@ cmdline.execute(["scrapy", "dedup", "watch", "--interval", "1s"])
 
 def test_a_fault_leaves_the_terminal_as_it_was(here: Path) -> None:
     """What Python says of it is on the first screen, whole, and lines begin at the left."""
-    with closing(Terminal(lines=200)) as shown:
-        shown.start(directory=here, argv=[sys.executable, "-c", FAULT])
+    with closing(Terminal(lines=200, patience=PATIENCE)) as shown:
+        shown.start([sys.executable, "-c", FAULT], here, environment())
         assert shown.wait() == 1
         assert OTHER_SCREEN in shown.written
         assert shown.state[:3] == shown.before[:3]
@@ -282,9 +289,9 @@ def test_a_fault_leaves_the_terminal_as_it_was(here: Path) -> None:
 
 def test_ctrl_z_in_a_shell(here: Path) -> None:
     """The shell has its screen and its attributes back; `fg` shows the fleet again."""
-    with closing(Terminal(lines=50)) as shown:
+    with closing(Terminal(lines=50, patience=PATIENCE)) as shown:
         shell = ["bash", "--norc", "--noprofile", "-i"]
-        shown.start(directory=here, argv=shell, env={"PS1": "$ "})
+        shown.start(shell, here, environment(PS1="$ ", TERM="xterm"))
         shown.press("stty -g > one; set +o history\n")
         shown.press(" ".join(words("watch", "--interval", "1s")) + "\n")
         shown.wait_for("q quit")

@@ -19,9 +19,6 @@ from typing import Any
 
 import pyte
 
-from tests.support.patience import PATIENCE
-from tests.support.processes.dedup_command import environment, words
-
 _OTHER_SCREEN = 1049
 _CONTROLLED = """
 import fcntl, os, sys, termios
@@ -38,6 +35,12 @@ class _Screens(pyte.Screen):
         self.is_other = False
         self._behind: tuple[Any, Any] | None = None
         super().__init__(columns, lines)
+
+    def select_graphic_rendition(self, *attributes: int, **options: Any) -> None:
+        """Of pyte, which knows no faint text: it is bright black here, as most terminals show it."""
+        if not {38, 48}.intersection(attributes):  # colours by number have a 2 of another meaning
+            attributes = tuple(90 if each == 2 else each for each in attributes)
+        super().select_graphic_rendition(*attributes, **options)
 
     def set_mode(self, *modes: int, **options: Any) -> None:
         """Of pyte."""
@@ -61,7 +64,9 @@ class _Screens(pyte.Screen):
 class Terminal:
     """A terminal of so many columns and lines, in which a shell's last words are to be seen."""
 
-    def __init__(self, columns: int = 100, lines: int = 24) -> None:
+    def __init__(self, columns: int = 100, lines: int = 24, *, patience: float = 300) -> None:
+        """``patience``: seconds after which what is waited for will never come."""
+        self._patience = patience
         self._ours, self._its = pty.openpty()
         self.screen = _Screens(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
@@ -94,15 +99,14 @@ class Terminal:
         )
 
     def start(
-        self, *given: str, directory: Path, env: Mapping[str, str] = {}, argv: Sequence[str] = ()
+        self, argv: Sequence[str], directory: Path, env: Mapping[str, str] = os.environ
     ) -> None:
-        """Starts `scrapy dedup` with these words, or another program, in this terminal."""
-        kept = environment(**{"TERM": "xterm-256color", **env})
-        for name in ("COLUMNS", "LINES", *(() if "NO_COLOR" in env else ("NO_COLOR",))):
-            kept.pop(name, None)
+        """Starts a program in this terminal."""
+        left_out = ("COLUMNS", "LINES")  # its size may change
+        kept = {name: value for name, value in env.items() if name not in left_out}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CONTROLLED, *(argv or words(*given))],
-            cwd=directory, env=kept, start_new_session=True,
+            [sys.executable, "-c", _CONTROLLED, *argv],
+            cwd=directory, env={"TERM": "xterm-256color", **kept}, start_new_session=True,
             stdin=self._its, stdout=self._its, stderr=self._its,
         )  # fmt: skip
 
@@ -132,7 +136,7 @@ class Terminal:
 
     def wait_for(self, *texts: str, gone: str = "") -> str:
         """Waits until all of it is to be seen, and this is not; returns all that is."""
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + self._patience
         while True:
             self.read()
             found = self.text
@@ -146,7 +150,7 @@ class Terminal:
     def wait(self) -> int:
         """Waits for the end of the program; returns its exit code."""
         assert self.process is not None
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + self._patience
         while self.process.poll() is None:
             self.read()
             assert monotonic() < deadline, self.text
