@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import termios
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
+from rich.control import Control
 from rich.screen import Screen as FullScreen
 from rich.text import Text
 
@@ -22,6 +24,8 @@ _STYLES = {
     "good": "green", "new": "green", "duplicate": "cyan", "bad": "bold red", "faint": "dim",
     "strong": "bold", "spider": "bold",
 }  # fmt: skip
+_NOT_TYPED = re.compile(r"\x1b(\[[\d;?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
+"""What a terminal sends for an arrow key or a click."""
 _PLAIN = str.maketrans({"…": "~", "·": "|"})
 _SIZE = os.terminal_size((80, 24))
 """Of a terminal that does not tell its own."""
@@ -95,7 +99,9 @@ class Terminal:
         """Shows a picture that has exactly the terminal's size."""
         self._console.size = self.size
         texts = [_text(line, plain=self.is_plain) for line in lines]
-        self._console.print(FullScreen(Group(*texts)), end="")
+        with self._console:  # all is written at once, so that nothing flickers
+            self._console.control(Control.home())
+            self._console.print(FullScreen(Group(*texts)), end="")
 
     # -- taking and giving back ------------------------------------------------------------------
 
@@ -143,9 +149,8 @@ class Terminal:
         if not typed:  # the terminal is gone
             self._loop.remove_reader(self._input)
             self._on_end(signal.SIGHUP)
-        elif not typed.startswith(b"\x1b"):  # an arrow key, a click
-            for key in typed.decode("ascii", "ignore"):
-                self._on_key(key)
+        for key in _NOT_TYPED.sub("", typed.decode("ascii", "ignore")):
+            self._on_key(key)
 
 
 def _text(line: Line, *, plain: bool) -> Text:
