@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from base64 import b64decode
 from collections.abc import Iterator
@@ -17,15 +18,28 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+import pytest
+
+_NAMES = ("chromium", "google-chrome")
+BINARY = next(filter(None, map(shutil.which, _NAMES)), None)
 """Debian's package chromium; None if it is not installed."""
 MISSING = "there is no Chromium here: apt-get install chromium"
+needs_chromium = pytest.mark.skipif(
+    BINARY is None and "CHROMIUM_REQUIRED" not in os.environ, reason=MISSING
+)
 _PATIENCE = 60  # seconds
 # Without the latter it looks for updates, and for Google's hosts, at each start.
 _OPTIONS = """
     --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars
     --disable-background-networking --disable-component-update --disable-sync
     --force-color-profile=srgb --remote-debugging-pipe
+"""
+_EXEC = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+for at, each in enumerate(high):
+    os.dup2(each, 3 + at)
+os.execv(sys.argv[3], sys.argv[3:])
 """
 _KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, "Tab": 9, "Escape": 27}
 
@@ -96,12 +110,13 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, url: str) -> None:
-        """Goes there, and waits until all is loaded and drawn."""
+    def open(self, url: str, *, scripts: bool = True) -> None:
+        """Goes there, and waits until all is loaded and, if scripts run, drawn."""
         self._browser.events.clear()
         self.ask("Page.navigate", url=url)
         self._browser.wait_for("Page.loadEventFired")
-        self.settle()
+        if scripts:
+            self.settle()
 
     def settle(self) -> None:
         """Waits until what a script has changed is drawn."""
@@ -155,7 +170,7 @@ def chromium() -> Iterator[Chromium]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # It speaks on the descriptors 3 and 4.
         process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{read} 4>&{write}', "sh", BINARY, *_OPTIONS.split(),
+            [sys.executable, "-c", _EXEC, str(read), str(write), BINARY, *_OPTIONS.split(),
              f"--user-data-dir={folder}"],
             pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip

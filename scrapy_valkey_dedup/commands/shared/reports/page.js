@@ -20,39 +20,42 @@
   const inDays = dates({weekday: "short", day: "numeric", month: "long"});
   const inHours = dates({weekday: "short", day: "numeric", month: "long", hour: "2-digit", minute: "2-digit"});
   const inAll = dates({day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit"});
-  const fillOf = (at) => `url(#s${Math.min(at, 6)})`;
+  const LAST = 6; // the last colour, and the last texture
+  // A printed texture would be an image for each bar: there, each bar has the number of its series instead.
+  const fillOf = (at) => (printing ? `var(--c${Math.min(at, LAST)})` : `url(#s${Math.min(at, LAST)})`);
 
-  function swatch(fill, dashed) {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    made.setAttribute("viewBox", "0 0 16 12");
-    made.setAttribute("aria-hidden", "true");
-    const shape = document.createElementNS("http://www.w3.org/2000/svg", dashed === undefined ? "rect" : "path");
-    if (dashed === undefined) {
-      for (const [name, value] of [["width", 16], ["height", 12], ["fill", fill]]) shape.setAttribute(name, value);
-    } else {
-      shape.setAttribute("d", "M0,6H16");
-      shape.setAttribute("style", `stroke:${fill};stroke-width:2.4;fill:none;stroke-dasharray:${dashed ? "4 3" : "none"}`);
-    }
-    made.append(shape);
+  function drawing(name, attributes, ...inside) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+    made.append(...inside);
     return made;
   }
+
+  const sign = (...inside) => drawing("svg", {viewBox: "0 0 16 12", "aria-hidden": "true"}, ...inside);
+  const area = {width: 16, height: 12};
+  const swatch = (at) => sign(
+    drawing("rect", {...area, class: `c${Math.min(at, LAST)}`}),
+    drawing("rect", {...area, class: "screen", fill: `url(#s${Math.min(at, LAST)})`}),
+    drawing("text", {x: 8, y: 9.5, class: "paper"}, String(at + 1)),
+  );
+  const stroke = (dashed) => sign(drawing("path", {d: "M0,6H16", class: dashed ? "stroke dashed" : "stroke"}));
 
   // -- charts: each gives its drawing, its legend, and what it says at each place -------------------
 
   function bars(data) {
-    const fills = data.series.map((_, at) => (data.tone === "bad" ? "var(--bad)" : fillOf(data.series.length > 7 ? at : at)));
+    const fills = () => data.series.map((_, at) => (data.tone === "bad" ? "var(--bad)" : fillOf(at)));
     const rows = data.series.flatMap((each, at) => each.values.map((value, n) => ({
       x1: data.starts[n], x2: data.starts[n] + data.length, value, at})));
     const sums = data.starts.map((_, n) => data.series.reduce((sum, each) => sum + each.values[n], 0));
     const name = (data.unit === "day" ? inDays : inHours).format;
     const many = data.series.length > 1;
     return {
-      legend: many ? data.series.map((each, at) => [each.name, swatch(fills[at])]) : [],
+      legend: many ? data.series.map((each, at) => [each.name, swatch(at)]) : [],
       places: data.starts.map((start) => start + data.length / 2),
       say: (n) => ({
         title: name(data.starts[n]) + (n === data.starts.length - 1 && data.lasts ? ", so far" : ""),
         rows: [
-          ...data.series.map((each, at) => [each.name, exact.format(each.values[n]), swatch(fills[at]), each.values[n]])
+          ...data.series.map((each, at) => [each.name, exact.format(each.values[n]), swatch(at), each.values[n]])
             .filter((row) => row[3] || !many),
           ...(many ? [["total", `${exact.format(sums[n])} ${data.noun}`]] : []),
         ],
@@ -60,11 +63,13 @@
       draw: (width) => Plot.plot({
         ...frame(width, Math.max(...sums)),
         x: {type: "utc", label: null, domain: [data.starts[0], data.starts.at(-1) + data.length]},
-        color: {type: "categorical", domain: data.series.map((_, at) => at), range: fills},
+        color: {type: "categorical", domain: data.series.map((_, at) => at), range: fills()},
         marks: [
           ...axes(width, short.format, data.noun),
           Plot.rectY(rows, Plot.stackY({x1: "x1", x2: "x2", y: "value", fill: "at", order: "at",
             insetLeft: data.starts.length > 60 ? 0.3 : 1, insetRight: data.starts.length > 60 ? 0.3 : 1, insetTop: many ? 0.5 : 0, className: "bar"})),
+          printing && many ? Plot.text(rows.filter((row) => row.value > Math.max(...sums) / 18), Plot.stackY({x: (row) => (row.x1 + row.x2) / 2,
+            y: "value", z: "at", order: "at", text: (row) => String(row.at + 1), fill: "white", fontSize: 8, fontWeight: 700})) : null,
           Plot.ruleY([0], {stroke: "currentColor"}),
         ],
       }),
@@ -83,7 +88,7 @@
     const limit = data.limit && data.limit < 2.5 * highest ? data.limit : null;
     const forecast = data.forecast.length > 1;
     return {
-      legend: forecast ? [["remembered", swatch("var(--c0)", false)], ["forecast", swatch("var(--c0)", true)]] : [],
+      legend: forecast ? [["remembered", stroke(false)], ["forecast", stroke(true)]] : [],
       places: points.map((point) => point.at),
       say: (n) => ({title: inAll.format(points[n].at), rows: [[points[n].expected ? "forecast" : "remembered", said(points[n].value)]]}),
       draw: (width) => Plot.plot({
@@ -108,12 +113,12 @@
     const rows = data.ways.flatMap((way) => [{way: way.name, at: 0, value: way.storage}, {way: way.name, at: 1, value: way.ecpu}]);
     const highest = Math.max(...data.ways.map((way) => way.storage + way.ecpu));
     return {
-      legend: [["storage", swatch(fillOf(0))], ["ECPU (calls)", swatch(fillOf(1))]],
+      legend: [["storage", swatch(0)], ["ECPU (calls)", swatch(1)]],
       places: null,
       say: (n) => {
         const way = data.ways[n];
-        return {title: way.name, rows: [["storage", `${money.format(way.storage)} USD`, swatch(fillOf(0))],
-          ["ECPU", `${money.format(way.ecpu)} USD`, swatch(fillOf(1))], ["total", `${money.format(way.storage + way.ecpu)} USD a month`]]};
+        return {title: way.name, rows: [["storage", `${money.format(way.storage)} USD`, swatch(0)],
+          ["ECPU", `${money.format(way.ecpu)} USD`, swatch(1)], ["total", `${money.format(way.storage + way.ecpu)} USD a month`]]};
       },
       count: data.ways.length,
       draw: (width) => Plot.plot({
@@ -133,7 +138,7 @@
 
   function frame(width, highest) {
     return {
-      width, height: Math.round(Math.min(280, Math.max(210, width * 0.46))), marginLeft: 54, marginRight: 14, marginTop: 26, marginBottom: 30,
+      width, height: printing ? 205 : Math.round(Math.min(280, Math.max(210, width * 0.46))), marginLeft: 54, marginRight: 14, marginTop: 26, marginBottom: 30,
       style: {background: "none", fontSize: "12px"},
       y: {domain: [0, Math.max(highest * ABOVE, 1)]},
     };
@@ -189,10 +194,8 @@
       tip.hidden = false;
       drawn.querySelector(".cursor")?.remove();
       const box = drawn.viewBox.baseVal, ratio = drawn.clientWidth / box.width || 1;
-      const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
       const ends = where.x === undefined ? {x1: 0, x2: box.width, y1: where.y + 16, y2: where.y + 16} : {x1: where.x, x2: where.x, y1: 18, y2: box.height - 30};
-      for (const [name, value] of Object.entries({...ends, class: "cursor"})) cursor.setAttribute(name, value);
-      drawn.append(cursor);
+      drawn.append(drawing("line", {...ends, class: "cursor"}));
       const left = where.x === undefined ? element.clientWidth * 0.5 : where.x * ratio + 12;
       const flipped = left + tip.offsetWidth > element.clientWidth && where.x !== undefined ? where.x * ratio - tip.offsetWidth - 12 : left;
       tip.style.transform = `translate(${Math.max(0, Math.min(flipped, element.clientWidth - tip.offsetWidth))}px, ${where.y === undefined ? 6 : where.y * ratio + 18}px)`;

@@ -14,7 +14,6 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from scrapy_valkey_dedup import __version__
 from scrapy_valkey_dedup.commands.shared.moments import moment
 from scrapy_valkey_dedup.commands.shared.reports.charts import Section, sections
 from scrapy_valkey_dedup.commands.shared.reports.gathering import Report
@@ -177,7 +176,7 @@ def _row(row: Sequence[str]) -> str:
 
 def _footer(report: Report) -> str:
     parts = [
-        f"Made by <code>scrapy dedup report</code>, scrapy-valkey-dedup {escape(__version__)}.",
+        "Made by <code>scrapy dedup report</code> of scrapy-valkey-dedup.",
         "The page needs no network. All times are UTC.",
     ]
     if not report.from_files:
