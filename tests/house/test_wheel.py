@@ -127,6 +127,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
             *package.rglob("*.py"),
             *package.glob("ledger/lua/*.lua"),
             package / "commands" / "shared" / "estimates" / "prices.json",
+            *(
+                path
+                for path in (package / "commands" / "shared" / "reports").rglob("*")
+                if path.suffix in {".html", ".css", ".js", ".txt"}
+            ),
             package / "py.typed",
         ]
     }
