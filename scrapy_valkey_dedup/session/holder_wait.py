@@ -13,12 +13,15 @@ _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim o
 class HolderWait:
     """What one item knows of the claim that it waits for. Outlasts outages."""
 
-    def __init__(self, seconds: float, longest_step: float) -> None:
-        """``seconds``: the setting. A freeze or an outage counts as ``longest_step`` at most."""
+    def __init__(self, seconds: float, longest_step: float, began: float | None = None) -> None:
+        """``seconds``: the setting. A freeze or an outage counts as ``longest_step`` at most.
+
+        ``began``: when it was first asked, by the monotonic clock; None: now.
+        """
         self._seconds = seconds
         self._longest_step = longest_step
         self._waited = 0.0
-        self._last = monotonic()
+        self._last = monotonic() if began is None else began
         self._pause = _FIRST_LOOK
         self._holder: Token = b""
         self._is_late = False
