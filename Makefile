@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Where it is set, each of the hundreds of processes that tests start would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Most tests wait for others most of the time, so more of them than there are processors run at once.
 WORKERS ?= 8
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
@@ -86,6 +89,7 @@ layers: $(READY)
 
 bench-sanity: $(READY)
 	$(BIN)/python -m bench.memory --posts 1000000
+	$(BIN)/python -m bench.memory_peers --posts 20000
 	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1
 	$(BIN)/python -m bench.requests --pages 100 --rounds 1 --no-judge
 	$(BIN)/python -m bench.fleet --pages 60 --rounds 1 --no-judge

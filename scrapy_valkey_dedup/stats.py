@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 _LONGEST = 60
 """Characters of a name in a note."""
+_LARGEST = 1 << 53
+"""Numbers in a note are below: nobody counts more, and a date can be made of a start."""
 
 
 def quantity(number: int, noun: str) -> str:
@@ -73,19 +76,47 @@ class RunInfo:
     """Claims that are not settled, on posts, pages and sightings."""
     new: int = 0
     duplicate: int = 0
+    age: float = 0.0
+    """Seconds since the start, by a clock that is never set: of two notes, the time between."""
+    unchecked: int = 0
+    outages: int = 0
+    ended: str = ""
+    """Why the run has ended, as Scrapy says; "" while it is at work."""
 
     def to_json(self) -> bytes:
-        """As it stands in Valkey."""
-        facts = {**vars(self), "spider": self.spider[:_LONGEST], "host": self.host[:_LONGEST]}
+        """As it stands in Valkey. What is nothing is left out."""
+        facts = {
+            name: value[:_LONGEST] if name in _NAMES else value
+            for name, value in vars(self).items()
+            if value or name in _ALWAYS
+        }
         return json.dumps(facts, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, written: bytes | None) -> RunInfo | None:
-        """None if there is none, or another version wrote it."""
+        """None if there is none, or it is not one. Facts of a later version are left out.
+
+        Anyone who may write into the ledger may write anything here, control characters too.
+        """
         try:
-            return cls(**json.loads(written or b""))
-        except (TypeError, ValueError):
-            return None
+            facts = json.loads(written or b"")
+            given = {each.name: facts[each.name] for each in fields(cls) if each.name in facts}
+            if all(_is_fact(name, value) for name, value in given.items()):
+                return cls(**given)
+        except (RecursionError, TypeError, ValueError):
+            pass
+        return None
+
+
+_NAMES, _ALWAYS = ("spider", "host", "ended"), ("spider", "host", "start")
+
+
+def _is_fact(name: str, value: Any) -> bool:
+    """Whether a fact of a note is one that a run may write."""
+    if name in _NAMES:
+        return isinstance(value, str) and len(value) <= _LONGEST
+    kinds = (int, float) if name in ("start", "age") else (int,)
+    return type(value) in kinds and 0 <= value < _LARGEST
 
 
 class Stats:
@@ -103,6 +134,21 @@ class Stats:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
         self.count = collector.inc_value
+        self._counted: dict[str, int] = {}
+        """What Scrapy's stats do not have yet."""
+
+    def count_soon(self, name: str) -> None:
+        """Counts one: all of a turn of the event loop at once, as Scrapy takes a while for each."""
+        counted = self._counted
+        if not counted:
+            asyncio.get_running_loop().call_soon(self.settle)
+        counted[name] = counted.get(name, 0) + 1
+
+    def settle(self) -> None:
+        """Hands on what is counted so far."""
+        counted, self._counted = self._counted, {}
+        for name, number in counted.items():
+            self.count(name, number)
 
     def count_nonzero(self, name: str, number: int) -> None:
         """Counts, unless there is nothing to count: a stat that is there says that it happened."""
@@ -111,7 +157,7 @@ class Stats:
 
     def number(self, name: str) -> int:
         """What has been counted so far."""
-        return int(self._collector.get_value(name, 0))
+        return int(self._collector.get_value(name, 0)) + self._counted.get(name, 0)
 
     def set(self, name: str, number: int) -> None:
         """Sets a number that may still change."""
@@ -127,7 +173,14 @@ class Stats:
         self.count(self.BATCHES)
         self.count(self.KEYS, keys)
 
-    def run_info(self, spider: str, host: str, start: float, claims: int) -> RunInfo:
-        """The run so far; ``claims``: how many are open."""
-        new, duplicate = self.number(ITEMS.new), self.number(ITEMS.duplicate)
-        return RunInfo(spider, host, start, claims, new, duplicate)
+    def run_info(self, of: RunInfo, *, has_ended: bool = False) -> RunInfo:
+        """The run so far; ``of``: what is known of it without the stats."""
+        reason = self._collector.get_value("finish_reason") or "finished"
+        return replace(
+            of,
+            new=self.number(ITEMS.new),
+            duplicate=self.number(ITEMS.duplicate),
+            unchecked=self.number(ITEMS.unchecked),
+            outages=self.number(self.OUTAGES),
+            ended=str(reason) if has_ended else "",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from scrapy_valkey_dedup.commands import Job
 from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection, connect
@@ -22,6 +22,7 @@ from scrapy_valkey_dedup.commands.shared.project import is_outside
 from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.status.state import local_state, query_server
 from scrapy_valkey_dedup.commands.shared.usage import FAILED, FOUND, CommandError
+from scrapy_valkey_dedup.docs import linked
 from scrapy_valkey_dedup.model import DedupError, SettingsError
 from scrapy_valkey_dedup.parsing import duration
 
@@ -73,6 +74,7 @@ async def run(job: Job) -> int:
         found.append(
             Finding("server", WRONG, str(error), docs="docs/settings.md#url-and-client_options")
         )
+    found = [replace(each, docs=linked(each.docs)) for each in found]
     found.sort(key=lambda each: _ORDER.index(each.level))
     _show(screen, found)
     wrong = any(each.level == WRONG for each in found)

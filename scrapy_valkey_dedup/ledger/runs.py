@@ -50,11 +50,16 @@ class Runs:
         """What each run has said last; None: nothing, or long ago."""
         return await self._read(self._names.run_info, runs)
 
-    async def sign_off(self) -> None:
-        """Ends this run's heartbeat: other runs may take over its claims at once."""
-        heartbeat = self._names.heartbeat(self._run)
-        both = heartbeat, self._names.run_info(self._run)
-        await self._client.ask(*(command("DEL", key) for key in both), key=heartbeat)
+    async def sign_off(self, last: bytes = b"", lifetime: float = 0) -> None:
+        """Ends this run's heartbeat: other runs may take over its claims at once.
+
+        ``last``: what it says of itself for ``lifetime`` seconds more.
+        """
+        heartbeat, info = self._names.heartbeat(self._run), self._names.run_info(self._run)
+        kept = command("SET", info, last, "PX", int(lifetime * 1000))
+        await self._client.ask(
+            command("DEL", heartbeat), kept if last else command("DEL", info), key=heartbeat
+        )
 
     async def _read(self, name: Callable[[str], str], runs: Sequence[str]) -> list[bytes | None]:
         """The value of a key of each run, all at one moment unless they are very many."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
+from scrapy_valkey_dedup.docs import linked
 from scrapy_valkey_dedup.stats import quantity
 
 FINE, NOT_FINE, NO_SERVER, INTERRUPTED = 0, 1, 2, 130
@@ -106,7 +107,7 @@ class Report:
         names = ", ".join(finding.rule for finding in self.failures)
         return (
             f"{checks}: {len(self.failures)} of {len(needed)} that the plugin needs fail: {names}. "
-            "docs/security.md has the permissions that are needed."
+            f"{linked('docs/security.md')} has the permissions that are needed."
         )
 
     def as_json(self) -> dict[str, Any]:

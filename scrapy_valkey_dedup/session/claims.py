@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TypeAlias
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.ledger.tokens import run_of
 from scrapy_valkey_dedup.model import Answer, DedupError, Key, OutageError, Token, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
-from scrapy_valkey_dedup.session.holder_wait import HolderWait
+from scrapy_valkey_dedup.session.holder_wait import Ask, HeldPosts
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.lookups import Lookups
@@ -26,9 +22,9 @@ from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats
 _RENEWED_AT_ONCE = 1000
 _MINE = Answer(Verdict.HELD)
 _KNOWN_ANSWER = Answer(Verdict.SEEN)
+_FREE = Answer(Verdict.NEW)
 _KNOWN = 1_000_000
 """Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
-_Ask: TypeAlias = Callable[[Claim, Answer | None], Awaitable[Answer]]
 
 
 class Claims:
@@ -47,13 +43,15 @@ class Claims:
         lease: float,
         remembers_at_once: bool = False,
         reset: bool = False,
+        calls_at_once: int = 1,
     ) -> None:
         """``wait`` and ``lease`` are the settings.
 
-        With ``reset`` only what this run itself has stored is a duplicate.
+        With ``reset`` only what this run itself has stored is a duplicate. ``calls_at_once``: so
+        many questions for claims may be on their way to Valkey at once.
         """
         self._ledger, self._stats, self._names = ledger, stats, names
-        self._outage, self._heartbeat, self._wait = outage, heartbeat, wait
+        self._outage = outage
         self._remembers_at_once = remembers_at_once
         subject = "posts" if names is ITEMS else "pages"
         self.wait_notice = WaitNotice(subject, wait=wait, lease=lease)
@@ -61,7 +59,10 @@ class Claims:
         self._reset = reset
         self._in_flight = InFlightClaims(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
-        self._questions = Questions(ledger, stats, names, outage, heartbeat)
+        self._questions = Questions(
+            ledger, stats, names, outage, heartbeat, calls_at_once=calls_at_once
+        )
+        self._held_posts = HeldPosts(self._questions, heartbeat, self.wait_notice, wait)
         self.lookups = Lookups(self._questions, self._known, outage, stats, names)
         """For posts that nothing will store."""
         self.settlements = Settlements(
@@ -115,6 +116,22 @@ class Claims:
             return _MINE
         return await self._obtain(key, dead)
 
+    async def look(self, key: Key) -> Answer:
+        """What :meth:`attempt` would be answered; claims nothing.
+
+        ``NEW`` is no more than a guess: it is also the answer if Valkey cannot be asked.
+        """
+        if key in self._in_flight:
+            return _FREE
+        try:
+            answer = await self._questions.look(key)
+        except DedupError:
+            return _FREE
+        if answer.verdict is Verdict.SEEN:
+            self._known.add(key)
+            self._stats.count(self._names.duplicate)
+        return answer
+
     async def _obtain(self, key: Key, dead: Token = b"", *, waits: bool = False) -> Claim | Answer:
         """Asks; ``waits``: until the answer is final. Items are many: they all pass here."""
         began = monotonic()
@@ -130,7 +147,7 @@ class Claims:
             except DedupError as failure:
                 error = failure
             if answer is None or (waits and answer.verdict is Verdict.HELD):
-                ask = self._asker(began) if waits else self._attempter(dead)
+                ask = self._held_posts.asker(began) if waits else self._attempter(dead)
                 answer = await self._answer_in_the_end(claim, ask, answer, error)
         except BaseException:
             # Cancelled. The question may be on its way to Valkey, and the release must not be there
@@ -146,9 +163,9 @@ class Claims:
             return claim
         if answer.verdict is Verdict.SEEN:
             self._known.add(claim.key)
-            self._stats.count(self._names.duplicate)
+            self._stats.count_soon(self._names.duplicate)
         elif answer.verdict is Verdict.NEW:
-            self._stats.count(self._names.new)
+            self._stats.count_soon(self._names.new)
             if not self._remembers_at_once:
                 return claim
             self._known.add(claim.key)
@@ -160,7 +177,7 @@ class Claims:
         return answer
 
     async def _answer_in_the_end(
-        self, claim: Claim, ask: _Ask, answer: Answer | None, error: DedupError | None
+        self, claim: Claim, ask: Ask, answer: Answer | None, error: DedupError | None
     ) -> Answer | None:
         """Goes on after a first ``answer`` or ``error``. None: Valkey cannot be asked.
 
@@ -181,34 +198,8 @@ class Claims:
                 return None
             answer, error = None, None
 
-    def _attempter(self, dead: Token) -> _Ask:
+    def _attempter(self, dead: Token) -> Ask:
         return lambda claim, _: self._questions.claim(claim, dead)
-
-    def _asker(self, began: float) -> _Ask:
-        """Asks until the answer is final: waits for a live run, takes over from a dead one.
-
-        Only a heartbeat that goes on after the whole time to wait is a sign of life: a run that was
-        killed a moment ago still has one, and no post of a dead run must be dropped.
-        """
-        wait = HolderWait(self._wait, longest_step=self._heartbeat.grace, began=began)
-
-        async def ask(claim: Claim, answer: Answer | None) -> Answer:
-            dead = b""
-            while True:
-                answer = answer or await self._questions.claim(claim, dead)
-                if answer.verdict is not Verdict.HELD or wait.is_over(answer.holder):
-                    break
-                beat = await self._heartbeat.of(run_of(answer.holder))
-                dead = wait.look(beat)
-                if not dead and not wait.lives:
-                    self.wait_notice.note(claim.key, run_of(answer.holder), beat or b"")
-                    await asyncio.sleep(wait.pause())
-                answer = None
-            if wait.waits:
-                self.wait_notice.end(claim.key)
-            return answer
-
-        return ask
 
     # -- settling --------------------------------------------------------------------------------
 

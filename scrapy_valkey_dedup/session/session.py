@@ -200,6 +200,7 @@ class Session:
             await self.close()
             return
         await self.flush()
+        self._stats.settle()
         self._outage.count()
         if self._is_open:
             self._access.shelves.count()

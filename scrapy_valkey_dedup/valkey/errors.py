@@ -7,6 +7,7 @@ import ssl
 
 from valkey import exceptions
 
+from scrapy_valkey_dedup.docs import linked
 from scrapy_valkey_dedup.model import (
     CommandRefusedError,
     CredentialsUnavailableError,
@@ -169,7 +170,7 @@ def as_dedup_error(error: BaseException, place: str) -> DedupError:
         untrusted = isinstance(cause, ssl.SSLCertVerificationError)
         deed = "is not trusted" if untrusted else "refuses"
         kind = CommandRefusedError if classify(error) is UNABLE else LedgerRefusedError
-        return kind(f"Valkey at {place} {deed}: {message_of(cause)}. {hint}")
+        return kind(f"Valkey at {place} {deed}: {message_of(cause)}. {linked(hint)}")
     said = f"{message_of(error)}; {hint}" if hint else message_of(error)
     return LedgerReplyError(f"Valkey at {place} answered with an error: {said}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from calendar import timegm
@@ -234,9 +235,10 @@ def test_status_with_a_user_who_may_only_read(
 
 
 def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: ValkeyServer) -> None:
-    """Spider, host, start, claims, new and duplicate, of the living; who a dead run was; then none.
+    """Spider, host, start, claims, new and duplicate, of the living.
 
     The note is a key beside the heartbeat, with its own expiry, which takes less than 400 bytes.
+    The last note of a run has what the crawl's stats have; to status the run is over.
     """
     here = project(
         tmp_path / "project", VALKEY_DEDUP_URL=world.url, VALKEY_DEDUP_NAMESPACE=world.namespace
@@ -265,8 +267,36 @@ def test_a_run_tells_what_it_is_doing(tmp_path: Path, world: World, valkey: Valk
     lines = dedup("status", "--format", "prometheus", directory=here).out
     assert f'_run_new{{namespace="{world.namespace}",run="{run["run"]}",spider="posts"' in lines
     site.free = inf
-    crawl.wait()
-    assert not [name for name in valkey.ask("KEYS", "*") if f"{{{world.namespace}}}:info:" in name]
+    stats = crawl.wait()
+    assert 0 < valkey.ask("PTTL", name) < 10_000
+    last = RunInfo.from_json(valkey.ask("GET", name))
+    assert last is not None
+    counted = (last.new, last.duplicate, last.open, last.unchecked, last.outages)
+    assert counted == (stats["dedup/items/new"], stats.get("dedup/items/duplicate", 0), 0, 0, 0)
+    assert last.ended == stats["finish_reason"] == "finished"
+    assert run["age"] < last.age < time.time() - began + PATIENCE
+    assert dedup("status", "--json", directory=here).json["runs"] == []
+
+
+NOTE = {"spider": "posts", "host": "here", "start": 1.5, "new": 3}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"spider": 7}, {"host": None}, {"spider": "x" * 61}, {"start": "now"}, {"start": 1e300},
+        {"start": inf}, {"start": -1}, {"new": True}, {"new": 1.5}, {"new": 10**400}, {"open": []},
+        {"age": -0.1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_note_that_no_run_has_written(changed: dict[str, Any]) -> None:
+    """Facts of the wrong kind, or too large, are no note; those of a later version are left out."""
+    found = RunInfo.from_json(json.dumps({**NOTE, "later": {}}).encode())
+    assert found == RunInfo("posts", "here", 1.5, new=3)
+    assert RunInfo.from_json(json.dumps({**NOTE, **changed}).encode()) is None
+    for written in (None, b"", b"{}", b"[]", b"null", b"[" * 100_000, b"\xff", b'"spider"'):
+        assert RunInfo.from_json(written) is None
 
 
 def test_a_note_that_is_not_permitted_harms_no_crawl(world: World, valkey: ValkeyServer) -> None:

@@ -86,18 +86,6 @@ def test_every_make_command_exists(target: str) -> None:
     assert re.search(rf"^make {target}$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
 
-def test_every_link_leads_somewhere() -> None:
-    """Links to files of the repository, and to headings in them, are not broken."""
-    for link in re.findall(r"\]\(([^):]+)\)", README):
-        path, _, anchor = link.partition("#")
-        path = path or "README.md"
-        assert (ROOT / path).exists(), link
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
-            assert anchor in anchors, link
-
-
 def test_the_figures_are_those_of_the_code() -> None:
     """The pipeline's place and the version's oldest Scrapy and Python are as README says."""
     assert f"places the pipeline at {PIPELINE_PRIORITY}," in README

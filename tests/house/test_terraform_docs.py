@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.house.test_docs import anchors, rows_after
+from tests.house.test_docs import rows_after
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "terraform"
@@ -88,16 +88,6 @@ def test_the_names_exist() -> None:
         "aws_elasticache_serverless_cache",
         "aws_kms_key",
     }
-
-
-def test_links_lead_somewhere() -> None:
-    """Every link to a file or a heading of ours leads there."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", README):
-        if "://" not in link:
-            name, _, anchor = link.partition("#")
-            target = MODULE / (name or "README.md")
-            assert target.exists(), link
-            assert not anchor or anchor in anchors(target.read_text("utf-8")), link
 
 
 def arguments() -> dict[str, set[str]]:

@@ -35,7 +35,13 @@ async def main():
 asyncio.run(main())
 print(scrapy_valkey_dedup.__file__)
 """
-
+REFUSAL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from valkey.exceptions import NoPermissionError
+from scrapy_valkey_dedup.valkey.errors import as_dedup_error
+print(as_dedup_error(NoPermissionError("no"), "valkey://one"))
+"""
 
 ADDRESS = "https://github.com/someone/scrapy-valkey-dedup"
 ON_GITHUB = {
@@ -83,10 +89,31 @@ def test_links_work_on_pypi(wheel: Path) -> None:
     assert all(url.startswith(ADDRESS) for url in urls.values())
 
 
+def refusal(wheel: Path, folder: Path) -> str:
+    """What a user is told whom the server does not let in, where this wheel is installed."""
+    zipfile.ZipFile(wheel).extractall(folder)
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSAL, str(folder)],
+        cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert not ended.returncode, ended.stderr
+    return ended.stdout
+
+
+def test_messages_name_pages_that_users_have(wheel: Path, tmp_path: Path) -> None:
+    """Installed from a release, a message has the whole address of the page of this version."""
+    (page,) = re.findall(r"(\S+) has the permissions", refusal(wheel, tmp_path))
+    files = f"{ADDRESS}/blob/v{metadata_of(wheel)['Version']}/"
+    assert page == f"{files}docs/security.md"
+    assert (ROOT / page.removeprefix(files)).is_file()
+
+
 def test_elsewhere_no_address_is_made_up(tmp_path: Path) -> None:
-    """A build that does not know the repository's address keeps README as it is."""
-    told = metadata_of(build(tmp_path, {}))
+    """A build that does not know the repository's address keeps README and messages as they are."""
+    wheel = build(tmp_path, {})
+    told = metadata_of(wheel)
     assert told.get_all("Project-URL") is None
+    assert "; docs/security.md has" in refusal(wheel, tmp_path / "installed")
     assert str(told.get_payload()).strip() == (ROOT / "README.md").read_text("utf-8").strip()
 
 
@@ -103,7 +130,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
             package / "py.typed",
         ]
     }
-    assert len([name for name in wanted if name.endswith(".lua")]) == 18
+    assert len([name for name in wanted if name.endswith(".lua")]) == 20
     assert {name for name in names if ".dist-info/" not in name} == wanted
     (points,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
     listed = zipfile.ZipFile(wheel).read(points).decode().split("\n")

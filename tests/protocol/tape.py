@@ -64,8 +64,8 @@ class Tape:
                 raise
             self.events += [Event(_RUNS[run], "is acknowledged") for _ in keys]
 
-        async def end() -> None:
-            await leave()
+        async def end(*last: Any) -> None:
+            await leave(*last)
             self.events.append(Event(_RUNS[run], "ends"))
 
         ledger.claim_many, ledger.settle_many = claim, settle  # type: ignore[method-assign]
