@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Where it is set, each of the hundreds of processes that tests start would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Most tests wait for others most of the time, so more of them than there are processors run at once.
 WORKERS ?= 8
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,21 @@ _numbers = count()
 # No example fails for being slow: on a busy machine any may be.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the session, its workers and all processes of theirs one folder for what is temporary.
+
+    What is killed leaves files there, and kills are what many tests are about. ``tmp_path`` stays
+    where pytest keeps it, to be looked at.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="svd-")
+    # After multiprocessing has removed its own folder, which it does at the priority -100.
+    Finalize(None, shutil.rmtree, (tempfile.tempdir, True), exitpriority=-1000)
+
 
 ONCE = {
     "the repository itself": "architecture coming_from compose docs house layers operations"

@@ -61,6 +61,7 @@ class KeyNames:
         self.root = f"vd1:{{{tag}}}"
         self.layout = f"{self.root}:layout"
         self.identity = f"{self.root}:id"
+        self.history = f"{self.root}:history"
         # A tag has no plus sign but a trial's: no other namespace has a shelf's keys.
         self._part = f"{tag}+{shelf}" if shelf else tag
         self.partitions = [self.partition(number) for number in PARTITION_TAGS]

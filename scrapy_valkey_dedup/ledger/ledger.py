@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from math import inf
+from typing import TypeAlias
 
+from scrapy_valkey_dedup.ledger.history import History
 from scrapy_valkey_dedup.ledger.keys import KeyNames
-from scrapy_valkey_dedup.ledger.opening import check_server, namespace_exists, open_namespace
+from scrapy_valkey_dedup.ledger.opening import namespace_exists, open_namespace
 from scrapy_valkey_dedup.ledger.probe import Probe
 from scrapy_valkey_dedup.ledger.runs import Runs
 from scrapy_valkey_dedup.ledger.scripts import Calls, all_scripts, calls_for, in_order
-from scrapy_valkey_dedup.ledger.tokens import NUMBER_BYTES, is_held, number_bytes, padded, run_of
+from scrapy_valkey_dedup.ledger.tokens import (
+    NUMBER_BYTES,
+    TOKEN_BYTES,
+    is_held,
+    number_bytes,
+    padded,
+    run_of,
+)
 from scrapy_valkey_dedup.model import (
     CLAIM_LIFETIME,
     Answer,
@@ -24,7 +33,7 @@ from scrapy_valkey_dedup.model import (
     Verdict,
 )
 from scrapy_valkey_dedup.valkey.client import Client
-from scrapy_valkey_dedup.valkey.resp import Argument, command
+from scrapy_valkey_dedup.valkey.resp import Argument, ScriptCall, command
 
 GENERATIONS_PER_RETENTION = 2
 """A generation begins every half of the retention. With quarters a post would be kept 12 % shorter
@@ -37,9 +46,11 @@ _STALE_AFTER = 3_600_000
 """ms: no copy of a question is on its way for longer, be it in a kernel or in a proxy."""
 _REPLY_LIFETIME = 60.0
 """Seconds in which a recorded question whose reply was lost may be asked again."""
+Also: TypeAlias = Callable[[], Awaitable[object]]
+_NEW, _SEEN = Answer(Verdict.NEW), Answer(Verdict.SEEN)
 _ANSWERS = {
-    0: Answer(Verdict.NEW),
-    1: Answer(Verdict.SEEN),
+    0: _NEW,
+    1: _SEEN,
     2: Answer(Verdict.NEW, taken_over=True),
 }
 
@@ -89,6 +100,7 @@ class Ledger:
         self._questions = count()
         self._scripts = all_scripts()
         self.runs = Runs(client, names, run)
+        self.history = History(client, names, run)
         self.probe = Probe(
             client, names, run, self._scripts, self._remember, release=self._sure, record=record
         )
@@ -99,25 +111,29 @@ class Ledger:
         return self._client.calls_answered
 
     @property
+    def root(self) -> str:
+        """What the names of all keys begin with that belong to the namespace as a whole."""
+        return self._names.root
+
+    @property
     def namespace_keys(self) -> tuple[str, str]:
         """The keys that stand for the namespace as a whole: what it is, and its layout."""
         return self._names.identity, self._names.layout
 
-    async def open(self, *, again: bool = False) -> None:
+    async def open(self, *, again: bool = False, also: Sequence[Also] = ()) -> None:
         """Checks that this run may use the ledger, and that this version can read it.
 
         ``again``: it has been open before, at a server that may have lost everything since.
+        ``also`` is done with the last check: what it asks takes no further round trip.
 
         Raises:
             LedgerRefusedError: a permission is missing, the server is too old, or the layout is
                 another version's.
 
         """
-        if not again:
-            await check_server(self._client, self._names)
-        self.identity = await open_namespace(self._client, self._names)
-        if not again:
-            await self.probe.check_permissions()
+        self.identity = await open_namespace(self._client, self._names, is_known=again)
+        checks = () if again else (self.probe.check_permissions,)
+        await self._client.together(*(check() for check in (*checks, *also)))
 
     async def exists(self) -> bool:
         """Whether there is such a ledger; checks that this version can read it.
@@ -128,7 +144,6 @@ class Ledger:
             LedgerRefusedError: as :meth:`open` does.
 
         """
-        await check_server(self._client, self._names)
         return await namespace_exists(self._client, self._names)
 
     async def ping(self) -> bool:
@@ -192,6 +207,19 @@ class Ledger:
         found = await self._client.run([call for call, _ in calls])
         return [reply == 1 for reply in in_order(calls, found, len(keys))]
 
+    async def look_many(self, keys: Sequence[Key]) -> list[Answer]:
+        """Tells what :meth:`claim_many` would answer; changes nothing. Own claims count as none."""
+        calls = self._calls("inspect", (), keys)
+        found = await self._client.run([call for call, _ in calls])
+        return [self._answer(*reply) for reply in in_order(calls, found, len(keys))]
+
+    def _answer(self, ends: bytes, claim: bytes) -> Answer:
+        if ends and not self._reset:
+            return _SEEN
+        if is_held(claim) and not claim.startswith(self._name):
+            return Answer(Verdict.HELD, claim[:TOKEN_BYTES])
+        return _NEW
+
     async def inspect_many(self, keys: Sequence[Key]) -> list[PostState]:
         """Tells all that is kept of posts; changes nothing."""
         calls = self._calls("inspect", (), keys)
@@ -205,6 +233,16 @@ class Ledger:
         """Forgets posts; returns how many of them were remembered. Claims stay."""
         calls = self._calls("forget", (), keys)
         return sum(await self._client.run([call for call, _ in calls]))
+
+    async def count_posts(self) -> int:
+        """About how many posts are remembered: exact up to two million in a generation.
+
+        One that is in two generations counts twice. One partition at a time: no run waits long.
+        """
+        found = 0
+        for name in self._names.partitions:
+            found += sum(await self._client.run([ScriptCall(self._scripts["count"], name, (), ())]))
+        return found
 
     def _releases(self, head: tuple[Argument, ...], claims: Sequence[ReleasedClaim]) -> Calls:
         """The calls that release claims: each post is followed by its token."""

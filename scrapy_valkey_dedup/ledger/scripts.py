@@ -31,6 +31,8 @@ PARTS = {
     "inspect": ("find", "inspect"),
     "forget": ("generations", "forget"),
     "restore": ("clock", "generations", "restore"),
+    "count": ("find", "count"),
+    "history": ("history",),
 }  # fmt: skip
 """The files of each script, after the layout. What most calls do comes first, and returns."""
 

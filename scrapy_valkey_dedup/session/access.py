@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from time import time
@@ -11,6 +12,7 @@ from scrapy_valkey_dedup.session.connection import Connection
 from scrapy_valkey_dedup.session.handshake import Handshake, recover
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
 from scrapy_valkey_dedup.session.outage import Outage
+from scrapy_valkey_dedup.session.run_history import RunHistory
 from scrapy_valkey_dedup.session.shelves import Shelves
 from scrapy_valkey_dedup.session.upkeep import RunNotes, Upkeep
 from scrapy_valkey_dedup.settings import DedupSettings
@@ -25,6 +27,7 @@ class LedgerAccess:
     _handshake: Handshake
     _notes: RunNotes
     _upkeep: Upkeep
+    _history: RunHistory
 
     def __init__(
         self,
@@ -82,7 +85,8 @@ class LedgerAccess:
         await self._handshake.at_start()
         lifetime = 2 * self.heartbeat.lifetime
         self._notes = RunNotes(shelves.ledger, self._stats, spider, self._start, lifetime)
-        self._upkeep = Upkeep(shelves, self.outage, self._notes)
+        self._history = RunHistory(shelves.ledger, self._stats, spider)
+        self._upkeep = Upkeep(shelves, self.outage, self._notes, self._history)
         self.heartbeat.start(shelves.ledger)
 
     async def _recover(self) -> None:
@@ -105,8 +109,8 @@ class LedgerAccess:
         """
         with contextlib.suppress(DedupError):
             self.outage.check()
-            if spider_has_ended:
-                await self._notes.sign_off()
+            leave = [self._notes.sign_off()] if spider_has_ended else []
+            await asyncio.gather(self._history.add(), *leave)
         await self.outage.close()
         await self.shelves.close()
         await self.connection.close()

@@ -25,6 +25,7 @@ from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats
 _RENEWED_AT_ONCE = 1000
 _MINE = Answer(Verdict.HELD)
 _KNOWN_ANSWER = Answer(Verdict.SEEN)
+_FREE = Answer(Verdict.NEW)
 _KNOWN = 1_000_000
 """Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
 _Ask: TypeAlias = Callable[[Claim], Awaitable[Answer]]
@@ -46,10 +47,12 @@ class Claims:
         lease: float,
         remembers_at_once: bool = False,
         reset: bool = False,
+        calls_at_once: int = 1,
     ) -> None:
         """``wait`` and ``lease`` are the settings.
 
-        With ``reset`` only what this run itself has stored is a duplicate.
+        With ``reset`` only what this run itself has stored is a duplicate. ``calls_at_once``: so
+        many questions for claims may be on their way to Valkey at once.
         """
         self._ledger, self._stats, self._names = ledger, stats, names
         self._outage, self._heartbeat, self._wait = outage, heartbeat, wait
@@ -60,7 +63,9 @@ class Claims:
         self._reset = reset
         self._in_flight = InFlightClaims(wait, lambda: outage.holds)
         self._known = RecentKeys(_KNOWN)
-        self._questions = Questions(ledger, stats, names, outage, heartbeat)
+        self._questions = Questions(
+            ledger, stats, names, outage, heartbeat, calls_at_once=calls_at_once
+        )
         self.lookups = Lookups(self._questions, self._known, outage, stats, names)
         """For posts that nothing will store."""
         self.settlements = Settlements(
@@ -115,6 +120,22 @@ class Claims:
         if key in self._in_flight:
             return _MINE
         return await self._obtain(key, lambda claim: self._questions.claim(claim, dead))
+
+    async def look(self, key: Key) -> Answer:
+        """What :meth:`attempt` would be answered; claims nothing.
+
+        ``NEW`` is no more than a guess: it is also the answer if Valkey cannot be asked.
+        """
+        if key in self._in_flight:
+            return _FREE
+        try:
+            answer = await self._questions.look(key)
+        except DedupError:
+            return _FREE
+        if answer.verdict is Verdict.SEEN:
+            self._known.add(key)
+            self._stats.count(self._names.duplicate)
+        return answer
 
     async def _obtain(self, key: Key, ask: _Ask) -> Claim | Answer:
         claim = Claim(key, self._settle)

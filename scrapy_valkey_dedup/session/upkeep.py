@@ -1,4 +1,4 @@
-"""What a run does at each heartbeat besides beating: renews its claims, notes what it is doing."""
+"""What a run does at each heartbeat besides beating: renews its claims, notes what it does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from time import monotonic, time
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import LedgerRefusedError
 from scrapy_valkey_dedup.session.outage import Outage
+from scrapy_valkey_dedup.session.run_history import RunHistory
 from scrapy_valkey_dedup.session.shelves import Shelves
 from scrapy_valkey_dedup.stats import RunInfo, Stats
 
@@ -50,10 +51,13 @@ class RunNotes:
 class Upkeep:
     """Claims have a lifetime, and what could not be delivered is safer on disk."""
 
-    def __init__(self, shelves: Shelves, outage: Outage, notes: RunNotes) -> None:
+    def __init__(
+        self, shelves: Shelves, outage: Outage, notes: RunNotes, history: RunHistory
+    ) -> None:
         self._shelves = shelves
         self._outage = outage
         self._notes = notes
+        self._history = history
         self._renewed_at = monotonic()
         self._beats = 0
 
@@ -68,3 +72,4 @@ class Upkeep:
         self._beats += 1
         if self._beats % _BEATS_BETWEEN_NOTES == 1:
             await self._notes.write(self._shelves.open_count)
+        await self._history.add_now_and_then()

@@ -243,7 +243,8 @@ def test_an_estimate_by_hand(here: Path) -> None:
     month = 730 / 24
     # Of two and a half generations, of two levels; a duplicate; a beat each 2.5 s; a start a day.
     ecpu = {"new posts": 100_000 * (5.5 + 1.5 * 0.3 + 0.5), "duplicates": 100_000 * 2.4,
-            "pages": 0, "heartbeats": 86400 / 2.5 * 1.25, "starts": 75}  # fmt: skip
+            "pages": 0, "heartbeats": 86400 / 2.5 * 1.25,
+            "history": 720 * 10 + 24 * 16 * 70, "starts": 85}  # fmt: skip
     assert found["ecpu_of"] == pytest.approx({name: each * month for name, each in ecpu.items()})
     assert ledger["ecpu"] == pytest.approx(sum(ecpu.values()) * month)
     assert ledger["usd_ecpu"] == pytest.approx(ledger["ecpu"] * 0.0023e-6)
@@ -289,7 +290,7 @@ def test_what_makes_it_cheaper_or_dearer() -> None:
     prices = known_prices()
     idle = estimate(Workload(0, spiders=10), prices)
     assert idle.ways[LEDGER].usd_storage == pytest.approx(6.132)
-    assert idle.ways[LEDGER].ecpu == pytest.approx((10 * 86400 / 2.5 * 1.25 + 750) * 730 / 24)
+    assert idle.ways[LEDGER].ecpu == pytest.approx((10 * 86400 / 2.5 * 1.25 + 850) * 730 / 24)
     busy = Workload(1e6, sightings=5)
 
     def usd(work: Workload) -> float:

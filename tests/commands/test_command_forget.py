@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -172,6 +173,8 @@ def test_forget_a_namespace_or_a_part_of_it(
     for shelf in ("pages", "timelines"):
         store(valkey.url, namespace, shelf)
         store(valkey.url, others[0], shelf)
+    for each in (namespace, f"{namespace}+trial-x", others[0]):
+        in_ledger(valkey.url, each, write_history)
 
     def keys() -> Counter[str]:
         return Counter(key.split("}")[0] for key in valkey.ask("KEYS", "*"))
@@ -190,6 +193,11 @@ def test_forget_a_namespace_or_a_part_of_it(
     assert not [key for key in after if re.match(rf"vd1:\{{{namespace}([:+]|$)", key)]
     mine = re.compile(rf"vd1:\{{{namespace}([:+]|$)")
     assert after == {key: count for key, count in before.items() if not mine.match(key)}
+
+
+async def write_history(ledger: Ledger) -> None:
+    """What a run writes for `scrapy dedup report`."""
+    await ledger.history.add("posts", [1], [0], time(), 7)
 
 
 def test_forget_in_a_cluster(tmp_path: Path, namespace: str) -> None:

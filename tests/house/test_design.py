@@ -62,7 +62,7 @@ def test_the_sums_of_dynamodb() -> None:
     text = " ".join(TEXT.split())
     (fleet,) = re.findall(r"([\d.]+) million sightings and ([\d.]+) million new posts", text)
     (prices,) = re.findall(r"([\d.]+) USD for a million writes and ([\d.]+) for a", text)
-    (sums,) = re.findall(r"it costs ([\d.]+) USD if .*? or ([\d.]+) USD if", text)
+    (sums,) = re.findall(r"it costs ([\d.]+) USD if .*? Or it costs ([\d.]+) USD if", text)
     sightings, posts, write, read = map(float, (*fleet, *prices))
     assert float(sums[0]) == pytest.approx((sightings + posts) * write, abs=0.01)
     assert float(sums[1]) == pytest.approx(sightings * read + 2 * posts * write, abs=0.01)

@@ -18,6 +18,7 @@ import pytest
 import valkey as valkey_py
 
 from bench.servers import ValkeyCluster, ValkeyServer, free_port
+from scrapy_valkey_dedup.ledger.history import COUNTERS, History
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import IN_SCRIPTS, RULES, WORDS
 from scrapy_valkey_dedup.ledger.probe import Probe
@@ -110,7 +111,7 @@ async def use_all_of(ledger: Ledger) -> None:
     """Calls every method of a ledger and of its parts."""
     left = {
         prefix + name
-        for prefix, cls in (("", Ledger), ("probe.", Probe), ("runs.", Runs))
+        for prefix, cls in (("", Ledger), ("probe.", Probe), ("runs.", Runs), ("history.", History))
         for name, _ in inspect.getmembers(cls, inspect.iscoroutinefunction)
         if not name.startswith("_")
     }
@@ -129,6 +130,10 @@ async def use_all_of(ledger: Ledger) -> None:
     await call("runs.read_heartbeats", ["a-run", "another"])
     await call("runs.write_info", b"{}", 30)
     await call("runs.read_infos", ["a-run", "another"])
+    numbers = [1] * len(COUNTERS)
+    await call("history.add", "a spider", numbers, [0] * len(COUNTERS), 1e9, 10)
+    await call("history.read_hours", [1e9])
+    await call("history.read_days", [1e9])
     for _ in range(2):
         await call("claim_many", KEYS, [claim_token("a-dead")])
         await call(
@@ -138,6 +143,8 @@ async def use_all_of(ledger: Ledger) -> None:
         await call("confirm_many", KEYS[80:90])
         await call("release_many", KEYS)
         await call("seen_many", KEYS)
+        await call("count_posts")
+        await call("look_many", KEYS)
         await call("inspect_many", KEYS)
     await call("forget_many", KEYS)
     await call("runs.sign_off", b"{}", 30)

@@ -17,6 +17,7 @@ from scrapy.utils.job import job_dir
 
 from scrapy_valkey_dedup.requests.admission.download_limits import DownloadLimits
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
+from scrapy_valkey_dedup.requests.admission.lookups import Look, PageLookups
 
 _CHECK = 1.0  # seconds
 
@@ -37,8 +38,9 @@ class ClaimWait:
 
     request: Request
     slot: str
-    allowed: asyncio.Future[None]
+    allowed: asyncio.Future[Any]
     is_allowed: bool = field(default=False)
+    was_looked_up: bool = field(default=False)
 
 
 @dataclass(eq=False)
@@ -79,6 +81,7 @@ class Admission:
         self._allowed: Counter[str] = Counter()
         """How many requests of a slot may claim their page, or have claimed it."""
         self._waiting: defaultdict[str, list[ClaimWait]] = defaultdict(list)
+        self._lookups = PageLookups(self._begun_meanwhile, self.look_ahead)
         self._claimed: list[DownloadWait] = []
         self._not_downloading: set[Request] = set()
         """Requests in the downloader middlewares whose download has not begun."""
@@ -100,16 +103,21 @@ class Admission:
 
     # -- claiming a page -------------------------------------------------------------------------
 
-    async def wait_to_claim(self, request: Request, task: asyncio.Task[Any]) -> None:
-        """Waits until a request may claim its page; ``task`` runs its download to the end."""
+    async def wait_to_claim(self, request: Request, task: asyncio.Task[Any], look: Look) -> Any:
+        """Waits until a request may claim its page; ``task`` runs its download to the end.
+
+        Its page may be looked up meanwhile. Returns what was found if it need not be claimed.
+        """
         allowed = asyncio.get_running_loop().create_future()
         wait = ClaimWait(request, self._limits.slot_of(request), allowed)
         self._not_downloading.add(request)
         task.add_done_callback(partial(self._task_ended, wait))
         insort(self._waiting[wait.slot], wait, key=_urgency)
         self._allow_claims(wait.slot)
+        if not allowed.done():
+            self._lookups.add(allowed, look)
         self.look_ahead()
-        await wait.allowed
+        return await allowed
 
     @contextmanager
     def timing_claim(self) -> Iterator[None]:
@@ -120,8 +128,25 @@ class Admission:
         self._limits.answer_took(clock() - began)
         self.look_ahead()
 
+    def claim_answered(self, request: Request, *, free: bool) -> None:
+        """Whether the page of a request was free decides how many are looked up."""
+        wait = self._claiming.get(request)
+        if wait is not None and not wait.was_looked_up:
+            self._lookups.count(free=free)
+
+    def _begun_meanwhile(self) -> float:
+        """How many downloads begin while Valkey answers."""
+        total, downloads = self._limits.total, 0
+        for slot in self._allowed:
+            here = self._limits.downloads(slot)
+            downloads += here
+            if not here or (total and downloads >= total):
+                break  # a broad crawl has very many slots
+        return self._limits.begun_meanwhile(min(downloads, total) if total else downloads)
+
     def _task_ended(self, wait: ClaimWait, _: object) -> None:
         self._stop_waiting(wait.request)
+        self._lookups.end(wait.allowed)
         slot = wait.slot
         if wait.is_allowed:
             self._allowed[slot] -= 1
@@ -137,6 +162,7 @@ class Admission:
         while waiting and self._allowed[slot] < limit + self._less_urgent_than(waiting[0]):
             wait = waiting.pop(0)
             wait.is_allowed = True
+            wait.was_looked_up = self._lookups.end(wait.allowed)
             self._allowed[slot] += 1
             self._claiming[wait.request] = wait
             if not wait.allowed.done():
@@ -212,9 +238,10 @@ class Admission:
     def _take_ahead(self, queue: Queue) -> None:
         self._checks_queue = False
         active, limit = self._limits.active(), self._limits.total
+        ahead = self._limits.ahead(limit) + self._lookups.ahead
         while len(active) >= limit and (priority := queue.next_priority()) is not None:
             less_urgent = sum(request.priority < priority for request in self._not_downloading)
-            if len(active) - less_urgent >= limit + self._limits.ahead(limit):
+            if len(active) - less_urgent >= limit + ahead:
                 break
             before = len(active)
             queue.take()

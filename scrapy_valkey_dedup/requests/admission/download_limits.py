@@ -8,6 +8,8 @@ from typing import Any
 from scrapy.http import Request
 
 _NEWEST = 0.1  # the weight of the newest measured time, against all before it
+_MOST_AHEAD = 8
+"""Times as many pages as are downloaded at once are claimed ahead, even if Valkey is slower."""
 
 
 class DownloadLimits:
@@ -49,14 +51,23 @@ class DownloadLimits:
         elif seconds and self._download_time is not None:
             self._download_time += _NEWEST * (seconds - self._download_time)
 
-    def ahead(self, downloads: int) -> int:
-        """How many pages are claimed ahead of so many downloads: Little's law, and one more."""
+    def begun_meanwhile(self, downloads: float) -> float:
+        """How many downloads begin while Valkey answers, if so many run at once: Little's law."""
         if self._download_time is None:
-            return 1
-        return 1 + min(ceil(downloads * self._answer_time / self._download_time), downloads)
+            return 0.0
+        return min(downloads * self._answer_time / self._download_time, downloads * _MOST_AHEAD)
+
+    def ahead(self, downloads: int) -> int:
+        """How many pages are claimed ahead of so many downloads: as many, and one more."""
+        return 1 + ceil(self.begun_meanwhile(downloads))
 
     def claims(self, key: str) -> float:
         """How many requests of a slot may have claimed their pages at once."""
+        downloads = self.downloads(key)
+        return downloads + self.ahead(downloads) if downloads else inf
+
+    def downloads(self, key: str) -> int:
+        """How many requests of a slot can be downloaded at once; 0 if there is no limit."""
         slot = getattr(self._downloader, "slots", {}).get(key)
         if slot is None:
             concurrency = getattr(self._downloader, "domain_concurrency", 0)
@@ -65,8 +76,6 @@ class DownloadLimits:
             delay = own.get("delay", self._delay)
         else:
             concurrency, delay = slot.concurrency, slot.delay
-        if not concurrency:
-            return inf
-        if delay:  # fewer are downloaded at once, as one begins after each delay
+        if concurrency and delay:  # fewer are downloaded at once: one begins after each delay
             concurrency = min(concurrency, ceil((self._download_time or delay) / delay))
-        return float(concurrency + self.ahead(concurrency))
+        return int(concurrency)

@@ -14,6 +14,7 @@ from math import exp, inf, log
 from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS
 from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
+from scrapy_valkey_dedup.session.run_history import INTERVAL
 
 DAY = 86400.0
 HORIZON = 365.0
@@ -27,8 +28,13 @@ _ECPU_A_GENERATION = 0.3
 _ECPU_A_LEVEL = 0.5
 _FULL = (2.1e6, 19e6, 153e6)
 """Posts of a generation from which it has one more level of buckets; see docs/ledger.md."""
-_ECPU_A_START = 75
-"""ECPU of a run's start: about nine commands and seven scripts, which check permissions."""
+_ECPU_A_START = 85
+"""ECPU of a run's start and end: about nine commands and seven scripts, which check permissions,
+and one that writes its history."""
+_ECPU_AN_ADDITION = 10
+"""ECPU to add to the history, as a run at work does; 31 us with 20 spiders."""
+_ECPU_A_COUNT = 16 * 70
+"""ECPU to count the posts that are remembered, for the history, once an hour."""
 _BYTES = ((1e6, 8.8), (2.2e6, 9.7), (1e7, 8.5), (2e7, 9.6))
 """Bytes per post, by the posts of a generation. With fewer posts, it is computed from these:"""
 _BYTES_AN_ENTRY, _BYTES_A_BUCKET, _BUCKETS = 8, 108, 4096
@@ -80,7 +86,11 @@ def ledger_demand(work: Workload, prices: Prices) -> dict[str, Demand]:
     """The demand of the ledger, by purpose."""
     scale = _MEASURED_AT / prices.script_us_per_ecpu
     together, met_again = work.together, work.posts * (work.sightings - 1)
-    beats = work.spiders * work.hours * 3600 / work.interval
+    at_work = work.spiders * work.hours * 3600
+    beats = at_work / work.interval
+    # An idle run adds nothing.
+    additions = min(at_work / INTERVAL, work.posts * work.sightings + work.pages)
+    history = additions * _ECPU_AN_ADDITION + min(additions, work.hours) * _ECPU_A_COUNT
 
     def charged(ecpu: float, calls_each: float) -> float:
         return max(ecpu * scale, calls_each)  # a call is one ECPU at least
@@ -94,6 +104,7 @@ def ledger_demand(work: Workload, prices: Prices) -> dict[str, Demand]:
         "duplicates": Demand(0, 0, met_again * again),
         "pages": Demand(*stored(work.pages, work.page_retention), work.pages * page),
         "heartbeats": Demand(0, 0, beats * (1 + 1 / _BEATS_A_NOTE)),
+        "history": Demand(0, 0, history * scale),
         "starts": Demand(0, 0, work.spiders * work.starts * _ECPU_A_START),
     }
 

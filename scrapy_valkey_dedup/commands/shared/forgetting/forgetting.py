@@ -12,6 +12,7 @@ from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnec
 from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import (
     ShelfCounts,
     ShelfKeys,
+    delete_history,
     living_runs,
     trials,
 )
@@ -140,9 +141,11 @@ class NamespaceParts:
         return any(each.is_undated for each in self.held.values())
 
     async def clear(self, advance: Advance = no_progress) -> None:
-        """Forgets all entries. Claims stay."""
+        """Forgets all entries, and the history if the whole namespace is forgotten. Claims stay."""
         for shelf in self.shelves.values():
             await shelf.clear(advance)
+        for connection in self.namespaces:
+            await delete_history(connection)
 
     async def delete_ledger_keys(self) -> bool:
         """Deletes the ledgers' identities, so that spools are not delivered to them.

@@ -163,6 +163,13 @@ async def trials(connection: LedgerConnection) -> list[str]:
     return sorted(found)
 
 
+async def delete_history(connection: LedgerConnection) -> None:
+    """Deletes what the runs of a namespace have written for `scrapy dedup report`."""
+    server, root = connection.server, connection.ledger(own=True).root
+    async for keys in scan(server, f"{root}:history:*", root):
+        await server.ask(command("DEL", *keys), key=root)
+
+
 async def living_runs(connection: LedgerConnection) -> list[str]:
     """The runs of a namespace that have a heartbeat, in alphabetical order."""
     prefix = KeyNames(connection.settings.namespace).heartbeat("")
