@@ -25,10 +25,11 @@ class Theme:
 
 
 LIGHT = Theme("light", "#1f2328", "#d1d9e0", "#0969da",
-              ("#bc4c00", "#8250df", "#1a7f37", "#9a6700", "#cf222e"))  # fmt: skip
+              ("#6e7781", "#8250df", "#1a7f37", "#9a6700", "#cf222e", "#bc4c00"))  # fmt: skip
 DARK = Theme("dark", "#e6edf3", "#3d444d", "#58a6ff",
-             ("#f0883e", "#bc8cff", "#3fb950", "#d29922", "#ff7b72"))  # fmt: skip
+             ("#8b949e", "#bc8cff", "#3fb950", "#d29922", "#ff7b72", "#f0883e"))  # fmt: skip
 _MARKERS = "sD^vPX"
+_DASHES = ("-", "--", ":")
 _ORDER = (PLAIN.name, BLOGS.name, SADD.name, REDIS.name, BLOOM.name)
 _STYLE = {
     "svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False,
@@ -77,24 +78,27 @@ def _lines(
     curves: dict[str, list[Figure]] = {}
     for figure in figures:
         curves.setdefault(label(figure), []).append(figure)
-    rank = {name: number for number, name in enumerate(_ORDER)}
-    for name in sorted(
-        curves, key=lambda name: (name.startswith(OURS.name), rank.get(name, 9), name)
-    ):
-        points = sorted(curves[name], key=lambda each: each.at)
-        ours = name.startswith(OURS.name)
-        number = rank.get(name, list(curves).index(name)) % len(theme.others)
-        axes.plot(
-            [each.at for each in points],
-            [each.median for each in points],
-            label=name,
-            color=theme.ours if ours else theme.others[number],
-            marker="o" if ours else _MARKERS[number],
-            linewidth=2.4 if ours else 1.4,
-            markersize=5,
-            linestyle={"2": "--", "3": ":"}.get(name.rpartition(", ")[2][:1], "-"),
-        )
+    others = [name for name in curves if not name.startswith(OURS.name)]
+    for name, number in _numbered(others).items():
+        style = {"color": theme.others[number], "marker": _MARKERS[number], "linewidth": 1.4}
+        _line(axes, name, curves.pop(name), style)
+    for (name, points), dashes in zip(curves.items(), _DASHES, strict=False):
+        style = {"color": theme.ours, "marker": "o", "linewidth": 2.4, "linestyle": dashes}
+        _line(axes, name, points, style)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _line(axes: Any, name: str, figures: Iterable[Figure], style: dict[str, Any]) -> None:
+    points = sorted(figures, key=lambda each: each.at)
+    along, medians = [each.at for each in points], [each.median for each in points]
+    axes.plot(along, medians, label=name, markersize=5, **style)
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    """A colour for each: those that are in several plots have the same everywhere."""
+    numbered = {name: number for number, name in enumerate(_ORDER) if name in names}
+    free = (number for number in range(len(_MARKERS)) if number not in numbered.values())
+    return numbered | {name: next(free) for name in names if name not in numbered}
 
 
 def far(axes: Any, theme: Theme, results: Results) -> None:
@@ -102,7 +106,7 @@ def far(axes: Any, theme: Theme, results: Results) -> None:
     listed = [each for each in results.figures("far", OF_PLAIN) if each.way != PLAIN.name]
     _lines(axes, theme, listed, lambda each: each.way)
     _distances(axes, "posts a second, of plain Scrapy")
-    axes.set_ylim(0, 1.1)
+    axes.set_ylim(bottom=0)
 
 
 def stalls(axes: Any, theme: Theme, results: Results) -> None:
@@ -117,7 +121,7 @@ def pages(axes: Any, theme: Theme, results: Results) -> None:
     listed = [each for each in results.figures("pages", OF_PLAIN) if each.way != PLAIN.name]
     _lines(axes, theme, listed, lambda each: each.way)
     _distances(axes, "pages a second, of plain Scrapy")
-    axes.set_ylim(0, 1.1)
+    axes.set_ylim(bottom=0)
 
 
 def _distances(axes: Any, label: str) -> None:
