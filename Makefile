@@ -102,6 +102,7 @@ bench-environments: $(READY)
 
 # Benchmarks that are not a part of `make bench`, with small amounts.
 bench-sanity: $(READY)
+	$(BIN)/python -m bench.memory --posts 1000000
 	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1 --feed
 	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
 	$(BIN)/python -m bench.status --posts 200000 --no-judge
