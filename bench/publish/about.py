@@ -14,12 +14,14 @@ from bench.suite.rows import PEERS, ROWS
 from bench.suite.ways import OURS, PLAIN
 
 
-def notes(row: str) -> Callable[[Results], str]:
-    """What was odd in a row."""
+def notes(*rows: str) -> Callable[[Results], str]:
+    """What was odd in some rows."""
 
     def write(results: Results) -> str:
-        listed = results.rows[row].notes if row in results.rows else []
-        return "\n".join(f"- {text}" for text in sorted(listed)) or "Nothing else was odd."
+        listed = {
+            text for name in rows if name in results.rows for text in results.rows[name].notes
+        }
+        return "\n".join(f"- {text}" for text in sorted(listed)) or "Nothing."
 
     return write
 

@@ -53,6 +53,7 @@ CONTENTS: dict[str, Callable[[Results], str]] = {
     "new": tables.crawl("crawls", crawls.NEW),
     "known": tables.crawl("crawls", crawls.KNOWN),
     "html": tables.crawl("html", crawls.HTML),
+    "crawls-notes": about.notes("crawls", "html", "far"),
     "far": tables.curve("far", OF_PLAIN, crawls.NEW, ratio),
     "stall-p99": tables.curve("far", crawls.STALL_P99, crawls.NEW, number),
     "stall-longest": tables.curve("far", crawls.STALL_MAX, crawls.NEW, number),
