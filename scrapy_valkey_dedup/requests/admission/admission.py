@@ -99,7 +99,7 @@ class Admission:
         self._allow_claims(wait.slot)
         if not allowed.done():
             self._lookups.add(allowed, look)
-        self.look_ahead()
+        self.download_ended()  # until now it counted as a download
         return await allowed
 
     @contextmanager
