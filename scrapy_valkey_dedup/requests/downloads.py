@@ -108,7 +108,7 @@ class Downloads:
     async def _claim(self, request: Request, key: Key) -> Page | None:
         with self._admission.timing_claim():
             outcome = await self._claims.attempt(key)
-        self._admission.claim_answered(request, free=isinstance(outcome, Claim))
+        self._admission.claim_answered(request, granted=isinstance(outcome, Claim))
         if isinstance(outcome, Claim):
             return self._pages.add(outcome)
         self._give_back(request, key, outcome)
