@@ -130,7 +130,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
             package / "py.typed",
         ]
     }
-    assert len([name for name in wanted if name.endswith(".lua")]) == 18
+    assert len([name for name in wanted if name.endswith(".lua")]) == 20
     assert {name for name in names if ".dist-info/" not in name} == wanted
     (points,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
     listed = zipfile.ZipFile(wheel).read(points).decode().split("\n")
