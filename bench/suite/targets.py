@@ -22,6 +22,8 @@ class Target:
     limit: float
     at_least: bool = False
     """Whether more is better."""
+    why: str = "#where-the-time-goes"
+    """What explains a miss, on docs/benchmarks.md."""
 
     @property
     def words(self) -> str:
