@@ -24,8 +24,6 @@ from typing import Any
 import scrapy
 from scrapy.crawler import AsyncCrawlerProcess
 
-from bench.crawls.spider import Store
-
 
 @dataclass(frozen=True)
 class Part:
@@ -53,9 +51,18 @@ FLEET = (
     Part("forum", "crawler-2", 17, 0.38, 150),
     Part("news", "crawler-3", 9, 0.97, 90),
     Part("reviews", "crawler-2", 4, 0.55, 120),
-    Part("blogs", "crawler-3", 7, 0.60, 100, ends=200),
-    Part("comments", "crawler-1", 12, 0.70, 80, dies=290),
+    Part("blogs", "crawler-3", 7, 0.60, 100, ends=130),
+    Part("comments", "crawler-1", 12, 0.70, 80, dies=170),
 )
+
+
+class Store:
+    """A storage that takes a while, as those over a network do."""
+
+    async def process_item(self, item: Any) -> Any:
+        """Scrapy's call for each item."""
+        await asyncio.sleep(random.uniform(0.1, 0.9))
+        return item
 
 
 class Posts(scrapy.Spider):
@@ -66,6 +73,7 @@ class Posts(scrapy.Spider):
         self._part = part
         self._chance = random.Random(f"{part.spider} {part.host}")
         self._next = 0
+        self._parent = os.getppid()
 
     async def start(self) -> AsyncIterator[dict[str, Any]]:
         """Posts as they come; a few at a time."""
@@ -76,7 +84,7 @@ class Posts(scrapy.Spider):
             for _ in range(round(due * 0.5)):
                 yield self._post()
             await asyncio.sleep(0.5)
-            if age >= self._part.dies:
+            if age >= self._part.dies or os.getppid() != self._parent:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _post(self) -> dict[str, Any]:
