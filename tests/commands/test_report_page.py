@@ -170,7 +170,8 @@ def test_it_fits_and_is_readable(page: Page, *, dark: bool) -> None:
         wide = page.run(
             "[...document.querySelectorAll('.chart svg text')].filter(text => {"
             "const box = text.getBoundingClientRect(), card = text.closest('.card')"
-            ".getBoundingClientRect(); return box.width && (box.left < card.left || box.right > card.right);"
+            ".getBoundingClientRect();"
+            "return box.width && (box.left < card.left || box.right > card.right);"
             "}).map(text => text.textContent)"
         )
         assert wide == [], width
