@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from itertools import count
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from scrapy import version_info
 from bench.servers import ValkeyServer
 from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
+from tests.support.order import long_first
 from tests.support.servers.standin import a_server
 
 SCRAPY_VERSION = tuple(version_info[:2])
@@ -22,6 +27,21 @@ _numbers = count()
 # No example fails for being slow: on a busy machine any may be.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the session, its workers and all processes of theirs one folder for what is temporary.
+
+    What is killed leaves files there, and kills are what many tests are about. ``tmp_path`` stays
+    where pytest keeps it, to be looked at.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="svd-")
+    # After multiprocessing has removed its own folder, which it does at the priority -100.
+    Finalize(None, shutil.rmtree, (tempfile.tempdir, True), exitpriority=-1000)
+
 
 ONCE = {
     "the repository itself": "architecture coming_from compose docs house layers operations"
@@ -55,14 +75,21 @@ Two modes call all that Scrapy has for them, "alone" and "job"; the others run o
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is in ``ONCE``, and other modes of what is in ``BY_MODE``."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Marks what is in ``ONCE``, and other modes of what is in ``BY_MODE``; orders what is left."""
     files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
     for item in items:
         parameters = item.name.partition("[")[2].rstrip("]").split("-")
         by_mode = item.path.name in BY_MODE and {"stored", "off"}.intersection(parameters)
         if item.path.name in files or by_mode:
             item.add_marker("once")
+    yield
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    items[:] = long_first(items, long, workers)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from scrapy_valkey_dedup.commands.shared.screen import Screen
 from scrapy_valkey_dedup.commands.shared.status.buckets import Contents
 from scrapy_valkey_dedup.commands.shared.status.metrics import metrics
 from scrapy_valkey_dedup.commands.shared.status.runs import RunSurvey
+from scrapy_valkey_dedup.commands.shared.status.server import size
 from scrapy_valkey_dedup.commands.shared.status.state import (
     LedgerState,
     as_json,
@@ -33,7 +34,6 @@ exit code: 0, or 2 if there is no ledger, or it does not answer"""
 
 _OF_RUNS = ("run", "spider", "host", "since", "open claims", "new", "duplicate")
 _SHOWN = 5
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -197,12 +197,3 @@ def _runs(state: LedgerState) -> list[tuple[str, ...]]:
         numbers = (f"{number:,}" for number in (note.open, note.new, note.duplicate))
         rows.append((run, note.spider, note.host, moment(note.start), *numbers))
     return rows
-
-
-def size(number: float) -> str:
-    """Formats a number of bytes with its unit, such as "1.5 MB"."""
-    for unit in _UNITS:
-        if number < 1000 or unit == _UNITS[-1]:  # noqa: PLR2004 (1000 of a unit are one of the next)
-            break
-        number /= 1000
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

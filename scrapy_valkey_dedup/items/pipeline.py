@@ -14,6 +14,7 @@ from scrapy_valkey_dedup.items.changes import ChangeGuard
 from scrapy_valkey_dedup.items.coarse_identity import CoarseIdentityCheck
 from scrapy_valkey_dedup.items.current_item import begin_item, current_item, end_item
 from scrapy_valkey_dedup.items.feeds import FeedWatch
+from scrapy_valkey_dedup.items.item_ends import ItemEnds
 from scrapy_valkey_dedup.items.marking import Marker
 from scrapy_valkey_dedup.items.processor import (
     refuse_old_processors,
@@ -83,9 +84,14 @@ class DedupPipeline:
             self._marker = Marker(self._settings.mark_field, self._session.close_spider)
         else:
             warn_of_closing(crawler.settings)
-        crawler.signals.connect(self._item_scraped, signals.item_scraped)
-        crawler.signals.connect(self._item_dropped, signals.item_dropped)
-        crawler.signals.connect(self._item_failed, signals.item_error)
+        self._item_ends = ItemEnds(
+            crawler,
+            {
+                signals.item_scraped: self._item_scraped,
+                signals.item_dropped: self._item_dropped,
+                signals.item_error: self._item_failed,
+            },
+        )
 
     @classmethod
     def from_crawler(cls, crawler: Crawler) -> DedupPipeline:
@@ -110,8 +116,11 @@ class DedupPipeline:
                 only_own = bool(storages.feeds)
                 self._ask = self._session.look_at_own if only_own else self._session.look
         self._session.describe(self._when_stored)
-        if self._when_stored == EXPORTED:
+        is_watched = self._when_stored == EXPORTED
+        if is_watched:
             self._watch_feeds()
+        if has_engine(self._crawler):
+            self._item_ends.listen(but_for=signals.item_scraped if is_watched else None)
 
     def _watch_feeds(self) -> None:
         self._feeds = FeedWatch(self._crawler, self._session.accept)
@@ -175,10 +184,10 @@ class DedupPipeline:
             current.claim.confirm()
         self._session.item_ended(response, ItemOutcome.SCRAPED, current)
 
-    def _item_dropped(self, response: Any) -> None:
+    def _item_dropped(self, _: Any, response: Any) -> None:
         self._end_without_storing(response, ItemOutcome.DROPPED)
 
-    def _item_failed(self, response: Any) -> None:
+    def _item_failed(self, _: Any, response: Any) -> None:
         self._end_without_storing(response, ItemOutcome.FAILED)
 
     def _end_without_storing(self, response: Any, outcome: ItemOutcome) -> None:

@@ -58,14 +58,16 @@ async def _check_slots(client: Client, names: KeyNames) -> None:
     await client.ask_each({claim: command("GET", claim) for claim in claims})
 
 
-async def open_namespace(client: Client, names: KeyNames) -> str:
+async def open_namespace(client: Client, names: KeyNames, *, is_known: bool) -> str:
     """Checks the layout, and writes layout and identity of a new namespace; returns the identity.
 
+    ``is_known``: the server has been checked before.
+
     Raises:
-        LedgerRefusedError: the layout is another version's.
+        LedgerRefusedError: the layout is another version's; or as :func:`check_server` does.
 
     """
-    found, identity = await _layout_and_identity(client, names)
+    found, identity = await _look_at(client, names, is_known=is_known)
     if found in (None, LAYOUT.encode()) and None in (found, identity):
         begin = [
             command("SET", key, value, "NX")
@@ -77,15 +79,25 @@ async def open_namespace(client: Client, names: KeyNames) -> str:
 
 
 async def namespace_exists(client: Client, names: KeyNames) -> bool:
-    """Whether anything was ever written to the namespace. Changes nothing.
+    """Whether anything was ever written to the namespace. Checks the server; changes nothing.
 
     Raises:
         LedgerRefusedError: as :func:`open_namespace` does.
 
     """
-    found, _ = await _layout_and_identity(client, names)
+    found, _ = await _look_at(client, names)
     _check_layout(names, found or LAYOUT.encode())
     return found is not None
+
+
+async def _look_at(
+    client: Client, names: KeyNames, *, is_known: bool = False
+) -> tuple[bytes | None, bytes | None]:
+    """Layout and identity; checks the server in the same round trip, unless it is known."""
+    checks = () if is_known else (check_server(client, names),)
+    *_, pair = await client.together(*checks, _layout_and_identity(client, names))
+    found, identity = pair
+    return found, identity
 
 
 async def _layout_and_identity(

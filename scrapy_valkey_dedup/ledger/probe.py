@@ -71,16 +71,20 @@ class Probe:
             ("forget", (), [PROBE_POST]),
         )
         calls = [self._call(step, self._place) for step in steps]
-        try:
-            await self._client.run(calls)
-        except LedgerRefusedError:
-            with suppress(DedupError):
-                await self._client.ask(command("DEL", self._place), key=self._place)
-            raise
+        delete = command("DEL", self._place)
         # With its source, although the server has it: otherwise a missing permission for EVAL would
         # show only when a server has lost its scripts, in the middle of a crawl.
         look = self._call(("look", (), [PROBE_POST]), self._place).command(with_source=True)
-        await self._client.ask(look, command("DEL", self._place), key=self._place)
+        try:
+            _, (_, deleted) = await self._client.together(
+                self._client.run(calls), self._client.ask(look, delete, key=self._place)
+            )
+        except LedgerRefusedError:
+            with suppress(DedupError):
+                await self._client.ask(delete, key=self._place)
+            raise
+        if not deleted:  # the scripts, which the server did not know, have run after it
+            await self._client.ask(delete, key=self._place)
 
     async def check_keys(self) -> None:
         """Reads and writes one key of this shelf: only its key pattern is still to be checked.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from scrapy_valkey_dedup.model import Token
 
 RUN_NAME_BYTES, NUMBER_BYTES = 9, 3
+TOKEN_BYTES = RUN_NAME_BYTES + NUMBER_BYTES
 CLAIM_NUMBERS = 1 << 8 * NUMBER_BYTES
 """The numbers of a run's claims start again at 0 after this many."""
-_NO_HOLDER = b"-" * (RUN_NAME_BYTES + NUMBER_BYTES)
+_NO_HOLDER = b"-" * TOKEN_BYTES
 
 
 def padded(run: str) -> bytes:

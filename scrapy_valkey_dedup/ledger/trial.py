@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
-from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.ledger.ledger import Also, Ledger
 from scrapy_valkey_dedup.model import KEY_BYTES, Answer, Key, PostState, Token, Verdict
 from scrapy_valkey_dedup.valkey.client import Client
 
@@ -31,7 +31,7 @@ class TrialLedger(Ledger):
         self._tried = Ledger(server, tried, run, retention=None, shelf=shelf, reset=reset)
         self.probe.also_read = self._read_tried
 
-    async def open(self, *, again: bool = False) -> None:
+    async def open(self, *, again: bool = False, also: Sequence[Also] = ()) -> None:
         """As any ledger; and the namespace that is tried must be one that can be read.
 
         Raises:
@@ -41,7 +41,7 @@ class TrialLedger(Ledger):
         if not again:
             await self._tried.exists()
             await self._read_tried()
-        await super().open(again=again)
+        await super().open(again=again, also=also)
 
     async def _read_tried(self) -> None:
         await self._tried.seen_many([_ANY])
@@ -58,6 +58,12 @@ class TrialLedger(Ledger):
         left = [key for key, seen in zip(keys, known, strict=True) if not seen]
         answers = iter(await super().claim_many(left, dead, number, on_lost) if left else ())
         return [_SEEN if seen else next(answers) for seen in known]
+
+    async def look_many(self, keys: Sequence[Key]) -> list[Answer]:
+        """Tells what :meth:`claim_many` would answer; changes nothing."""
+        known = await self._tried.seen_many(keys)
+        own = await super().look_many(keys)
+        return [_SEEN if seen else answer for seen, answer in zip(known, own, strict=True)]
 
     async def seen_many(self, keys: Sequence[Key]) -> list[bool]:
         """Tells which posts are remembered, by the trial or where all others look."""

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from scrapy.http import Request, Response
 
-from scrapy_valkey_dedup.model import DuplicatePage, Key, Verdict
+from scrapy_valkey_dedup.model import Answer, DuplicatePage, Key, Verdict
 from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.in_progress import PagesInProgress
 from scrapy_valkey_dedup.requests.meta.marks import Marks
@@ -89,8 +89,11 @@ class Downloads:
         if state is RequestState.KNOWN_ERRBACK:
             raise DuplicatePage("another run has fetched it")
         self._marks.mark_page(request, key)  # from a JOBDIR it has the mark of an earlier run
-        await self._admission.wait_to_claim(request, task)
-        page = await self._claim(request, key)
+        look = partial(self._look, key)
+        found: Answer | None = await self._admission.wait_to_claim(request, task, look)
+        page = await self._claim(request, key) if found is None else None
+        if found is not None:
+            self._give_back(request, key, found)
         if page is None:
             return request
         page.target = self._options.page_key(request)  # not the key, if a redirect was in a JOBDIR
@@ -98,18 +101,27 @@ class Downloads:
         await self._admission.wait_to_download(request)
         return None
 
+    async def _look(self, key: Key) -> Answer | None:
+        answer = await self._claims.look(key)
+        return None if answer.verdict is Verdict.NEW else answer
+
     async def _claim(self, request: Request, key: Key) -> Page | None:
         with self._admission.timing_claim():
             outcome = await self._claims.attempt(key)
+        self._admission.claim_answered(request, granted=isinstance(outcome, Claim))
         if isinstance(outcome, Claim):
             return self._pages.add(outcome)
-        if outcome.verdict is Verdict.HELD:
-            self._rescheduling.hold(request, key, outcome.holder)
+        self._give_back(request, key, outcome)
+        return None
+
+    def _give_back(self, request: Request, key: Key, answer: Answer) -> None:
+        """The page is known, or held by another run."""
+        if answer.verdict is Verdict.HELD:
+            self._rescheduling.hold(request, key, answer.holder)
         elif self._options.wants_errback(request):
             raise DuplicatePage("it is known")
         else:
             self._rescheduling.drop(request)
-        return None
 
     def look_ahead(self) -> None:
         """The scheduler has one more request, which may be ready for its claim."""
@@ -132,9 +144,9 @@ class Downloads:
             self._redirects.returned(page, result)
             return
         self._page_of_response[result] = page
-        if result.request is not None:
-            self._admission.download_took(result.request.meta.get("download_latency"))
 
     def pop_page(self, response: Response) -> Page | None:
-        """The page that a response is for, once."""
+        """The page that a response is for, once; None if it has none."""
+        if response.request is not None:
+            self._admission.download_took(response.request.meta.get("download_latency"))
         return self._page_of_response.pop(response, None)

@@ -96,20 +96,29 @@ class HeldPages:
             pause = _FIRST_PAUSE if progress else min(1.5 * pause, _LONGEST_PAUSE)
 
     async def _ask_again(self) -> None:
-        dead, idle = await self._look_at_holders()
+        # Both at once, as Valkey may be far away.
+        (dead, idle), _ = await asyncio.gather(self._look_at_holders(), self._ask_all())
         before = {request: page.holder for request, page in self._pages.items()}
-        await asyncio.gather(
-            *(
-                self._ask(request, page, page.holder if page.holder in dead else b"")
-                for request, page in list(self._pages.items())
-            )
-        )
+        if dead or idle:  # of their pages only an answer later than the look counts
+            await self._ask_all(dead | idle, dead)
         for request, page in list(self._pages.items()):
             waits_for_us = page.holder in idle and page.holder == before.get(request)
             # If this run's own claim is settled, the next answer says whether the page is free.
             ours = not page.holder and self._claims.get(page.key).is_open
             if (waits_for_us or ours) and self._is_idle():
                 self._decide(request, Verdict.HELD)
+
+    async def _ask_all(
+        self, holders: set[Token] | None = None, dead: set[Token] | frozenset[Token] = frozenset()
+    ) -> None:
+        """Asks for all pages, or for those that one of the ``holders`` holds."""
+        await asyncio.gather(
+            *(
+                self._ask(request, page, page.holder if page.holder in dead else b"")
+                for request, page in list(self._pages.items())
+                if holders is None or page.holder in holders
+            )
+        )
 
     async def _look_at_holders(self) -> tuple[set[Token], set[Token]]:
         """The claims of dead runs, and the claims of runs that have nothing left to do."""

@@ -11,28 +11,41 @@ from typing import Generic, TypeVar
 _Question = TypeVar("_Question")
 _Answer = TypeVar("_Answer")
 
+PATIENCE = 0.01
+"""Seconds after which questions no longer wait for the end of the calls under way."""
+
 
 class Batcher(Generic[_Question, _Answer]):
-    """One call takes all questions that wait at that moment; there is no timer.
+    """One call takes all questions that wait at that moment.
 
     The first question of an idle batcher goes with those asked in the same turn of the event loop.
-    While a call is under way the next questions gather for the one after it. An error of the call
-    reaches every question of that call. A question cancelled before the call starts is left out; of
-    one cancelled later the answer is dropped. The others get theirs.
+    While a call is under way the next questions gather for the one after it, which begins when that
+    call has ended; or, if several calls may be under way at once, ``PATIENCE`` after the question:
+    a server nearby has answered by then, of one far away nobody waits for two answers. An error of
+    a call reaches every question of that call. A question cancelled before its call starts is left
+    out; of one cancelled later the answer is dropped. The others get theirs.
     """
 
     def __init__(
         self,
         call: Callable[[Sequence[_Question]], Awaitable[Sequence[_Answer]]],
         limit: int = 2000,
+        *,
+        at_once: int = 1,
     ) -> None:
-        """``call`` returns one answer for each question, in order; it gets at most ``limit``."""
+        """``call`` returns one answer for each question, in order; it gets at most ``limit``.
+
+        ``at_once``: how many calls may be under way at once.
+        """
         self._call = call
         self._limit = limit
+        self._at_once = at_once
         self._queue: deque[tuple[_Question, asyncio.Future[_Answer] | None]] = deque()
-        self._worker: asyncio.Task[None] | None = None
-        self._calls = False
-        self._after_call: list[Callable[[], None]] = []
+        self._workers: set[asyncio.Task[None]] = set()
+        self._next_worker: asyncio.TimerHandle | None = None
+        self._calls: set[object] = set()
+        """Those under way."""
+        self._after_calls: list[tuple[set[object], Callable[[], None]]] = []
 
     def ask(self, question: _Question) -> asyncio.Future[_Answer]:
         """Returns a future of the answer, or of what the call raises."""
@@ -45,15 +58,15 @@ class Batcher(Generic[_Question, _Answer]):
         self._put(question, None)
 
     def after_call(self, action: Callable[[], None]) -> None:
-        """Runs ``action`` when the call under way has ended; at once if there is none."""
+        """Runs ``action`` when all calls under way have ended; at once if there is none."""
         if self._calls:
-            self._after_call.append(action)
+            self._after_calls.append((set(self._calls), action))
         else:
             action()
 
     async def given_up(self, patience: float) -> None:
         """Returns when nothing waits any more for the end of a call, or after ``patience``."""
-        if self._after_call:
+        if self._after_calls:
             ended = asyncio.Event()
             self.after_call(ended.set)
             with suppress(asyncio.TimeoutError):
@@ -61,8 +74,8 @@ class Batcher(Generic[_Question, _Answer]):
 
     async def drain(self) -> None:
         """Returns when nothing waits and no call is under way."""
-        while self._worker is not None and not self._worker.done():
-            await asyncio.wait([self._worker])
+        while self._workers:
+            await asyncio.wait(list(self._workers))
 
     async def close(self) -> None:
         """Gives up what waits and what is under way: its futures are cancelled."""
@@ -70,14 +83,28 @@ class Batcher(Generic[_Question, _Answer]):
             if answer is not None:
                 answer.cancel()
         self._queue.clear()
-        if self._worker is not None:
-            self._worker.cancel()
-            await self.drain()
+        for worker in self._workers:
+            worker.cancel()
+        await self.drain()
 
     def _put(self, question: _Question, answer: asyncio.Future[_Answer] | None) -> None:
         self._queue.append((question, answer))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.get_running_loop().create_task(self._work())
+        if not self._workers:
+            self._start_worker()
+        elif len(self._workers) < self._at_once and self._next_worker is None:
+            loop = asyncio.get_running_loop()
+            self._next_worker = loop.call_later(PATIENCE, self._start_another)
+
+    def _start_another(self) -> None:
+        """The calls under way take long: those that wait do not wait for them."""
+        self._next_worker = None
+        if self._queue:
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        worker = asyncio.get_running_loop().create_task(self._work())
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)  # one that is cancelled may not have begun
 
     def _next_batch(self) -> list[tuple[_Question, asyncio.Future[_Answer] | None]]:
         batch: list[tuple[_Question, asyncio.Future[_Answer] | None]] = []
@@ -88,15 +115,27 @@ class Batcher(Generic[_Question, _Answer]):
         return batch
 
     async def _work(self) -> None:
-        while batch := self._next_batch():
-            self._calls = True
-            try:
-                await self._serve(batch)
-            finally:
-                self._calls = False
-                actions, self._after_call = self._after_call, []
-                for action in actions:
-                    action()
+        try:
+            while batch := self._next_batch():
+                call = object()
+                self._calls.add(call)
+                try:
+                    await self._serve(batch)
+                finally:
+                    self._calls.discard(call)
+                    self._end_waits_for(call)
+        finally:
+            # Before anything else can run: the next question must find that nobody takes it.
+            self._workers.discard(asyncio.current_task())
+
+    def _end_waits_for(self, call: object) -> None:
+        waits, self._after_calls = self._after_calls, []
+        for calls, action in waits:
+            calls.discard(call)
+            if calls:
+                self._after_calls.append((calls, action))
+            else:
+                action()
 
     async def _serve(self, batch: list[tuple[_Question, asyncio.Future[_Answer] | None]]) -> None:
         waiting = [answer for _, answer in batch if answer is not None]

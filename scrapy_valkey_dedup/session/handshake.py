@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 
 from scrapy_valkey_dedup.model import (
+    DedupError,
     LedgerRefusedError,
     LedgerUnavailableError,
     UnknownReplyError,
@@ -80,10 +82,19 @@ class Handshake:
         """
         is_known = self.has_answer and not self._outage.is_refusal
         ledger = self._shelves.ledger
-        await ledger.open(again=is_known)
-        # First, as the rest takes a while: other runs may wait to see whether this one lives.
-        await self._heartbeat.beat(ledger)
-        await self._shelves.try_out(is_known=is_known)
+        try:
+            await ledger.open(
+                again=is_known,
+                also=[
+                    lambda: self._heartbeat.beat(ledger),
+                    lambda: self._shelves.try_out(is_known=is_known),
+                ],
+            )
+        except LedgerRefusedError:
+            if not self.has_answer:
+                with contextlib.suppress(DedupError):
+                    await ledger.runs.sign_off()  # it has no claim yet
+            raise
 
 
 async def recover(handshake: Handshake, shelves: Shelves, outage: Outage) -> None:

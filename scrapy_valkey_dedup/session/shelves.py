@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.trial import ledger_of
@@ -14,6 +15,9 @@ from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.settings import DedupSettings
 from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats
 from scrapy_valkey_dedup.valkey.client import Client
+
+_CALLS_AT_ONCE = 4
+"""Of questions about pages: a download waits for the answer, and Valkey may be far away."""
 
 
 class Shelves:
@@ -70,11 +74,11 @@ class Shelves:
 
     def claims(self, name: str, names: StatNames, *, retention: float | None) -> Claims:
         """Makes such a part, and the claims of the run in it."""
-        return self._claims_in(self.shelf(name, retention=retention), name, names)
+        return self._claims_in(
+            self.shelf(name, retention=retention), name, names, calls_at_once=_CALLS_AT_ONCE
+        )
 
-    def _claims_in(
-        self, ledger: Ledger, shelf: str, names: StatNames, *, remembers_at_once: bool = False
-    ) -> Claims:
+    def _claims_in(self, ledger: Ledger, shelf: str, names: StatNames, **options: Any) -> Claims:
         settings = self._settings
         claims = Claims(
             ledger,
@@ -85,8 +89,8 @@ class Shelves:
             heartbeat=self._heartbeat,
             wait=settings.wait,
             lease=settings.lease,
-            remembers_at_once=remembers_at_once,
             reset=settings.reset,
+            **options,
         )
         self._claims.append(claims)
         return claims

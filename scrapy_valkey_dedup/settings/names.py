@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 PREFIX = "VALKEY_DEDUP_"
 
@@ -30,8 +31,7 @@ def mistyped_prefix(name: str, known: Collection[str]) -> str | None:
     if (found := _PREFIX_WITH_MORE.fullmatch(name.upper())) is not None:
         return _nearest(found[1], known)
     letters = _letters(name)
-    for setting in sorted(known, key=len, reverse=True):  # REQUEST_RETENTION before RETENTION
-        ending = _letters(setting.removeprefix(PREFIX))
+    for setting, ending in _endings(tuple(known)):
         if letters.endswith(ending) and _is_near_prefix(letters.removesuffix(ending)):
             return setting
     return None
@@ -43,8 +43,20 @@ def _nearest(ending: str, known: Collection[str]) -> str | None:
     return PREFIX + close[0] if close else None
 
 
+@lru_cache
+def _endings(known: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each setting and the letters of its own part of the name.
+
+    Once for all the names of a project: there are some two hundred.
+    """
+    longest_first = sorted(known, key=len, reverse=True)  # REQUEST_RETENTION before RETENTION
+    return [(setting, _letters(setting.removeprefix(PREFIX))) for setting in longest_first]
+
+
 def _is_near_prefix(letters: str) -> bool:
-    return difflib.SequenceMatcher(None, letters, _LETTERS_OF_PREFIX).ratio() >= _NEAR_PREFIX
+    matcher = difflib.SequenceMatcher(None, letters, _LETTERS_OF_PREFIX)
+    # By their lengths alone most of Scrapy's own names are far.
+    return matcher.real_quick_ratio() >= _NEAR_PREFIX and matcher.ratio() >= _NEAR_PREFIX
 
 
 def _letters(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from time import time
 from typing import Any
 
@@ -18,6 +18,7 @@ from scrapy_valkey_dedup.valkey.errors import (
     is_unexpected,
     message_of,
 )
+from scrapy_valkey_dedup.valkey.merging import MergedExchanges
 from scrapy_valkey_dedup.valkey.provider import Provider
 from scrapy_valkey_dedup.valkey.resp import Question, ScriptCall
 from scrapy_valkey_dedup.valkey.revival import Revival
@@ -76,6 +77,7 @@ class Client:
         attempt = timeout / 2
         self._is_socket = not understood.hosts
         self._route = route_to(understood, with_provider(options, credentials, attempt), attempt)
+        self._merged, self._merging = MergedExchanges(self._route.exchange), 0
 
     async def ask(self, *commands: bytes, key: str = "") -> list[Any]:
         """Returns the replies to commands, sent in one round trip.
@@ -107,6 +109,21 @@ class Client:
         questions = [Question(call.key, (call.command(),), call) for call in calls]
         asked = await self._within_deadline(questions, within, on_lost)
         return [replies[0] for replies in asked]
+
+    async def together(self, *asking: Awaitable[Any]) -> list[Any]:
+        """Awaits all; what they ask at the same moment takes one round trip, on one connection.
+
+        Returns their results. Raises, when all have ended, what the first of them has raised.
+        """
+        self._merging += 1
+        try:
+            found = await asyncio.gather(*asking, return_exceptions=True)
+        finally:
+            self._merging -= 1
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return found
 
     @property
     def calls_answered(self) -> int:
@@ -228,6 +245,6 @@ class Client:
 
     async def _exchange(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         try:
-            return await self._route.exchange(questions)
+            return await (self._merged if self._merging else self._route.exchange)(questions)
         except Exception as error:  # noqa: BLE001 (a bug of ours becomes an outage, not a lost post)
             return [error] * len(questions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from tests.support.processes.dedup_command import (
     dedup,
     on_terminal,
     project,
-    run,
 )
 from tests.support.servers.standin import not_on_serverless
 
@@ -171,7 +169,7 @@ def test_each_fault_of_a_project(tmp_path: Path, valkey: ValkeyServer, namespace
     ended = dedup("doctor", "--spider", "nowhere", "--every", "often", directory=here)
     assert ended.code == 2
     assert "--every often" in ended.err
-    ended = run("doctor", "--spider", "nowhere", directory=here)
+    ended = dedup("doctor", "--spider", "nowhere", directory=here)
     assert "advice: storing: Nothing that can be seen stores" in ended.out
     assert "see docs/settings.md#confirm" in ended.out
     feed = """FEEDS={"posts-%(batch_time)s.jl": {"format": "jsonlines"}}"""
@@ -316,18 +314,3 @@ def test_replicas_that_lag(namespace: str) -> None:
         (found,) = _replicas(behind)
         assert found.level == WRONG
         assert found.cure
-
-
-def test_findings_lead_to_the_docs() -> None:
-    """Each page and each heading that a finding names is there."""
-    linked = set()
-    for path in (ROOT / "scrapy_valkey_dedup" / "commands").rglob("*.py"):
-        linked |= set(
-            re.findall(r'"((?:docs/\w+|README)\.md(?:#[\w-]+)?)"', path.read_text("utf-8"))
-        )
-    assert len(linked) > 10
-    for link in linked:
-        page, _, anchor = link.partition("#")
-        headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text("utf-8"), re.MULTILINE)
-        slugs = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
-        assert not anchor or anchor in slugs, link

@@ -46,6 +46,8 @@ def test_figures_are_those_of_their_pages() -> None:
             assert re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", pages), figure
             figures += 1
     assert figures >= 6
+    (again,) = re.findall(r"The ledger costs ([\d.]+) USD", TEXT)
+    assert f"{again} USD a month" in TEXT
 
 
 def test_each_way_is_weighed() -> None:
@@ -62,7 +64,7 @@ def test_the_sums_of_dynamodb() -> None:
     text = " ".join(TEXT.split())
     (fleet,) = re.findall(r"([\d.]+) million sightings and ([\d.]+) million new posts", text)
     (prices,) = re.findall(r"([\d.]+) USD for a million writes and ([\d.]+) for a", text)
-    (sums,) = re.findall(r"it costs ([\d.]+) USD if .*? or ([\d.]+) USD if", text)
+    (sums,) = re.findall(r"it costs ([\d.]+) USD if .*? Or it costs ([\d.]+) USD if", text)
     sightings, posts, write, read = map(float, (*fleet, *prices))
     assert float(sums[0]) == pytest.approx((sightings + posts) * write, abs=0.01)
     assert float(sums[1]) == pytest.approx(sightings * read + 2 * posts * write, abs=0.01)

@@ -30,6 +30,7 @@ from scrapy_valkey_dedup.valkey.urls import parsed
 from tests.support.item_forms import key
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "scrapy_valkey_dedup"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 ALL_PAGES = [
     *sorted(ROOT.glob("*.md")),
@@ -90,7 +91,7 @@ def test_the_table_of_stats() -> None:
 
 def test_every_stat_has_its_name_in_one_place() -> None:
     """No module but stats.py writes a name of a stat."""
-    modules = (ROOT / "scrapy_valkey_dedup").rglob("*.py")
+    modules = PACKAGE.rglob("*.py")
     assert [path.name for path in modules if '"dedup/' in path.read_text("utf-8")] == ["stats.py"]
 
 
@@ -142,6 +143,34 @@ def test_links_lead_somewhere(page: Path) -> None:
         if label.startswith("`test_"):
             defined = re.findall(r"^(?:async )?def (\w+)", target.read_text("utf-8"), re.MULTILINE)
             assert label.strip("`") in defined, f"{label} in {link}"
+
+
+def test_pages_that_the_package_names_are_there() -> None:
+    """Each page, with its heading, that a message or a comment of the package names."""
+    sources = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.lua")]
+    text = "".join(path.read_text("utf-8") for path in sources)
+    named = set(re.findall(r"\b(?:docs/[\w-]+|README)\.md(?:#[\w-]+)?", text))
+    assert len(named) > 15
+    for link in named:
+        name, _, anchor = link.partition("#")
+        assert (ROOT / name).is_file(), link
+        assert not anchor or anchor in anchors((ROOT / name).read_text("utf-8")), link
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_that_are_run_exist(page: Path) -> None:
+    """Each ``python -m`` on a page names a module that can be run."""
+    folders = [ROOT, ROOT / "example_project"]
+    for name in re.findall(r"python -m (?!pytest)(\w[\w.]*\w)", page.read_text("utf-8")):
+        path = name.replace(".", "/")
+        files = [folder / f"{path}{end}" for folder in folders for end in (".py", "/__main__.py")]
+        assert any(file.is_file() for file in files), name
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md leads to each page of the folder, once."""
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "README.md").read_text("utf-8"))
+    assert sorted(linked) == sorted(page.name for page in PAGES if page.name != "README.md")
 
 
 @dataclass

@@ -144,6 +144,7 @@ async def use_all_of(ledger: Ledger) -> None:
         await call("release_many", KEYS)
         await call("seen_many", KEYS)
         await call("count_posts")
+        await call("look_many", KEYS)
         await call("inspect_many", KEYS)
     await call("forget_many", KEYS)
     await call("runs.sign_off", b"{}", 30)

@@ -247,6 +247,7 @@ def test_a_fleet_shares_a_site(either_fleet: Fleet) -> None:
     fleet.assert_settled()
 
 
+@pytest.mark.long
 def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
     """Two of four workers are killed: the others do every page whose link they know, and end."""
     web = fleet.serve(graph(400))
@@ -267,6 +268,7 @@ def test_survivors_finish_the_pages_of_the_dead(fleet: Fleet) -> None:
     fleet.assert_settled(killed=dead)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("frozen_for", ["less than a lease", "longer"])
 def test_a_frozen_worker_loses_nothing(fleet: Fleet, frozen_for: str) -> None:
     """A worker is frozen and resumes, after its lease or before: all is done, and all end."""
@@ -355,6 +357,7 @@ def test_a_held_page_whose_holder_fails_is_fetched(fleet: Fleet, fault: str) -> 
     fleet.assert_settled()
 
 
+@pytest.mark.long
 def test_a_held_page_whose_holder_dies_is_taken_over(fleet: Fleet) -> None:
     """A held page is taken over when its holder has died."""
     holder, waiter, go = start_two(fleet, page("/held"), of_holder=SHORT)
@@ -426,6 +429,7 @@ def test_a_stopped_fleet_leaves_no_claim_and_goes_on(fleet: Fleet, stop: signal.
     fleet.assert_settled()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fate", ["lives", "dies"])
 def test_held_pages_are_in_the_jobdir(fleet: Fleet, fate: str) -> None:
     """A worker stopped while a page is held asks again later, and fetches it if the holder died."""

@@ -26,7 +26,7 @@ class Screen:
     def __init__(self, *, json_output: bool = False) -> None:
         """``json_output``: write one JSON object to standard output, and nothing else."""
         self.json_output = json_output
-        self._rich = not json_output and sys.stdout.isatty() and _has_rich()
+        self._rich = not json_output and sys.stdout.isatty() and has_rich()
 
     def line(self, text: str) -> None:
         """Writes a line of the result."""
@@ -65,7 +65,7 @@ class Screen:
     @contextmanager
     def progress(self, what: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
         """Shows the progress of something long; call what it yields with each amount done."""
-        if not self.json_output and sys.stderr.isatty() and _has_rich():
+        if not self.json_output and sys.stderr.isatty() and has_rich():
             with _rich_progress(what, total, unit) as advance:
                 yield advance
         else:
@@ -123,7 +123,13 @@ def printable(text: str) -> str:
     )
 
 
-def _has_rich() -> bool:
+def one_line(text: str) -> str:
+    """The same, and without line breaks: for a text that must stay in its place."""
+    return printable(text).replace("\n", "\\n")
+
+
+def has_rich() -> bool:
+    """Whether the extra "cli" is installed."""
     try:
         import rich  # noqa: F401, PLC0415 (the extra "cli")
     except ImportError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,6 +16,8 @@ from scrapy.utils.job import job_dir
 
 from scrapy_valkey_dedup.requests.admission.download_limits import DownloadLimits
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
+from scrapy_valkey_dedup.requests.admission.lookups import Look, PageLookups
+from scrapy_valkey_dedup.requests.admission.waits import ClaimWait, DownloadWait, urgency
 
 _CHECK = 1.0  # seconds
 
@@ -31,27 +32,11 @@ class Queue(Protocol):
         """Lets the engine take that request now."""
 
 
-@dataclass(eq=False)
-class ClaimWait:
-    """A request that waits until it may claim its page, and then until its download begins."""
-
-    request: Request
-    slot: str
-    allowed: asyncio.Future[None]
-    is_allowed: bool = field(default=False)
-
-
-@dataclass(eq=False)
-class DownloadWait:
-    """A request that has claimed its page, or needs none, and waits for its download."""
-
-    request: Request
-    allowed: asyncio.Future[None]
-
-
-def _urgency(waiting: ClaimWait | DownloadWait) -> int:
-    """Sorts by priority, and equal priorities by the time of waiting."""
-    return -waiting.request.priority
+def _most_urgent(waiting: Sequence[ClaimWait]) -> list[asyncio.Future[Any]]:
+    """Those at the beginning that are as urgent as the first."""
+    return [
+        wait.allowed for wait in waiting if wait.request.priority == waiting[0].request.priority
+    ]
 
 
 class Admission:
@@ -79,6 +64,7 @@ class Admission:
         self._allowed: Counter[str] = Counter()
         """How many requests of a slot may claim their page, or have claimed it."""
         self._waiting: defaultdict[str, list[ClaimWait]] = defaultdict(list)
+        self._lookups = PageLookups(self._begun_meanwhile, self.look_ahead)
         self._claimed: list[DownloadWait] = []
         self._not_downloading: set[Request] = set()
         """Requests in the downloader middlewares whose download has not begun."""
@@ -100,16 +86,21 @@ class Admission:
 
     # -- claiming a page -------------------------------------------------------------------------
 
-    async def wait_to_claim(self, request: Request, task: asyncio.Task[Any]) -> None:
-        """Waits until a request may claim its page; ``task`` runs its download to the end."""
+    async def wait_to_claim(self, request: Request, task: asyncio.Task[Any], look: Look) -> Any:
+        """Waits until a request may claim its page; ``task`` runs its download to the end.
+
+        Its page may be looked up meanwhile. Returns what was found if it need not be claimed.
+        """
         allowed = asyncio.get_running_loop().create_future()
         wait = ClaimWait(request, self._limits.slot_of(request), allowed)
         self._not_downloading.add(request)
         task.add_done_callback(partial(self._task_ended, wait))
-        insort(self._waiting[wait.slot], wait, key=_urgency)
+        insort(self._waiting[wait.slot], wait, key=urgency)
         self._allow_claims(wait.slot)
-        self.look_ahead()
-        await wait.allowed
+        if not allowed.done():
+            self._lookups.add(allowed, look)
+        self.download_ended()  # until now it counted as a download
+        return await allowed
 
     @contextmanager
     def timing_claim(self) -> Iterator[None]:
@@ -120,8 +111,26 @@ class Admission:
         self._limits.answer_took(clock() - began)
         self.look_ahead()
 
+    def claim_answered(self, request: Request, *, granted: bool) -> None:
+        """How many are granted decides how many are claimed ahead, and looked up."""
+        self._limits.claim_was(granted=granted)
+        wait = self._claiming.get(request)
+        if wait is not None and not wait.was_looked_up:
+            self._lookups.count(free=granted)
+
+    def _begun_meanwhile(self) -> float:
+        """How many downloads begin while Valkey answers."""
+        total, downloads = self._limits.total, 0
+        for slot in self._allowed:
+            downloads += self._limits.downloads(slot) or total
+            if total and downloads >= total:
+                downloads = total
+                break  # a broad crawl has very many slots
+        return self._limits.begun_meanwhile(downloads)
+
     def _task_ended(self, wait: ClaimWait, _: object) -> None:
         self._stop_waiting(wait.request)
+        self._lookups.end(wait.allowed)
         slot = wait.slot
         if wait.is_allowed:
             self._allowed[slot] -= 1
@@ -135,8 +144,9 @@ class Admission:
     def _allow_claims(self, slot: str) -> None:
         waiting, limit = self._waiting[slot], self._limits.claims(slot)
         while waiting and self._allowed[slot] < limit + self._less_urgent_than(waiting[0]):
-            wait = waiting.pop(0)
+            wait = waiting.pop(self._lookups.choose(_most_urgent(waiting)))
             wait.is_allowed = True
+            wait.was_looked_up = self._lookups.end(wait.allowed)
             self._allowed[slot] += 1
             self._claiming[wait.request] = wait
             if not wait.allowed.done():
@@ -155,7 +165,7 @@ class Admission:
         """Waits until one more download is within the limit."""
         wait = DownloadWait(request, asyncio.get_running_loop().create_future())
         self._not_downloading.add(request)
-        insort(self._claimed, wait, key=_urgency)
+        insort(self._claimed, wait, key=urgency)
         self.download_ended()
         try:
             while not wait.allowed.done():
@@ -212,9 +222,10 @@ class Admission:
     def _take_ahead(self, queue: Queue) -> None:
         self._checks_queue = False
         active, limit = self._limits.active(), self._limits.total
+        ahead = self._limits.ahead(limit) + self._lookups.ahead
         while len(active) >= limit and (priority := queue.next_priority()) is not None:
             less_urgent = sum(request.priority < priority for request in self._not_downloading)
-            if len(active) - less_urgent >= limit + self._limits.ahead(limit):
+            if len(active) - less_urgent >= limit + ahead:
                 break
             before = len(active)
             queue.take()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from importlib import import_module
+from pkgutil import walk_packages
 
+import scrapy.commands
 from scrapy.settings import default_settings
 
+from scrapy_valkey_dedup import commands
+from scrapy_valkey_dedup.ledger.scripts import all_scripts
 from tests.support.processes.measured import keep_measuring
 
 PROGRAMS = [
@@ -16,8 +20,9 @@ PROGRAMS = [
 ]  # fmt: skip
 # pytest, because a process imports the program again by which the test was started.
 OTHERS = [
-    "pytest", "queuelib", "tldextract", "twisted.conch.insults.insults", "twisted.conch.telnet",
-    "twisted.internet.endpoints", "twisted.internet.stdio", "twisted.web.client", "valkey",
+    "itemloaders", "pytest", "queuelib", "rich.progress", "rich.table", "tldextract",
+    "twisted.conch.insults.insults", "twisted.conch.telnet", "twisted.internet.endpoints",
+    "twisted.internet.stdio", "twisted.web.client", "valkey", "scrapy_valkey_dedup.addon",
     "scrapy_valkey_dedup.valkey.embedded", "scrapy_valkey_dedup.valkey.watcher", "bench.servers",
 ]  # fmt: skip
 
@@ -30,7 +35,16 @@ def of_scrapy() -> Iterator[str]:
                 yield path.rpartition(".")[0]
 
 
-for module in [*OTHERS, *of_scrapy(), *(f"tests.support.{name}" for name in PROGRAMS)]:
+def of_commands() -> Iterator[str]:
+    """What ``scrapy`` looks through for its commands, and ``scrapy dedup`` for its verbs."""
+    for package in (scrapy.commands, commands):
+        for found in walk_packages(package.__path__, f"{package.__name__}."):
+            yield found.name
+
+
+SUPPORT = [f"tests.support.{name}" for name in PROGRAMS]
+for module in [*OTHERS, *of_commands(), *of_scrapy(), *SUPPORT]:
     import_module(module)
 keep_measuring()
+all_scripts()  # read from their files once
 gc.freeze()  # what is here stays: no process need look through it

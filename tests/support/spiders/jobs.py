@@ -11,6 +11,7 @@ from typing import Any
 QUIET = {
     "BOT_NAME": "tests",
     "LOG_LEVEL": "INFO",
+    "LOG_VERSIONS": [],  # to look them up takes long, for one line
     "TELNETCONSOLE_ENABLED": False,
     "HTTPPROXY_ENABLED": False,
     "DOWNLOAD_DELAY": 0,

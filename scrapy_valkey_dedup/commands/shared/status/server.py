@@ -13,6 +13,7 @@ from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Argument, command
 
 _ROUND_TRIPS = 20
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 async def reply_or_reason(server: Client, *words: Argument, key: str) -> Any:
@@ -96,3 +97,12 @@ async def latency(server: Client, namespace: str) -> list[float]:
         await server.ask(command("GET", key), key=key)
         times.append(perf_counter() - began)
     return sorted(times)
+
+
+def size(number: float) -> str:
+    """Formats a number of bytes with its unit, such as "1.5 MB"."""
+    for unit in _UNITS:
+        if number < 1000 or unit == _UNITS[-1]:  # noqa: PLR2004 (1000 of a unit are one of the next)
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -1,0 +1,1 @@
+"""Watches a fleet live: its runs with their rates, and how the ledger is."""
