@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -15,16 +17,19 @@ import pytest
 from bench.servers import ValkeyServer, free_port
 from scrapy_valkey_dedup.commands.shared.reports.page import inert
 from scrapy_valkey_dedup.commands.shared.reports.periods import DAY, HOUR, starts
+from scrapy_valkey_dedup.commands.shared.reports.stats_files import read_stats
 from scrapy_valkey_dedup.commands.shared.reports.words import duration, number, percent, size
 from scrapy_valkey_dedup.ledger.history import COUNTERS
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
-from tests.support.processes.dedup_command import Ended, dedup, project
+from tests.support.processes.dedup_command import PATIENCE, Ended, dedup, environment, project
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
 
-PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "security.md"
+OPERATIONS = (DOCS / "operations.md").read_text("utf-8")
 
 
 @pytest.fixture
@@ -124,6 +129,23 @@ def test_stats_from_files(tmp_path: Path) -> None:
     assert series == {"forum": 5, "news": 10, "jobs": 10}
     assert "3 spiders stored 20 posts and dropped 100 duplicates (80 %)" in text_of(page)
     assert "The ledger was not asked" in text_of(page)
+
+
+def test_the_extension_of_the_page(tmp_path: Path) -> None:
+    """The one in docs/operations.md writes what `--stats` reads, with the run's last numbers."""
+    (code,) = re.findall(r"```python\n(import json\n\nfrom scrapy.*?)```", OPERATIONS, re.DOTALL)
+    (tmp_path / "posts.py").write_text(
+        f"{code}\n\nimport scrapy\n\n\nclass Posts(scrapy.Spider):\n    name = 'posts'\n"
+        "    custom_settings = {'EXTENSIONS': {'posts.StatsFile': 0}}\n\n"
+        "    async def start(self):\n        yield {'post_id': 1}\n"
+    )
+    subprocess.run(
+        [sys.executable, "-m", "scrapy", "runspider", "posts.py", "-s", "TELNETCONSOLE_ENABLED=0"],
+        cwd=tmp_path, env=environment(PYTHONPATH=str(tmp_path)), check=True, timeout=PATIENCE,
+    )  # fmt: skip
+    (run,) = read_stats([str(tmp_path / "runs.jsonl")])
+    assert run.spider == "posts"
+    assert time() - 60 < run.end <= time()
 
 
 @pytest.mark.parametrize(
