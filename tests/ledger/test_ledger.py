@@ -326,7 +326,7 @@ async def test_a_look_tells_what_a_claim_would_be_answered(
     async with open_ledger("run-a") as one, open_ledger("run-b", reset=reset) as two:
         await one.confirm_many([stored])
         await one.claim_many([foreign, released, doubted])
-        await one.settle_many([], [ReleasedClaim(released), ReleasedClaim(doubted, 0, True)])
+        await one.settle_many([], [ReleasedClaim(released), ReleasedClaim(doubted, in_doubt=True)])
         await two.claim_many([own])
         before = inside.fingerprint()
         asked = [free, stored, foreign, released, doubted, own, stored]
