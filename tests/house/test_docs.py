@@ -133,7 +133,7 @@ def test_names_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every link to a file, heading, picture or test of ours leads there; tests are there, too."""
+    """Every link to a file, a heading, a picture or a test of ours leads there."""
     text = page.read_text("utf-8")
     links = re.findall(r"\[([^\]]+)\]\(([^)\s]+)\)", text)
     links += [("a picture", path) for path in re.findall(r'\bsrc(?:set)?="([^"]+)"', text)]
