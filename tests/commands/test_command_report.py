@@ -93,7 +93,7 @@ def test_an_empty_history(here: Path, valkey: ValkeyServer, namespace: str) -> N
     assert "run a spider" in ended.err
     assert "No history yet." in text_of(page)
     assert "--stats FILE" in text_of(page)
-    assert data_of(page)["remembered"]["known"][-1][1] == 9
+    assert "9 now." in text_of(page)
     assert valkey.ask("KEYS", f"vd1:{{{namespace}}}:history:*") == []
 
 
