@@ -276,6 +276,30 @@ cmdline.execute(["scrapy", "dedup", "watch", "--interval", "1s"])
 """
 
 
+READS = """
+from scrapy import cmdline
+from scrapy_valkey_dedup.commands.shared.watching import live
+
+class Reading(live.Terminal):
+    def draw(self, lines):
+        self._read()
+        super().draw(lines)
+
+live.Terminal = Reading
+cmdline.execute(["scrapy", "dedup", "watch", "--interval", "1s"])
+"""
+
+
+def test_keys_that_are_gone_block_nothing(here: Path) -> None:
+    """Ctrl-C takes away keys that were typed before it: what was told to be there is not."""
+    with closing(Terminal(patience=PATIENCE)) as shown:
+        shown.start([sys.executable, "-c", READS], here, environment())
+        shown.wait_for("q quit")
+        shown.press("q")
+        assert shown.wait() == 0
+        assert_as_before(shown)
+
+
 def test_a_fault_leaves_the_terminal_as_it_was(here: Path) -> None:
     """What Python says of it is on the first screen, whole, and lines begin at the left."""
     with closing(Terminal(lines=200, patience=PATIENCE)) as shown:
