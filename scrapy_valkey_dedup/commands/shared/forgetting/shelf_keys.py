@@ -13,7 +13,7 @@ from typing import Any
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, KeyNames, namespace_tag
-from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
+from scrapy_valkey_dedup.ledger.retention import GENERATIONS_PER_RETENTION
 from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
 from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.valkey.client import Client

@@ -21,6 +21,7 @@ from scrapy_valkey_dedup.commands.shared.watching.columns import (
 from scrapy_valkey_dedup.commands.shared.watching.figures import clock, duration, percent
 from scrapy_valkey_dedup.commands.shared.watching.watched_run import State, WatchedRun
 from scrapy_valkey_dedup.commands.shared.watching.watcher import Watcher
+from scrapy_valkey_dedup.stats import quantity
 
 Line: TypeAlias = list[tuple[str, str]]
 """Texts with the names of their styles."""
@@ -70,7 +71,7 @@ def rows(watcher: Watcher, view: View) -> list[Row]:
         named.setdefault((spider, "" if view.by_spider else run.name), []).append(run)
     listed = []
     for (spider, name), runs in named.items():
-        place = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+        place = quantity(len(runs), "run")
         if name:
             place = "" if runs[0].info is None else one_line(runs[0].info.host)
         listed.append(Row(spider, place, runs, watcher.now, view.plain))
@@ -148,9 +149,8 @@ def _of_server(watcher: Watcher) -> Iterable[tuple[str, str]]:
     if watcher.is_empty:
         yield "no run has been here yet", FAINT
     elif facts.posts is not None:
-        about = "" if facts.posts.is_exact else "about "
         ago = duration(max(watcher.now - facts.counted, 0))
-        yield f"{about}{facts.posts.entries:,} posts ({ago} ago)", ""
+        yield f"{facts.how_many} ({ago} ago)", ""
 
 
 def _of_runs(watcher: Watcher) -> Iterable[tuple[str, str]]:
@@ -169,8 +169,8 @@ def _of_runs(watcher: Watcher) -> Iterable[tuple[str, str]]:
 
 
 def _table(watcher: Watcher, view: View, shown: Sequence[Row], width: int, room: int) -> list[Line]:
-    everything = Row("all", f"{len(watcher.fleet.runs)} runs", watcher.fleet.runs, watcher.now,
-                     view.plain)  # fmt: skip
+    runs = watcher.fleet.runs
+    everything = Row("all", quantity(len(runs), "run"), runs, watcher.now, view.plain)
     heads = 2
     space = max(room - heads, 0)
     fits = len(shown) <= space

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
+import select
 import signal
 import sys
 import termios
@@ -13,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
+from rich.control import Control
 from rich.screen import Screen as FullScreen
 from rich.text import Text
 
@@ -22,6 +25,8 @@ _STYLES = {
     "good": "green", "new": "green", "duplicate": "cyan", "bad": "bold red", "faint": "dim",
     "strong": "bold", "spider": "bold",
 }  # fmt: skip
+_NOT_TYPED = re.compile(r"\x1b(\[[\d;?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
+"""What a terminal sends for an arrow key or a click."""
 _PLAIN = str.maketrans({"…": "~", "·": "|"})
 _SIZE = os.terminal_size((80, 24))
 """Of a terminal that does not tell its own."""
@@ -95,7 +100,9 @@ class Terminal:
         """Shows a picture that has exactly the terminal's size."""
         self._console.size = self.size
         texts = [_text(line, plain=self.is_plain) for line in lines]
-        self._console.print(FullScreen(Group(*texts)), end="")
+        with self._console:  # all is written at once, so that nothing flickers
+            self._console.control(Control.home())
+            self._console.print(FullScreen(Group(*texts)), end="")
 
     # -- taking and giving back ------------------------------------------------------------------
 
@@ -104,6 +111,9 @@ class Terminal:
             self._attributes = termios.tcgetattr(self._input)
             ours = [*self._attributes]
             ours[3] &= ~(termios.ICANON | termios.ECHO)  # Ctrl-C and Ctrl-Z stay signals
+            # To read never blocks: Ctrl-C takes away what was typed before it.
+            ours[6] = [*ours[6]]
+            ours[6][termios.VMIN] = ours[6][termios.VTIME] = 0
             termios.tcsetattr(self._input, termios.TCSAFLUSH, ours)
             self._loop.add_reader(self._input, self._read)
         self._is_open = True
@@ -140,12 +150,17 @@ class Terminal:
             typed = os.read(self._input, 1024)
         except OSError:
             typed = b""
-        if not typed:  # the terminal is gone
+        if not typed and self._is_gone:
             self._loop.remove_reader(self._input)
             self._on_end(signal.SIGHUP)
-        elif not typed.startswith(b"\x1b"):  # an arrow key, a click
-            for key in typed.decode("ascii", "ignore"):
-                self._on_key(key)
+        for key in _NOT_TYPED.sub("", typed.decode("ascii", "ignore")):
+            self._on_key(key)
+
+    @property
+    def _is_gone(self) -> bool:
+        look = select.poll()
+        look.register(self._input or 0, select.POLLIN)
+        return any(found & (select.POLLHUP | select.POLLERR) for _, found in look.poll(0))
 
 
 def _text(line: Line, *, plain: bool) -> Text:

@@ -1,4 +1,4 @@
-"""A terminal as a person has it: what it shows, and in what state a program leaves it."""
+"""A terminal as a person has it: what it shows, and how a program leaves it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import selectors
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 import pyte
 
-from tests.support.patience import PATIENCE
-from tests.support.processes.dedup_command import environment, words
-
-_OTHER_SCREEN = 1049 << 5  # pyte marks private modes so
+_OTHER_SCREEN = 1049
+_CONTROLLED = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Makes it the terminal from which Ctrl-C and Ctrl-Z reach the program."""
 
 
 class _Screens(pyte.Screen):
@@ -33,10 +36,16 @@ class _Screens(pyte.Screen):
         self._behind: tuple[Any, Any] | None = None
         super().__init__(columns, lines)
 
+    def select_graphic_rendition(self, *attributes: int, **options: Any) -> None:
+        """Of pyte, which knows no faint text: here it is bright black, as terminals show it."""
+        if not {38, 48}.intersection(attributes):  # colours by number have a 2 of another meaning
+            attributes = tuple(90 if each == 2 else each for each in attributes)
+        super().select_graphic_rendition(*attributes, **options)
+
     def set_mode(self, *modes: int, **options: Any) -> None:
         """Of pyte."""
         super().set_mode(*modes, **options)
-        if 1049 in modes and options.get("private") and not self.is_other:
+        if _OTHER_SCREEN in modes and options.get("private") and not self.is_other:
             self.is_other = True
             self._behind = deepcopy(self.buffer), deepcopy(self.cursor)
             self.erase_in_display(2)
@@ -44,7 +53,7 @@ class _Screens(pyte.Screen):
     def reset_mode(self, *modes: int, **options: Any) -> None:
         """Of pyte."""
         super().reset_mode(*modes, **options)
-        if 1049 in modes and options.get("private") and self.is_other:
+        if _OTHER_SCREEN in modes and options.get("private") and self.is_other:
             assert self._behind is not None
             self.is_other = False
             self.buffer, cursor = self._behind
@@ -55,7 +64,9 @@ class _Screens(pyte.Screen):
 class Terminal:
     """A terminal of so many columns and lines, in which a shell's last words are to be seen."""
 
-    def __init__(self, columns: int = 100, lines: int = 24) -> None:
+    def __init__(self, columns: int = 100, lines: int = 24, *, patience: float = 300) -> None:
+        """``patience``: seconds after which what is waited for will never come."""
+        self._patience = patience
         self._ours, self._its = pty.openpty()
         self.screen = _Screens(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
@@ -88,21 +99,16 @@ class Terminal:
         )
 
     def start(
-        self, *given: str, directory: Path, env: Mapping[str, str] = {}, argv: Sequence[str] = ()
+        self, argv: Sequence[str], directory: Path, env: Mapping[str, str] = os.environ
     ) -> None:
-        """Starts `scrapy dedup` with these words, or another program, in this terminal."""
-        kept = environment(TERM="xterm-256color", **env)
-        for name in ("COLUMNS", "LINES", *(() if "NO_COLOR" in env else ("NO_COLOR",))):
-            kept.pop(name, None)
+        """Starts a program in this terminal."""
+        left_out = ("COLUMNS", "LINES")  # its size may change
+        kept = {name: value for name, value in env.items() if name not in left_out}
         self.process = subprocess.Popen(
-            argv or words(*given), cwd=directory, env=kept,
+            [sys.executable, "-c", _CONTROLLED, *argv],
+            cwd=directory, env={"TERM": "xterm-256color", **kept}, start_new_session=True,
             stdin=self._its, stdout=self._its, stderr=self._its,
-            start_new_session=True, preexec_fn=self._control,
         )  # fmt: skip
-
-    def _control(self) -> None:
-        """Makes it the terminal that sends the process Ctrl-C and Ctrl-Z."""
-        fcntl.ioctl(self._its, termios.TIOCSCTTY, 0)
 
     def press(self, keys: str) -> None:
         """Types."""
@@ -121,7 +127,7 @@ class Terminal:
             selector.register(self._ours, selectors.EVENT_READ)
             while selector.select(seconds):
                 self._type_into(os.read(self._ours, 65536))
-                seconds = 0
+                seconds = 0.01  # the rest of a picture comes at once
 
     @property
     def text(self) -> str:
@@ -130,7 +136,7 @@ class Terminal:
 
     def wait_for(self, *texts: str, gone: str = "") -> str:
         """Waits until all of it is to be seen, and this is not; returns all that is."""
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + self._patience
         while True:
             self.read()
             found = self.text
@@ -144,23 +150,14 @@ class Terminal:
     def wait(self) -> int:
         """Waits for the end of the program; returns its exit code."""
         assert self.process is not None
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + self._patience
         while self.process.poll() is None:
             self.read()
             assert monotonic() < deadline, self.text
         self.read()
         return self.process.returncode
 
-    def __enter__(self) -> Terminal:
-        """Opens it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Closes it, and ends what runs in it."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
