@@ -13,8 +13,8 @@ from scrapy_valkey_dedup.items.current_item import end_item
 
 logger = logging.getLogger(__name__)
 
-Handler: TypeAlias = Callable[[Any, Any], None]
-"""Gets the item and the response that it came from, if any."""
+Handler: TypeAlias = Callable[[Any, Any, bool], None]
+"""Gets the item, the response that it came from, if any, and whether a receiver has failed."""
 
 
 class ItemEnds:
@@ -55,9 +55,19 @@ class ItemEnds:
 
 def _receiver(handle: Handler) -> Callable[[Any, Any], None]:
     def receive(item: Any, response: Any) -> None:
-        handle(item, response)
+        handle(item, response, False)  # noqa: FBT003 (of the others it cannot know)
 
     return receive
+
+
+def _any_failed(results: object) -> bool:
+    """Whether a receiver has raised something, from what the signal manager returns."""
+    for result in results if isinstance(results, list) else ():
+        # A receiver that was cancelled has no pair.
+        outcome = result[-1] if isinstance(result, tuple) and result else result
+        if isinstance(outcome, BaseException):
+            return True
+    return False
 
 
 class _Listener:
@@ -88,7 +98,7 @@ class _Listener:
             end_item().claim.release()
             raise
         try:
-            handle(named["item"], named["response"])
+            handle(named["item"], named["response"], _any_failed(results))
         except Exception:  # as Scrapy deals with a receiver's
             logger.exception("What follows the end of an item has failed.")
         return results

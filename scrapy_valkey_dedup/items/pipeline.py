@@ -22,7 +22,7 @@ from scrapy_valkey_dedup.items.processor import (
     tracks_items,
 )
 from scrapy_valkey_dedup.items.snapshot import Snapshot
-from scrapy_valkey_dedup.items.storage_advice import when_stored
+from scrapy_valkey_dedup.items.storage_advice import tell_of_failed_handler, when_stored
 from scrapy_valkey_dedup.items.storages import EXPORTED, MANUAL, NOWHERE, SCRAPED, storages_of
 from scrapy_valkey_dedup.items.unkeyed import UnkeyedPosts
 from scrapy_valkey_dedup.model import DuplicatePost, Key, Verdict
@@ -69,6 +69,7 @@ class DedupPipeline:
         self._stats = Stats(crawler.stats)
         self._identifier = Identifier(self._settings)
         self._begins_items = True
+        self._handler_has_failed = False
         self._when_stored = self._settings.confirm or SCRAPED
         self._ask: Callable[[Key], Awaitable[Claim | Verdict]] = self._session.claim
         self._changes = ChangeGuard(self._identifier)
@@ -176,7 +177,19 @@ class DedupPipeline:
         reason = "it is stored already" if verdict is Verdict.SEEN else "a live run is storing it"
         raise DuplicatePost(f"duplicate post: {reason}", log_level="DEBUG")
 
-    def _item_scraped(self, item: Any, response: Any) -> None:
+    def _item_scraped(
+        self,
+        item: Any,
+        response: Any,
+        handler_failed: bool,  # noqa: FBT001 (the shape of a Handler)
+    ) -> None:
+        if handler_failed and self._settings.confirm == SCRAPED:
+            # The user has said so: the handler may be the storage.
+            if not self._handler_has_failed:
+                self._handler_has_failed = True
+                tell_of_failed_handler()
+            self._end_without_storing(response, ItemOutcome.FAILED)
+            return
         current = end_item()
         if self._when_stored == EXPORTED:
             self._feeds.item_scraped(current.claim, item)
@@ -184,10 +197,10 @@ class DedupPipeline:
             current.claim.confirm()
         self._session.item_ended(response, ItemOutcome.SCRAPED, current)
 
-    def _item_dropped(self, _: Any, response: Any) -> None:
+    def _item_dropped(self, _: Any, response: Any, __: bool) -> None:  # noqa: FBT001
         self._end_without_storing(response, ItemOutcome.DROPPED)
 
-    def _item_failed(self, _: Any, response: Any) -> None:
+    def _item_failed(self, _: Any, response: Any, __: bool) -> None:  # noqa: FBT001
         self._end_without_storing(response, ItemOutcome.FAILED)
 
     def _end_without_storing(self, response: Any, outcome: ItemOutcome) -> None:

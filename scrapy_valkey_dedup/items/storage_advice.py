@@ -85,6 +85,16 @@ _FATES = {
 }
 
 
+def tell_of_failed_handler() -> None:
+    """A handler of ``item_scraped`` has raised something, and the user has said ``scraped``."""
+    logger.warning(
+        "A handler of item_scraped has failed, as Scrapy's error says. With VALKEY_DEDUP_CONFIRM = "
+        "'scraped' a handler may be what stores the posts: one whose handler fails is not "
+        "remembered, and is stored again in the next run. Mend the handler; if it stores nothing, "
+        "have it catch its errors. The stat dedup/items/released counts these posts."
+    )
+
+
 def _tell_of_pipelines(before: Sequence[Any], number: Any, *, nowhere: bool) -> None:
     """Those that stand before ours; and if ``nowhere``, that nothing stores the posts."""
     storing = [name_of(pipeline) for pipeline in before if seems_to_store(pipeline)]

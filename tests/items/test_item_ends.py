@@ -62,3 +62,22 @@ def test_a_handler_that_stores_is_waited_for(world: World, awaits: str) -> None:
     world.crawl(site, **by_handler)
     assert set(world.stored) == set(EVERY_POST)
     world.assert_settled()
+
+
+@pytest.mark.parametrize("awaits", ["nothing", "something"])
+def test_a_handler_that_cannot_store(world: World, awaits: str) -> None:
+    """A post whose handler of item_scraped fails is not remembered: the next run stores it."""
+    site = world.site(pages_of(POSTS))
+    by_handler = {
+        "EXTENSIONS": {f"{HANDLERS}.StoringHandler": 0},
+        "ITEM_PIPELINES": {},
+        "VALKEY_DEDUP_CONFIRM": "scraped",
+        "awaits": awaits == "something",
+    }
+    first = world.crawl(site, fails_at=13, **by_handler)
+    assert (first["dedup/items/confirmed"], first["dedup/items/released"]) == (19, 1)
+    assert world.log.count("A handler of item_scraped has failed") == 1
+    second = world.crawl(site, **by_handler)
+    assert (second["dedup/items/confirmed"], second["dedup/items/duplicate"]) == (1, 19)
+    assert world.stored == EVERY_POST
+    world.assert_settled()

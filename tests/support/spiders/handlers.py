@@ -19,7 +19,8 @@ HANDLERS = __name__
 class StoringHandler(Store):
     """An extension that stores the items, as on Scrapy Cloud.
 
-    ``options``: ``awaits`` before it does; then ``kill_at``, an id, ends the process.
+    ``options``: ``awaits`` before it does; then ``kill_at``, an id, ends the process, and
+    ``fails_at``, an id, cannot be stored.
     """
 
     @classmethod
@@ -34,6 +35,8 @@ class StoringHandler(Store):
     def scraped(self, item):
         if identifier(item) == self.crawler.spider.options.get("kill_at"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if identifier(item) == self.crawler.spider.options.get("fails_at"):
+            raise OSError("no space left")
         self.store(item)
 
     async def scraped_later(self, item):
