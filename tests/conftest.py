@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -18,6 +18,7 @@ from scrapy import version_info
 from bench.servers import ValkeyServer
 from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
+from tests.support.order import long_first
 from tests.support.servers.standin import a_server
 
 SCRAPY_VERSION = tuple(version_info[:2])
@@ -60,8 +61,8 @@ ONCE = {
     # Each verb, and how Scrapy calls the command: command, command_verbs, command_status,
     # command_doctor and command_plugins.
     "verbs that ask the ledger as crawls do": "command_dump command_estimate command_forget"
-    " command_import command_places command_python command_trial command_watch"
-    " watched_run",
+    " command_import command_places command_python command_report command_trial command_watch"
+    " report_page watched_run",
     # The spiders of README and requests.md run on every stack, in readme.
     "the example project": "example_project",
 }
@@ -75,14 +76,21 @@ Two modes call all that Scrapy has for them, "alone" and "job"; the others run o
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is in ``ONCE``, and other modes of what is in ``BY_MODE``."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Marks what is in ``ONCE``, and other modes of what is in ``BY_MODE``; orders what is left."""
     files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
     for item in items:
         parameters = item.name.partition("[")[2].rstrip("]").split("-")
         by_mode = item.path.name in BY_MODE and {"stored", "off"}.intersection(parameters)
         if item.path.name in files or by_mode:
             item.add_marker("once")
+    yield
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    items[:] = long_first(items, long, workers)
 
 
 @pytest.fixture(scope="session")

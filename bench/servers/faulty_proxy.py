@@ -32,6 +32,8 @@ class FaultyProxy(Equipment):
         self.port = port
         self.connections = 0
         """How many were ever accepted, the refused ones too."""
+        self.round_trips = 0
+        """How often a client has asked something, counting as one what it asks before a reply."""
         self.resets = 0
         """How many were reset by ``reset_chance`` and ``cut``."""
         self._swallow = self._swallow_replies = False

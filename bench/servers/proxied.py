@@ -25,6 +25,7 @@ class Pair:
         self.proxy, self.loop = proxy, loop
         self._pairs = pairs
         self._connecting: asyncio.Task[None] | None = None
+        self._is_asked = False
         self.client, self.server = _Side(self), _Side(self)
         self.client.other, self.server.other = self.server, self.client
 
@@ -56,6 +57,12 @@ class Pair:
         finally:
             self._connecting = None
             self.left()
+
+    def count(self, side: _Side) -> None:
+        """A side has sent something: what a client asks after a reply is one more round trip."""
+        if side is self.client and not self._is_asked:
+            self.proxy.round_trips += 1
+        self._is_asked = side is self.client
 
     @property
     def is_connecting(self) -> bool:
@@ -102,6 +109,7 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         proxy = self._pair.proxy
+        self._pair.count(self)
         self._mute = self._mute or self._is_swallowed
         if self._mute:
             return

@@ -36,7 +36,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small amounts, to build/; no judging")
     parser.add_argument("--only", type=lambda text: text.split(","), help="rows, with commas")
     parser.add_argument("--again", action="store_true", help="measure all rows anew")
-    parser.add_argument("--hundred-million", action="store_true", help="memory and time at 10^8")
+    parser.add_argument("--rounds", type=int, help="no more than so many, for a rehearsal")
+    parser.add_argument("--hundred-million", action="store_true", help="ledgers of 10^8 posts, too")
     parser.add_argument("--results", type=Path, help="another file")
     given = parser.parse_args()
     for name in given.only or ():
@@ -49,6 +50,8 @@ def main() -> int:
     """Measures; the exit status is 1 if a row failed or a figure is missing."""
     given = options()
     sizes = QUICK if given.quick else FULL
+    if given.rounds:
+        sizes = sizes.with_rounds(given.rounds)
     if given.hundred_million:
         sizes = sizes.with_hundred_million()
     path = given.results or (QUICK_RESULTS if given.quick else RESULTS)

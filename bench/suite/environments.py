@@ -1,7 +1,7 @@
 """The environments of the peers: ``python -m bench.suite.environments`` makes what is missing.
 
-Each is ``.venv-bench-NAME`` in the repository, with the newest Scrapy that its peers run on. What pip says when a package
-cannot be installed stays beside it, for the list of the peers that cannot run.
+Each is ``.venv-bench-NAME`` in the repository, with the newest Scrapy that its peers run on. What
+pip says when a package cannot be installed stays there, for the list of the peers that cannot run.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def make(name: str) -> None:
         return
     note = folder(name) / "error"
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder(name)], check=True)
-    install = [interpreter(name), "-m", "pip", "install", "--quiet", *ENVIRONMENTS[name]]
+    install = [str(interpreter(name)), "-m", "pip", "install", "--quiet", *ENVIRONMENTS[name]]
     done = subprocess.run(install, check=False, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

@@ -18,7 +18,7 @@ _PAGE = """<!DOCTYPE html>
 <main>{posts}</main><footer><p>The end of page {number}</p></footer></body></html>
 """
 _POST = """<article class="post card" id="post-{post_id}"><header><h2>A post of {author}</h2>
-<span class="platform">{platform}</span> 
+<span class="platform">{platform}</span>
 <a class="author" href="/users/{author}">{author}</a></header>
 <div class="body"><p>{text}</p><p><em>12</em> answers</p></div></article>
 """

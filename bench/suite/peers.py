@@ -57,7 +57,7 @@ class Usable:
 
 def versions(environment: str) -> dict[str, str]:
     """What is installed in an environment."""
-    asked = [interpreter(environment), "-c", _VERSIONS]
+    asked = [str(interpreter(environment)), "-c", _VERSIONS]
     return dict(json.loads(subprocess.run(asked, check=True, capture_output=True).stdout))
 
 

@@ -22,7 +22,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SCHEMA = 1
 MEASURED, FAILED = "measured", "failed"
@@ -52,6 +52,16 @@ class Figure:
         spread = {"median": self.median, "least": min(self.values), "most": max(self.values)}
         spread = {name: _rounded(value) for name, value in spread.items()}
         return {**asdict(self), "values": rounded, **spread}
+
+
+class Key(NamedTuple):
+    """Which figure."""
+
+    row: str
+    what: str
+    case: str
+    way: str
+    at: float = 0
 
 
 @dataclass
@@ -125,12 +135,17 @@ class Results:
             if figure.what == what and case in (None, figure.case):
                 yield figure
 
+    def find(self, key: Key) -> Figure | None:
+        """A figure; None if it was not measured."""
+        for figure in self.figures(key.row, key.what, key.case):
+            if (figure.way, figure.at) == (key.way, key.at):
+                return figure
+        return None
+
     def median(self, row: str, what: str, case: str, way: str, at: float = 0) -> float | None:
         """The median of a figure; None if it was not measured."""
-        for figure in self.figures(row, what, case):
-            if (figure.way, figure.at) == (way, at):
-                return figure.median
-        return None
+        found = self.find(Key(row, what, case, way, at))
+        return found.median if found else None
 
 
 def _rounded(value: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.suite.measures import cores, costs, crawls, fleets, growth, ledger, lost, pages
+from bench.suite.measures import cores, costs, crawls, fleets, growth, ledger, lost, pages, profile
 from bench.suite.peers import Usable
 from bench.suite.results import Row
 from bench.suite.sizes import Sizes
@@ -22,5 +22,6 @@ ROWS: dict[str, Measure] = {
     "ledger": ledger.measure,
     "cores": cores.measure,
     "growth": growth.measure,
+    "profile": profile.measure,
     "costs": costs.measure,
 }

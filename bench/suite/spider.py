@@ -7,6 +7,7 @@ JSON. Runs in the environments of the peers, too: on Scrapy 2.11 and newer, with
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import json
 import os
 import resource
@@ -39,6 +40,8 @@ class Job:
     """How long it takes to store a post."""
     fail_odd: bool = False
     """The storage fails for posts with odd numbers."""
+    profile: str = ""
+    """A file for what cProfile finds; none: it does not look."""
 
 
 @dataclass
@@ -130,7 +133,8 @@ class Posts(scrapy.Spider):
 
     def opened(self) -> None:
         """Begins to probe the event loop."""
-        self._probe = asyncio.get_running_loop().create_task(self._look())
+        # Scrapy 2.11 sends the signal before its reactor runs the loop.
+        self._probe = asyncio.get_event_loop().create_task(self._look())
 
     async def _look(self) -> None:
         while True:
@@ -193,7 +197,12 @@ def main(job: Job) -> Outcome:
     settings["ITEM_PIPELINES"] = {store: 300, **settings.get("ITEM_PIPELINES", {})}
     process = CrawlerProcess(settings)
     process.crawl(Posts)
-    process.start()
+    if job.profile:
+        profiler = cProfile.Profile(time.process_time)
+        profiler.runcall(process.start)
+        profiler.dump_stats(job.profile)
+    else:
+        process.start()
     late = sorted(Posts.late) or [0.0]
     return Outcome(
         Store.stored,

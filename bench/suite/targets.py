@@ -22,6 +22,8 @@ class Target:
     limit: float
     at_least: bool = False
     """Whether more is better."""
+    why: str = "#where-the-time-goes"
+    """What explains a miss, on docs/benchmarks.md."""
 
     @property
     def words(self) -> str:
@@ -195,24 +197,28 @@ TARGETS = (
         worst_page_ratio,
         0.85,
         at_least=True,
+        why="#pages",
     ),
     Target(
         "fleets",
         "time of a fleet of four, Valkey 100 ms away, of that near",
         ours("fleets", fleets.TIMES, fleets.CASE, fleets.AWAY_MS),
         1.15,
+        why="#pages",
     ),
     Target(
         "ledger",
         "bytes a post from a million on, 1 to 3 generations",
         most_bytes,
         10,
+        why="ledger.md#memory-and-speed",
     ),
     Target(
         "ledger",
         "server's time a post with the most posts, of that with the fewest",
         server_growth,
         1.5,
+        why="ledger.md#memory-and-speed",
     ),
     Target(
         "cores",
@@ -220,12 +226,14 @@ TARGETS = (
         ours("cores", cores.OF_ONE, cores.CLUSTER),
         0.80,
         at_least=True,
+        why="#valkeys-memory-and-time",
     ),
     Target(
         "growth",
         "bytes a post that the plugin adds to a process, second half of the run",
         ours("growth", growth.SLOPE, growth.CASE),
         1.0,
+        why="#the-spiders-memory",
     ),
 )
 

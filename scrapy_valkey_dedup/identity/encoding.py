@@ -74,22 +74,28 @@ def digest(kind: str | list[Any], values: Any) -> Key:
 
 def key_of(kind: bytes, values: bytes) -> Key:
     """The key of an encoded kind and encoded values."""
-    return blake2b(b"l2:" + kind + values, digest_size=KEY_BYTES, person=b"vd2").digest()
+    return hasher(kind + values).digest()
+
+
+def hasher(content: bytes) -> blake2b:
+    """The hash of which a key is the digest, with the first of its content."""
+    return blake2b(b"l2:" + content, digest_size=KEY_BYTES, person=b"vd2")
 
 
 def _sized(letter: bytes, content: bytes) -> bytes:
-    _check_size(len(content))
+    check_size(len(content))
     return b"%b%d:%b" % (letter, len(content), content)
 
 
 def counted(letter: bytes, members: list[bytes]) -> bytes:
     """The encoding of a collection whose members are encoded."""
     content = b"".join(members)
-    _check_size(len(content))
+    check_size(len(content))
     return b"%b%d:%b" % (letter, len(members), content)
 
 
-def _check_size(size: int) -> None:
+def check_size(size: int) -> None:
+    """Refuses an encoding of more than 32 MB."""
     if size > _SIZE:
         raise UnkeyedError(f"it holds more than {_SIZE >> 20} MB")
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from scrapy_valkey_dedup.identity.absent import absent_fields, lacks_fields
-from scrapy_valkey_dedup.identity.encoding import counted, key_of
+from scrapy_valkey_dedup.identity.compiled import key_function
+from scrapy_valkey_dedup.identity.encoding import key_of
 from scrapy_valkey_dedup.identity.extraction import (
-    encoded_field,
     from_all_fields,
     from_function,
     raised,
@@ -59,6 +59,7 @@ class Identifier:
         self._function = settings.identity
         self._known = normalisers(settings.tracking_parameters)
         self._by_class: dict[type, tuple[ResolvedRule, bytes]] = {}
+        self._key_functions: dict[type, Callable[[Any], Key]] = {}
         self._inside: dict[type, bool] = {}
         self._told: set[tuple[str, str]] = set()
 
@@ -121,17 +122,17 @@ class Identifier:
 
     def _key(self, item: Any, spider: Any) -> Key:
         cls = type(item)
-        known = self._by_class.get(cls)
-        if known is None:
-            known = self._by_class[cls] = self._resolve(cls, spider)
-        rule, kind = known
+        key_of_item = self._key_functions.get(cls)
+        if key_of_item is not None:
+            return key_of_item(item)
+        rule, kind = self.rule_for(cls, spider)
         if rule.fault is not None:
             raise UnkeyedError(rule.fault)
         if self._function is not None:
             return key_of(kind, from_function(self._function, item, spider))
         if rule.fields is not None:
-            values = [encoded_field(item, field) for field in rule.fields]
-            return key_of(kind, counted(b"l", values))
+            made = self._key_functions[cls] = key_function(cls, kind, rule.fields)
+            return made(item)
         return key_of(kind, from_all_fields(item))
 
     def _resolve(self, cls: type, spider: Any) -> tuple[ResolvedRule, bytes]:

@@ -40,7 +40,7 @@ def refuse_placeholder(value: Any) -> None:
 
 def _refuse_text(value: str) -> None:
     text = value.strip()
-    if _is_placeholder(text):
+    if is_placeholder(text):
         raise UnkeyedError("it is a text that stands for nothing, such as 'None', 'null' or 'NaN'")
     if ("." in text or "+" in text) and _FLOAT.fullmatch(text):
         raise UnkeyedError(
@@ -57,12 +57,13 @@ def _refuse_members(values: Iterable[Any]) -> None:
         if not isinstance(value, str):
             return
         text = value.strip()
-        if text and not _is_placeholder(text):
+        if text and not is_placeholder(text):
             return
         found = found or bool(text)
     if found:
         raise UnkeyedError("it holds only texts that stand for nothing, such as 'None' or 'null'")
 
 
-def _is_placeholder(text: str) -> bool:
+def is_placeholder(text: str) -> bool:
+    """Whether a text without space around it is a placeholder."""
     return len(text) <= _LONGEST and (text in AS_WRITTEN or text.casefold() in IN_ANY_CASE)

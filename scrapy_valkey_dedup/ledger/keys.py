@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from struct import Struct
 
 from scrapy_valkey_dedup.model import KEY_BYTES, TRIAL_MARK, Key
 
@@ -23,7 +24,11 @@ PARTITION_TAGS = tuple(f"{2 * (number >> 2)}{number & 3}" for number in range(PA
 partition, whatever the namespace."""
 END_DIGITS = 13
 """Digits of the end of a generation in a list of them; one more says how many levels it has."""
-_PATH_BITS, _LOWER_BITS = 29, 21
+_PARTITION_BITS, _PATH_BITS, _LOWER_BITS = 4, 29, 21
+_BEHIND_PARTITION = 64 - _PARTITION_BITS
+_BEHIND_PATH = _BEHIND_PARTITION - _PATH_BITS
+_PATH, _LOWER = (1 << _PATH_BITS) - 1, (1 << _LOWER_BITS) - 1
+_halves = Struct(">Qq").unpack
 _TRIAL = re.compile(rf"(.+)({re.escape(TRIAL_MARK)}[A-Za-z0-9._-]{{1,32}})", re.DOTALL)
 
 
@@ -41,9 +46,9 @@ def namespace_tag(namespace: str) -> str:
 
 def split_key(key: Key) -> tuple[int, bytes]:
     """A key as its partition, and the rest as the scripts read it: path and member in one text."""
-    path = int.from_bytes(key[:5], "big") >> 7 & (1 << _PATH_BITS) - 1
-    member = int.from_bytes(key[8:], "big", signed=True)
-    return key[0] >> 4, b"%02x%07o%d" % (path >> _LOWER_BITS, path & (1 << _LOWER_BITS) - 1, member)
+    first, member = _halves(key)
+    path = first >> _BEHIND_PATH & _PATH
+    return first >> _BEHIND_PARTITION, b"%02x%07o%d" % (path >> _LOWER_BITS, path & _LOWER, member)
 
 
 PROBE_POST = split_key(blake2b(b"nobody's", digest_size=KEY_BYTES, person=b"vd1").digest())[1]

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
-from math import inf
 from typing import TypeAlias
 
+from scrapy_valkey_dedup.ledger.answers import answer_to_claim, answer_to_look, post_state
 from scrapy_valkey_dedup.ledger.history import History
 from scrapy_valkey_dedup.ledger.keys import KeyNames
 from scrapy_valkey_dedup.ledger.opening import namespace_exists, open_namespace
 from scrapy_valkey_dedup.ledger.probe import Probe
+from scrapy_valkey_dedup.ledger.retention import retention_and_step
 from scrapy_valkey_dedup.ledger.runs import Runs
 from scrapy_valkey_dedup.ledger.scripts import Calls, all_scripts, calls_for, in_order
 from scrapy_valkey_dedup.ledger.tokens import (
     NUMBER_BYTES,
-    TOKEN_BYTES,
-    is_held,
     number_bytes,
     padded,
-    run_of,
 )
 from scrapy_valkey_dedup.model import (
     CLAIM_LIFETIME,
@@ -30,29 +28,17 @@ from scrapy_valkey_dedup.model import (
     PostState,
     ReleasedClaim,
     Token,
-    Verdict,
 )
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Argument, ScriptCall, command
 
-GENERATIONS_PER_RETENTION = 2
-"""A generation begins every half of the retention. With quarters a post would be kept 12 % shorter
-on average, and a lookup would visit five generations instead of three (15 us instead of 9)."""
-
-_FOREVER = 100 * 365 * 86400.0
-"""Seconds that count as forever: the end of a generation has 13 digits, enough until 2286."""
-
 _STALE_AFTER = 3_600_000
 """ms: no copy of a question is on its way for longer, be it in a kernel or in a proxy."""
+_COUNTED_AT_ONCE = 4
+"""Partitions: in all, four times as long as Valkey takes to answer, which may be far away."""
 _REPLY_LIFETIME = 60.0
 """Seconds in which a recorded question whose reply was lost may be asked again."""
 Also: TypeAlias = Callable[[], Awaitable[object]]
-_NEW, _SEEN = Answer(Verdict.NEW), Answer(Verdict.SEEN)
-_ANSWERS = {
-    0: _NEW,
-    1: _SEEN,
-    2: Answer(Verdict.NEW, taken_over=True),
-}
 
 
 class Ledger:
@@ -88,7 +74,7 @@ class Ledger:
         self._client = client
         self._names = names = KeyNames(namespace, shelf)
         self._name = name = padded(run)
-        kept, step = _retention_and_step(retention)
+        kept, step = retention_and_step(retention)
         lifetime = _REPLY_LIFETIME if record else claim_lifetime
         known = "ignore" if reset else "refresh" if refresh else "keep"
         self._acquire: tuple[Argument, ...] = (kept, step, int(lifetime * 1000), known)
@@ -173,10 +159,7 @@ class Ledger:
         head = (*self._acquire, question, b"".join(dead))
         calls = self._calls("claim", head, keys, first=(self._name + number_bytes(number),))
         found = await self._client.run([call for call, _ in calls], within, on_lost)
-        return [
-            _ANSWERS[reply] if isinstance(reply, int) else Answer(Verdict.HELD, reply)
-            for reply in in_order(calls, found, len(keys))
-        ]
+        return [answer_to_claim(reply) for reply in in_order(calls, found, len(keys))]
 
     async def settle_many(self, stored: Sequence[Key], not_stored: Sequence[ReleasedClaim]) -> None:
         """Confirms some and releases others, in one round trip."""
@@ -211,23 +194,14 @@ class Ledger:
         """Tells what :meth:`claim_many` would answer; changes nothing. Own claims count as none."""
         calls = self._calls("inspect", (), keys)
         found = await self._client.run([call for call, _ in calls])
-        return [self._answer(*reply) for reply in in_order(calls, found, len(keys))]
-
-    def _answer(self, ends: bytes, claim: bytes) -> Answer:
-        if ends and not self._reset:
-            return _SEEN
-        if is_held(claim) and not claim.startswith(self._name):
-            return Answer(Verdict.HELD, claim[:TOKEN_BYTES])
-        return _NEW
+        replies = in_order(calls, found, len(keys))
+        return [answer_to_look(*reply, run=self._name, reset=self._reset) for reply in replies]
 
     async def inspect_many(self, keys: Sequence[Key]) -> list[PostState]:
         """Tells all that is kept of posts; changes nothing."""
         calls = self._calls("inspect", (), keys)
         found = await self._client.run([call for call, _ in calls])
-        return [
-            PostState(_time(ends), run_of(claim) if is_held(claim) else None)
-            for ends, claim in in_order(calls, found, len(keys))
-        ]
+        return [post_state(*reply) for reply in in_order(calls, found, len(keys))]
 
     async def forget_many(self, keys: Sequence[Key]) -> int:
         """Forgets posts; returns how many of them were remembered. Claims stay."""
@@ -237,11 +211,13 @@ class Ledger:
     async def count_posts(self) -> int:
         """About how many posts are remembered: exact up to two million in a generation.
 
-        One that is in two generations counts twice. One partition at a time: no run waits long.
+        One that is in two generations counts twice. A few partitions at a time: no run waits long.
         """
+        script, names = self._scripts["count"], self._names.partitions
+        calls = [ScriptCall(script, name, (), ()) for name in names]
         found = 0
-        for name in self._names.partitions:
-            found += sum(await self._client.run([ScriptCall(self._scripts["count"], name, (), ())]))
+        for start in range(0, len(calls), _COUNTED_AT_ONCE):
+            found += sum(await self._client.run(calls[start : start + _COUNTED_AT_ONCE]))
         return found
 
     def _releases(self, head: tuple[Argument, ...], claims: Sequence[ReleasedClaim]) -> Calls:
@@ -269,18 +245,3 @@ class Ledger:
         return calls_for(
             self._scripts[name], self._names.partitions, head, keys, numbers=numbers, first=first
         )
-
-
-def _retention_and_step(retention: float | None) -> tuple[int, int]:
-    """How long posts are kept, and how long a generation takes up new ones, in ms; 0: forever."""
-    if retention is None or retention >= _FOREVER:
-        return 0, 0
-    kept = max(int(retention * 1000), 1)
-    return kept, kept // GENERATIONS_PER_RETENTION
-
-
-def _time(ends: bytes) -> float | None:
-    """The end of a generation in seconds; None if there is no generation."""
-    if not ends:
-        return None
-    return int(ends) / 1000 or inf

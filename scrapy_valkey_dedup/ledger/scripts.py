@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -65,25 +64,25 @@ def calls_for(  # noqa: PLR0913 (all that a call consists of)
 
     Each post is followed by its number, if there are any; ``first`` goes before the posts.
     """
-    posts: defaultdict[int, list[bytes]] = defaultdict(list)
-    places: defaultdict[int, list[int]] = defaultdict(list)
-    found: Iterable[tuple[int, bytes]] = map(split_key, keys)
-    if numbers is not None:
-        found = (
-            (partition, post + number_bytes(number))
-            for (partition, post), number in zip(found, numbers, strict=True)
-        )
-    for position, (partition, post) in enumerate(found):
-        posts[partition].append(post)
-        places[partition].append(position)
+    groups: dict[int, tuple[list[bytes], list[int]]] = {}
+    for position, key in enumerate(keys):
+        partition, post = split_key(key)
+        if numbers is not None:
+            post += number_bytes(numbers[position])
+        group = groups.get(partition)
+        if group is None:
+            group = groups[partition] = ([], [])
+        group[0].append(post)
+        group[1].append(position)
     return [
         (
-            ScriptCall(lua, partitions[partition], head, [*first, *some]),
-            places[partition][at : at + POSTS_PER_CALL],
+            ScriptCall(
+                lua, partitions[partition], head, [*first, *posts[at : at + POSTS_PER_CALL]]
+            ),
+            places[at : at + POSTS_PER_CALL],
         )
-        for partition, of_partition in posts.items()
-        for at in range(0, len(of_partition), POSTS_PER_CALL)
-        if (some := of_partition[at : at + POSTS_PER_CALL])
+        for partition, (posts, places) in groups.items()
+        for at in range(0, len(posts), POSTS_PER_CALL)
     ]
 
 

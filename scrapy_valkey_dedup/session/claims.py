@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from time import monotonic
 
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from scrapy_valkey_dedup.ledger.tokens import run_of
 from scrapy_valkey_dedup.model import Answer, DedupError, Key, OutageError, Token, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
-from scrapy_valkey_dedup.session.holder_wait import HolderWait
+from scrapy_valkey_dedup.session.holder_wait import Ask, HeldPosts
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.lookups import Lookups
@@ -28,7 +25,6 @@ _KNOWN_ANSWER = Answer(Verdict.SEEN)
 _FREE = Answer(Verdict.NEW)
 _KNOWN = 1_000_000
 """Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
-_Ask: TypeAlias = Callable[[Claim], Awaitable[Answer]]
 
 
 class Claims:
@@ -55,7 +51,7 @@ class Claims:
         many questions for claims may be on their way to Valkey at once.
         """
         self._ledger, self._stats, self._names = ledger, stats, names
-        self._outage, self._heartbeat, self._wait = outage, heartbeat, wait
+        self._outage = outage
         self._remembers_at_once = remembers_at_once
         subject = "posts" if names is ITEMS else "pages"
         self.wait_notice = WaitNotice(subject, wait=wait, lease=lease)
@@ -66,6 +62,7 @@ class Claims:
         self._questions = Questions(
             ledger, stats, names, outage, heartbeat, calls_at_once=calls_at_once
         )
+        self._held_posts = HeldPosts(self._questions, heartbeat, self.wait_notice, wait)
         self.lookups = Lookups(self._questions, self._known, outage, stats, names)
         """For posts that nothing will store."""
         self.settlements = Settlements(
@@ -100,105 +97,111 @@ class Claims:
         ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been at
         it for longer than ``WAIT``. ``NEW``: it was recorded at once, there is nothing to settle.
         """
-        verdict = Verdict.NEW
         if key in self._in_flight:
             verdict = await self._in_flight.wait_for_other_item(key)
-            if verdict is Verdict.SEEN:
-                self._stats.count(self._names.duplicate)
-        if verdict is Verdict.NEW:
-            wait = HolderWait(self._wait, longest_step=self._heartbeat.grace)
-            outcome = await self._obtain(key, lambda claim: self._ask_until_final(claim, wait))
-            if isinstance(outcome, Claim):
-                return outcome
-            verdict = outcome.verdict
-        if verdict is Verdict.HELD:
+            if verdict is not Verdict.NEW:
+                held = verdict is Verdict.HELD
+                self._stats.count(self._names.in_flight if held else self._names.duplicate)
+                return verdict
+        outcome = await self._obtain(key, waits=True)
+        if isinstance(outcome, Claim):
+            return outcome
+        if outcome.verdict is Verdict.HELD:
             self._stats.count(self._names.in_flight)
-        return verdict
+        return outcome.verdict
 
     async def attempt(self, key: Key, dead: Token = b"") -> Claim | Answer:
         """Asks once; the claim ``dead`` is taken over. Never waits for another item or run."""
         if key in self._in_flight:
             return _MINE
-        return await self._obtain(key, lambda claim: self._questions.claim(claim, dead))
+        return await self._obtain(key, dead)
 
     async def look(self, key: Key) -> Answer:
-        """What :meth:`attempt` would be answered; claims nothing.
+        """What :meth:`attempt` would be answered; claims nothing, and counts nothing.
 
         ``NEW`` is no more than a guess: it is also the answer if Valkey cannot be asked.
         """
         if key in self._in_flight:
             return _FREE
         try:
-            answer = await self._questions.look(key)
+            return await self._questions.look(key)
         except DedupError:
             return _FREE
+
+    def heed_look(self, key: Key, answer: Answer) -> None:
+        """What was looked up is not claimed, because of this answer: counts it like a claim's."""
         if answer.verdict is Verdict.SEEN:
             self._known.add(key)
             self._stats.count(self._names.duplicate)
-        return answer
 
-    async def _obtain(self, key: Key, ask: _Ask) -> Claim | Answer:
+    async def _obtain(self, key: Key, dead: Token = b"", *, waits: bool = False) -> Claim | Answer:
+        """Asks; ``waits``: until the answer is final. Items are many: they all pass here."""
+        began = monotonic()
         claim = Claim(key, self._settle)
         self._in_flight.add(claim)
         try:
-            answer = await self._answer_to(claim, ask)
+            answer, error = None, None
+            try:
+                if self._reset and key in self._known:
+                    answer = _KNOWN_ANSWER
+                else:
+                    answer = await self._questions.claim(claim, dead)
+            except DedupError as failure:
+                error = failure
+            if answer is None or (waits and answer.verdict is Verdict.HELD):
+                ask = self._held_posts.asker(began) if waits else self._attempter(dead)
+                answer = await self._answer_in_the_end(claim, ask, answer, error)
         except BaseException:
             # Cancelled. The question may be on its way to Valkey, and the release must not be there
             # before it.
             self._questions.after_call(claim.release)
             raise
+        return self._outcome(claim, answer)
+
+    def _outcome(self, claim: Claim, answer: Answer | None) -> Claim | Answer:
+        """What an answer means; None: Valkey could not be asked."""
         if answer is None:
             self._stats.count(self._names.unchecked)
             return claim
         if answer.verdict is Verdict.SEEN:
-            self._known.add(key)
-            self._stats.count(self._names.duplicate)
+            self._known.add(claim.key)
+            self._stats.count_soon(self._names.duplicate)
         elif answer.verdict is Verdict.NEW:
-            self._stats.count(self._names.new)
+            self._stats.count_soon(self._names.new)
             if not self._remembers_at_once:
                 return claim
-            self._known.add(key)
+            self._known.add(claim.key)
         if claim.in_doubt and answer.verdict is not Verdict.NEW:
             # A copy of its question may have claimed the post, or would do so when it is free.
             self.settlements.give_back(claim)
         remembered = answer.verdict is Verdict.NEW
-        self._in_flight.remove(key, Verdict.SEEN if remembered else answer.verdict)
+        self._in_flight.remove(claim.key, Verdict.SEEN if remembered else answer.verdict)
         return answer
 
-    async def _answer_to(self, claim: Claim, ask: _Ask) -> Answer | None:
-        """The answer; None if Valkey cannot be asked. In an outage the run answers from memory."""
-        if self._reset and claim.key in self._known:
-            return _KNOWN_ANSWER
+    async def _answer_in_the_end(
+        self, claim: Claim, ask: Ask, answer: Answer | None, error: DedupError | None
+    ) -> Answer | None:
+        """Goes on after a first ``answer`` or ``error``. None: Valkey cannot be asked.
+
+        In an outage the run answers from memory.
+        """
         while True:
             try:
-                return await ask(claim)
-            except DedupError as error:
-                if claim.key in self._known:
-                    return _KNOWN_ANSWER
-                # What is remembered at once may be so by this very question, whose reply was lost:
-                # if it was asked again, the answer would be SEEN, and the post lost.
-                lost = self._remembers_at_once and not isinstance(error, OutageError)
-                if lost or not await self._outage.over():
-                    return None
+                if error is None:
+                    return await ask(claim, answer)
+            except DedupError as failure:
+                error = failure
+            if claim.key in self._known:
+                return _KNOWN_ANSWER
+            # What is remembered at once may be so by this very question, whose reply was lost: if
+            # it was asked again, the answer would be SEEN, and the post lost.
+            lost = self._remembers_at_once and not isinstance(error, OutageError)
+            if lost or not await self._outage.over():
+                return None
+            answer, error = None, None
 
-    async def _ask_until_final(self, claim: Claim, wait: HolderWait) -> Answer:
-        """Asks until the answer is final: waits for a live run, takes over from a dead one.
-
-        Only a heartbeat that goes on after the whole time to wait is a sign of life: a run that was
-        killed a moment ago still has one, and no post of a dead run must be dropped.
-        """
-        dead = b""
-        while (answer := await self._questions.claim(claim, dead)).verdict is Verdict.HELD:
-            if wait.is_over(answer.holder):
-                break
-            beat = await self._heartbeat.of(run_of(answer.holder))
-            dead = wait.look(beat)
-            if not dead and not wait.lives:
-                self.wait_notice.note(claim.key, run_of(answer.holder), beat or b"")
-                await asyncio.sleep(wait.pause())
-        if wait.waits:
-            self.wait_notice.end(claim.key)
-        return answer
+    def _attempter(self, dead: Token) -> Ask:
+        return lambda claim, _: self._questions.claim(claim, dead)
 
     # -- settling --------------------------------------------------------------------------------
 

@@ -1,11 +1,22 @@
-"""How one item waits for the claim of another run: rules W3 and W4 of docs/ledger.md."""
+"""How items wait for the claims of other runs: rules W3 and W4 of docs/ledger.md."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import TypeAlias
 
-from scrapy_valkey_dedup.model import Token
+from scrapy_valkey_dedup.ledger.tokens import run_of
+from scrapy_valkey_dedup.model import Answer, Token, Verdict
+from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.failure_detector import UNKNOWN, number_of
+from scrapy_valkey_dedup.session.heartbeat import Heartbeat
+from scrapy_valkey_dedup.session.questions import Questions
+from scrapy_valkey_dedup.session.wait_notice import WaitNotice
+
+Ask: TypeAlias = Callable[[Claim, Answer | None], Awaitable[Answer]]
+"""Asks for a post, or goes on after an answer that was not final."""
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim of another run
 
@@ -13,12 +24,15 @@ _FIRST_LOOK, _LONGEST_LOOK = 0.05, 0.5  # seconds between two looks at a claim o
 class HolderWait:
     """What one item knows of the claim that it waits for. Outlasts outages."""
 
-    def __init__(self, seconds: float, longest_step: float) -> None:
-        """``seconds``: the setting. A freeze or an outage counts as ``longest_step`` at most."""
+    def __init__(self, seconds: float, longest_step: float, began: float | None = None) -> None:
+        """``seconds``: the setting. A freeze or an outage counts as ``longest_step`` at most.
+
+        ``began``: when it was first asked, by the monotonic clock; None: now.
+        """
         self._seconds = seconds
         self._longest_step = longest_step
         self._waited = 0.0
-        self._last = monotonic()
+        self._last = monotonic() if began is None else began
         self._pause = _FIRST_LOOK
         self._holder: Token = b""
         self._is_late = False
@@ -62,3 +76,41 @@ class HolderWait:
         self._pause = min(1.5 * self._pause, _LONGEST_LOOK)
         left = self._seconds - self._waited
         return min(self._pause, left) if left > 0 else self._pause
+
+
+class HeldPosts:
+    """Asks for posts that other runs hold, until the answer is final."""
+
+    def __init__(
+        self, questions: Questions, heartbeat: Heartbeat, notice: WaitNotice, wait: float
+    ) -> None:
+        """``wait``: seconds, the setting."""
+        self._questions, self._heartbeat, self._notice = questions, heartbeat, notice
+        self._wait = wait
+
+    def asker(self, began: float) -> Ask:
+        """For one item, whose wait outlasts outages; ``began``: when it first asked.
+
+        It waits for a live run, and takes over from a dead one. Only a heartbeat that goes on after
+        the whole time to wait is a sign of life: a run that was killed a moment ago still has one,
+        and no post of a dead run must be dropped.
+        """
+        wait = HolderWait(self._wait, longest_step=self._heartbeat.grace, began=began)
+
+        async def ask(claim: Claim, answer: Answer | None) -> Answer:
+            dead = b""
+            while True:
+                answer = answer or await self._questions.claim(claim, dead)
+                if answer.verdict is not Verdict.HELD or wait.is_over(answer.holder):
+                    break
+                beat = await self._heartbeat.of(run_of(answer.holder))
+                dead = wait.look(beat)
+                if not dead and not wait.lives:
+                    self._notice.note(claim.key, run_of(answer.holder), beat or b"")
+                    await asyncio.sleep(wait.pause())
+                answer = None
+            if wait.waits:
+                self._notice.end(claim.key)
+            return answer
+
+        return ask

@@ -14,7 +14,7 @@ from scrapy_valkey_dedup.ledger.tokens import RUN_NAME_BYTES
 from scrapy_valkey_dedup.model import DedupError, EmbeddedServerError, Key, Verdict
 from scrapy_valkey_dedup.session.access import LedgerAccess
 from scrapy_valkey_dedup.session.advice import describe, warn_of_special_runs
-from scrapy_valkey_dedup.session.claim import NO_CLAIM, Claim
+from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.ending import deliver_settled, release_all, until_spider_closed
 from scrapy_valkey_dedup.session.event_loop import running_loop
@@ -143,14 +143,9 @@ class Session:
 
     # -- claims ----------------------------------------------------------------------------------
 
-    async def claim(self, key: Key) -> Claim | Verdict:
-        """Asks for a post. Returns the claim on it, or why it is to be dropped.
-
-        ``SEEN``: it is remembered. ``HELD``: another run, or another item of this one, has been
-        storing it for longer than ``WAIT``.
-        """
-        outcome = await self._posts.claim(key)
-        return NO_CLAIM if outcome is Verdict.NEW else outcome
+    def claim(self, key: Key) -> Awaitable[Claim | Verdict]:
+        """Asks for a post. Returns the claim on it, or why there is none: see `Claims.claim`."""
+        return self._posts.claim(key)
 
     async def look(self, key: Key) -> Verdict:
         """Asks for a post that nothing will store: ``SEEN`` if it is remembered, else ``NEW``.
@@ -205,6 +200,7 @@ class Session:
             await self.close()
             return
         await self.flush()
+        self._stats.settle()
         self._outage.count()
         if self._is_open:
             self._access.shelves.count()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha1
@@ -11,15 +11,13 @@ from typing import NamedTuple, TypeAlias
 Argument: TypeAlias = str | bytes | int
 
 
-def _bulk(value: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(value), value)
+def _bulks(values: Iterable[bytes]) -> bytes:
+    """Values as RESP bulk strings."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
 
 
 def _packed(arguments: Sequence[Argument]) -> bytes:
-    """Arguments as RESP bulk strings."""
-    return b"".join(
-        [_bulk(part if isinstance(part, bytes) else str(part).encode()) for part in arguments]
-    )
+    return _bulks(part if isinstance(part, bytes) else str(part).encode() for part in arguments)
 
 
 def command(*arguments: Argument) -> bytes:
@@ -69,7 +67,7 @@ class ScriptCall:
             opening = _packed(("EVAL", self.script.source, 1, self.key, *self.head))
         else:
             opening = _opening(self.script.sha, self.key, self.head)
-        return b"*%d\r\n%b%b" % (count, opening, b"".join(map(_bulk, self.rest)))
+        return b"*%d\r\n%b%b" % (count, opening, _bulks(self.rest))
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,6 @@ from tests.support.processes.dedup_command import (
     dedup,
     on_terminal,
     project,
-    run,
 )
 from tests.support.servers.standin import not_on_serverless
 
@@ -170,7 +169,7 @@ def test_each_fault_of_a_project(tmp_path: Path, valkey: ValkeyServer, namespace
     ended = dedup("doctor", "--spider", "nowhere", "--every", "often", directory=here)
     assert ended.code == 2
     assert "--every often" in ended.err
-    ended = run("doctor", "--spider", "nowhere", directory=here)
+    ended = dedup("doctor", "--spider", "nowhere", directory=here)
     assert "advice: storing: Nothing that can be seen stores" in ended.out
     assert "see docs/settings.md#confirm" in ended.out
     feed = """FEEDS={"posts-%(batch_time)s.jl": {"format": "jsonlines"}}"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
 import subprocess
@@ -34,14 +33,14 @@ from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.items import stored
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger, remembered
-from tests.support.patience import PATIENCE, wait_until
+from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import (
+    Command,
     dedup,
     environment,
     key_of_post,
     on_terminal,
     project,
-    words,
 )
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import a_serverless, as_admin, not_on_serverless
@@ -318,14 +317,11 @@ def slow(tmp_path: Path, delay: float, timeout: float = 5) -> Iterator[tuple[Pat
         yield here, server
 
 
-def begun(*given: str, directory: Path, is_begun: Callable[[], Any]) -> subprocess.Popen[str]:
+def begun(*given: str, directory: Path, is_begun: Callable[[], Any]) -> Command:
     """A command that is under way."""
-    process = subprocess.Popen(
-        words(*given, "--json"), cwd=directory, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = Command(*given, "--json", directory=directory)
     wait_until(is_begun)
-    return process
+    return command
 
 
 def test_killed_while_it_loads(tmp_path: Path) -> None:
@@ -334,11 +330,11 @@ def test_killed_while_it_loads(tmp_path: Path) -> None:
         direct = ("--url", server.url)
         answer("dump", "a.dump", *direct, directory=here)
         given = ("load", "a.dump", "--into", "two")
-        process = begun(
+        command = begun(
             *given, directory=here, is_begun=lambda: server.ask("EXISTS", "vd1:{two:01}")
         )
-        process.kill()
-        process.communicate()
+        command.signal(signal.SIGKILL)
+        command.end()
         assert 0 < len(held(server.url, "two")) < len(held(server.url, "one"))
         loaded = answer(*given, *direct, directory=here)
         assert 0 < loaded["new"]["posts"] < MANY
@@ -354,12 +350,11 @@ def test_both_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
             (("dump", "a.dump"), lambda: list(here.glob(".a.dump*"))),
             (loading, lambda: server.ask("EXISTS", "vd1:{two:01}")),
         ):
-            process = begun(*given, directory=here, is_begun=is_begun)
+            command = begun(*given, directory=here, is_begun=is_begun)
             server.kill()
-            assert process.stderr is not None
-            assert any("asking again for 60 s" in line for line in process.stderr)
+            wait_until(lambda command=command: "asking again for 60 s" in command.err)
             server.start()
-            answers.append(json.loads(process.communicate(timeout=PATIENCE)[0]))
+            answers.append(command.end().json)
         assert answers[0]["posts"] == answers[1]["entries"]["posts"] == MANY
         assert held(server.url, "two") == held(server.url, "one")
 
@@ -369,13 +364,13 @@ def test_an_interrupted_dump_leaves_the_earlier_one(tmp_path: Path) -> None:
     with slow(tmp_path, 0.005) as (here, server):
         answer("dump", "a.dump", "--url", server.url, directory=here)
         earlier = (here / "a.dump").read_bytes()
-        process = begun(
+        command = begun(
             "dump", "a.dump", directory=here, is_begun=lambda: list(here.glob(".a.dump*"))
         )
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, out) == (128 + signal.SIGINT, "")
-        *progress, last = err.splitlines()
+        command.signal(signal.SIGINT)
+        ended = command.end()
+        assert (ended.code, ended.out) == (128 + signal.SIGINT, "")
+        *progress, last = ended.err.splitlines()
         assert last == "interrupted"
         assert all(line.startswith("dump") for line in progress), progress  # on a slow machine
         assert not list(here.glob(".a.dump*"))

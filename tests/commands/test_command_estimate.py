@@ -43,7 +43,7 @@ from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
 from tests.support.patience import PATIENCE
-from tests.support.processes.dedup_command import dedup, project, run
+from tests.support.processes.dedup_command import dedup, project
 from tests.support.servers.standin import not_on_serverless
 
 pytestmark = not_on_serverless("they ask for all that the server has counted")
@@ -135,7 +135,7 @@ def test_what_is_estimated_is_what_was_counted(fragile: World, tmp_path: Path) -
     assert ledger["posts"] == keys["posts"] == one["posts"] == 600
     assert keys["ecpu"] == one["ecpu"] == pytest.approx(800 * a_month, rel=0.1)
     assert ledger["usd"] == pytest.approx(ledger["usd_ecpu"] + 0.1 * 0.084 * 730)
-    shown = run("estimate", "--from-ledger", "--spiders", "3", directory=here)
+    shown = dedup("estimate", "--from-ledger", "--spiders", "3", directory=here)
     assert re.search(rf"^{LEDGER} +600 ", shown.out, re.MULTILINE)
     assert re.search(
         r"^known +posts, pages, bytes \(MEMORY USAGE\), commands", shown.out, re.MULTILINE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import os
 import re
@@ -20,7 +19,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import pytest
 import scrapy
 from scrapy import exporters
@@ -38,14 +36,14 @@ from scrapy_valkey_dedup.commands.shared.records.sources import source_for
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
-from tests.support.patience import PATIENCE, wait_until
+from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import (
+    Command,
     dedup,
     environment,
     key_of_post,
     on_terminal,
     project,
-    run,
     words,
 )
 from tests.support.servers.embedded import is_free
@@ -272,7 +270,7 @@ def test_the_first_back_fill_on_one_machine(tmp_path: Path) -> None:
     assert re.search(r"remembered\s+100", ended.plain)
     by = r"site:casefold, post_id \(VALKEY_DEDUP_FIELDS, for all classes\)"
     assert re.search(rf"identified by\s+{by}", ended.plain), ended.plain
-    ended = run("check", *POST, "--json", directory=here, stdin=posts(range(99, 101)))
+    ended = dedup("check", *POST, "--json", directory=here, stdin=posts(range(99, 101)))
     assert (ended.json["known"], ended.json["new"]) == (1, 1), ended.err
 
 
@@ -290,6 +288,8 @@ def test_import_a_table(here: Path, valkey: ValkeyServer, namespace: str, url: s
 
 def test_import_a_parquet_file(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """Its rows are posts; a damaged one is told."""
+    import pyarrow.parquet  # slow
+
     table = pyarrow.table({"site": ["x"] * 100, "post_id": range(100), "other": [{"a": 1}] * 100})
     pyarrow.parquet.write_table(table, here / "posts.parquet")
     ended = dedup("import", *POST, "posts.parquet", "--json", directory=here)
@@ -352,14 +352,11 @@ def test_what_cannot_be_imported_is_one_line(here: Path) -> None:
 def test_killed_in_the_middle(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """The next import of the file goes on where a killed one was, and all is remembered."""
     (here / "posts.jl").write_text(posts(iter(range(MANY))))
-    given = words("import", *POST, "posts.jl", "--json")
-    process = subprocess.Popen(
-        given, cwd=here, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command = Command("import", *POST, "posts.jl", "--json", directory=here)
     folder = here / ".scrapy" / "valkey-dedup" / "import"
     wait_until(lambda: list(folder.glob("*.json")))
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    command.signal(signal.SIGKILL)
+    assert command.end().code == -signal.SIGKILL
     assert 0 < known(valkey.url, namespace, range(MANY)) < MANY
 
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
@@ -375,13 +372,10 @@ def test_what_was_forgotten_since_is_imported_again(
 ) -> None:
     """An import that was killed goes on only if what it had imported is still remembered."""
     (here / "posts.jl").write_text(posts(iter(range(MANY))))
-    process = subprocess.Popen(
-        words("import", *POST, "posts.jl"), cwd=here, env=environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    command = Command("import", *POST, "posts.jl", directory=here)
     wait_until(lambda: list((here / ".scrapy" / "valkey-dedup" / "import").glob("*.json")))
-    process.kill()
-    process.wait()
+    command.signal(signal.SIGKILL)
+    command.end()
     assert dedup("forget", "--all", "posts", "--yes", directory=here).code == 0
     assert dedup("import", *POST, "posts.jl", directory=here).code == 0
     assert known(valkey.url, namespace, range(MANY)) == MANY
@@ -404,16 +398,13 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     """One line, a note on how far it came, and no embedded server is left behind."""
     here = project(tmp_path)
     (here / "posts.jl").write_text(posts(iter(range(MANY))))
-    process = subprocess.Popen(
-        words("import", *POST, "posts.jl"), cwd=here, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = Command("import", *POST, "posts.jl", directory=here)
     folder = here / ".scrapy" / "valkey-dedup"
     wait_until(lambda: list(folder.glob("import/*.json")))
-    process.send_signal(number)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (128 + number, "")
-    *progress, last = err.splitlines()
+    command.signal(number)
+    ended = command.end()
+    assert (ended.code, ended.out) == (128 + number, "")
+    *progress, last = ended.err.splitlines()
     assert last == "interrupted"
     assert all(line.startswith("import posts.jl: ") for line in progress)  # on a slow machine
     assert is_free(folder / "server.lock")
@@ -457,21 +448,17 @@ def test_an_import_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
     with ValkeyServer(port=free_port(), persistent=True) as server:
         here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_TIMEOUT=0.5)
         (here / "posts.jl").write_text(posts(iter(range(MANY))))
-        process = subprocess.Popen(
-            words("import", *POST, "posts.jl", "--json"), cwd=here, env=environment(),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        command = Command("import", *POST, "posts.jl", "--json", directory=here)
         wait_until(lambda: list((here / ".scrapy").rglob("import/*.json")))
         server.kill()
-        assert process.stderr is not None
-        assert any("asking again for 60 s" in line for line in process.stderr)
+        wait_until(lambda: "asking again for 60 s" in command.err)
         server.start()
-        out, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0
-        assert json.loads(out)["remembered"] == MANY
+        ended = command.end()
+        assert (ended.code, ended.json["remembered"]) == (0, MANY)
         assert known(server.url, "posts", range(MANY)) == MANY
 
 
+@pytest.mark.long
 def test_memory_is_constant(here: Path) -> None:
     """Three times as many posts take no more memory, but for chance."""
     sizes = []

@@ -31,7 +31,7 @@ from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_embedded_ledger, in_ledger
 from tests.support.patience import PATIENCE
-from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project, run
+from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project
 from tests.support.servers.embedded import is_free
 from tests.support.servers.standin import not_on_serverless
 
@@ -108,7 +108,7 @@ def test_status_tells_what_is_there(here: Path, valkey: ValkeyServer, namespace:
     assert told["memory"][0]["used"] > 0
     assert sorted(valkey.ask("KEYS", "*")) == before
 
-    piped = run("status", directory=here)
+    piped = dedup("status", directory=here)
     assert piped.code == 0, piped.err
     assert re.search(
         rf"^posts +\d{{4}}-\d\d-\d\d \d\d:\d\d UTC +{POSTS:,}", piped.out, re.MULTILINE
@@ -194,7 +194,7 @@ def test_status_of_an_embedded_ledger(tmp_path: Path) -> None:
     assert entries(ended)["posts"] == 100
     assert ended.json["holds"]["posts"]["generations"] == [{"ends": None, "entries": 100}]
     assert ended.json["topology"] == "embedded server of this machine"
-    assert re.search(r"^posts +forever +100 ", run("status", directory=here).out, re.MULTILINE)
+    assert re.search(r"^posts +forever +100 ", dedup("status", directory=here).out, re.MULTILINE)
     assert "forever" in on_terminal("status", directory=here).plain
     assert is_free(folder / "server.lock")
 

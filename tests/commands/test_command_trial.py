@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
+import signal
 import time
 from hashlib import blake2b
 from math import inf
@@ -23,13 +23,12 @@ from tests.support.crawls.world import World
 from tests.support.ledgers import heartbeats, in_ledger
 from tests.support.patience import wait_until
 from tests.support.processes.dedup_command import (
+    Command,
     Ended,
     dedup,
-    environment,
     key_of_post,
     on_terminal,
     project,
-    words,
 )
 from tests.support.servers.site import pages_of
 from tests.support.servers.standin import not_on_serverless
@@ -196,12 +195,10 @@ def test_forgetting_that_is_killed(tmp_path: Path, valkey: ValkeyServer, namespa
     in_ledger(valkey.url, f"{namespace}+trial-x", fill)
     before, trial = contents(valkey.url, namespace), of_trials(valkey.url, namespace)
     given = ("forget", "--trial", "x", "--yes", "--json")
-    process = subprocess.Popen(
-        words(*given), cwd=here, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = Command(*given, directory=here)
     wait_until(lambda: len(of_trials(valkey.url, namespace)) < len(trial))
-    process.kill()
-    process.communicate()
+    command.signal(signal.SIGKILL)
+    command.end()
     assert contents(valkey.url, namespace) == before
     ended = dedup(*given, directory=here)
     assert of_trials(valkey.url, namespace) == set(), ended

@@ -92,6 +92,7 @@ def assert_settled(world: World, cluster: ValkeyCluster, claims: int = 0) -> Non
 # -- crawls ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_failover_costs_what_it_lost(world: World, cluster: ValkeyCluster) -> None:
     """Eight crawls, a primary killed, its last writes lost: each post is stored, few twice.
 

@@ -47,6 +47,7 @@ def assert_settled(world: World) -> None:
     world.assert_settled()
 
 
+@pytest.mark.long
 @each_number
 def test_no_post_is_lost_by_kills(world: World, kills: int) -> None:
     """After many kills and one run to the end all posts are stored, twice only those in flight."""

@@ -74,6 +74,7 @@ def told(sentinels: SentinelSet, **changes: object) -> dict[str, object]:
     return {"VALKEY_DEDUP_URL": sentinels.url, **options, **SLOW, **changes}
 
 
+@pytest.mark.long
 def test_a_failover_costs_what_it_lost(world: World, sentinels: SentinelSet) -> None:
     """Three crawls, the primary killed, its last writes lost: each post is stored, few twice.
 

@@ -46,6 +46,8 @@ def test_figures_are_those_of_their_pages() -> None:
             assert re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", pages), figure
             figures += 1
     assert figures >= 6
+    (again,) = re.findall(r"The ledger costs ([\d.]+) USD", TEXT)
+    assert f"{again} USD a month" in TEXT
 
 
 def test_each_way_is_weighed() -> None:

@@ -627,6 +627,7 @@ def test_without_the_plugin_the_demo_fails(tmp_path: Path):
     assert SAVING.search(done.stdout)[2] == "0"
 
 
+@pytest.mark.long
 def test_the_demo_stores_each_post_once(tmp_path: Path):
     """Six crawls store each post that is shown once, and the READMEs say what they print."""
     done, (seen, stored, twice, missing) = demo(tmp_path)

@@ -26,6 +26,7 @@ GUIDE = (ROOT / "docs" / "requests.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.long
 def test_the_first_try_works(tmp_path: Path) -> None:
     """The first screen, typed as it stands, with nothing else: what it says is what it prints."""
     (tmp_path / "posts.py").write_text(BLOCKS[1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from tests.protocol import checks
-from tests.protocol.model import FAULT, Label, Model
+from tests.protocol.model import FAULT, TIME, Label, Model
 from tests.protocol.state import State
 
 
@@ -58,32 +58,33 @@ def explore(model: Model, limit: int = 5_000_000, *, loops: bool = False) -> Rep
 
 def _explore(model: Model, report: Report, limit: int, *, loops: bool) -> None:
     first = model.scope.begin()
-    came: dict[State, tuple[State, Label] | None] = {first: None}
     numbers: dict[State, int] = {first: 0}
+    came: list[tuple[int, Label]] = [(0, (TIME, "", "begins"))]
+    """From where, and by which step: of each state by its number."""
     edges: list[list[tuple[int, Label]]] = []
     queue = deque([first])
     used = report.rules
+    at = 0
     try:
         while queue and len(came) < limit:
             state = queue.popleft()
             goes_on = False
             out: list[tuple[int, Label]] = []
-            at = state
+            at = here = len(came) - len(queue) - 1  # they leave the queue as they have come
             for step, raw in model.steps(state):
                 new = checks.watched(model, raw)
                 report.steps += 1
                 used.add(step[0])
                 goes_on = goes_on or step[0] != FAULT
-                if new not in came:
-                    came[new] = (state, step)
-                    if loops:
-                        numbers[new] = len(numbers)
+                number = numbers.setdefault(new, len(came))
+                if number == len(came):
+                    came.append((here, step))
                     queue.append(new)
-                    at = new
+                    at = number
                     checks.check(model, new)
-                    at = state
+                    at = here
                 if loops:
-                    out.append((numbers[new], step))
+                    out.append((number, step))
             if loops:
                 edges.append(out)
             if not goes_on:
@@ -97,10 +98,10 @@ def _explore(model: Model, report: Report, limit: int, *, loops: bool) -> None:
         report.loops = _loops(edges)
 
 
-def _history(came: dict[State, tuple[State, Label] | None], state: State) -> list[Label]:
+def _history(came: list[tuple[int, Label]], number: int) -> list[Label]:
     steps = []
-    while (before := came[state]) is not None:
-        state, step = before
+    while number:
+        number, step = came[number]
         steps.append(step)
     return steps[::-1]
 

@@ -177,33 +177,37 @@ class State(NamedTuple):
     """Of Valkey: 1 for a while, 2 for longer than a beat lasts."""
     budget: tuple[int, ...]
 
+    # Made of their parts, not with _replace: so it takes half the time, and this is what the
+    # explorer does most.
+
     def post(self, at: int, /, **changes: Any) -> State:
         """The same with one post changed."""
-        posts = self.posts
-        new = posts[at]._replace(**changes)
-        return self._replace(posts=(*posts[:at], new, *posts[at + 1 :]))
+        posts, runs, items, net, away, budget = self
+        posts = (*posts[:at], posts[at]._replace(**changes), *posts[at + 1 :])
+        return State(posts, runs, items, net, away, budget)
 
     def run(self, at: int, /, **changes: Any) -> State:
         """The same with one run changed."""
-        runs = self.runs
-        new = runs[at]._replace(**changes)
-        return self._replace(runs=(*runs[:at], new, *runs[at + 1 :]))
+        posts, runs, items, net, away, budget = self
+        runs = (*runs[:at], runs[at]._replace(**changes), *runs[at + 1 :])
+        return State(posts, runs, items, net, away, budget)
 
     def item(self, at: int, /, **changes: Any) -> State:
         """The same with one item changed."""
-        items = self.items
-        new = items[at]._replace(**changes)
-        return self._replace(items=(*items[:at], new, *items[at + 1 :]))
+        posts, runs, items, net, away, budget = self
+        items = (*items[:at], items[at]._replace(**changes), *items[at + 1 :])
+        return State(posts, runs, items, net, away, budget)
 
     def send(self, message: Message) -> State:
         """The same with one message more on its way; in no order."""
-        return self._replace(net=tuple(sorted((*self.net, message))))
+        posts, runs, items, net, away, budget = self
+        return State(posts, runs, items, tuple(sorted((*net, message))), away, budget)
 
     def without(self, message: Message) -> State:
         """The same with one message less."""
-        net = list(self.net)
-        net.remove(message)
-        return self._replace(net=tuple(net))
+        posts, runs, items, net, away, budget = self
+        at = net.index(message)
+        return State(posts, runs, items, (*net[:at], *net[at + 1 :]), away, budget)
 
 
 AT_THE_POST = frozenset(

@@ -76,6 +76,10 @@ class Crowd:
         self.admission = Admission(downloader, queue=self.waiting)
         self.claimed: list[Request] = []
         """The requests that were allowed to claim their page, in order."""
+        self.looked_up: list[Request] = []
+        """The requests whose page was looked up while they waited, in order."""
+        self.dropped: list[Request] = []
+        """Of these, the requests whose page was known."""
         self.downloading: list[Request] = []
         """The requests whose download began, in order."""
         self.answered = asyncio.Event()
@@ -113,15 +117,25 @@ class Crowd:
             task.add_done_callback(self.admission.download_ended)
             await self.go.wait()
             return
-        await self.admission.wait_to_claim(request, task)
+        found = await self.admission.wait_to_claim(request, task, partial(self._look, request))
+        if found is not None:
+            self.dropped.append(request)
+            return
         self.claimed.append(request)
         with self.admission.timing_claim():
             await self.answered.wait()
-        if request.meta.get("known"):
+        is_known = request.meta.get("known", False)
+        self.admission.claim_answered(request, granted=not is_known)
+        if is_known:
             return
         await self.admission.wait_to_download(request)
         self.downloading.append(request)
         await self.go.wait()
+
+    async def _look(self, request: Request) -> str | None:
+        self.looked_up.append(request)
+        await self.answered.wait()
+        return "known" if request.meta.get("known") else None
 
     def _left(self, request: Request, _: object) -> None:
         self.downloader.active.discard(request)
@@ -258,32 +272,161 @@ async def test_another_kind_of_downloader_has_no_limits() -> None:
     await crowd.end_all()
 
 
+def measured(crowd: Crowd, answer: float, download: float, downloads: int = 1000) -> None:
+    """So long Valkey takes to answer, and the site, after so many downloads."""
+    crowd.admission._limits._answer_time = answer
+    for _ in range(downloads):
+        crowd.admission.download_took(download)
+
+
 @pytest.mark.parametrize(
-    ("answer", "download", "ahead"), [(0.0, 1.0, 1 + 1), (0.019, 0.04, 1 + 8), (5.0, 0.1, 1 + 16)]
+    ("answer", "download", "downloads", "ahead"),
+    [
+        (0.0, 1.0, 1000, 1 + 0),
+        (0.019, 0.04, 1000, 1 + 8),
+        (0.5, 0.1, 1000, 1 + 5 * 16),
+        (5.0, 0.1, 1000, 1 + 8 * 16),
+        (0.5, 0.1, 3, 1 + 3),
+    ],
 )
 @in_loop
 async def test_the_slower_valkey_is_the_more_is_claimed_ahead(
-    answer: float, download: float, ahead: int
+    answer: float, download: float, downloads: int, ahead: int
 ) -> None:
-    """By Little's law, as many more are taken as come while Valkey answers; at most twice."""
+    """As many as come while Valkey answers, and one; at most 8 times as many as are downloaded.
+
+    At the beginning no more than were downloaded before.
+    """
     crowd = Crowd(Downloader(16, domain_concurrency=0))
-    crowd.admission._limits._answer_time = answer
-    crowd.admission.download_took(download)
-    with crowd.admission.timing_claim():
-        crowd.admission._limits._answer_time /= (
-            0.9  # the newest answer takes no time, and weighs a tenth
-        )
-    queued = crowd.waiting.add(100)
+    measured(crowd, answer, download, downloads)
+    queued = crowd.waiting.add(200)
     crowd.answered.clear()
     crowd.engine_looks()
     await crowd.settle()
     assert crowd.claimed == queued[: 16 + ahead]
+    assert crowd.looked_up == []
     assert crowd.downloader.total_concurrency == 16  # what the engine, and start(), go by
     crowd.answered.set()
     await crowd.settle()
     assert crowd.downloading == queued[:16]
     crowd.waiting.requests.clear()
     await crowd.end_all()
+
+
+async def meet_known_pages(crowd: Crowd, number: int = 60) -> None:
+    """So many requests for known pages come, and leave."""
+    for request in crowd.waiting.add(number):
+        request.meta["known"] = True
+    while crowd.waiting.requests:
+        crowd.engine_looks()
+        await crowd.settle()
+    assert not crowd.downloader.active
+
+
+@in_loop
+async def test_known_pages_take_no_place_of_a_claim() -> None:
+    """If most pages were known, those beyond the claims are looked up; the known ones leave.
+
+    The pages that are free stay, and nothing of them is claimed beyond the limit.
+    """
+    crowd = Crowd(Downloader(4, domain_concurrency=4))
+    await meet_known_pages(crowd)
+    measured(crowd, answer=0.1, download=0.1)
+    crowd.looked_up.clear()
+    crowd.claimed.clear()
+    crowd.dropped.clear()
+    most = 4 + 1 + 2 * 4  # twice as many ahead, as no claim was granted before
+    queued = crowd.waiting.add(most + 20)
+    known = queued[most::2]
+    for request in known:
+        request.meta["known"] = True
+    crowd.answered.clear()
+    crowd.engine_looks()
+    await crowd.settle()
+    assert set(crowd.claimed) == set(queued[:most])
+    assert set(crowd.looked_up) == set(queued[most:])
+    crowd.answered.set()
+    await crowd.settle()
+    assert set(crowd.dropped) == set(known)
+    assert set(crowd.downloader.active) == set(queued) - set(known)
+    assert len(crowd.claimed) <= most
+    assert len(crowd.downloading) == 4
+    await crowd.end_all()
+
+
+@in_loop
+async def test_a_valkey_nearby_is_not_asked_twice() -> None:
+    """Nothing is looked up, however many pages are known, if Valkey answers at once."""
+    crowd = Crowd(Downloader(4, domain_concurrency=4))
+    measured(crowd, answer=0.0005, download=0.1)
+    await meet_known_pages(crowd)
+    crowd.waiting.add(20)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.looked_up == []
+    await crowd.end_all()
+
+
+@in_loop
+async def test_free_pages_are_not_looked_up_far_ahead() -> None:
+    """Only as many free pages wait as are claimed while Valkey answers: they may become known."""
+    crowd = Crowd(Downloader(4, domain_concurrency=4))
+    await meet_known_pages(crowd)
+    measured(crowd, answer=0.1, download=0.1)
+    crowd.looked_up.clear()
+    crowd.waiting.add(500)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert len(crowd.downloading) == 4
+    assert 4 <= len(crowd.looked_up) < 300
+    asked = len(crowd.looked_up)
+    await crowd.settle()
+    assert len(crowd.looked_up) == asked  # until some of them are claimed
+    crowd.waiting.requests.clear()
+    await crowd.end_all()
+
+
+@in_loop
+async def test_workers_with_the_same_links_claim_different_ones() -> None:
+    """When others hold the pages that were asked for, the next are not asked for in their order."""
+    orders = set()
+    for _ in range(20):
+        crowd = Crowd(Downloader(20, domain_concurrency=1))
+        await meet_known_pages(crowd)
+        measured(crowd, answer=0.1, download=0.1, downloads=1)
+        queued = crowd.waiting.add(20)
+        crowd.engine_looks()
+        await crowd.settle()
+        while crowd.downloader.active:
+            await crowd.end(next(iter(crowd.downloader.active & set(crowd.downloading))))
+            crowd.engine_looks()
+            await crowd.settle()
+        assert set(crowd.claimed[-20:]) == set(queued)
+        orders.add(tuple(map(queued.index, crowd.claimed[-20:])))
+    assert len(orders) > 1
+
+
+@in_loop
+async def test_a_lookup_that_fails_changes_nothing() -> None:
+    """A request whose lookup fails, or is overtaken by its claim, is downloaded."""
+    crowd = Crowd(Downloader(2, domain_concurrency=2))
+    await meet_known_pages(crowd)
+    measured(crowd, answer=0.1, download=0.1)
+
+    async def fail(_: Request) -> None:
+        await crowd.answered.wait()
+        raise OSError("no luck")
+
+    crowd._look = fail  # type: ignore[method-assign]
+    queued = crowd.waiting.add(20)
+    crowd.answered.clear()
+    crowd.engine_looks()
+    await crowd.settle()
+    crowd.answered.set()
+    await crowd.settle()
+    crowd.engine_looks()
+    await crowd.end_all()
+    assert set(crowd.downloading) == set(queued)
 
 
 @pytest.mark.parametrize("limit", [1, 4])
@@ -458,6 +601,7 @@ def test_every_request_is_downloaded(data: st.DataObject) -> None:
         limit = data.draw(st.integers(1, 4))
         domain = data.draw(st.integers(0, 3))
         crowd = Crowd(Downloader(limit, domain))
+        measured(crowd, *data.draw(st.sampled_from([(0.0, 1.0), (1.0, 0.2)])))
         chance = random.Random(data.draw(st.integers()))
         alive: list[Request] = []
         ended: set[Request] = set()
@@ -492,6 +636,8 @@ def test_every_request_is_downloaded(data: st.DataObject) -> None:
         assert not crowd.admission._not_downloading
         assert not +crowd.admission._allowed
         assert not any(crowd.admission._waiting.values())
+        lookups = crowd.admission._lookups
+        assert not any((lookups._waiting, lookups._looking, lookups._free))
         assert crowd.downloader.active == set()
 
     asyncio.run(main())

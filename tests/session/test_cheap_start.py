@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.servers import ValkeyCluster, ValkeyServer
+from bench.servers import FaultyProxy, ValkeyCluster, ValkeyServer
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, split_key
 from scrapy_valkey_dedup.model import LedgerUnavailableError, Verdict
@@ -115,3 +115,24 @@ async def test_each_node_takes_a_write_at_the_start(
             await until(lambda: any(END in text for text in caplog.messages))
             assert isinstance(await run.claim(KEYS[0]), Claim)
     runs.raw.close()
+
+
+@in_loop
+async def test_a_start_takes_two_round_trips(
+    valkey: ValkeyServer, namespace: str, tmp_path: Path
+) -> None:
+    """A run opens a ledger that is well in two round trips, on one connection.
+
+    The first shows whether it may write there, the second tries what it will do. Where there was
+    no ledger, another one begins it; and a server that does not know the scripts gets them.
+    """
+    assert valkey.port
+    with FaultyProxy(valkey.port) as line:
+        runs = Runs(f"valkey://127.0.0.1:{line.port}", namespace, tmp_path)
+        runs.raw.close()
+        line.delay = 0.02
+        for most in (4, 2):  # the first of all brings the server its scripts, too
+            line.connections = line.round_trips = 0
+            async with runs.open(with_requests, lease=60, wait=60):
+                assert line.connections == 1
+                assert line.round_trips <= most

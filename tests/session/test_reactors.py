@@ -12,6 +12,7 @@ from tests.conftest import SCRAPY_VERSION
 from tests.support.crawls.world import World
 from tests.support.patience import PATIENCE
 from tests.support.servers.site import pages_of
+from tests.support.servers.standin import not_on_serverless
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,3 +58,15 @@ def test_components_are_built_and_used_where_there_is_no_reactor(world: World) -
     assert not found["reactor"]
     assert "twisted.internet.asyncioreactor.AsyncioSelectorReactor" in found["refused"]
     world.assert_settled()
+
+
+@not_on_serverless("its tests are for one server without TLS")
+def test_crawls_in_a_reactor_that_is_there_already() -> None:
+    """Crawls in a process whose reactor another program, here pytest, has installed and runs.
+
+    ``tests/in_reactor`` has its own pytest, beside the other tests.
+    """
+    options = ["--override-ini", "addopts=", "--reactor=asyncio", str(ROOT / "tests/in_reactor")]
+    command = [sys.executable, "-m", "pytest", *options]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout

@@ -209,6 +209,7 @@ def test_a_failed_start_leaves_nothing(world: World, pipeline: str, embedded: bo
         world.assert_settled()
 
 
+@pytest.mark.long
 @not_on_serverless("TIMEOUT is short for a front that shares the machine")
 def test_a_long_flush_goes_on_while_it_makes_progress(
     open_session: OpenSession, valkey: ValkeyServer, namespace: str

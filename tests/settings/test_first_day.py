@@ -347,6 +347,7 @@ def test_scrapy_shell_by_hand(project: Project, page: str, hand: str) -> None:
     assert not project.data_dir.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("job", "what"), [(None, "8 posts"), ("today", "4 pages")])
 def test_waiting_for_a_dead_run(world: World, job: str | None, what: str) -> None:
     """A run that waits for what a killed one holds says so once, with how many and how long."""

@@ -25,8 +25,15 @@ STALL_P99, STALL_MAX = "stall p99, ms", "longest stall, ms"
 PEAK = "peak memory, MB"
 LOST = "posts not stored"
 PAGE, LISTED = 40, 100
-_EACH_WAITS = 1 / 8
-"""Of the posts that a crawl has on loopback, as many where every question waits for its answer."""
+_FEWER = 1 / 8
+"""So many of the posts where each waits for an answer or for a disk,"""
+_WAITING_MS = 12_000
+"""and no more than wait so long, all together."""
+
+
+def lists_for(posts: int) -> int:
+    """How many lists link to the pages of so many posts."""
+    return -(-(posts // PAGE) // LISTED)
 
 
 class Bench:
@@ -36,22 +43,23 @@ class Bench:
         self.stack, self.html, self.posts = stack, html, posts
         self.server = stack.enter_context(ValkeyServer(port=free_port()))
         self.site = self._site(posts)
-        self._few: tuple[int, int] | None = None
+        self._small: dict[int, int] = {}
         self._lines: dict[float, int] = {0: self.server.port or 0}
 
     def _site(self, posts: int) -> int:
         port, pages = free_port(), posts // PAGE
-        lists = ("--lists", -(-pages // LISTED), "--listed", LISTED)
+        lists = ("--lists", lists_for(posts), "--listed", LISTED)
         module = "suite.html_site" if self.html else "crawls.site"
         helper(self.stack, module, port, pages, PAGE, *lists)
         return port
 
-    def few(self) -> tuple[int, int]:
+    def small(self, milliseconds: float) -> tuple[int, int]:
         """The port of a smaller site, and its posts: for ways that would take minutes."""
-        if self._few is None:
-            posts = max(round(self.posts * _EACH_WAITS / PAGE), 2) * PAGE
-            self._few = self._site(posts), posts
-        return self._few
+        most = min(self.posts * _FEWER, _WAITING_MS / max(milliseconds, 1))
+        posts = max(round(most / PAGE), 2) * PAGE
+        if posts not in self._small:
+            self._small[posts] = self._site(posts)
+        return self._small[posts], posts
 
     def port(self, milliseconds: float) -> int:
         """Where Valkey is found so far away, there and back."""
@@ -63,11 +71,12 @@ class Bench:
     def crawl(self, usable: Usable, name: str, milliseconds: float = 0) -> tuple[Outcome, int]:
         """A crawl with what the way remembers under this name; returns its number of posts."""
         few = usable.way.slow or (usable.way.blocks and milliseconds > 0)
-        site, posts = self.few() if few else (self.site, self.posts)
+        site, posts = self.small(milliseconds) if few else (self.site, self.posts)
         folder = f"{self._folder}/{name}".replace(" ", "-")
         settings = usable.settings(Place(self.port(milliseconds), name, folder))
-        lists = -(-posts // PAGE // LISTED)
-        return crawl(Job(site, lists, settings, html=self.html), usable.environment), posts
+        return crawl(
+            Job(site, lists_for(posts), settings, html=self.html), usable.environment
+        ), posts
 
     @property
     def _folder(self) -> str:
@@ -138,7 +147,9 @@ def _new_and_known(row: Row, bench: Bench, turns: Turns, way: Usable, number: in
 
 def measure_far(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[str]:
     """New posts, Valkey at several distances: the ways that ask a server."""
-    ways = [way for way in usable if way.way.shares or (way.way is PLAIN and not way.environment)]
+    tried = list(usable)
+    versions = {way.scrapy for way in tried if way.way.shares}
+    ways = [each for each in tried if each.way.shares or _is_plain_of(each, versions)]
     with ExitStack() as stack:
         bench = Bench(stack, sizes.posts)
         for number, milliseconds in product(range(sizes.far_rounds), sizes.distances):
@@ -153,6 +164,10 @@ def measure_far(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[st
                 _check(row, way, found, posts, expected=posts)
                 turns.add(way, NEW, milliseconds, found, posts)
                 yield f"round {number + 1}, {milliseconds:g} ms: {way.label}"
+
+
+def _is_plain_of(usable: Usable, versions: set[str]) -> bool:
+    return usable.way is PLAIN and usable.scrapy in versions
 
 
 def measure_html(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[str]:

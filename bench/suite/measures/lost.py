@@ -156,6 +156,12 @@ _DEEDS = {
 }
 
 
+def _is_tried(usable: Usable, fault: str, sizes: Sizes) -> bool:
+    if not sizes.all_faults and usable.way is not OURS:
+        return fault == STORAGE
+    return fault != OUTAGE or usable.way.shares
+
+
 def measure(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[str]:
     """All ways and all faults, some at once: no time is measured that a target is about."""
     ways = [way for way in usable if way.way is not PLAIN or way.newest]
@@ -163,7 +169,8 @@ def measure(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[str]:
         Trial(way, fault, sizes.fault_posts, sizes.racers)
         for way in ways
         for fault in _DEEDS
-        if fault != OUTAGE or way.way.shares
+        for _ in range(sizes.kills if fault == KILLED else 1)
+        if _is_tried(way, fault, sizes)
     ]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         running = {pool.submit(trial.run): trial for trial in trials}

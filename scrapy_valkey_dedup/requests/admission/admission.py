@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from scrapy.utils.job import job_dir
 from scrapy_valkey_dedup.requests.admission.download_limits import DownloadLimits
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
 from scrapy_valkey_dedup.requests.admission.lookups import Look, PageLookups
+from scrapy_valkey_dedup.requests.admission.waits import ClaimWait, DownloadWait, urgency
 
 _CHECK = 1.0  # seconds
 
@@ -32,28 +32,11 @@ class Queue(Protocol):
         """Lets the engine take that request now."""
 
 
-@dataclass(eq=False)
-class ClaimWait:
-    """A request that waits until it may claim its page, and then until its download begins."""
-
-    request: Request
-    slot: str
-    allowed: asyncio.Future[Any]
-    is_allowed: bool = field(default=False)
-    was_looked_up: bool = field(default=False)
-
-
-@dataclass(eq=False)
-class DownloadWait:
-    """A request that has claimed its page, or needs none, and waits for its download."""
-
-    request: Request
-    allowed: asyncio.Future[None]
-
-
-def _urgency(waiting: ClaimWait | DownloadWait) -> int:
-    """Sorts by priority, and equal priorities by the time of waiting."""
-    return -waiting.request.priority
+def _most_urgent(waiting: Sequence[ClaimWait]) -> list[asyncio.Future[Any]]:
+    """Those at the beginning that are as urgent as the first."""
+    return [
+        wait.allowed for wait in waiting if wait.request.priority == waiting[0].request.priority
+    ]
 
 
 class Admission:
@@ -112,11 +95,11 @@ class Admission:
         wait = ClaimWait(request, self._limits.slot_of(request), allowed)
         self._not_downloading.add(request)
         task.add_done_callback(partial(self._task_ended, wait))
-        insort(self._waiting[wait.slot], wait, key=_urgency)
+        insort(self._waiting[wait.slot], wait, key=urgency)
         self._allow_claims(wait.slot)
         if not allowed.done():
             self._lookups.add(allowed, look)
-        self.look_ahead()
+        self.download_ended()  # until now it counted as a download
         return await allowed
 
     @contextmanager
@@ -128,21 +111,22 @@ class Admission:
         self._limits.answer_took(clock() - began)
         self.look_ahead()
 
-    def claim_answered(self, request: Request, *, free: bool) -> None:
-        """Whether the page of a request was free decides how many are looked up."""
+    def claim_answered(self, request: Request, *, granted: bool) -> None:
+        """How many are granted decides how many are claimed ahead, and looked up."""
+        self._limits.claim_was(granted=granted)
         wait = self._claiming.get(request)
         if wait is not None and not wait.was_looked_up:
-            self._lookups.count(free=free)
+            self._lookups.count(free=granted)
 
     def _begun_meanwhile(self) -> float:
         """How many downloads begin while Valkey answers."""
         total, downloads = self._limits.total, 0
         for slot in self._allowed:
-            here = self._limits.downloads(slot)
-            downloads += here
-            if not here or (total and downloads >= total):
+            downloads += self._limits.downloads(slot) or total
+            if total and downloads >= total:
+                downloads = total
                 break  # a broad crawl has very many slots
-        return self._limits.begun_meanwhile(min(downloads, total) if total else downloads)
+        return self._limits.begun_meanwhile(downloads)
 
     def _task_ended(self, wait: ClaimWait, _: object) -> None:
         self._stop_waiting(wait.request)
@@ -160,7 +144,7 @@ class Admission:
     def _allow_claims(self, slot: str) -> None:
         waiting, limit = self._waiting[slot], self._limits.claims(slot)
         while waiting and self._allowed[slot] < limit + self._less_urgent_than(waiting[0]):
-            wait = waiting.pop(0)
+            wait = waiting.pop(self._lookups.choose(_most_urgent(waiting)))
             wait.is_allowed = True
             wait.was_looked_up = self._lookups.end(wait.allowed)
             self._allowed[slot] += 1
@@ -181,7 +165,7 @@ class Admission:
         """Waits until one more download is within the limit."""
         wait = DownloadWait(request, asyncio.get_running_loop().create_future())
         self._not_downloading.add(request)
-        insort(self._claimed, wait, key=_urgency)
+        insort(self._claimed, wait, key=urgency)
         self.download_ended()
         try:
             while not wait.allowed.done():

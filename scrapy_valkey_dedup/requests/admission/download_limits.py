@@ -10,6 +10,8 @@ from scrapy.http import Request
 _NEWEST = 0.1  # the weight of the newest measured time, against all before it
 _MOST_AHEAD = 8
 """Times as many pages as are downloaded at once are claimed ahead, even if Valkey is slower."""
+_LEAST_GRANTED = 0.5
+"""The share counts as no less: if all are granted again, not many too many have been asked for."""
 
 
 class DownloadLimits:
@@ -29,6 +31,8 @@ class DownloadLimits:
         self.total: int = getattr(downloader, "total_concurrency", 0)
         """CONCURRENT_REQUESTS; 0 if there is no such limit."""
         self._answer_time = 0.0
+        self._share_granted = 1.0
+        self._downloaded = 0
         self._download_time: float | None = None  # not known yet
 
     def slot_of(self, request: Request) -> str:
@@ -44,8 +48,13 @@ class DownloadLimits:
         """How long Valkey took to answer a claim."""
         self._answer_time += _NEWEST * (seconds - self._answer_time)
 
+    def claim_was(self, *, granted: bool) -> None:
+        """Whether a claim was granted, or its page known or held."""
+        self._share_granted += _NEWEST * (granted - self._share_granted)
+
     def download_took(self, seconds: float | None) -> None:
         """How long a download took, if that is known."""
+        self._downloaded += 1
         if seconds and self._download_time is None:
             self._download_time = seconds
         elif seconds and self._download_time is not None:
@@ -58,8 +67,13 @@ class DownloadLimits:
         return min(downloads * self._answer_time / self._download_time, downloads * _MOST_AHEAD)
 
     def ahead(self, downloads: int) -> int:
-        """How many pages are claimed ahead of so many downloads: as many, and one more."""
-        return 1 + ceil(self.begun_meanwhile(downloads))
+        """How many pages are claimed ahead of so many downloads.
+
+        As many as are granted while Valkey answers, and one more. But at the beginning no more than
+        were downloaded: in a fleet that starts with few links, each worker gets some of them.
+        """
+        asked = self.begun_meanwhile(downloads) / max(self._share_granted, _LEAST_GRANTED)
+        return 1 + min(ceil(asked), self._downloaded)
 
     def claims(self, key: str) -> float:
         """How many requests of a slot may have claimed their pages at once."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from random import choice
 from typing import Any, TypeAlias
 
 _MOST = 250
@@ -56,6 +57,17 @@ class PageLookups:
         """A request waits. If its page is not free, the future ``wait`` gets what was found."""
         self._waiting[wait] = look
         self._go_on()
+
+    def choose(self, waits: Sequence[asyncio.Future[Any]]) -> int:
+        """Which of some equally urgent requests is the next to claim its page: its index.
+
+        The oldest. But where pages turn out to be taken, the other workers of the fleet know the
+        same links: if all of them asked in the same order, all but one would ask in vain.
+        """
+        if not self.ahead:
+            return 0
+        free = [index for index, wait in enumerate(waits) if wait in self._free]
+        return choice(free or range(len(waits)))  # noqa: S311 (no secret)
 
     def end(self, wait: asyncio.Future[Any]) -> bool:
         """It waits no longer. Returns whether its page was found to be free."""

@@ -6,18 +6,26 @@ import io
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from scrapy import cmdline
 
 
 def carry_out(given: list[str], directory: str, files: list[str], env: Mapping[str, str]) -> Any:
-    """Runs the command with these files as standard input, output and error."""
+    """Runs the command with these files as standard input, output and error.
+
+    If they are a terminal, it becomes that of the command: Ctrl-C there reaches nobody else.
+    """
+    os.setsid()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(directory)
     # As `python -m scrapy` has it.
     sys.path[:0] = [directory, *env["PYTHONPATH"].split(os.pathsep)]
+    own = {file.stem for file in Path(directory).glob("*.py")}  # come before those of the machine
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
     for number, name in enumerate(files):
         opened = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
         os.dup2(opened, number)

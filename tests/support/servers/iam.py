@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import time_machine
 import valkey as valkey_py
-from developer_toolkit_elasticache import generate_iam_auth_token
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.aws import ElastiCacheIAM
@@ -33,6 +32,8 @@ ADMIN = "the-password-of-the-admin"
 
 def signed(**changes: Any) -> str:
     """The toolkit's own token of this moment."""
+    from developer_toolkit_elasticache import generate_iam_auth_token  # slow: it brings botocore
+
     target = {"user_id": "bot", "region": "eu-central-1", "serverless_cache_name": "posts"}
     return generate_iam_auth_token(**(target | changes))
 

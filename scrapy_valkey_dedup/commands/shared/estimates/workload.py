@@ -13,7 +13,7 @@ from math import exp, inf, log
 
 from scrapy_valkey_dedup.commands.shared.estimates.prices import Prices
 from scrapy_valkey_dedup.ledger.keys import PARTITIONS
-from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
+from scrapy_valkey_dedup.ledger.retention import GENERATIONS_PER_RETENTION
 from scrapy_valkey_dedup.session.run_history import INTERVAL
 
 DAY = 86400.0

@@ -13,7 +13,7 @@ from typing import Any
 from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnection
 from scrapy_valkey_dedup.commands.shared.screen import Advance
 from scrapy_valkey_dedup.ledger.keys import PARTITION_TAGS, KeyNames, namespace_tag
-from scrapy_valkey_dedup.ledger.ledger import GENERATIONS_PER_RETENTION
+from scrapy_valkey_dedup.ledger.retention import GENERATIONS_PER_RETENTION
 from scrapy_valkey_dedup.ledger.tokens import is_held, run_of
 from scrapy_valkey_dedup.model import TRIAL_MARK
 from scrapy_valkey_dedup.valkey.client import Client
@@ -163,11 +163,14 @@ async def trials(connection: LedgerConnection) -> list[str]:
     return sorted(found)
 
 
-async def delete_history(connection: LedgerConnection) -> None:
-    """Deletes what the runs of a namespace have written for `scrapy dedup report`."""
-    server, root = connection.server, connection.ledger(own=True).root
-    async for keys in scan(server, f"{root}:history:*", root):
-        await server.ask(command("DEL", *keys), key=root)
+async def delete_notes(connection: LedgerConnection) -> None:
+    """Deletes the history of a namespace, and what runs have said of themselves that have ended."""
+    server, names = connection.server, KeyNames(connection.settings.namespace)
+    alive = set(map(names.run_info, await living_runs(connection)))
+    for pattern in (f"{names.history}:*", names.run_info("*")):
+        async for keys in scan(server, pattern, names.root):
+            if notes := [key for key in keys if key not in alive]:
+                await server.ask(command("DEL", *notes), key=names.root)
 
 
 async def living_runs(connection: LedgerConnection) -> list[str]:

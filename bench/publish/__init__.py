@@ -1,0 +1,1 @@
+"""Writes what the benchmarks found into the docs: ``python -m bench.publish``."""
