@@ -43,7 +43,8 @@ class Sizes:
 
     def with_hundred_million(self) -> Sizes:
         """The ledger grows to 10^8 posts: about 850 MB, and half an hour more."""
-        return replace(self, memory=(*self.memory, 10**8), server=(*self.server, 10**8))
+        memory, server = (*self.memory, 10**8), (*self.server, 10**8)
+        return replace(self, memory=memory, server=server, generations_to=10**7)
 
 
 FULL = Sizes(
