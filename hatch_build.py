@@ -14,6 +14,7 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?![a-z]+:)([^)\s]+)\)")  # to a file, or within the page
+_IMAGE = re.compile(r'(src|srcset)="(?![a-z]+:)([^"\s]+)"')
 
 
 def readme_at(text: str, address: str, version: str) -> str:
@@ -25,6 +26,7 @@ def readme_at(text: str, address: str, version: str) -> str:
         path = f"README.md{path}" if path.startswith("#") else path
         return f"{is_image}[{label}]({address}/{kind}/v{version}/{path})"
 
+    text = _IMAGE.sub(rf'\1="{address}/raw/v{version}/\2"', text)
     return _LINK.sub(whole, text)
 
 

@@ -43,7 +43,7 @@ def targets(results: Results) -> str:
 
 
 def losses(results: Results) -> str:
-    """Posts lost and stored twice, by way and fault."""
+    """Posts lost and stored twice, by way and fault: the most in any trial."""
     head = [
         "",
         "the storage fails",
@@ -64,8 +64,9 @@ def _losses(results: Results, name: str) -> list[str]:
         if gone is None or twice is None:
             cells.append(NONE)
             continue
-        parts = [f"{gone.median:,.0f} lost"] if gone.median else []
-        parts += [f"{twice.median:,.0f} twice"] if twice.median else []
+        most_gone, most_twice = max(gone.values), max(twice.values)
+        parts = [f"{most_gone:,.0f} lost"] if most_gone else []
+        parts += [f"{most_twice:,.0f} twice"] if most_twice else []
         cells.append(", ".join(parts) or "0")
     return cells
 

@@ -37,7 +37,7 @@ class _Screens(pyte.Screen):
         super().__init__(columns, lines)
 
     def select_graphic_rendition(self, *attributes: int, **options: Any) -> None:
-        """Of pyte, which knows no faint text: it is bright black here, as most terminals show it."""
+        """Of pyte, which knows no faint text: here it is bright black, as terminals show it."""
         if not {38, 48}.intersection(attributes):  # colours by number have a 2 of another meaning
             attributes = tuple(90 if each == 2 else each for each in attributes)
         super().select_graphic_rendition(*attributes, **options)

@@ -1,6 +1,6 @@
 """Makes the pictures of `scrapy dedup watch` in docs/images: ``python -m bench.screenshots.watch``.
 
-A real fleet crawls against a real server for six minutes, and `watch` shows it in a terminal. What
+A real fleet crawls against a real server for five minutes, and `watch` shows it in a terminal. What
 is on that terminal then is drawn by Chromium, in light and in dark colours. It needs Debian's
 ``chromium``, and the extra "dev".
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import html
+import socket
 import sys
 import tempfile
 import time
@@ -53,15 +54,26 @@ def _cell(char: Any, palette: dict[str, str]) -> str:
     return f'<span style="color:{colour};font-weight:{weight}">{html.escape(char.data)}</span>'
 
 
+def usual_port() -> int:
+    """That of Valkey, if nothing else uses it."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", 6379))
+        except OSError:
+            return free_port()
+    return 6379
+
+
 def main() -> None:
     """Runs the fleet, then takes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=360)
+    parser.add_argument("--seconds", type=float, default=330)
     parser.add_argument("--posts", type=int, default=1_200_000, help="that are remembered before")
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="svd-watch-")))
-        server = stack.enter_context(ValkeyServer("--maxmemory", "256mb", port=free_port()))
+        server = stack.enter_context(ValkeyServer("--maxmemory", "256mb", port=usual_port()))
         asyncio.run(fill(server.url, given.posts))
         helper(stack, "screenshots.fleet", server.url)
         terminal = Terminal(COLUMNS, LINES)

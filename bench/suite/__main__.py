@@ -37,7 +37,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), help="rows, with commas")
     parser.add_argument("--again", action="store_true", help="measure all rows anew")
     parser.add_argument("--rounds", type=int, help="no more than so many, for a rehearsal")
-    parser.add_argument("--hundred-million", action="store_true", help="memory and time at 10^8")
+    parser.add_argument("--hundred-million", action="store_true", help="ledgers of 10^8 posts, too")
     parser.add_argument("--results", type=Path, help="another file")
     given = parser.parse_args()
     for name in given.only or ():

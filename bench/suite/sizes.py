@@ -33,6 +33,8 @@ class Sizes:
     """Of the crawl in which a spider's memory is watched."""
     all_faults: bool = True
     """Whether peers meet all faults, or only the first."""
+    kills: int = 3
+    """How often each way is killed: what is lost then depends on the moment."""
 
     def with_rounds(self, rounds: int) -> Sizes:
         """No more rounds than that, anywhere."""
@@ -41,7 +43,8 @@ class Sizes:
 
     def with_hundred_million(self) -> Sizes:
         """The ledger grows to 10^8 posts: about 850 MB, and half an hour more."""
-        return replace(self, memory=(*self.memory, 10**8), server=(*self.server, 10**8))
+        memory, server = (*self.memory, 10**8), (*self.server, 10**8)
+        return replace(self, memory=memory, server=server, generations_to=10**7)
 
 
 FULL = Sizes(
@@ -52,5 +55,5 @@ FULL = Sizes(
 QUICK = Sizes(
     "quick", rounds=1, posts=800, distances=(0, 20), far_rounds=1, fault_posts=40, racers=2,
     pages=60, fleet_pages=60, memory=(10**4, 10**5), generations_to=10**5,
-    server=(10**4, 10**5), core_posts=2000, process_posts=10_000, all_faults=False,
+    server=(10**4, 10**5), core_posts=2000, process_posts=10_000, all_faults=False, kills=1,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from scrapy.utils.defer import ensure_awaitable
 from scrapy.utils.python import global_object_name
 
 from scrapy_valkey_dedup.items.current_item import begin_item
+from scrapy_valkey_dedup.items.last_items import LastItems
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress
 from scrapy_valkey_dedup.session.refusals import refused
 from scrapy_valkey_dedup.session.registry import session_of
@@ -56,12 +57,15 @@ class DedupItemProcessor(ItemPipelineManager):
         """How many pipelines are closing at this moment."""
         closers = self.methods["close_spider"]
         closers.extend([self._counted(closers.popleft()) for _ in range(len(closers))])
+        self._last_items = LastItems(crawler)
         self._is_used = self._session is not None and self._session.has_pipeline
 
     async def process_item_async(self, item: Any) -> Any:
         """Scrapy's call for each item."""
         if not self._is_used:
             return await super().process_item_async(item)
+        if not self._last_items.watched:
+            self._last_items.watch()
         current = begin_item()
         current.keep_in(self._under_way)
         try:
@@ -72,27 +76,6 @@ class DedupItemProcessor(ItemPipelineManager):
             current.claim.release()
             current.end()
             raise
-        finally:
-            if self._is_waited_for and (task := asyncio.current_task()) is not None:
-                task.add_done_callback(lambda _: self._let_scraper_close())
-
-    @property
-    def _is_waited_for(self) -> bool:
-        """Whether the spider is being closed, and Scrapy waits for its last items."""
-        engine = self.crawler.engine if self.crawler is not None else None
-        slot = engine.scraper.slot if engine is not None else None
-        return slot is not None and slot.closing is not None and not slot.closing.called
-
-    def _let_scraper_close(self) -> None:
-        """Has Scrapy look whether that was the last item.
-
-        From 2.18 on it waits for the items of ``start()``, too, but looks only when a response has
-        been scraped: after these items none may come, and it would wait forever.
-        """
-        if self._is_waited_for:
-            assert self.crawler is not None  # noqa: S101 (it is waited for)
-            assert self.crawler.engine is not None  # noqa: S101
-            self.crawler.engine.scraper._check_if_closing()  # noqa: SLF001 (no public way)
 
     def _counted(self, close: Any) -> Any:
         """Wraps a pipeline's ``close_spider``, so that it is known when it has ended."""

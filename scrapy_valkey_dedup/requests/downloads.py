@@ -91,9 +91,11 @@ class Downloads:
         self._marks.mark_page(request, key)  # from a JOBDIR it has the mark of an earlier run
         look = partial(self._look, key)
         found: Answer | None = await self._admission.wait_to_claim(request, task, look)
-        page = await self._claim(request, key) if found is None else None
         if found is not None:
+            self._claims.heed_look(key, found)
             self._give_back(request, key, found)
+            return request
+        page = await self._claim(request, key)
         if page is None:
             return request
         page.target = self._options.page_key(request)  # not the key, if a redirect was in a JOBDIR

@@ -69,7 +69,7 @@ class RequestDedupMiddleware:
             self._session.when_ledger_opens(self._open_claims)
         self._options = RequestOptions(crawler, settings, spider_name(crawler))
         self._marks = Marks(self._session.run, self._options)
-        self._states = RequestStates()
+        self._states = RequestStates(keeps_queued=self.asks)
         self._pages = PagesInProgress(self._marks, only_if_stored=settings.requests == "stored")
         self._scheduling = Scheduling(self._options, self._marks, self._states, self._pages)
         self._downloads: Downloads | None = None

@@ -32,7 +32,9 @@ class RequestStates:
     the scheduler.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_queued: bool = True) -> None:
+        """Without ``keeps_queued`` a request that is only queued has none: there are many."""
+        self._keeps_queued = keeps_queued
         self._states: WeakKeyDictionary[Request, RequestState] = WeakKeyDictionary()
 
     def of(self, request: Request) -> RequestState | None:
@@ -54,6 +56,6 @@ class RequestStates:
             del self._states[request]
         if state in (RequestState.HELD, RequestState.LEFT_OUT):
             return False
-        if state not in (RequestState.KNOWN, RequestState.KNOWN_ERRBACK):
+        if self._keeps_queued and state not in (RequestState.KNOWN, RequestState.KNOWN_ERRBACK):
             self._states[request] = RequestState.QUEUED
         return True

@@ -117,20 +117,22 @@ class Claims:
         return await self._obtain(key, dead)
 
     async def look(self, key: Key) -> Answer:
-        """What :meth:`attempt` would be answered; claims nothing.
+        """What :meth:`attempt` would be answered; claims nothing, and counts nothing.
 
         ``NEW`` is no more than a guess: it is also the answer if Valkey cannot be asked.
         """
         if key in self._in_flight:
             return _FREE
         try:
-            answer = await self._questions.look(key)
+            return await self._questions.look(key)
         except DedupError:
             return _FREE
+
+    def heed_look(self, key: Key, answer: Answer) -> None:
+        """What was looked up is not claimed, because of this answer: counts it like a claim's."""
         if answer.verdict is Verdict.SEEN:
             self._known.add(key)
             self._stats.count(self._names.duplicate)
-        return answer
 
     async def _obtain(self, key: Key, dead: Token = b"", *, waits: bool = False) -> Claim | Answer:
         """Asks; ``waits``: until the answer is final. Items are many: they all pass here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +13,17 @@ from typing import Any
 
 import pytest
 
+from bench.screenshots.chromium import BINARY, MISSING, Page, chromium
+from bench.screenshots.weeks import fill
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.history import COUNTERS, total
 from scrapy_valkey_dedup.ledger.ledger import Ledger
-from tests.support.browser.chromium import Page, chromium, needs_chromium
-from tests.support.fleet_history import write_history
 from tests.support.ledgers import in_ledger, ledger_at
 from tests.support.processes.dedup_command import dedup, project
 
-pytestmark = needs_chromium
+pytestmark = pytest.mark.skipif(
+    BINARY is None and "CHROMIUM_REQUIRED" not in os.environ, reason=MISSING
+)
 
 DAYS, SHOWN = 20, 14
 HOSTILE = "</script><script>alert(1)//{{data}}"
@@ -34,10 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]
     folder = tmp_path_factory.mktemp("report")
     with ValkeyServer("--maxmemory", "64mb") as server:
 
-        async def fill(ledger: Ledger) -> None:
-            await write_history(ledger, DAYS)
+        async def add(ledger: Ledger) -> None:
             totals = [7 if each in ("new", "duplicate", "stored") else 1 for each in COUNTERS]
-            ledger.history._run = "hostile"
             await ledger.history.add(HOSTILE, totals, [0] * len(COUNTERS), time())
 
         async def sums() -> dict[str, int]:
@@ -45,7 +46,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]
                 days = [time() - back * 86400 for back in range(SHOWN)]
                 return dict(total((await ledger.history.read_days(days)).values()))
 
-        in_ledger(server.url, "posts", fill, retention=90 * 86400)
+        fill(server.url, DAYS)
+        in_ledger(server.url, "posts", add, "hostile")
         here = project(folder, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_NAMESPACE="posts")
         ended = dedup("report", "report.html", "--days", str(SHOWN), directory=here)
         assert ended.code == 0, ended.err
@@ -170,7 +172,8 @@ def test_it_fits_and_is_readable(page: Page, *, dark: bool) -> None:
         wide = page.run(
             "[...document.querySelectorAll('.chart svg text')].filter(text => {"
             "const box = text.getBoundingClientRect(), card = text.closest('.card')"
-            ".getBoundingClientRect(); return box.width && (box.left < card.left || box.right > card.right);"
+            ".getBoundingClientRect();"
+            "return box.width && (box.left < card.left || box.right > card.right);"
             "}).map(text => text.textContent)"
         )
         assert wide == [], width

@@ -111,3 +111,16 @@ def test_items_of_start_are_waited_for(
     assert sorted(stored(tmp_path)) == sorted(posts)
     assert remembered(valkey.url, namespace, posts) == set(posts)
     assert claims(valkey.url, namespace) == {}
+
+
+def test_a_spider_that_the_last_item_of_start_closes(
+    crawl: Callable[..., dict[str, Any]], valkey: ValkeyServer, namespace: str
+) -> None:
+    """CLOSESPIDER_ITEMCOUNT is reached by the last of 5 items of start(): the crawl ends.
+
+    Plain Scrapy 2.18 and 2.19 wait forever then: they look whether the items have ended only when a
+    response has been scraped.
+    """
+    stats = crawl("from_start", posts=5, settings={"CLOSESPIDER_ITEMCOUNT": 5})
+    assert stats["dedup/items/confirmed"] == 5
+    assert claims(valkey.url, namespace) == {}

@@ -316,6 +316,27 @@ async def test_twins_in_one_batch_are_one_claim(open_ledger: OpenLedger) -> None
         assert await one.forget_many(keys(1) * 3) == 1
 
 
+@pytest.mark.parametrize("reset", [False, True])
+@in_loop
+async def test_a_look_tells_what_a_claim_would_be_answered(
+    open_ledger: OpenLedger, inside: Inside, *, reset: bool
+) -> None:
+    """To look at posts that are free, stored, held or given back changes nothing in the ledger."""
+    free, stored, foreign, released, doubted, own = keys(6)
+    async with open_ledger("run-a") as one, open_ledger("run-b", reset=reset) as two:
+        await one.confirm_many([stored])
+        await one.claim_many([foreign, released, doubted])
+        await one.settle_many([], [ReleasedClaim(released), ReleasedClaim(doubted, in_doubt=True)])
+        await two.claim_many([own])
+        before = inside.fingerprint()
+        asked = [free, stored, foreign, released, doubted, own, stored]
+        looked = await two.look_many(asked)
+        assert inside.fingerprint() == before
+        assert looked == await two.claim_many(asked, number=1)
+        known = NEW if reset else SEEN
+        assert looked == [NEW, known, held("run-a"), NEW, NEW, NEW, known]
+
+
 @in_loop
 async def test_a_partition_may_get_more_than_one_call(open_ledger: OpenLedger) -> None:
     """More keys of one partition than a call may have go in several calls of one round trip."""

@@ -69,6 +69,8 @@ async def test_a_trial_knows_both_and_writes_to_one(
         verdicts = [Verdict.SEEN, Verdict.SEEN, Verdict.NEW, Verdict.HELD, Verdict.NEW]
         assert [each.verdict for each in await trial.claim_many(mixed, number=1)] == 5 * verdicts
         assert await trial.seen_many(mixed) == 5 * [True, True, False, False, False]
+        verdicts = [answer.verdict for answer in await trial.look_many(mixed)]
+        assert [verdict is Verdict.SEEN for verdict in verdicts] == await trial.seen_many(mixed)
         taken = await trial.claim_many(HELD, [claim_token("trial-b", 1)], number=2)
         assert {each.taken_over for each in taken} == {True}
         known = await trial.claim_many(STORED, number=3)

@@ -637,7 +637,7 @@ def test_every_request_is_downloaded(data: st.DataObject) -> None:
         assert not +crowd.admission._allowed
         assert not any(crowd.admission._waiting.values())
         lookups = crowd.admission._lookups
-        assert not (lookups._waiting or lookups._looking or lookups._free)
+        assert not any((lookups._waiting, lookups._looking, lookups._free))
         assert crowd.downloader.active == set()
 
     asyncio.run(main())

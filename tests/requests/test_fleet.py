@@ -613,6 +613,33 @@ def test_claiming_ahead_downloads_no_more_at_once(fleet: Fleet, valkey: ValkeySe
     fleet.assert_settled()
 
 
+def test_a_fleet_far_away_shares_a_site(fleet: Fleet, valkey: ValkeyServer) -> None:
+    """With Valkey as far away as the site, four workers download each page once, all get some."""
+    site = graph(200)
+    web = fleet.serve(site)
+    with proxy(valkey, 40) as (url, _):
+        for worker in fleet.start_many(4, VALKEY_DEDUP_URL=url):
+            worker.wait()
+    assert_all_is_done_once(fleet, site)
+    assert min(sum(paths.values()) for paths in web.asked_by.values()) >= 0.05 * len(site)
+    fleet.assert_settled()
+
+
+def test_known_pages_far_away_are_asked_for_together(fleet: Fleet, valkey: ValkeyServer) -> None:
+    """A worker that knows 300 links, all of them done, asks Valkey in less than 20 round trips.
+
+    Known pages use up no place of a claim: at 9 claims at once it would be 34.
+    """
+    paths = [f"/{number}" for number in range(300)]
+    fleet.serve({"/": posts(links=paths), **{path: page(path) for path in paths}})
+    fleet.start("/").wait()
+    with proxy(valkey, 40) as (url, _):
+        stats = fleet.start("/", VALKEY_DEDUP_URL=url).wait()
+    assert stats["dedup/requests/duplicate"] == len(paths)
+    assert stats["dedup/valkey/batches"] < 20
+    fleet.assert_settled()
+
+
 # -- redirects -------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,20 @@ def test_the_state_decides_what_enters_the_scheduler(
     assert states.of(request) == after
 
 
+def test_a_queue_takes_no_memory_where_pages_are_not_shared() -> None:
+    """Without ``keeps_queued`` a request in the scheduler has no state; all else is the same."""
+    states = RequestStates(keeps_queued=False)
+    for before, enters, after in ENTERING:
+        request = Request(URL)
+        if before is not None:
+            states.set(request, before)
+        assert states.enter_scheduler(request) == enters
+        if before is None:
+            assert states.of(request) is None
+        elif after is not RequestState.QUEUED:
+            assert states.of(request) == after
+
+
 def test_every_state_is_a_case() -> None:
     """The table above has each state once."""
     assert {before for before, *_ in ENTERING} == {None, *RequestState}

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from scrapy_valkey_dedup.session import batching
 from scrapy_valkey_dedup.session.batching import Batcher
-from tests.support.patience import PATIENCE, in_loop
+from tests.support.patience import PATIENCE, in_loop, until
 
 
 class Desk:
@@ -66,6 +67,98 @@ async def test_there_is_no_timer() -> None:
     await asyncio.sleep(0)
     assert desk.calls == [[1]]
     assert await answer == 2
+
+
+async def calls_begin(desk: Desk, number: int) -> None:
+    """Returns when so many calls have begun."""
+    await until(lambda: len(desk.calls) == number)
+
+
+@in_loop
+async def test_nobody_waits_for_two_answers_of_a_slow_server() -> None:
+    """With ``at_once`` 3, up to 3 calls are under way; a fourth waits for the end of one."""
+    desk = Desk()
+    batcher = Batcher(desk, at_once=3)
+    desk.open.clear()
+    answers = []
+    for number in range(3):
+        answers.append(batcher.ask(number))
+        await calls_begin(desk, number + 1)
+    answers += [batcher.ask(number) for number in (3, 4)]
+    await asyncio.sleep(3 * batching.PATIENCE)
+    assert desk.calls == [[0], [1], [2]]
+    desk.open.set()
+    assert await asyncio.gather(*answers) == [0, 2, 4, 6, 8]
+    assert desk.calls == [[0], [1], [2], [3, 4]]
+
+
+@in_loop
+async def test_questions_gather_while_a_server_answers_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many calls may be under way, those asked within ``PATIENCE`` are one call."""
+    monkeypatch.setattr(batching, "PATIENCE", 3600)
+    desk = Desk()
+    batcher = Batcher(desk, at_once=3)
+    desk.open.clear()
+    answers = [batcher.ask(0)]
+    await turns()
+    answers += [batcher.ask(number) for number in (1, 2)]
+    await turns()
+    assert desk.calls == [[0]]
+    desk.open.set()
+    assert await asyncio.gather(*answers) == [0, 2, 4]
+    assert desk.calls == [[0], [1, 2]]
+
+
+@in_loop
+async def test_what_is_done_after_the_calls_waits_for_all_under_way() -> None:
+    """An action waits for each call that is under way, and not for those that begin later.
+
+    Nor is an answer given before those of the calls that began earlier.
+    """
+    gates = [asyncio.Event() for _ in range(3)]
+    done: list[int] = []
+
+    async def serve(questions: Sequence[int]) -> Sequence[int]:
+        await gates[questions[0]].wait()
+        done.append(questions[0])
+        return questions
+
+    batcher = Batcher(serve, at_once=3)
+    answers = [batcher.ask(0)]
+    await turns()
+    answers.append(batcher.ask(1))
+    await until(lambda: len(batcher._calls) == 2)
+    batcher.after_call(lambda: done.append(-1))
+    answers.append(batcher.ask(2))
+    await until(lambda: len(batcher._calls) == 3)
+    for number in (1, 0, 2):
+        gates[number].set()
+        await until(lambda number=number: number in done)
+        # Who asks first has the answer first: downloads begin in the order of their requests.
+        assert answers[1].done() == (0 in done)
+    await asyncio.gather(*answers)
+    assert done == [1, 0, -1, 2]
+
+
+@in_loop
+async def test_close_ends_all_calls() -> None:
+    """After ``close`` no call is under way, and no further one begins."""
+    desk = Desk()
+    batcher = Batcher(desk, at_once=2)
+    desk.open.clear()
+    answers = [batcher.ask(0)]
+    await turns()
+    answers.append(batcher.ask(1))
+    await calls_begin(desk, 2)
+    answers.append(batcher.ask(2))
+    await batcher.close()
+    found = await asyncio.gather(*answers, return_exceptions=True)
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in found)
+    await asyncio.sleep(2 * batching.PATIENCE)
+    assert desk.calls == [[0], [1]]
+    assert not batcher._calls
 
 
 @in_loop

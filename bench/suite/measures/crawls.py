@@ -147,7 +147,9 @@ def _new_and_known(row: Row, bench: Bench, turns: Turns, way: Usable, number: in
 
 def measure_far(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[str]:
     """New posts, Valkey at several distances: the ways that ask a server."""
-    ways = [way for way in usable if way.way.shares or (way.way is PLAIN and not way.environment)]
+    tried = list(usable)
+    versions = {way.scrapy for way in tried if way.way.shares}
+    ways = [each for each in tried if each.way.shares or _is_plain_of(each, versions)]
     with ExitStack() as stack:
         bench = Bench(stack, sizes.posts)
         for number, milliseconds in product(range(sizes.far_rounds), sizes.distances):
@@ -162,6 +164,10 @@ def measure_far(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[st
                 _check(row, way, found, posts, expected=posts)
                 turns.add(way, NEW, milliseconds, found, posts)
                 yield f"round {number + 1}, {milliseconds:g} ms: {way.label}"
+
+
+def _is_plain_of(usable: Usable, versions: set[str]) -> bool:
+    return usable.way is PLAIN and usable.scrapy in versions
 
 
 def measure_html(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[str]:

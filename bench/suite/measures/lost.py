@@ -169,6 +169,7 @@ def measure(row: Row, sizes: Sizes, usable: Iterable[Usable]) -> Iterator[str]:
         Trial(way, fault, sizes.fault_posts, sizes.racers)
         for way in ways
         for fault in _DEEDS
+        for _ in range(sizes.kills if fault == KILLED else 1)
         if _is_tried(way, fault, sizes)
     ]
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -9,14 +9,15 @@ from time import monotonic, perf_counter
 from typing import TypeVar
 
 from scrapy_valkey_dedup.commands.shared.connection import LedgerConnection
-from scrapy_valkey_dedup.commands.shared.status.buckets import BucketSurvey, Contents
 from scrapy_valkey_dedup.commands.shared.status.server import Node, nodes
 from scrapy_valkey_dedup.commands.shared.status.state import quantile
 from scrapy_valkey_dedup.model import DedupError
 
 _ROUND_TRIPS = 100
 _MEMORY_EVERY, _COUNT_EVERY = 60.0, 600.0
-"""Seconds. INFO takes the server a moment, and to count posts takes thousands of SCARDs."""
+"""Seconds. INFO takes the server a moment, and to count posts a few milliseconds."""
+_EXACT = 1_000_000
+"""Up to so many posts no bucket is full, and all are counted; of more there is an estimate."""
 _FIRST_COUNT = 2.0
 """Seconds for which the first picture waits for the number of posts."""
 _Reply = TypeVar("_Reply")
@@ -29,10 +30,12 @@ class LedgerFacts:
         self.round_trips: deque[float] = deque(maxlen=_ROUND_TRIPS)
         """Seconds."""
         self.nodes: list[Node] = []
-        self.posts: Contents | None = None
+        self.posts: int | None = None
+        """How many are remembered; one in two generations counts twice."""
         self.counted = 0.0
         """When they were counted, by the monotonic clock."""
         self._server, self._namespace = connection.server, connection.settings.namespace
+        self._ledger = connection.ledger()
         self._asked = self._count_began = float("-inf")
         self._count: asyncio.Task[None] | None = None
 
@@ -63,7 +66,7 @@ class LedgerFacts:
 
     async def _count_posts(self) -> None:
         try:
-            self.posts = await BucketSurvey(self._server, self._namespace, "posts").count()
+            self.posts = await self._ledger.count_posts()
             self.counted = monotonic()
         except DedupError:
             self._count_began = float("-inf")  # the server is away: as soon as it is back
@@ -73,6 +76,20 @@ class LedgerFacts:
         if self._count is not None:
             self._count.cancel()
             await asyncio.wait([self._count])
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the number of posts is no estimate."""
+        return self.posts is not None and self.posts < _EXACT
+
+    @property
+    def how_many(self) -> str:
+        """The number of posts in words; "" if they have not been counted."""
+        if self.posts is None:
+            return ""
+        if self.is_exact:
+            return "1 post" if self.posts == 1 else f"{self.posts:,} posts"
+        return f"about {int(float(f'{self.posts:.3g}')):,} posts"
 
     @property
     def memory(self) -> tuple[int, int | None] | None:

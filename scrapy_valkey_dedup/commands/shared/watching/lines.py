@@ -21,9 +21,8 @@ def line(watcher: Watcher, now: float) -> str:
     if facts.latency is not None:
         median, slow = (1000 * seconds for seconds in facts.latency)
         parts.append(f"{median:.2f} ms (p99 {slow:.2f})")
-    if facts.posts is not None:
-        about = "" if facts.posts.is_exact else "about "
-        parts.append(f"{about}{facts.posts.entries:,} posts")
+    if facts.how_many:
+        parts.append(facts.how_many)
     if facts.memory is not None:
         used, limit = facts.memory
         parts.append(size(used) + (f" of {size(limit)}" if limit is not None else ""))
@@ -64,7 +63,7 @@ def as_json(watcher: Watcher, now: float) -> dict[str, Any]:
         },
         "memory": None if memory is None else {"used": memory[0], "limit": memory[1]},
         "evicted": facts.evicted,
-        "posts": None if posts is None else {"entries": posts.entries, "exact": posts.is_exact},
+        "posts": None if posts is None else {"entries": posts, "exact": facts.is_exact},
         "runs": [_as_json(run, watcher.now) for run in watcher.fleet.runs],
     }  # fmt: skip
 

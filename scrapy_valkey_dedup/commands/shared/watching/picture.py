@@ -149,9 +149,8 @@ def _of_server(watcher: Watcher) -> Iterable[tuple[str, str]]:
     if watcher.is_empty:
         yield "no run has been here yet", FAINT
     elif facts.posts is not None:
-        about = "" if facts.posts.is_exact else "about "
         ago = duration(max(watcher.now - facts.counted, 0))
-        yield f"{about}{facts.posts.entries:,} posts ({ago} ago)", ""
+        yield f"{facts.how_many} ({ago} ago)", ""
 
 
 def _of_runs(watcher: Watcher) -> Iterable[tuple[str, str]]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import select
 import signal
 import sys
 import termios
@@ -110,6 +111,9 @@ class Terminal:
             self._attributes = termios.tcgetattr(self._input)
             ours = [*self._attributes]
             ours[3] &= ~(termios.ICANON | termios.ECHO)  # Ctrl-C and Ctrl-Z stay signals
+            # To read never blocks: Ctrl-C takes away what was typed before it.
+            ours[6] = [*ours[6]]
+            ours[6][termios.VMIN] = ours[6][termios.VTIME] = 0
             termios.tcsetattr(self._input, termios.TCSAFLUSH, ours)
             self._loop.add_reader(self._input, self._read)
         self._is_open = True
@@ -146,11 +150,17 @@ class Terminal:
             typed = os.read(self._input, 1024)
         except OSError:
             typed = b""
-        if not typed:  # the terminal is gone
+        if not typed and self._is_gone:
             self._loop.remove_reader(self._input)
             self._on_end(signal.SIGHUP)
         for key in _NOT_TYPED.sub("", typed.decode("ascii", "ignore")):
             self._on_key(key)
+
+    @property
+    def _is_gone(self) -> bool:
+        look = select.poll()
+        look.register(self._input or 0, select.POLLIN)
+        return any(found & (select.POLLHUP | select.POLLERR) for _, found in look.poll(0))
 
 
 def _text(line: Line, *, plain: bool) -> Text:

@@ -18,15 +18,10 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-import pytest
-
 _NAMES = ("chromium", "google-chrome")
 BINARY = next(filter(None, map(shutil.which, _NAMES)), None)
 """Debian's package chromium; None if it is not installed."""
 MISSING = "there is no Chromium here: apt-get install chromium"
-needs_chromium = pytest.mark.skipif(
-    BINARY is None and "CHROMIUM_REQUIRED" not in os.environ, reason=MISSING
-)
 _PATIENCE = 60  # seconds
 # Without the latter it looks for updates, and for Google's hosts, at each start.
 _OPTIONS = """

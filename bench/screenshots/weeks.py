@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from time import time
 
-from scrapy_valkey_dedup.identity.encoding import digest
+from bench.shared import RETENTION, connected, key
 from scrapy_valkey_dedup.ledger.history import COUNTERS
 from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.valkey.client import Client
 
 DAY = 86400
 SPIDERS = {
@@ -24,9 +26,9 @@ SPIDERS = {
 """New posts a day, duplicates for each of them, and the share of pages that are not fetched."""
 
 
-async def write_history(ledger: Ledger, days: int, *, until: float | None = None) -> int:
+async def write_history(server: Client, namespace: str, days: int) -> int:
     """Writes so many days that end now, and remembers the posts; returns how many."""
-    chance, now = Random(2026), time() if until is None else until
+    chance, now = Random(2026), time()
     stored = 0
     for back in range(days, -1, -1):
         day = now - back * DAY
@@ -45,10 +47,22 @@ async def write_history(ledger: Ledger, days: int, *, until: float | None = None
                 "outages": int(away), "outage_seconds": 190 * away, "unchecked": 41 * away,
             }  # fmt: skip
             totals = [counted.get(each, 0) for each in COUNTERS]
-            ledger.history._run = f"{back}-{number}"
             stored += counted["stored"]
-            await ledger.history.add(name, totals, [0] * len(COUNTERS), day, stored)
+            run = Ledger(server, namespace, f"{back}-{number}", retention=RETENTION)
+            await run.history.add(name, totals, [0] * len(COUNTERS), day, stored)
+    ledger = Ledger(server, namespace, "weeks", retention=RETENTION)
+    await ledger.open()
     for start in range(0, stored, 10_000):
         some = range(start, min(start + 10_000, stored))
-        await ledger.confirm_many([digest("", [number]) for number in some])
+        await ledger.confirm_many([key(number) for number in some])
     return stored
+
+
+def fill(url: str, days: int) -> None:
+    """Writes so many days into the namespace ``posts`` of a server."""
+
+    async def write() -> None:
+        async with connected(url) as server:
+            await write_history(server, "posts", days)
+
+    asyncio.run(write())

@@ -1,1 +1,0 @@
-"""A real browser without a window, and pages in it."""
