@@ -120,8 +120,7 @@ def test_it_shows_what_the_crawl_s_stats_say(
     assert re.search(r"✗ posts .* lost \ds ago", found)
     everything = row(found, "all")
     assert everything[1:3] == ["2", "runs"]
-    assert everything[-4:] == ["1", "lost,", "1", "ended"]
-    assert int(everything[-5]) == 35 + int(row(found, "✗", "posts")[-4])
+    assert int(everything[-1]) == 35 + int(row(found, "✗", "posts")[-4])
     shown.press("q")
     assert shown.wait() == 0
 
@@ -141,7 +140,7 @@ def test_rates_are_by_the_run_s_own_clock(
     shown = terminal()
     found = shown.wait_for("2 at work", "1 waiting", "1 starting")
     assert "new/s" in found
-    assert "1,009           50  1 starting, 2 at work, 1 wai" in found
+    assert row(found, "all")[-2:] == ["1,009", "50"]
     note(*here_now, "a", spider="quick", age=110.0, new=1060, duplicate=80, open=3)
     note(*here_now, "b", spider="slow", host="else\nwhere", age=45.0, new=4, unchecked=2)
     found = shown.wait_for(" 6 ", " 0.1 ", "2 posts unchecked")
@@ -157,7 +156,8 @@ def test_rates_are_by_the_run_s_own_clock(
     note(*here_now, "e", spider="quick", age=1.0, open=5)
     shown.press("g")
     found = shown.wait_for("one row a run", "● quick       2 runs")
-    assert row(found, "●", "quick")[2:4] == ["2", "runs"]
+    quick = row(found, "●", "quick")
+    assert (quick[2:4], quick[-3:]) == (["2", "runs"], ["2", "at", "work"])
 
 
 def test_what_a_name_may_not_do(terminal: Opened, valkey: ValkeyServer, namespace: str) -> None:

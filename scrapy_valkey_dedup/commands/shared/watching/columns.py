@@ -39,6 +39,8 @@ class Row:
     now: float
     plain: bool = False
     """Without characters that a terminal may not have."""
+    is_total: bool = False
+    """It is the row of all runs, whose states are told above the table."""
 
     @property
     def state(self) -> State:
@@ -53,6 +55,8 @@ class Row:
     @property
     def told(self) -> str:
         """The state in words, with what else an operator needs to know."""
+        if self.is_total:
+            return ""
         words = [self._of_one(self.runs[0])] if len(self.runs) == 1 else []
         if len(self.runs) != 1:
             numbers = Counter(run.state for run in self.runs)
