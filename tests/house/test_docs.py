@@ -133,8 +133,10 @@ def test_names_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every link to a file, a heading or a test of ours leads there; a test is named as it is."""
-    links = re.findall(r"\[([^\]]+)\]\(([^)\s]+)\)", page.read_text("utf-8"))
+    """Every link to a file, a heading, a picture or a test of ours leads there."""
+    text = page.read_text("utf-8")
+    links = re.findall(r"\[([^\]]+)\]\(([^)\s]+)\)", text)
+    links += [("a picture", path) for path in re.findall(r'\bsrc(?:set)?="([^"]+)"', text)]
     for label, link in [each for each in links if "://" not in each[1]]:
         name, _, anchor = link.partition("#")
         target = page.parent / name if name else page

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench.servers import ValkeyServer
+from hatch_build import readme_at
 from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,13 @@ async def main():
 
 asyncio.run(main())
 print(scrapy_valkey_dedup.__file__)
+"""
+PICTURE = """
+<picture>
+<source media="(prefers-color-scheme: dark)" srcset="docs/images/a-dark.png">
+<img alt="A" src="docs/images/a.png">
+</picture>
+![B](docs/b.svg) [page](docs/b.md#c) [here](#d) ![C](https://c.example/c.svg)
 """
 REFUSAL = """
 import sys
@@ -92,6 +100,19 @@ def test_links_work_on_pypi(wheel: Path) -> None:
     urls = dict(line.split(", ") for line in told.get_all("Project-URL", []))
     assert urls["Homepage"] == ADDRESS
     assert all(url.startswith(ADDRESS) for url in urls.values())
+
+
+def test_pictures_work_on_pypi() -> None:
+    """A picture of ours is the file itself, for light and dark; a link leads to GitHub's page."""
+    found = readme_at(PICTURE, ADDRESS, "1.2")
+    assert re.findall(r"(?:src|srcset)=\"(.*?)\"|\]\((.*?)\)", found) == [
+        (f"{ADDRESS}/raw/v1.2/docs/images/a-dark.png", ""),
+        (f"{ADDRESS}/raw/v1.2/docs/images/a.png", ""),
+        ("", f"{ADDRESS}/raw/v1.2/docs/b.svg"),
+        ("", f"{ADDRESS}/blob/v1.2/docs/b.md#c"),
+        ("", f"{ADDRESS}/blob/v1.2/README.md#d"),
+        ("", "https://c.example/c.svg"),
+    ]
 
 
 def refusal(wheel: Path, folder: Path) -> str:

@@ -113,7 +113,10 @@ async def test_questions_gather_while_a_server_answers_soon(
 
 @in_loop
 async def test_what_is_done_after_the_calls_waits_for_all_under_way() -> None:
-    """An action waits for each call that is under way, and not for those that begin later."""
+    """An action waits for each call that is under way, and not for those that begin later.
+
+    Nor is an answer given before those of the calls that began earlier.
+    """
     gates = [asyncio.Event() for _ in range(3)]
     done: list[int] = []
 
@@ -132,9 +135,11 @@ async def test_what_is_done_after_the_calls_waits_for_all_under_way() -> None:
     await until(lambda: len(batcher._calls) == 3)
     for number in (1, 0, 2):
         gates[number].set()
-        await answers[number]
+        await until(lambda number=number: number in done)
+        # Who asks first has the answer first: downloads begin in the order of their requests.
+        assert answers[1].done() == (0 in done)
+    await asyncio.gather(*answers)
     assert done == [1, 0, -1, 2]
-    await batcher.close()
 
 
 @in_loop

@@ -12,7 +12,7 @@ from scrapy_valkey_dedup.commands.shared.connection import SHELVES, LedgerConnec
 from scrapy_valkey_dedup.commands.shared.forgetting.shelf_keys import (
     ShelfCounts,
     ShelfKeys,
-    delete_history,
+    delete_notes,
     living_runs,
     trials,
 )
@@ -145,7 +145,7 @@ class NamespaceParts:
         for shelf in self.shelves.values():
             await shelf.clear(advance)
         for connection in self.namespaces:
-            await delete_history(connection)
+            await delete_notes(connection)
 
     async def delete_ledger_keys(self) -> bool:
         """Deletes the ledgers' identities, so that spools are not delivered to them.

@@ -163,11 +163,14 @@ async def trials(connection: LedgerConnection) -> list[str]:
     return sorted(found)
 
 
-async def delete_history(connection: LedgerConnection) -> None:
-    """Deletes what the runs of a namespace have written for `scrapy dedup report`."""
-    server, root = connection.server, connection.ledger(own=True).root
-    async for keys in scan(server, f"{root}:history:*", root):
-        await server.ask(command("DEL", *keys), key=root)
+async def delete_notes(connection: LedgerConnection) -> None:
+    """Deletes the history of a namespace, and what runs have said of themselves that have ended."""
+    server, names = connection.server, KeyNames(connection.settings.namespace)
+    alive = set(map(names.run_info, await living_runs(connection)))
+    for pattern in (f"{names.history}:*", names.run_info("*")):
+        async for keys in scan(server, pattern, names.root):
+            if notes := [key for key in keys if key not in alive]:
+                await server.ask(command("DEL", *notes), key=names.root)
 
 
 async def living_runs(connection: LedgerConnection) -> list[str]:

@@ -1,46 +1,20 @@
-"""What each chart of a report shows: its title, its words, its data, and the table of the same."""
+"""The parts of a report in order, and the charts of what the runs have counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from scrapy_valkey_dedup.commands.shared.estimates.costs import Estimate
 from scrapy_valkey_dedup.commands.shared.reports.gathering import Report
+from scrapy_valkey_dedup.commands.shared.reports.ledger_charts import costs, memory, remembered
 from scrapy_valkey_dedup.commands.shared.reports.periods import Periods, date_of, dropped
-from scrapy_valkey_dedup.commands.shared.reports.words import (
-    date,
-    duration,
-    number,
-    percent,
-    quantity_of,
-    room,
-    size,
-)
+from scrapy_valkey_dedup.commands.shared.reports.section import Data, Section
+from scrapy_valkey_dedup.commands.shared.reports.words import duration, percent, quantity_of
 from scrapy_valkey_dedup.ledger.history import OTHERS
 
 _SHOWN = 6
 """Spiders with a colour of their own."""
 _NEW, _DROPPED = ("new",), ("duplicate", "in_flight")
 _ALL_OTHERS = "all others"
-
-Data = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page."""
-
-    name: str
-    title: str
-    about: str
-    columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = field(default_factory=list)
-    """Texts; the first of each row is its head."""
-    has_chart: bool = True
-    is_wide: bool = False
-    html: str = ""
 
 
 def sections(report: Report) -> tuple[list[Section], Data]:
@@ -53,11 +27,14 @@ def sections(report: Report) -> tuple[list[Section], Data]:
             _spiders(report),
         ]
     if report.state is not None:
-        found += [_remembered(report), *_memory(report)]
+        found += [remembered(report), *memory(report)]
     if not report.periods.is_empty:
-        found += [_pages(report), _outages(report)]
+        totals = report.periods.totals
+        if totals["pages"] or totals["pages_saved"]:
+            found.append(_pages(report))
+        found.append(_outages(report))
     if report.estimate is not None:
-        found.append(_costs(report, report.estimate))
+        found.append(costs(report, report.estimate))
     listed = [section for section, _ in found]
     return listed, {each.name: data for each, data in found if each.has_chart}
 
@@ -79,7 +56,8 @@ def _times(periods: Periods) -> Data:
 def _by_spider(report: Report, name: str, counters: Sequence[str]) -> tuple[Section, Data]:
     periods = report.periods
     ranked = list(periods.by_spider)  # the same in each chart, so a spider has one colour
-    own = ranked if len(ranked) <= _SHOWN + 1 else ranked[:_SHOWN]
+    few = len(ranked) <= _SHOWN + 1 and OTHERS not in ranked
+    own = ranked if few else [each for each in ranked if each != OTHERS][:_SHOWN]
     series = [(called(each), periods.series(counters, each)) for each in own]
     if rest := ranked[len(own) :]:
         columns = [periods.series(counters, each) for each in rest]
@@ -141,55 +119,6 @@ def _spiders(report: Report) -> tuple[Section, Data]:
     return Section("spiders", "Each spider", about, columns, rows, False, True), {}  # noqa: FBT003
 
 
-def _remembered(report: Report) -> tuple[Section, Data]:
-    state = report.state
-    assert state is not None  # noqa: S101 (the caller has looked)
-    posts = state.contents["posts"]
-    about = f"{'' if posts.is_exact else 'About '}{posts.entries:,} now."
-    if report.forecast:
-        last = report.forecast[-1]
-        about += (
-            f" Expected {date(last.at)}: about {number(last.posts)}, if posts come as in "
-            "this time; those that are met again are kept longer."
-        )
-    rows = [[_stamp(each.at), f"{each.posts:,}", ""] for each in report.remembered]
-    rows += [[_stamp(each.at), "", f"{each.posts:,}"] for each in report.forecast[1:]]
-    section = Section(
-        "remembered", "Posts remembered", about, ["Time", "posts", "forecast"], rows[::-1]
-    )
-    return section, {"kind": "line", "noun": "posts", **_lines(report, 1)}
-
-
-def _stamp(at: float) -> str:
-    return date_of(at // 3600 * 3600, 3600)
-
-
-def _lines(report: Report, each: float) -> Data:
-    return {
-        "known": [[round(one.at * 1000), one.posts * each] for one in report.remembered],
-        "forecast": [[round(one.at * 1000), one.posts * each] for one in report.forecast],
-    }
-
-
-def _memory(report: Report) -> list[tuple[Section, Data]]:
-    each, state = report.bytes_each, report.state
-    if each is None or state is None:
-        return []
-    used = [node.memory for node in state.nodes if node.memory is not None]
-    about = f"The posts, at {each:.1f} bytes each as measured now."
-    if used:
-        about += f" The whole server uses {size(sum(used))}. {room(report)}"
-    rows = [[_stamp(one.at), size(one.posts * each), ""] for one in report.remembered]
-    rows += [[_stamp(one.at), "", size(one.posts * each)] for one in report.forecast[1:]]
-    section = Section(
-        "memory", "Memory of the posts", about, ["Time", "memory", "forecast"], rows[::-1]
-    )
-    data = {"kind": "line", "noun": "bytes", **_lines(report, each)}
-    if state.forecast is not None and report.remembered:
-        data["limit"] = report.remembered[-1].posts * each + state.forecast.room
-    return [(section, data)]
-
-
 def _pages(report: Report) -> tuple[Section, Data]:
     periods, totals = report.periods, report.periods.totals
     fetched, saved = periods.series(("pages",)), periods.series(("pages_saved",))
@@ -233,28 +162,3 @@ def _outages(report: Report) -> tuple[Section, Data]:
 
 
 _FINE = '<p class="fine"><span aria-hidden="true">✓</span> No outage in this time</p>'
-
-
-def _costs(report: Report, found: Estimate) -> tuple[Section, Data]:
-    prices = found.prices
-    about = (
-        f"About {found.ways['this ledger'].usd:,.2f} USD on Amazon ElastiCache Serverless. By "
-        f"{report.basis}. {prices.usd_per_gb_hour:g} USD a GB and hour, at least "
-        f"{prices.minimum_gb:g} GB; {prices.usd_per_million_ecpu:g} USD a million ECPU "
-        f"({prices.region}, {prices.date})."
-    )
-    if all(way.gb <= prices.minimum_gb for way in found.ways.values()):
-        about += " So few posts cost the minimum, whatever the way."
-    rows = [
-        [name, f"{way.usd_storage:,.2f}", f"{way.usd_ecpu:,.2f}", f"{way.usd:,.2f}"]
-        for name, way in found.ways.items()
-    ]
-    section = Section(
-        "cost", "Cost of a month, beside two simpler ways", about,
-        ["Way", "storage, USD", "ECPU, USD", "USD"], rows, is_wide=True,
-    )  # fmt: skip
-    ways = [
-        {"name": name, "storage": way.usd_storage, "ecpu": way.usd_ecpu}
-        for name, way in found.ways.items()
-    ]
-    return section, {"kind": "costs", "ways": ways}

@@ -64,7 +64,7 @@ class Report:
     """What the estimate is based on."""
     remembered: list[Point] = field(default_factory=list)
     forecast: list[Point] = field(default_factory=list)
-    """It begins with what is remembered now; empty if too little is known."""
+    """It begins with what is remembered now; empty if less than a day is known."""
 
     @property
     def bytes_each(self) -> float | None:
@@ -137,10 +137,10 @@ def forecast(report: Report, now: Point, retention: float | None) -> list[Point]
     A post that is met again is kept longer, so there may be more.
     """
     rate = stored_a_day(report)
-    if rate is None or report.state is None or report.periods.is_empty:
-        return []
     known = (report.made - report.periods.listed[0].start) / DAY
-    days = min(max(known, 7), _FORECAST, inf if retention is None else retention / DAY)
+    if rate is None or report.state is None or report.periods.is_empty or known < 1:
+        return []
+    days = min(known, _FORECAST, inf if retention is None else retention / DAY)
     generations = report.state.contents["posts"].generations
     points = [now]
     for step in range(1, 25):

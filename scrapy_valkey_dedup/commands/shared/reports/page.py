@@ -15,8 +15,10 @@ from importlib.resources import files
 from typing import Any
 
 from scrapy_valkey_dedup.commands.shared.moments import moment
-from scrapy_valkey_dedup.commands.shared.reports.charts import Section, sections
+from scrapy_valkey_dedup.commands.shared.reports.charts import sections
 from scrapy_valkey_dedup.commands.shared.reports.gathering import Report
+from scrapy_valkey_dedup.commands.shared.reports.periods import DAY
+from scrapy_valkey_dedup.commands.shared.reports.section import Section
 from scrapy_valkey_dedup.commands.shared.reports.words import Figure, date, figures, headline
 
 NO_HISTORY = (
@@ -55,7 +57,7 @@ def page_of(report: Report) -> str:
             "headline": _headline(report),
             "when": _when(report),
             "notices": _notices(report),
-            "figures": "" if report.periods.is_empty else "\n".join(map(_figure, figures(report))),
+            "figures": _figures(report),
             "sections": "\n".join(map(_section, listed)),
             "footer": _footer(report),
             "data": inert(data),
@@ -108,7 +110,9 @@ def _when(report: Report) -> str:
     periods = report.periods
     text = f"Made {moment(report.made)}"
     if not periods.is_empty:
-        text = f"{moment(periods.listed[0].start)[:10]} to {moment(report.made)}"
+        first = moment(periods.listed[0].start)
+        first = first[:10] if periods.length == DAY else first.removesuffix(" UTC")
+        text = f"{first} to {moment(report.made)}"
     source = "Scrapy's stats in the files given" if report.from_files else "the ledger's history"
     where = f", ledger at {report.state.location}" if report.state is not None else ""
     return escape(f"{text}, from {source}{where}")
@@ -125,6 +129,13 @@ def _notices(report: Report) -> str:
     if report.error:
         found.append(f"The ledger was not asked what it holds: {escape(report.error)}")
     return "\n".join(f'<p class="notice">{text}</p>' for text in found)
+
+
+def _figures(report: Report) -> str:
+    if report.periods.is_empty:
+        return ""
+    listed = "\n".join(map(_figure, figures(report)))
+    return f'<ul class="figures" aria-label="Key figures">\n{listed}\n</ul>'
 
 
 def _figure(figure: Figure) -> str:

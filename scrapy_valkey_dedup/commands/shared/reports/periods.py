@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from scrapy_valkey_dedup.ledger.history import COUNTERS, Record, total
+from scrapy_valkey_dedup.ledger.history import COUNTERS, OTHERS, Record, total
 
 HOUR, DAY = 3600, 86400
 _DAYS_BY_HOUR = 3
@@ -42,14 +42,16 @@ class Periods:
 
     @property
     def by_spider(self) -> dict[str, dict[str, int]]:
-        """All counters of each spider, the spider that met most posts first."""
+        """All counters of each spider, the one that met most posts first, and ``OTHERS`` last."""
         found: dict[str, dict[str, int]] = {}
         for period in self.listed:
             for name, counted in period.record.spiders.items():
                 sums = found.setdefault(name, dict.fromkeys(COUNTERS, 0))
                 for counter, number in counted.items():
                     sums[counter] += number
-        return dict(sorted(found.items(), key=lambda each: (-met(each[1]), each[0])))
+        return dict(
+            sorted(found.items(), key=lambda each: (each[0] == OTHERS, -met(each[1]), each[0]))
+        )
 
     @property
     def is_empty(self) -> bool:

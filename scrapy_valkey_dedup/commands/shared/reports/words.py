@@ -10,6 +10,7 @@ from math import inf
 from scrapy_valkey_dedup.commands.shared.estimates.costs import LEDGER
 from scrapy_valkey_dedup.commands.shared.reports.gathering import Report, stored_a_day
 from scrapy_valkey_dedup.commands.shared.reports.periods import DAY, HOUR, dropped
+from scrapy_valkey_dedup.ledger.history import OTHERS
 from scrapy_valkey_dedup.stats import quantity
 
 _SCALES = ((1e9, " billion"), (1e6, " million"))
@@ -90,13 +91,12 @@ def time_span(report: Report) -> str:
 def headline(report: Report) -> Sequence[tuple[str, bool]]:
     """The sentence that matters, in parts, each with whether it is to be stressed."""
     periods = report.periods
-    totals, spiders = (
-        periods.totals,
-        sum(1 for counted in periods.by_spider.values() if counted["runs"]),
-    )
+    totals, counted = periods.totals, periods.by_spider
+    spiders = max(sum(1 for name in counted if counted[name]["runs"] and name != OTHERS), 1)
+    who = f"{'more than ' if OTHERS in counted else ''}{quantity(spiders, 'spider')}"
     gone = dropped(totals)
     parts = [
-        (f"{time_span(report)} {quantity(max(spiders, 1), 'spider')} stored ", False),
+        (f"{time_span(report)} {who} stored ", False),
         (quantity_of(totals["stored"], "post"), True),
         (" and dropped ", False),
         (quantity_of(gone, "duplicate"), True),
