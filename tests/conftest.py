@@ -61,7 +61,8 @@ ONCE = {
     # Each verb, and how Scrapy calls the command: command, command_verbs, command_status,
     # command_doctor and command_plugins.
     "verbs that ask the ledger as crawls do": "command_dump command_estimate command_forget"
-    " command_import command_places command_python command_report command_trial report_page",
+    " command_import command_places command_python command_report command_trial command_watch"
+    " report_page watched_run",
     # The spiders of README and requests.md run on every stack, in readme.
     "the example project": "example_project",
 }

@@ -19,7 +19,7 @@ from bench.servers import ValkeyServer, free_port
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 DAYS = 42
-WIDE, NARROW = (1280, 900), (390, 1000)
+WIDE, NARROW = (1280, 868), (390, 1000)
 """Widths of windows, and how much of the page is shown, in pixels."""
 
 

@@ -1,7 +1,7 @@
 """A spider whose memory is watched: ``python -m bench.suite.grower PORT POSTS SETTINGS``.
 
-One page, whose callback yields all posts. Prints as JSON, at each tenth of the posts, the
-megabytes of memory that the process has.
+Each page's callback yields 200 posts. Prints as JSON, at each tenth of the posts, the megabytes of
+memory that the process has.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from scrapy.http import Response
 from bench.suite.spider import Post
 
 _STEPS = 10
+_PAGE = 200  # posts: while a page is scraped, its posts are kept
 
 
 def megabytes() -> float:
@@ -49,17 +50,23 @@ class Grower(scrapy.Spider):
     """Yields posts."""
 
     name = "grower"
-    posts = 0
+    posts = port = 0
 
-    def parse(self, response: Response) -> Iterator[Post]:  # noqa: ARG002
-        """All posts."""
-        for number in range(self.posts):
+    async def start(self) -> AsyncIterator[scrapy.Request]:
+        """The same page, again and again."""
+        for first in range(0, self.posts, _PAGE):
+            url = f"http://127.0.0.1:{self.port}/0"
+            yield scrapy.Request(url, dont_filter=True, cb_kwargs={"first": first})
+
+    def parse(self, response: Response, first: int) -> Iterator[Post]:  # noqa: ARG002
+        """The posts of this time."""
+        for number in range(first, min(first + _PAGE, self.posts)):
             yield Post(10**15 + number, "bench", "someone", f"Post {number}")
 
 
 def main(port: int, posts: int, settings: dict[str, Any]) -> None:
     """Crawls."""
-    Watch.every, Grower.posts = posts // _STEPS, posts
+    Watch.every, Grower.posts, Grower.port = posts // _STEPS, posts, port
     given = {
         "LOG_LEVEL": "ERROR",
         "TELNETCONSOLE_ENABLED": False,
@@ -67,7 +74,7 @@ def main(port: int, posts: int, settings: dict[str, Any]) -> None:
         **settings,
     }
     process = AsyncCrawlerProcess(given)
-    process.crawl(Grower, start_urls=[f"http://127.0.0.1:{port}/0"])
+    process.crawl(Grower)
     process.start()
     assert Watch.stored == posts, Watch.stored
     print(json.dumps(Watch.taken))

@@ -30,6 +30,8 @@ HOURS_KEPT, DAYS_KEPT = 14 * 24, 400
 """How long records are kept: two weeks by the hour, and longer than a year by the day."""
 _HOUR, _DAY = "%Y%m%d%H", "%Y%m%d"
 _LONGEST_NAME = 64
+_MOST_DIGITS = 14
+"""Digits that Lua writes exactly: a longer number is none that a run has written."""
 _MARK_LIFETIME = 3600.0
 LONGEST_DOUBT = _MARK_LIFETIME / 2
 """Seconds for which totals may be sent again after a reply was lost, without being added twice."""
@@ -50,11 +52,11 @@ class Record:
     def parse(cls, written: bytes) -> Record:
         """Reads a record; what is not understood is left out."""
         first, *lines = written.decode("utf-8", "replace").split("\n")
-        found = cls(int(first) if first.isascii() and first.isdigit() else None)
+        found = cls(_number(first))
         for line in lines:
             name, _, numbers = line.partition("\t")
-            counted = dict(zip(COUNTERS, map(_number, numbers.split(",")), strict=False))
-            found.spiders[name] = {each: number for each, number in counted.items() if number}
+            counted = zip(COUNTERS, map(_number, numbers.split(",")), strict=False)
+            found.spiders[name] = {each: number for each, number in counted if number}
         return found
 
 
@@ -139,8 +141,10 @@ def total(records: Iterable[Record]) -> Mapping[str, int]:
     return found
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+def _number(text: str) -> int | None:
+    """A number as a record has it; None for anything else, however long."""
+    is_one = len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit()
+    return int(text) if is_one else None
 
 
 def _listed(numbers: Sequence[int]) -> bytes:

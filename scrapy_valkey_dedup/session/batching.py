@@ -22,8 +22,9 @@ class Batcher(Generic[_Question, _Answer]):
     While a call is under way the next questions gather for the one after it, which begins when that
     call has ended; or, if several calls may be under way at once, ``PATIENCE`` after the question:
     a server nearby has answered by then, of one far away nobody waits for two answers. Answers are
-    given in the order of the calls. An error of a call reaches every question of that call. A question cancelled before its call starts is left
-    out; of one cancelled later the answer is dropped. The others get theirs.
+    given in the order of the calls. An error of a call reaches every question of that call. A
+    question cancelled before its call starts is left out; of one cancelled later the answer is
+    dropped. The others get theirs.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from time import time
 from typing import Any
@@ -15,11 +16,21 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer, free_port
+from scrapy_valkey_dedup.commands.shared.reports.charts import sections
+from scrapy_valkey_dedup.commands.shared.reports.gathering import Point, Report, forecast
 from scrapy_valkey_dedup.commands.shared.reports.page import inert
-from scrapy_valkey_dedup.commands.shared.reports.periods import DAY, HOUR, starts
+from scrapy_valkey_dedup.commands.shared.reports.periods import DAY, HOUR, arranged, joined, starts
 from scrapy_valkey_dedup.commands.shared.reports.stats_files import read_stats
-from scrapy_valkey_dedup.commands.shared.reports.words import duration, number, percent, size
-from scrapy_valkey_dedup.ledger.history import COUNTERS
+from scrapy_valkey_dedup.commands.shared.reports.words import (
+    duration,
+    headline,
+    number,
+    percent,
+    size,
+)
+from scrapy_valkey_dedup.commands.shared.status.buckets import Contents, Generation
+from scrapy_valkey_dedup.commands.shared.status.state import LedgerState
+from scrapy_valkey_dedup.ledger.history import COUNTERS, OTHERS, Record
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
@@ -239,6 +250,44 @@ def test_periods_are_whole_days_or_hours() -> None:
         assert len(found) == days * DAY // length
         assert {later - one for one, later in pairwise(found)} == {length}
         assert found[-1] <= now < found[-1] + length
+
+
+def test_the_forecast_lets_generations_end() -> None:
+    """Posts come as before, and a generation's posts are gone when it ends; one day is needed."""
+    now = 1_795_651_200.0  # midnight
+
+    def known(days: int) -> Report:
+        begin = int(now) - days * DAY
+        counted = [(begin + n * DAY, "posts", {"runs": 1, "stored": 100}) for n in range(days + 1)]
+        found = joined(counted[:-1])
+        found[int(now)] = Record()
+        periods = arranged(DAY, [each for each, *_ in counted], found)
+        state = LedgerState("here", "posts")
+        ends = [Generation(now + 5.1 * DAY, 600), Generation(inf, 400)]
+        state.contents = {"posts": Contents(ends)}
+        return Report("posts", now, periods, 30, state=state)
+
+    def at(points: list[Point], day: float) -> int:
+        return min(points, key=lambda point: abs(point.at - now - day * DAY)).posts
+
+    points = forecast(known(12), Point(now, 1000), 90 * DAY)
+    assert [at(points, day) for day in (0, 5, 6, 12)] == [1000, 1500, 1000, 1600]
+    assert forecast(known(12), Point(now, 1000), 4 * DAY)[-1].at == now + 4 * DAY
+    assert forecast(known(0), Point(now, 1000), None) == []
+
+
+def test_spiders_without_a_line_of_their_own() -> None:
+    """They come last, and are told as more; a spider has one colour in all charts."""
+    names = {f"s{n}": {"runs": 1, "new": n, "duplicate": 99 - n} for n in range(9)}
+    record = Record(None, {OTHERS: {"runs": 5, "new": 1000}, **names})
+    report = Report("posts", DAY * 1.5, arranged(DAY, [DAY], {DAY: record}), 30)
+    assert list(report.periods.by_spider)[-1] == OTHERS
+    assert "more than 9 spiders" in "".join(text for text, _ in headline(report))
+    _, data = sections(report)
+    new, gone = ([each["name"] for each in data[name]["series"]] for name in ("new", "dropped"))
+    assert new == gone
+    assert new[-1] == "all others"
+    assert data["new"]["series"][-1]["values"] == [1000 + sum(range(6, 9))]
 
 
 def test_data_cannot_end_its_element() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.stats import RunInfo
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
 from tests.support.processes.dedup_command import Ended, dedup, key_of_post, project
@@ -143,3 +144,24 @@ def test_a_trial(world: World, valkey: ValkeyServer, tmp_path: Path) -> None:
     assert found["forgotten"] == 40
     world.crawl(site)
     assert world.stored == {str(post): 1 if post < 20 else 2 for post in range(60)}
+
+
+@pytest.mark.usefixtures("filled")
+def test_watch(here: Path, valkey: ValkeyServer, namespace: str) -> None:
+    """A run with its claims, as one who may SCAN; how the ledger is as a spider's user, too."""
+
+    async def work(ledger: Ledger) -> None:
+        await ledger.runs.write_heartbeat(1, 60)
+        note = RunInfo("forum", "here", 1e9, open=2, new=5, duplicate=15, age=9.0)
+        await ledger.runs.write_info(note.to_json(), 60)
+
+    in_ledger(valkey.url, namespace, work, run="a-run")
+    look = ("watch", "--count", "1")
+    found = answer(here, *look)
+    assert found["posts"] == {"entries": len(NUMBERS), "exact": True}
+    assert found["latency_ms"]["median"] > 0
+    assert ("scan" in found["refused"], found["memory"] is None) == (IS_SERVERLESS, IS_SERVERLESS)
+    (run,) = answer(here, *look, "--url", as_admin(valkey.url))["runs"]
+    counted = (run["spider"], run["state"], run["open"], run["new"], run["duplicate"])
+    assert counted == ("forum", "at work", 2, 5, 15)
+    assert dedup(*look, directory=here).out.count("300 posts") == 1

@@ -160,3 +160,23 @@ async def test_posts_are_counted(open_ledger: Any) -> None:
         alike = [bytes([0, order.randrange(16)]) + order.randbytes(14) for _ in range(16_000)]
         await ledger.confirm_many(alike)
         assert await ledger.count_posts() == pytest.approx(19_000, rel=0.1)
+
+
+@in_loop
+async def test_a_record_that_was_altered(
+    open_ledger: Any, valkey: ValkeyServer, namespace: str
+) -> None:
+    """Whatever stands in a spider's line, runs go on counting in it, and what is no number is 0."""
+    name = f"vd1:{{{namespace}}}:history:{stamp(NOON)}"
+    altered = ["-1,x,nan,inf,1e999,7", "", ",".join(["9" * 5000] * 14), "[[,{}\x00", 'null,"1"']
+    async with open_ledger() as ledger:
+        for number, line in enumerate(altered):
+            ledger.history._run = f"run-{number}"
+            valkey.ask("SET", name, f"{'9' * 5000}\nposts\t{line}")
+            assert (await ledger.history.read_hours([NOON])).popitem()[1].posts is None
+            await ledger.history.add("posts", counted(1), NONE, NOON)
+            (found,) = (await ledger.history.read_hours([NOON])).values()
+            wanted = dict(zip(COUNTERS, counted(1), strict=True))
+            if number == 0:
+                wanted["unkeyed"] += 7
+            assert found.spiders["posts"] == wanted

@@ -1,7 +1,7 @@
 """The memory of a spider process while it stores posts, with the plugin and without.
 
-Both run at once, for no time is measured. The posts come from one callback, so that nothing but
-the way of an item is in the process.
+Both run at once, for no time is measured. Few pages have many posts each, so that little but the
+way of an item is in the process.
 """
 
 from __future__ import annotations

@@ -13,8 +13,16 @@
 -- Reply: 1 if the run is to count the posts that are remembered, else 0.
 local OTHERS = '*'
 
--- The numbers in a text such as "1,20,300"; in Lua each is exact up to 14 digits.
-local function numbers(text) return cjson.decode('[' .. text .. ']') end
+-- The numbers in a text such as "1,20,300"; in Lua each is exact up to 14 digits. What is none counts as 0, so that a
+-- record that somebody else has written to does not end the counting.
+local function numbers(text)
+  local found = {}
+  for each in string.gmatch(text, '[^,]+') do
+    local number = tonumber(each)
+    found[#found + 1] = number and number >= 0 and number < 1e14 and number or 0
+  end
+  return found
+end
 
 -- A claim's SET is followed by a DEL some time; so is this one, as `scrapy dedup estimate` counts on that.
 local function set(key, value, lifetime)

@@ -65,7 +65,7 @@
         x: {type: "utc", label: null, domain: [data.starts[0], data.starts.at(-1) + data.length]},
         color: {type: "categorical", domain: data.series.map((_, at) => at), range: fills()},
         marks: [
-          ...axes(width, short.format, data.noun, data.starts),
+          ...axes(width, Math.max(...sums), short.format, data.noun, data.starts),
           Plot.rectY(rows, Plot.stackY({x1: "x1", x2: "x2", y: "value", fill: "at", order: "at",
             insetLeft: data.starts.length > 60 ? 0.3 : 1, insetRight: data.starts.length > 60 ? 0.3 : 1, insetTop: many ? 0.5 : 0, className: "bar"})),
           printing && many ? Plot.text(rows.filter((row) => row.value > Math.max(...sums) / 18), Plot.stackY({x: (row) => (row.x1 + row.x2) / 2,
@@ -95,7 +95,7 @@
         ...frame(width, Math.max(highest, limit || 0)),
         x: {type: "utc", label: null},
         marks: [
-          ...axes(width, format, data.noun === "bytes" ? "memory" : data.noun, points.map((point) => point.at)),
+          ...axes(width, Math.max(highest, limit || 0), format, data.noun === "bytes" ? "memory" : data.noun, points.map((point) => point.at)),
           Plot.areaY(data.known, {x: "0", y: "1", fill: "var(--c0)", fillOpacity: 0.14}),
           Plot.lineY(data.known, {x: "0", y: "1", stroke: "var(--c0)", strokeWidth: 2.4, className: "line"}),
           forecast ? Plot.lineY(data.forecast, {x: "0", y: "1", stroke: "var(--c0)", strokeWidth: 2.2, strokeDasharray: "5 4", className: "line"}) : null,
@@ -147,11 +147,12 @@
   // Hours as 14:00, with the date below the first and each midnight; of days the library's own words are good.
   const hourly = (at, n) => `${at.toISOString().slice(11, 16)}${n === 0 || at.getUTCHours() === 0 ? `\n${inDays.format(at).split(" ").slice(1).join(" ")}` : ""}`;
 
-  function axes(width, tickFormat, label, times) {
+  function axes(width, highest, tickFormat, label, times) {
     const short = times[times.length - 1] - times[0] < 3 * 86400000;
+    const ticks = Math.min(5, Math.max(1, Math.floor(highest))); // there are no halves of posts
     return [
-      Plot.gridY({stroke: "var(--grid)", strokeOpacity: 1, ticks: 5}),
-      Plot.axisY({tickSize: 0, ticks: 5, tickFormat, label, labelArrow: "none", color: "currentColor"}),
+      Plot.gridY({stroke: "var(--grid)", strokeOpacity: 1, ticks}),
+      Plot.axisY({tickSize: 0, ticks, tickFormat, label, labelArrow: "none", color: "currentColor"}),
       Plot.axisX({ticks: Math.max(2, Math.min(8, Math.floor(width / 85))), tickSize: 4, color: "currentColor", ...(short ? {tickFormat: hourly} : {})}),
     ];
   }

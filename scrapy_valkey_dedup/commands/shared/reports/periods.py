@@ -60,15 +60,11 @@ class Periods:
 
     def series(self, counters: Sequence[str], spider: str | None = None) -> list[int]:
         """The sum of some counters in each period: of a spider, or of all."""
-        return [
-            sum(
-                counted.get(counter, 0)
-                for name, counted in period.record.spiders.items()
-                if spider in (None, name)
-                for counter in counters
-            )
-            for period in self.listed
-        ]
+        if spider is None:
+            sums = [total([period.record]) for period in self.listed]
+        else:
+            sums = [period.record.spiders.get(spider, {}) for period in self.listed]
+        return [sum(each.get(counter, 0) for counter in counters) for each in sums]
 
 
 def met(counted: Mapping[str, int]) -> int:

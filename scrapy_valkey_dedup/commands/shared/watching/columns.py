@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from rich.cells import cell_len
 
+from scrapy_valkey_dedup.commands.shared.screen import one_line
 from scrapy_valkey_dedup.commands.shared.watching.figures import (
     duration,
     percent,
@@ -37,6 +39,8 @@ class Row:
     now: float
     plain: bool = False
     """Without characters that a terminal may not have."""
+    is_total: bool = False
+    """It is the row of all runs, whose states are told above the table."""
 
     @property
     def state(self) -> State:
@@ -51,14 +55,21 @@ class Row:
     @property
     def told(self) -> str:
         """The state in words, with what else an operator needs to know."""
-        words = [self.state.value]
-        if len(self.runs) == 1 and (info := self.runs[0].info) is not None and info.ended:
-            words = ["ended" if info.ended == "finished" else f"ended: {info.ended}"]
-        if len(self.runs) == 1 and self.state is State.LOST:
-            words = [f"lost {duration(self.now - self.runs[0].since)} ago"]
+        if self.is_total:
+            return ""
+        words = [self._of_one(self.runs[0])] if len(self.runs) == 1 else []
+        if len(self.runs) != 1:
+            numbers = Counter(run.state for run in self.runs)
+            words = [f"{numbers[state]:,} {state.value}" for state in WORST_FIRST if numbers[state]]
         if unchecked := self.sum("unchecked"):
             words.append(f"{short(unchecked)} unchecked")
         return ", ".join(words)
+
+    def _of_one(self, run: WatchedRun) -> str:
+        if run.state is State.LOST:
+            return f"lost {duration(self.now - run.since)} ago"
+        reason = run.info.ended if run.info is not None else ""
+        return f"ended: {one_line(reason)}" if reason not in ("", "finished") else run.state.value
 
     def sum(self, name: str) -> int:
         """Of a fact of the runs' notes."""
@@ -189,4 +200,4 @@ def fitted(text: str, width: int, *, is_left: bool = True) -> str:
         return text + padding if is_left else padding + text
     while text and cell_len(text) > width - 1:
         text = text[:-1]
-    return f"{text}…".ljust(width) if width else ""
+    return f"{text}…" + " " * (width - 1 - cell_len(text)) if width else ""

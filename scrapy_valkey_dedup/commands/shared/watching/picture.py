@@ -170,7 +170,9 @@ def _of_runs(watcher: Watcher) -> Iterable[tuple[str, str]]:
 
 def _table(watcher: Watcher, view: View, shown: Sequence[Row], width: int, room: int) -> list[Line]:
     runs = watcher.fleet.runs
-    everything = Row("all", quantity(len(runs), "run"), runs, watcher.now, view.plain)
+    everything = Row(
+        "all", quantity(len(runs), "run"), runs, watcher.now, view.plain, is_total=True
+    )
     heads = 2
     space = max(room - heads, 0)
     fits = len(shown) <= space
