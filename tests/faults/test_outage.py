@@ -136,8 +136,8 @@ def test_a_wrong_password_stops_the_crawl(tmp_path: Path) -> None:
 
 def test_a_fault_in_the_client_costs_no_post(world: World) -> None:
     """An unforeseen error while asking is an outage with a traceback, not a lost post."""
-    stats = world.crawl(world.site(pages_of(range(50))), faulty_client=True)
-    assert world.stored == {str(post): 1 for post in range(50)}
+    stats = world.crawl(world.site(pages_of(range(500), size=10)), faulty_client=True)
+    assert world.stored == {str(post): 1 for post in range(500)}
     assert stats["dedup/items/unchecked"] > 0
     assert world.log.count(BEGIN) == 1
     assert "Traceback" in world.log

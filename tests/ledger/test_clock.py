@@ -99,9 +99,10 @@ async def run_once(session: Session) -> list[int]:
         outcome = await session.claim(post)
         if isinstance(outcome, Claim):
             outcome.confirm()
-        else:
-            assert outcome is Verdict.SEEN
+        elif outcome is Verdict.SEEN:
             known.append(number)
+        else:  # recorded at once
+            assert outcome is Verdict.NEW
     await session.close()
     return known
 

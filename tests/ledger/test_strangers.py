@@ -13,7 +13,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.tokens import claim_token, run_of
 from scrapy_valkey_dedup.model import DedupError, LedgerRefusedError, ReleasedClaim, Verdict
 from scrapy_valkey_dedup.valkey.client import Client
-from tests.support.patience import in_loop
+from tests.support.patience import PATIENCE, in_loop
 from tests.support.servers.strangers import REPLIES, answering
 
 KEY = bytes(range(16))
@@ -97,7 +97,7 @@ async def test_an_identity_is_bytes(
 async def test_what_is_no_valkey_is_refused(reply: Callable[[bytes], bytes]) -> None:
     """The message says what it answered."""
     async with answering(reply) as url:
-        server = Client(url, url, {}, timeout=1)
+        server = Client(url, url, {}, timeout=PATIENCE)
         ledger = Ledger(server, "posts", "run-a", retention=60.0)
         try:
             with pytest.raises(DedupError) as caught:

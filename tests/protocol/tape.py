@@ -94,9 +94,9 @@ class Tape:
         """An item on its way: asks, and is stored or fails. Returns what became of it."""
         key = self._keys[post]
         outcome = await session.claim(key)
+        if outcome is Verdict.NEW:
+            return "recorded"
         if isinstance(outcome, Claim):
-            if outcome.key != key:
-                return "recorded"
             item = self._asking(run, key)
             await asyncio.sleep(0)
             if ending == "killed":

@@ -21,11 +21,12 @@ async def answering(reply: Callable[[bytes], bytes]) -> AsyncIterator[str]:
         yield f"valkey://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
+_HELLO = b"*4\r\n$6\r\nserver\r\n$1\r\n\xff\r\n$7\r\nversion\r\n$1\r\n\xff\r\n"
 REPLIES: dict[str, Callable[[bytes], bytes]] = {
     "an echo": lambda said: said,
     "always OK": lambda said: b"+OK\r\n" * said.count(b"*"),
     "always one": lambda said: b":1\r\n" * said.count(b"*"),
     "always nothing": lambda said: b"$-1\r\n" * said.count(b"*"),
     "an empty list": lambda said: b"*0\r\n" * said.count(b"*"),
-    "no text": lambda _: b"*4\r\n$6\r\nserver\r\n$1\r\n\xff\r\n$7\r\nversion\r\n$1\r\n\xff\r\n",
+    "no text": lambda said: _HELLO * said.count(b"*"),
 }

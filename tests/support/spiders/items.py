@@ -10,7 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from scrapy.crawler import AsyncCrawlerProcess
+from scrapy import signals
+from scrapy.crawler import AsyncCrawlerProcess, Crawler
 from scrapy.settings import Settings
 
 from scrapy_valkey_dedup.items import feeds, processor
@@ -39,32 +40,30 @@ def settings_of(job: Job) -> Settings:
     )
 
 
-def break_the_client() -> None:
-    """From the sixth exchange on valkey-py fails as it does in a cluster in trouble."""
+def break_the_client(crawler: Crawler) -> None:
+    """Once an item is stored, valkey-py fails as it does in a cluster in trouble."""
     from scrapy_valkey_dedup.valkey.connections import NodeConnections
 
-    exchange, exchanges = NodeConnections._send_and_read, []
-
     async def broken(self, packed, count):
-        exchanges.append(packed)
-        if len(exchanges) > 5:
-            raise AttributeError("a bare one")
-        return await exchange(self, packed, count)
+        raise AttributeError("a bare one")
 
-    NodeConnections._send_and_read = broken
+    def item_scraped() -> None:
+        NodeConnections._send_and_read = broken
+
+    crawler.signals.connect(item_scraped, signals.item_scraped, weak=False)
 
 
 def crawl(job: Job) -> None:
     """Runs the crawl in this process and leaves ``result.json``: stats, or the error."""
     os.chdir(job.directory)
-    if job.options.get("faulty_client"):
-        break_the_client()
     if "longest_end" in job.options:
         ending.LONGEST_END = processor.LONGEST_END = job.options["longest_end"]
     if "sync_interval" in job.options:
         feeds.SYNC_INTERVAL = job.options["sync_interval"]
     process = AsyncCrawlerProcess(settings_of(job))
     crawler = process.create_crawler(Posts)
+    if job.options.get("faulty_client"):
+        break_the_client(crawler)
     crawler.spider_directory = job.directory  # after its end a crawler has no spider
     process.crawl(crawler, job=job)
     process.start()
