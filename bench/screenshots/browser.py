@@ -1,38 +1,21 @@
-"""Takes a picture of a page with a headless Chromium, and makes its file small."""
+"""Takes a picture of a page, and makes its file small."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 from PIL import Image
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-# With the last three it looks for no updates and for no hosts of Google.
-_OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--hide-scrollbars", "--force-color-profile=srgb", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-_SECONDS = 120
+from bench.screenshots.chromium import Page, chromium
 
 
 def screenshot(page: Path, to: Path, width: int, height: int, *, scale: float = 2) -> None:
     """Writes a PNG of a page in a window of so many CSS pixels, ``scale`` times as large."""
-    browser = next(filter(None, map(shutil.which, _NAMES)), None)
-    if browser is None:
-        raise SystemExit("there is no Chromium here: apt-get install chromium")
-    with tempfile.TemporaryDirectory(prefix="svd-browser-") as profile:
-        subprocess.run(
-            [
-                browser, *_OPTIONS, f"--user-data-dir={profile}", f"--screenshot={to}",
-                f"--window-size={width},{height}", f"--force-device-scale-factor={scale}",
-                page.as_uri(),
-            ],
-            check=True, capture_output=True, timeout=_SECONDS,
-        )  # fmt: skip
+    with chromium() as browser:
+        shown = Page(browser)
+        shown.show(width, height, scale=scale)
+        shown.open(page.as_uri())
+        shown.picture(to)
     shrink(to)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-_NAMES = ("chromium", "google-chrome")
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
 BINARY = next(filter(None, map(shutil.which, _NAMES)), None)
 """Debian's package chromium; None if it is not installed."""
 MISSING = "there is no Chromium here: apt-get install chromium"
