@@ -319,3 +319,48 @@ async def test_two_thousand_askers() -> None:
     asked = [number for call in desk.calls for number in call]
     assert len(asked) == len(set(asked))
     assert len(desk.calls) < 60
+
+
+@in_loop
+async def test_hundreds_of_answers_do_not_stop_the_loop() -> None:
+    """Those of one call are given in slices, in order; the next call does not wait for that."""
+    desk, given = Desk(), []
+    batcher = Batcher(desk)
+    turn, next_began = 0, None
+
+    async def ask(number: int) -> None:
+        nonlocal next_began
+        await batcher.ask(number)
+        given.append((turn, number))
+        if number == 0:
+            batcher.tell(1000)
+
+    tasks = [asyncio.create_task(ask(number)) for number in range(500)]
+    while len(given) < 500:
+        await asyncio.sleep(0)
+        turn += 1
+        if next_began is None and len(desk.calls) > 1:
+            next_began = len(given)
+    await asyncio.gather(*tasks)
+    await batcher.drain()
+    assert [number for _, number in given] == list(range(500))
+    turns_taken = [at for at, _ in given]
+    assert max(map(turns_taken.count, turns_taken)) <= 64
+    assert next_began is not None
+    assert next_began < 500
+    assert desk.calls == [list(range(500)), [1000]]
+
+
+@in_loop
+async def test_what_is_answered_is_given_before_the_end() -> None:
+    """A drained batcher has given all answers; a closed one leaves nobody waiting."""
+    batcher = Batcher(Desk())
+    answers = [batcher.ask(number) for number in range(500)]
+    await batcher.drain()
+    assert all(answer.done() for answer in answers)
+    answers = [batcher.ask(number) for number in range(500)]
+    while not answers[0].done():
+        await asyncio.sleep(0)
+    assert not answers[-1].done()
+    await batcher.close()
+    assert all(answer.done() for answer in answers)
