@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -13,8 +13,6 @@ _Answer = TypeVar("_Answer")
 
 PATIENCE = 0.01
 """Seconds after which questions no longer wait for the end of the calls under way."""
-_SLICE = 64
-"""Answers that are given in one turn of the event loop: those who get them go on in the next."""
 
 
 class Batcher(Generic[_Question, _Answer]):
@@ -24,10 +22,9 @@ class Batcher(Generic[_Question, _Answer]):
     While a call is under way the next questions gather for the one after it, which begins when that
     call has ended; or, if several calls may be under way at once, ``PATIENCE`` after the question:
     a server nearby has answered by then, of one far away nobody waits for two answers. Answers are
-    given in the order of the calls, some in each turn of the event loop, so that hundreds of items
-    do not go on at once. An error of a call reaches every question of that call. A question that is
-    cancelled before its call starts is left out; of one cancelled later the answer is dropped. The
-    others get theirs.
+    given in the order of the calls. An error of a call reaches every question of that call. A
+    question cancelled before its call starts is left out; of one cancelled later the answer is
+    dropped. The others get theirs.
     """
 
     def __init__(
@@ -49,8 +46,6 @@ class Batcher(Generic[_Question, _Answer]):
         self._next_worker: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Future[None]] = set()
         """Those under way, each as the future of its end."""
-        self._answered: deque[tuple[asyncio.Future[_Answer], _Answer]] = deque()
-        """Answers that are not given yet."""
         self._after_calls: list[tuple[set[asyncio.Future[None]], Callable[[], None]]] = []
 
     def ask(self, question: _Question) -> asyncio.Future[_Answer]:
@@ -80,11 +75,8 @@ class Batcher(Generic[_Question, _Answer]):
 
     async def drain(self) -> None:
         """Returns when nothing waits and no call is under way."""
-        while self._workers or self._answered:
-            if self._workers:
-                await asyncio.wait(list(self._workers))
-            else:
-                await asyncio.sleep(0)
+        while self._workers:
+            await asyncio.wait(list(self._workers))
 
     async def close(self) -> None:
         """Gives up what waits and what is under way: its futures are cancelled."""
@@ -92,8 +84,6 @@ class Batcher(Generic[_Question, _Answer]):
             if answer is not None:
                 answer.cancel()
         self._queue.clear()
-        for answer, _ in self._answered:
-            answer.cancel()
         for worker in self._workers:
             worker.cancel()
         await self.drain()
@@ -160,11 +150,9 @@ class Batcher(Generic[_Question, _Answer]):
             answers = await self._call([question for question, _ in batch])
             if earlier:
                 await asyncio.wait(earlier)
-            self._give(
-                (asker, answer)
-                for (_, asker), answer in zip(batch, answers, strict=True)
-                if asker is not None
-            )
+            for (_, asker), answer in zip(batch, answers, strict=True):
+                if asker is not None and not asker.done():
+                    asker.set_result(answer)
         except Exception as error:  # noqa: BLE001 (the futures get it)
             for future in waiting:
                 if not future.done():
@@ -179,18 +167,3 @@ class Batcher(Generic[_Question, _Answer]):
             for future in waiting:
                 future.cancel()
             raise
-
-    def _give(self, answers: Iterable[tuple[asyncio.Future[_Answer], _Answer]]) -> None:
-        """Gives them when those before them are given."""
-        is_giving = bool(self._answered)
-        self._answered.extend(list(answers))
-        if not is_giving:
-            self._give_some()
-
-    def _give_some(self) -> None:
-        for _ in range(min(_SLICE, len(self._answered))):
-            asker, answer = self._answered.popleft()
-            if not asker.done():
-                asker.set_result(answer)
-        if self._answered:
-            asyncio.get_running_loop().call_soon(self._give_some)
