@@ -49,7 +49,7 @@ def draw_all(results: Results, folder: Path) -> list[Path]:
 
 
 def _save(path: Path, theme: Theme, draw: Callable[[Any], None]) -> None:
-    # Only `make bench` draws; whoever only checks the tables does without.
+    # Only `make bench` draws plots; the tables need no matplotlib.
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("svg")

@@ -51,7 +51,7 @@ class _Merged:
             return await own
         finally:
             if all(outcomes.done() for _, outcomes in self._callers):
-                self._closed()  # who comes before the cancellation would wait in vain
+                self._closed()  # a caller that joins from now on would never be answered
                 self._sending.cancel()  # nobody waits any more
 
     async def _send(self) -> None:

@@ -62,7 +62,7 @@ class PageLookups:
         """Which of some equally urgent requests is the next to claim its page: its index.
 
         The oldest. But where pages turn out to be taken, the other workers of the fleet know the
-        same links: if all of them asked in the same order, all but one would ask in vain.
+        same links: if all of them asked in the same order, only one of them would get any.
         """
         if not self.ahead:
             return 0
