@@ -26,7 +26,7 @@ from scrapy_valkey_dedup.model import (
 )
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import Script, ScriptCall, command
-from tests.support.patience import PATIENCE, in_loop, now
+from tests.support.patience import PATIENCE, in_loop, now, until
 from tests.support.servers.tls import ELSEWHERE, LOCALHOST, LOOPBACK, Authority, terminator
 
 SLACK = 0.4  # seconds of the loop for what takes none and needs no other process
@@ -245,28 +245,27 @@ async def test_a_cancelled_question_ends_at_once(own: ValkeyServer) -> None:
 
 @in_loop
 async def test_connections_do_not_grow(own: ValkeyServer) -> None:
-    """Eight at a time have at most a connection each, and one for a cancelled question's end."""
+    """Eight at a time have at most a connection each, however many of them are cancelled."""
     chance = random.Random(2)
 
-    async def asker(server: Client) -> None:
-        for number in range(100):
-            question = asyncio.create_task(echo(server, number))
-            if chance.random() < 0.3:
-                await asyncio.sleep(0)
-                question.cancel()
-            with suppress(asyncio.CancelledError):
-                await question
+    async def asked(server: Client, number: int) -> None:
+        question = asyncio.create_task(echo(server, number))
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+            question.cancel()
+        with suppress(asyncio.CancelledError):
+            await question
 
     async def at_most(limit: int) -> None:
-        deadline = now() + PATIENCE
-        while len(client.client_list()) - 1 > limit:
-            assert now() < deadline
-            await asyncio.sleep(0.005)
+        await until(lambda: len(client.client_list()) - 1 <= limit)
 
     with admin(own) as client:
         async with connected(own.url) as server:
-            await asyncio.gather(*(asker(server) for _ in range(8)))
-            await at_most(2 * 8)
+            for number in range(50):
+                await asyncio.gather(*(asked(server, number) for _ in range(8)))
+                # On Python 3.10 valkey-py may lose a cancellation: its exchange goes on.
+                await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+            await at_most(8)
         await at_most(0)
 
 
