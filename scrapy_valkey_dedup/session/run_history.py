@@ -59,6 +59,7 @@ class RunHistory:
         """Totals of an addition whose reply was lost; empty if there is none."""
         self._doubted_at = 0.0
         self._is_refused = False
+        self._is_told = False
 
     async def add_now_and_then(self) -> None:
         """Adds what is new, at most every two minutes; nothing while the run only waits."""
@@ -90,6 +91,15 @@ class RunHistory:
         except DedupError as error:
             if not self._doubted:
                 self._doubted_at = self._tried_at
+            elif not self._is_told:
+                self._is_told = True
+                logger.warning(
+                    "What this run counts cannot be added to its history in Valkey (keys "
+                    "%s:history:*), and would be missing in `scrapy dedup report`: %s. All else "
+                    "works, and it is tried again",
+                    self._ledger.root,
+                    error,
+                )
             self._doubted = totals
             logger.debug("The history was not written: %s", error)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.servers import ValkeyServer
-from scrapy_valkey_dedup.ledger.history import COUNTERS, Record, total
+from scrapy_valkey_dedup.ledger.history import COUNTERS, Record, stamp, total
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.model import LedgerUnavailableError
@@ -155,5 +155,27 @@ async def test_a_refusal_is_said_once(
     (line,) = (each for each in caplog.records if each.levelno >= logging.WARNING)
     assert f"vd1:{{{namespace}}}:history:*" in line.getMessage()
     assert "secret" not in caplog.text
+    assert runs.raw.keys(f"vd1:{{{namespace}}}:run:*") == []
+    runs.raw.close()
+
+
+@not_on_serverless("it looks at keys as nobody")
+@in_loop
+async def test_what_fails_again_is_said_once(
+    valkey: ValkeyServer, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keys of another type, which no wait cures: one warning names them, and the run goes on."""
+    runs = Runs(valkey.url, namespace, tmp_path)
+    caplog.set_level(logging.INFO)
+    async with runs.open() as session:
+        for moment in (time(), time() + 3600):
+            runs.raw.hset(f"vd1:{{{namespace}}}:history:{stamp(moment)}", "a", "b")
+        claim = await session.claim(KEYS[0])
+        claim.confirm()
+        for _ in range(4):
+            await session._access._history.add()
+    (line,) = (each for each in caplog.records if each.levelno >= logging.WARNING)
+    assert f"vd1:{{{namespace}}}:history:*" in line.getMessage()
+    assert "WRONGTYPE" in line.getMessage()
     assert runs.raw.keys(f"vd1:{{{namespace}}}:run:*") == []
     runs.raw.close()
