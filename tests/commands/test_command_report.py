@@ -290,6 +290,18 @@ def test_spiders_without_a_line_of_their_own() -> None:
     assert data["new"]["series"][-1]["values"] == [1000 + sum(range(6, 9))]
 
 
+def test_the_table_of_spiders_is_bounded() -> None:
+    """Names that change daily: a hundred rows for the most active, one for the sum of the rest."""
+    names = {f"posts-{n}": {"runs": 1, "new": n} for n in range(400)}
+    record = Record(None, names)
+    report = Report("posts", DAY * 1.5, arranged(DAY, [DAY], {DAY: record}), 30)
+    (table,) = (each for each in sections(report)[0] if each.name == "spiders")
+    assert [row[0] for row in table.rows[:2]] == ["posts-399", "posts-398"]
+    assert len(table.rows) == 101
+    assert table.rows[-1][:3] == ["further spiders", "300", f"{sum(range(300)):,}"]
+    assert len(report.periods.most_active(400)) == 400
+
+
 def test_data_cannot_end_its_element() -> None:
     """Whatever a name has in it, the data hold no sign of HTML and are the same when read."""
     names = ["</script><script>alert(1)", "<!--", "]]>", "&lt;", "\u2028", "\ud800", "{{script}}"]

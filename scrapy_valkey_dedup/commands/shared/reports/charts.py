@@ -13,6 +13,8 @@ from scrapy_valkey_dedup.ledger.history import OTHERS
 
 _SHOWN = 6
 """Spiders with a colour of their own."""
+_LISTED = 100
+"""Spiders with a row of their own: names may have a date in them, and there are 400 days."""
 _NEW, _DROPPED = ("new",), ("duplicate", "in_flight")
 _ALL_OTHERS = "all others"
 
@@ -109,7 +111,7 @@ def _spiders(report: Report) -> tuple[Section, Data]:
             f"{counted['pages_saved']:,}",
             duration(counted["seconds"]),
         ]
-        for spider, counted in report.periods.by_spider.items()
+        for spider, counted in report.periods.most_active(_LISTED).items()
     ]
     columns = (
         "Spider", "runs", "new posts", "duplicates", "duplicates, share", "stored", "not stored",

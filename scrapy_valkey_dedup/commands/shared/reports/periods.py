@@ -53,6 +53,16 @@ class Periods:
             sorted(found.items(), key=lambda each: (each[0] == OTHERS, -met(each[1]), each[0]))
         )
 
+    def most_active(self, limit: int) -> dict[str, dict[str, int]]:
+        """The first of ``by_spider``, and the sum of all others as ``OTHERS``."""
+        ranked = self.by_spider
+        if len(ranked) <= limit:
+            return ranked
+        own = [name for name in ranked if name != OTHERS][:limit]
+        rest = [ranked[name] for name in ranked if name not in own]
+        summed = {counter: sum(each[counter] for each in rest) for counter in COUNTERS}
+        return {name: ranked[name] for name in own} | {OTHERS: summed}
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing was counted."""
