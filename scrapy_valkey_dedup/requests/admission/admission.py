@@ -20,6 +20,9 @@ from scrapy_valkey_dedup.requests.admission.lookups import Look, PageLookups
 from scrapy_valkey_dedup.requests.admission.waits import ClaimWait, DownloadWait, urgency
 
 _CHECK = 1.0  # seconds
+_FAR, _GATHERING = 0.01, 0.01
+"""Seconds: if Valkey takes longer than the first to answer, the first links of a run are gathered
+for so long before some of them are claimed."""
 
 
 class Queue(Protocol):
@@ -65,6 +68,9 @@ class Admission:
         """How many requests of a slot may claim their page, or have claimed it."""
         self._waiting: defaultdict[str, list[ClaimWait]] = defaultdict(list)
         self._lookups = PageLookups(self._begun_meanwhile, self.look_ahead)
+        self._gathers = False
+        """Until the first pages are claimed of a Valkey that is far away."""
+        self._gathering: asyncio.TimerHandle | None = None
         self._claimed: list[DownloadWait] = []
         self._not_downloading: set[Request] = set()
         """Requests in the downloader middlewares whose download has not begun."""
@@ -83,6 +89,18 @@ class Admission:
         # a component waits for, which must not wait here.
         queue = None if job_dir(settings) else EngineQueue(engine)
         return cls(engine.downloader, delay, queue=queue)
+
+    def expect(self, answer: float) -> None:
+        """Valkey takes about so many seconds to answer; nothing has been claimed so far.
+
+        If that is long, the run reckons from the start with a fleet whose workers all begin with
+        the same links: it claims some of them by chance, and looks up the others meanwhile. If all
+        asked in the same order, one of them would get all, and the others ask again.
+        """
+        if answer >= _FAR:
+            self._limits.expect_answer(answer)
+            self._lookups.expect_a_fleet()
+            self._gathers = True
 
     # -- claiming a page -------------------------------------------------------------------------
 
@@ -117,11 +135,13 @@ class Admission:
         wait = self._claiming.get(request)
         if wait is not None and not wait.was_looked_up:
             self._lookups.count(free=granted)
+        if wait is not None and granted:
+            self._allow_claims(wait.slot)
 
     def _begun_meanwhile(self) -> float:
         """How many downloads begin while Valkey answers."""
         total, downloads = self._limits.total, 0
-        for slot in self._allowed:
+        for slot in self._waiting:
             downloads += self._limits.downloads(slot) or total
             if total and downloads >= total:
                 downloads = total
@@ -142,6 +162,11 @@ class Admission:
         self.download_ended()
 
     def _allow_claims(self, slot: str) -> None:
+        if self._gathers:
+            if self._gathering is None:
+                loop = asyncio.get_running_loop()
+                self._gathering = loop.call_later(_GATHERING, self._end_gathering)
+            return
         waiting, limit = self._waiting[slot], self._limits.claims(slot)
         while waiting and self._allowed[slot] < limit + self._less_urgent_than(waiting[0]):
             wait = waiting.pop(self._lookups.choose(_most_urgent(waiting)))
@@ -151,6 +176,12 @@ class Admission:
             self._claiming[wait.request] = wait
             if not wait.allowed.done():
                 wait.allowed.set_result(None)
+
+    def _end_gathering(self) -> None:
+        self._gathers = False
+        for slot in list(self._waiting):
+            self._allow_claims(slot)
+        self._lookups.begin()
 
     def _less_urgent_than(self, wait: ClaimWait) -> int:
         """How many requests of the same slot will let this one be downloaded first."""
