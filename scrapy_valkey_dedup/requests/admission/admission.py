@@ -16,13 +16,13 @@ from scrapy.utils.job import job_dir
 
 from scrapy_valkey_dedup.requests.admission.download_limits import DownloadLimits
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
+from scrapy_valkey_dedup.requests.admission.gathering import Gathering
 from scrapy_valkey_dedup.requests.admission.lookups import Look, PageLookups
 from scrapy_valkey_dedup.requests.admission.waits import ClaimWait, DownloadWait, urgency
 
 _CHECK = 1.0  # seconds
-_FAR, _GATHERING = 0.01, 0.01
-"""Seconds: if Valkey takes longer than the first to answer, the first links of a run are gathered
-for so long before some of them are claimed."""
+_FAR = 0.01
+"""Seconds that Valkey takes to answer: from here on it matters which of a fleet's workers asks."""
 
 
 class Queue(Protocol):
@@ -68,9 +68,7 @@ class Admission:
         """How many requests of a slot may claim their page, or have claimed it."""
         self._waiting: defaultdict[str, list[ClaimWait]] = defaultdict(list)
         self._lookups = PageLookups(self._begun_meanwhile, self.look_ahead)
-        self._gathers = False
-        """Until the first pages are claimed of a Valkey that is far away."""
-        self._gathering: asyncio.TimerHandle | None = None
+        self._gathering = Gathering(self._gathered)
         self._claimed: list[DownloadWait] = []
         self._not_downloading: set[Request] = set()
         """Requests in the downloader middlewares whose download has not begun."""
@@ -93,14 +91,13 @@ class Admission:
     def expect(self, answer: float) -> None:
         """Valkey takes about so many seconds to answer; nothing has been claimed so far.
 
-        If that is long, the run reckons from the start with a fleet whose workers all begin with
-        the same links: it claims some of them by chance, and looks up the others meanwhile. If all
-        asked in the same order, one of them would get all, and the others ask again.
+        If that is long, the run expects a fleet whose workers all begin with the same links: it
+        claims some by chance, and looks up the others. In order, one worker would get them all.
         """
         if answer >= _FAR:
             self._limits.expect_answer(answer)
             self._lookups.expect_a_fleet()
-            self._gathers = True
+            self._gathering.begin()
 
     # -- claiming a page -------------------------------------------------------------------------
 
@@ -139,14 +136,7 @@ class Admission:
             self._allow_claims(wait.slot)
 
     def _begun_meanwhile(self) -> float:
-        """How many downloads begin while Valkey answers."""
-        total, downloads = self._limits.total, 0
-        for slot in self._waiting:
-            downloads += self._limits.downloads(slot) or total
-            if total and downloads >= total:
-                downloads = total
-                break  # a broad crawl has very many slots
-        return self._limits.begun_meanwhile(downloads)
+        return self._limits.begun_meanwhile_in(self._waiting)
 
     def _task_ended(self, wait: ClaimWait, _: object) -> None:
         self._stop_waiting(wait.request)
@@ -162,10 +152,7 @@ class Admission:
         self.download_ended()
 
     def _allow_claims(self, slot: str) -> None:
-        if self._gathers:
-            if self._gathering is None:
-                loop = asyncio.get_running_loop()
-                self._gathering = loop.call_later(_GATHERING, self._end_gathering)
+        if self._gathering.goes_on():
             return
         waiting, limit = self._waiting[slot], self._limits.claims(slot)
         while waiting and self._allowed[slot] < limit + self._less_urgent_than(waiting[0]):
@@ -177,8 +164,7 @@ class Admission:
             if not wait.allowed.done():
                 wait.allowed.set_result(None)
 
-    def _end_gathering(self) -> None:
-        self._gathers = False
+    def _gathered(self) -> None:
         for slot in list(self._waiting):
             self._allow_claims(slot)
         self._lookups.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil, inf
 from typing import Any
 
@@ -70,6 +71,16 @@ class DownloadLimits:
         if self._download_time is None:
             return 0.0
         return min(downloads * self._answer_time / self._download_time, downloads * _MOST_AHEAD)
+
+    def begun_meanwhile_in(self, slots: Iterable[str]) -> float:
+        """The same for these slots together."""
+        total, downloads = self.total, 0
+        for slot in slots:
+            downloads += self.downloads(slot) or total
+            if total and downloads >= total:
+                downloads = total
+                break  # a broad crawl has very many slots
+        return self.begun_meanwhile(downloads)
 
     def ahead(self, downloads: int) -> int:
         """How many pages are claimed ahead of so many downloads.
