@@ -49,7 +49,7 @@ ONCE = {
     # The bytes of identities are compared on every stack, in golden, kinds and foreign.
     "pure Python, explored or by examples without end": "admission batching dump_file identity"
     " keyset namespaces normalise protocol_model soak spool",
-    "equipment": "servers faulty_proxy",
+    "equipment": "coverage faulty_proxy servers",
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, cluster, sentinel. What the scripts
