@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import scrapy_valkey_dedup
-from tests.support.once import FILES, ONCE_FILES, ONCE_TESTS, OTHER_MODES
+from tests.support.once import FILES, ONCE_FILES, ONCE_TESTS, PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -137,7 +137,7 @@ def test_the_lists_of_tests_name_what_there_is() -> None:
     there = {path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     names = {path.stem.removeprefix("test_") for path in there}
     once = {name for listed in FILES.values() for name in listed.split()}
-    assert once | set(OTHER_MODES) <= names
+    assert once | set(PARAMETERS) <= names
     texts = {path.name: (ROOT / "tests" / path).read_text("utf-8") for path in there}
     for file, name in ONCE_TESTS:
         assert f"def {name}(" in texts[file], f"{file} has no {name}"

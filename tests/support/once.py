@@ -14,7 +14,7 @@ FILES = {
     # The bytes of identities are compared on every stack, in golden, kinds and foreign.
     "pure Python, explored or by examples without end": "admission batching compiled dump_file"
     " identity identity_crawls keyset namespaces normalise protocol_model soak spool",
-    "equipment": "servers faulty_proxy",
+    "equipment": "coverage faulty_proxy servers",
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, cluster, sentinel. What the scripts
@@ -69,18 +69,18 @@ TESTS = {
 }
 """By reason: single tests of other files, without ``test_``."""
 
-OTHER_MODES = {
-    "requests": {"stored", "off"},
+PARAMETERS = {
+    # Modes of the request filter call the same of Scrapy. In requests two of them are compared with
+    # plain Scrapy; what differs in "stored" is in incremental.
+    "requests": {"plain", "stored", "off"},
     "timeline": {"alone", "stored", "off"},
     "retries_by_hand": {"alone", "stored"},
     "redirects": {"alone", "stored"},
     "request_options": {"stored"},
+    # Scrapy does the same at both signals.
+    "fleet": {"Signals.SIGTERM"},
 }
-"""Files whose laws are stated for each mode of the request filter, and the modes left out.
-
-The modes call the same of Scrapy. In requests two of them are compared with plain Scrapy; what
-differs in "stored" is in incremental.
-"""
+"""By file: values of parameters whose tests are left out, because other values call the same."""
 
 ONCE_FILES = {f"test_{name}.py" for names in FILES.values() for name in names.split()}
 ONCE_TESTS = {
@@ -96,5 +96,5 @@ def is_once(item: pytest.Item) -> bool:
     file, (name, _, parameters) = item.path.name, item.name.partition("[")
     if file in ONCE_FILES or (file, name) in ONCE_TESTS:
         return True
-    left_out = OTHER_MODES.get(file.removeprefix("test_").removesuffix(".py"), set())
+    left_out = PARAMETERS.get(file.removeprefix("test_").removesuffix(".py"), set())
     return not left_out.isdisjoint(parameters.rstrip("]").split("-"))
