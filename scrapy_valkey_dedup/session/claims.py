@@ -10,7 +10,7 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.heartbeat import Heartbeat
 from scrapy_valkey_dedup.session.holder_wait import Ask, HeldPosts
 from scrapy_valkey_dedup.session.in_flight import InFlightClaims
-from scrapy_valkey_dedup.session.keyset import RecentKeys
+from scrapy_valkey_dedup.session.keyset import KNOWN, KNOWN_TO_NONE_ELSE, RecentKeys
 from scrapy_valkey_dedup.session.lookups import Lookups
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.questions import Questions
@@ -23,8 +23,6 @@ _RENEWED_AT_ONCE = 1000
 _MINE = Answer(Verdict.HELD)
 _KNOWN_ANSWER = Answer(Verdict.SEEN)
 _FREE = Answer(Verdict.NEW)
-_KNOWN = 1_000_000
-"""Of so many posts, at most, a run knows by itself that they are stored: 20 bytes each."""
 
 
 class Claims:
@@ -58,12 +56,12 @@ class Claims:
         """Says when a run that seems to have ended is waited for."""
         self._reset = reset
         self._in_flight = InFlightClaims(wait, lambda: outage.holds)
-        self._known = RecentKeys(_KNOWN)
+        self._known = RecentKeys(KNOWN_TO_NONE_ELSE if reset else KNOWN)
         self._questions = Questions(
             ledger, stats, names, outage, heartbeat, calls_at_once=calls_at_once
         )
         self._held_posts = HeldPosts(self._questions, heartbeat, self.wait_notice, wait)
-        self.lookups = Lookups(self._questions, self._known, outage, stats, names)
+        self.lookups = Lookups(self._questions, outage, stats, names)
         """For posts that nothing will store."""
         self.settlements = Settlements(
             ledger=ledger,

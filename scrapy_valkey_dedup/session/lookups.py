@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from scrapy_valkey_dedup.model import DedupError, Key, Verdict
-from scrapy_valkey_dedup.session.keyset import RecentKeys
+from scrapy_valkey_dedup.session.keyset import KNOWN_TO_NONE_ELSE, RecentKeys
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.questions import Questions
 from scrapy_valkey_dedup.stats import StatNames, Stats
@@ -13,16 +15,9 @@ class Lookups:
     """What the ledger remembers, and what this run itself has looked up before."""
 
     def __init__(
-        self,
-        questions: Questions,
-        known: RecentKeys,
-        outage: Outage,
-        stats: Stats,
-        names: StatNames,
+        self, questions: Questions, outage: Outage, stats: Stats, names: StatNames
     ) -> None:
-        """``known``: the posts that this run knows by itself."""
         self._questions = questions
-        self._known = known
         self._outage = outage
         self._stats = stats
         self._names = names
@@ -48,6 +43,11 @@ class Lookups:
             return Verdict.SEEN
         self._stats.count(self._names.new)
         return Verdict.NEW
+
+    @cached_property
+    def _known(self) -> RecentKeys:
+        """What was looked up; few runs need it."""
+        return RecentKeys(KNOWN_TO_NONE_ELSE)
 
     def _is_repeated(self, key: Key) -> bool:
         if key in self._known:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapy_valkey_dedup.session.keyset import KeySet, RecentKeys
+from scrapy_valkey_dedup.session.keyset import KNOWN, KeySet, RecentKeys
 
 # Of few different bytes: keys that begin like others, and that stand across the ends of two.
 KEYS = st.lists(st.binary(min_size=1, max_size=2).map(lambda part: (part * 16)[:16]), max_size=60)
@@ -49,6 +49,31 @@ def test_the_newest_keys_are_known() -> None:
         if number % 500 == 0:
             assert sum(known in recent for known in keys[: number + 1]) <= 1000
     assert keys[0] not in recent
+
+
+def memory(keys: KeySet) -> int:
+    """The bytes that a set takes."""
+    return sys.getsizeof(keys._buckets) + sum(sys.getsizeof(each) for each in keys._buckets if each)
+
+
+def test_what_a_run_knows_stops_growing() -> None:
+    """From a hundred thousand posts on it takes no more than then: two and a half megabytes."""
+    recent, most = RecentKeys(KNOWN), 0
+    for number, key in enumerate(digests(4 * KNOWN), 1):
+        recent.add(key)
+        if number % (KNOWN // 2) in (0, KNOWN // 2 - 1):
+            most = max(most, memory(recent._newer) + memory(recent._older))
+    assert 16 * KNOWN < most < 25 * KNOWN, most
+
+
+def test_a_small_set_holds_many() -> None:
+    """One that has more keys than expected still holds them all."""
+    for expected in (0, 1, 9, 100):
+        keys = KeySet(expected)
+        for key in digests(2000):
+            keys.add(key)
+        assert len(keys) == len(set(keys)) == 2000
+        assert all(key in keys for key in digests(2000))
 
 
 def test_a_key_takes_twenty_bytes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -34,6 +34,11 @@ from tests.support.spiders.pipelines import PIPELINES
 
 KEYS = [bytes([number]) * 16 for number in range(100)]
 OpenSession = Callable[..., Any]
+
+
+def others() -> Iterator[bytes]:
+    """More posts than a run knows by itself where Valkey knows them, too."""
+    return (digest("Post", [str(post)]) for post in range(120_000))
 
 
 @pytest.fixture
@@ -121,6 +126,38 @@ def test_a_shelf_opens_and_ends_with_the_session(
     assert valkey.ask("KEYS", f"vd1:{{{namespace}+others:*") != []
     assert valkey.ask("KEYS", f"vd1:{{{namespace}*:c:*") == []
     assert heartbeats(valkey.url, namespace) == 0
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_post_is_a_duplicate_however_much_came_between(
+    open_session: OpenSession,
+    reset: bool,  # noqa: FBT001
+) -> None:
+    """Also after 120,000 others: Valkey knows it, and a run with RESET knows its own by itself."""
+
+    async def check() -> None:
+        async with open_session(reset=reset) as session:
+            (await session.claim(KEYS[0])).confirm()
+            await session.flush()
+            for key in others():
+                session._posts.settlements._known.add(key)
+            assert await session.claim(KEYS[0]) is Verdict.SEEN
+
+    patience.run(check)
+
+
+def test_what_is_looked_up_is_known_however_much_came_between(open_session: OpenSession) -> None:
+    """Where nothing remembers a run's posts, 120,000 others do not make it forget one."""
+
+    async def check() -> None:
+        async with open_session() as session:
+            for key in (KEYS[0], *others()):
+                assert await session.look_at_own(key) is Verdict.NEW
+            assert await session.look_at_own(KEYS[0]) is Verdict.SEEN
+            assert await session.look(KEYS[0]) is Verdict.SEEN
+            (await session.claim(KEYS[0])).release()
+
+    patience.run(check)
 
 
 def test_everyone_who_asks_is_told_of_an_item_s_end(open_session: OpenSession) -> None:
