@@ -127,9 +127,11 @@ class RequestDedupMiddleware:
                 return
             raise
         self._rescheduling.open(self._claims)
+        admission = Admission.from_crawler(self._crawler)
+        admission.expect(self._session.round_trip)
         self._downloads = Downloads(
             claims=self._claims,
-            admission=Admission.from_crawler(self._crawler),
+            admission=admission,
             options=self._options,
             marks=self._marks,
             states=self._states,

@@ -174,6 +174,11 @@ class Session:
 
     # -- other runs ------------------------------------------------------------------------------
 
+    @property
+    def round_trip(self) -> float:
+        """Seconds that Valkey took to answer the last heartbeat; 0 if it never has."""
+        return self._heartbeat.round_trip
+
     async def beat_of(self, run: str) -> bytes | None:
         """The last heartbeat of a run, None for a dead one: see :meth:`Heartbeat.of`."""
         return await self._heartbeat.of(run)
