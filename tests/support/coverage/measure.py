@@ -26,6 +26,8 @@ FOLDER = "COVERAGE_FOLDER"
 """The variable of the environment: where processes tell. Without it nothing is measured."""
 TOLD = "told"
 Seen = defaultdict[str, set[int]]
+_TOOL = 4
+"""Of Python's monitoring tools one without a name: Slipcover itself takes 1, Hypothesis 3."""
 
 
 def begin() -> None:
@@ -49,9 +51,8 @@ class Measurement:
         assert sys.version_info >= (3, 12), "COVERAGE=1 needs Python 3.12 or newer"
         assert self.package not in sys.modules, "too late to measure it"
         (self.folder / "code").mkdir(parents=True, exist_ok=True)
-        tool, line = sys.monitoring.COVERAGE_ID, sys.monitoring.events.LINE
-        sys.monitoring.use_tool_id(tool, "tests")
-        sys.monitoring.register_callback(tool, line, self._note)
+        sys.monitoring.use_tool_id(_TOOL, "tests")
+        sys.monitoring.register_callback(_TOOL, sys.monitoring.events.LINE, self._note)
         sys.meta_path.insert(0, _Finder(self.folder / "code", self.package))
         Measurement.current = self
 
@@ -120,7 +121,7 @@ def marked(path: Path) -> CodeType:
 
 
 def _watch(code: CodeType) -> None:
-    sys.monitoring.set_local_events(sys.monitoring.COVERAGE_ID, code, sys.monitoring.events.LINE)
+    sys.monitoring.set_local_events(_TOOL, code, sys.monitoring.events.LINE)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             _watch(inner)
