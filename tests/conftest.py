@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from itertools import count
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -18,6 +19,7 @@ from scrapy import version_info
 from bench.servers import ValkeyServer
 from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
+from tests.support.once import ONCE_FILES, is_once
 from tests.support.order import long_first
 from tests.support.servers.standin import a_server
 
@@ -43,54 +45,33 @@ def pytest_configure(config: pytest.Config) -> None:
     Finalize(None, shutil.rmtree, (tempfile.tempdir, True), exitpriority=-1000)
 
 
-ONCE = {
-    "the repository itself": "architecture coming_from compose docs house layers operations"
-    " processes terraform_access terraform_check terraform_docs waits wheel",
-    # The bytes of identities are compared on every stack, in golden, kinds and foreign.
-    "pure Python, explored or by examples without end": "admission batching dump_file identity"
-    " keyset namespaces normalise protocol_model soak spool",
-    "equipment": "servers faulty_proxy",
-    "a service that runs Valkey, not Redis": "serverless serverless_crawls"
-    " selftest_serverless serverless_fleet",
-    # What a crawl makes of an outage: outage, outage_laws, cluster, sentinel. What the scripts
-    # promise, on each server: ledger, ledger_model, protocol_server, cluster_states, server_states.
-    "faults by policies, and chance": "crash crash_feeds faults policies protocol_traces race",
-    # Crawls with the embedded server are in session, on every stack.
-    "processes and files of this machine": "embedded embedded_access embedded_binaries"
-    " embedded_kills embedded_paths",
-    # Each verb, and how Scrapy calls the command: command, command_verbs, command_status,
-    # command_doctor and command_plugins.
-    "verbs that ask the ledger as crawls do": "command_dump command_estimate command_forget"
-    " command_import command_places command_python command_report command_trial command_watch"
-    " report_page watched_run",
-    # The spiders of README and requests.md run on every stack, in readme.
-    "the example project": "example_project",
-}
-"""By reason: files of tests that prove the same on every stack; the newest one runs them."""
-
-
-BY_MODE = {"test_requests.py", "test_timeline.py"}
-"""Files whose long tables are gone through in each mode of the request filter.
-
-Two modes call all that Scrapy has for them, "alone" and "job"; the others run on the newest stack.
-"""
+@pytest.hookimpl(tryfirst=True)
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of which nothing would run are not even imported."""
+    is_left_out = collection_path.name in ONCE_FILES and "not once" in config.option.markexpr
+    return True if is_left_out else None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, None, None]:
-    """Marks what is in ``ONCE``, and other modes of what is in ``BY_MODE``; orders what is left."""
-    files = {f"test_{name}.py" for names in ONCE.values() for name in names.split()}
+    """Marks what is the same on every stack; orders what is left."""
     for item in items:
-        parameters = item.name.partition("[")[2].rstrip("]").split("-")
-        by_mode = item.path.name in BY_MODE and {"stored", "off"}.intersection(parameters)
-        if item.path.name in files or by_mode:
+        if is_once(item):
             item.add_marker("once")
+        if item.get_closest_marker("slow") and not names_slow(item.path):
+            raise pytest.UsageError(f"{item.path}: `make test-slow` looks for mark.slow in files")
     yield
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     long = [item for item in items if item.get_closest_marker("long")]
     items[:] = long_first(items, long, workers)
+
+
+@cache
+def names_slow(path: Path) -> bool:
+    """Whether `make test-slow` finds the file."""
+    return "mark.slow" in path.read_text("utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -114,16 +114,16 @@ def curve(
 
 
 def fleet(results: Results) -> str:
-    """A fleet with Valkey near and far."""
+    """A fleet with Valkey near and far, by the size of the site."""
     rows = []
-    for at in steps_of(results, "fleets", fleets.SECONDS):
-        figures = [
-            results.find(Key("fleets", what, fleets.CASE, OURS.name, at))
-            for what in (fleets.TIMES, fleets.SECONDS, fleets.CPU)
-        ]
-        cells = [number(each.median) if each else NONE for each in figures[1:]]
-        rows.append([f"{at:g} ms", spread(figures[0]), *cells])
-    return table(["Valkey's round trip", "of the time near", "seconds", "processor seconds"], rows)
+    for times in (each for each in results.figures("fleets", fleets.TIMES) if each.at):
+        seconds, cpu = (
+            [results.median("fleets", what, times.case, times.way, at) for at in (0, times.at)]
+            for what in (fleets.SECONDS, fleets.CPU)
+        )
+        rows.append([times.case, spread(times), *map(number, (*seconds, *cpu))])
+    head = ["", "of the time near", "seconds near", "100 ms away"]
+    return table([*head, "processor seconds near", "100 ms away"], rows)
 
 
 def sizes(results: Results) -> str:

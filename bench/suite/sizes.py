@@ -20,7 +20,8 @@ class Sizes:
     racers: int
     pages: int
     """Of the crawls that ask about pages."""
-    fleet_pages: int
+    fleet_pages: tuple[int, ...]
+    """Of the sites that a fleet crawls."""
     memory: tuple[int, ...]
     """Numbers of posts at which the server's memory is measured, in one generation."""
     generations_to: int
@@ -46,13 +47,13 @@ class Sizes:
 
 FULL = Sizes(
     "full", rounds=5, posts=20_000, distances=(0, 1, 5, 20), far_rounds=3, fault_posts=200,
-    racers=8, pages=1000, fleet_pages=600, memory=(10**4, 10**5, 10**6, 10**7),
+    racers=8, pages=1000, fleet_pages=(600, 1000, 6000), memory=(10**4, 10**5, 10**6, 10**7),
     generations_to=10**6, server=(10**6, 10**7), large=(10**6, 10**7, 10**8),
     core_posts=40_000, process_posts=10**6,
 )  # fmt: skip
 QUICK = Sizes(
     "quick", rounds=1, posts=800, distances=(0, 20), far_rounds=1, fault_posts=40, racers=2,
-    pages=60, fleet_pages=60, memory=(10**4, 10**5), generations_to=10**5,
+    pages=60, fleet_pages=(60,), memory=(10**4, 10**5), generations_to=10**5,
     server=(10**4, 10**5), large=(10**4, 10**5, 10**6), core_posts=2000, process_posts=10_000,
     all_faults=False, kills=1,
 )  # fmt: skip

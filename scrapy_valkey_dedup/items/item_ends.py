@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from scrapy.crawler import Crawler
 from scrapy.signalmanager import SignalManager
 
 from scrapy_valkey_dedup.items.current_item import end_item
+from scrapy_valkey_dedup.items.sending import send, sends_as_scrapy
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class _Listener:
         on_first: Callable[[Mapping[object, Handler]], None],
     ) -> None:
         self._inner = inner
-        self._send = inner.send_catch_log_async
+        self._send = partial(send, inner) if sends_as_scrapy(inner) else inner.send_catch_log_async
         self._handlers = handlers
         self._on_first: Callable[[Mapping[object, Handler]], None] | None = on_first
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from scrapy.crawler import Crawler
@@ -59,6 +60,11 @@ class DedupItemProcessor(ItemPipelineManager):
         closers.extend([self._counted(closers.popleft()) for _ in range(len(closers))])
         self._last_items = LastItems(crawler)
         self._is_used = self._session is not None and self._session.has_pipeline
+        scrapys = ItemPipelineManager
+        self._passes_as_scrapy = (
+            getattr(super().process_item_async, "__func__", None) is scrapys.process_item_async
+            and getattr(type(self), "_process_chain", None) is scrapys._process_chain  # noqa: SLF001
+        )
 
     async def process_item_async(self, item: Any) -> Any:
         """Scrapy's call for each item."""
@@ -69,13 +75,26 @@ class DedupItemProcessor(ItemPipelineManager):
         current = begin_item()
         current.keep_in(self._under_way)
         try:
-            return await super().process_item_async(item)
+            if not self._passes_as_scrapy:
+                item = await super().process_item_async(item)
+            else:
+                # What Scrapy's does, without a coroutine for what needs none.
+                with_spider = self._mw_methods_requiring_spider
+                processes: Any = self.methods["process_item"]
+                for process in processes:
+                    is_given = with_spider and process in with_spider
+                    made = process(item, self._spider) if is_given else process(item)
+                    if type(made) is CoroutineType:
+                        item = await made
+                    elif made is not item:
+                        item = await ensure_awaitable(made, _warn=global_object_name(process))
         except Exception:
             raise
         except BaseException:  # cancelled: Scrapy tells of no end
             current.claim.release()
             current.end()
             raise
+        return item
 
     def _counted(self, close: Any) -> Any:
         """Wraps a pipeline's ``close_spider``, so that it is known when it has ended."""

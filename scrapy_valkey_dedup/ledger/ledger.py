@@ -10,7 +10,7 @@ from typing import TypeAlias
 from scrapy_valkey_dedup.ledger.answers import answer_to_claim, answer_to_look, post_state
 from scrapy_valkey_dedup.ledger.history import History
 from scrapy_valkey_dedup.ledger.keys import KeyNames
-from scrapy_valkey_dedup.ledger.opening import namespace_exists, open_namespace
+from scrapy_valkey_dedup.ledger.opening import Opening, namespace_exists
 from scrapy_valkey_dedup.ledger.probe import Probe
 from scrapy_valkey_dedup.ledger.retention import retention_and_step
 from scrapy_valkey_dedup.ledger.runs import Runs
@@ -117,9 +117,11 @@ class Ledger:
                 another version's.
 
         """
-        self.identity = await open_namespace(self._client, self._names, is_known=again)
+        opening = Opening(self._client, self._names)
+        await opening.look(is_known=again)
         checks = () if again else (self.probe.check_permissions,)
-        await self._client.together(*(check() for check in (*checks, *also)))
+        await self._client.together(opening.begin(), *(check() for check in (*checks, *also)))
+        self.identity = opening.identity
 
     async def exists(self) -> bool:
         """Whether there is such a ledger; checks that this version can read it.

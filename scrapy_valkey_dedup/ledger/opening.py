@@ -58,31 +58,55 @@ async def _check_slots(client: Client, names: KeyNames) -> None:
     await client.ask_each({claim: command("GET", claim) for claim in claims})
 
 
-async def open_namespace(client: Client, names: KeyNames, *, is_known: bool) -> str:
-    """Checks the layout, and writes layout and identity of a new namespace; returns the identity.
+class Opening:
+    """Checks the layout of a namespace, and writes layout and identity of a new one."""
 
-    ``is_known``: the server has been checked before.
+    def __init__(self, client: Client, names: KeyNames) -> None:
+        self._client = client
+        self._names = names
+        self._is_new = False
+        self.identity = ""
+        """Of the namespace, when it has been opened."""
 
-    Raises:
-        LedgerRefusedError: the layout is another version's; or as :func:`check_server` does.
+    async def look(self, *, is_known: bool) -> None:
+        """Checks server and layout; changes nothing. ``is_known``: the server was checked before.
 
-    """
-    found, identity = await _look_at(client, names, is_known=is_known)
-    if found in (None, LAYOUT.encode()) and None in (found, identity):
-        begin = [
-            command("SET", key, value, "NX")
-            for key, value in ((names.layout, LAYOUT), (names.identity, token_hex(8)))
-        ]
-        found, identity = await _layout_and_identity(client, names, *begin)
-    _check_layout(names, found)
-    return (identity or b"").decode("utf-8", "replace")
+        Raises:
+            LedgerRefusedError: the layout is another version's; or as :func:`check_server` does.
+
+        """
+        found, identity = await _look_at(self._client, self._names, is_known=is_known)
+        self._is_new = found in (None, LAYOUT.encode()) and None in (found, identity)
+        if not self._is_new:
+            self._take(found, identity)
+
+    async def begin(self) -> None:
+        """Writes what a new namespace has; asks nothing if it is none. May go with other questions.
+
+        Raises:
+            LedgerRefusedError: meanwhile another version has begun it.
+
+        """
+        if self._is_new:
+            begin = [
+                command("SET", key, value, "NX")
+                for key, value in (
+                    (self._names.layout, LAYOUT),
+                    (self._names.identity, token_hex(8)),
+                )
+            ]
+            self._take(*await _layout_and_identity(self._client, self._names, *begin))
+
+    def _take(self, found: bytes | None, identity: bytes | None) -> None:
+        _check_layout(self._names, found)
+        self.identity = (identity or b"").decode("utf-8", "replace")
 
 
 async def namespace_exists(client: Client, names: KeyNames) -> bool:
     """Whether anything was ever written to the namespace. Checks the server; changes nothing.
 
     Raises:
-        LedgerRefusedError: as :func:`open_namespace` does.
+        LedgerRefusedError: as :meth:`Opening.look` does.
 
     """
     found, _ = await _look_at(client, names)

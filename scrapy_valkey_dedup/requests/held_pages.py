@@ -12,7 +12,7 @@ from scrapy.http import Request
 
 from scrapy_valkey_dedup.ledger.runs import IDLE_MARK
 from scrapy_valkey_dedup.ledger.tokens import run_of
-from scrapy_valkey_dedup.model import DedupError, Key, Token, Verdict
+from scrapy_valkey_dedup.model import Answer, DedupError, Key, Token, Verdict
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 
@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.1  # seconds
 _LONGEST_PAUSE = 1.0
+_GLANCE = 0.03
+"""Seconds between two glances of an idle run, at least, while Valkey has not answered yet."""
+_GLANCES = 4
+"""How many of them are on their way at once, at most."""
 _RATE = 500  # pages a second that one run asks for again, so that many of them are no burden
 
 
@@ -28,6 +32,8 @@ class _HeldPage:
     key: Key
     holder: Token
     """The claim of another run. Empty: this run itself has claimed the page for another request."""
+    claiming: bool = False
+    """It looked free, and is being asked for."""
 
 
 class HeldPages:
@@ -53,6 +59,7 @@ class HeldPages:
         """Several may be for one page, by redirects or by ``dedup_key``."""
         self._worker: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
+        self._round_took = 0.0  # seconds
 
     def __len__(self) -> int:
         return len(self._pages)
@@ -82,18 +89,44 @@ class HeldPages:
     # -- asking again ----------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        pause = _FIRST_PAUSE
+        clock = asyncio.get_running_loop().time
+        pause, asked = _FIRST_PAUSE, clock()
         while self._pages:
+            # From one question to the next: where Valkey is far away, its answer takes that long.
+            due = asked + max(pause, len(self._pages) / _RATE)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), max(pause, len(self._pages) / _RATE))
+                await asyncio.wait_for(self._hurry.wait(), max(due - clock(), 0))
             self._hurry.clear()
-            before = len(self._pages)
-            try:
-                await self._ask_again()
-            except Exception:
-                logger.exception("Asking again for pages that other runs hold failed; retrying.")
+            before, asked = len(self._pages), clock()
+            await self._ask_in_time()
             progress = len(self._pages) < before
             pause = _FIRST_PAUSE if progress else min(1.5 * pause, _LONGEST_PAUSE)
+
+    async def _ask_in_time(self) -> None:
+        """Asks again. Where the answer takes long, and the run has nothing else to do, glances."""
+        clock = asyncio.get_running_loop().time
+        asking, began = [asyncio.ensure_future(self._ask_again())], clock()
+        try:
+            while not asking[0].done():
+                pace = max(_GLANCE, self._round_took / _GLANCES, len(self._pages) / _RATE)
+                await asyncio.wait(asking[:1], timeout=pace)
+                if self._is_idle() and not asking[0].done():
+                    asking.append(asyncio.ensure_future(self._glance()))
+            self._round_took = clock() - began
+            asking[0].result()
+        except Exception:
+            logger.exception("Asking again for pages that other runs hold failed; retrying.")
+        finally:
+            for task in asking:
+                task.cancel()
+
+    async def _glance(self) -> None:
+        """Finds the pages that are done by now; nothing else is decided by it."""
+        pages = [(request, page) for request, page in self._pages.items() if not page.claiming]
+        answers = await asyncio.gather(*(self._claims.look(page.key) for _, page in pages))
+        for (request, page), answer in zip(pages, answers, strict=True):
+            if answer.verdict is Verdict.SEEN and not page.claiming:
+                self._heed(request, page, answer)
 
     async def _ask_again(self) -> None:
         # Both at once, as Valkey may be far away.
@@ -139,6 +172,19 @@ class HeldPages:
                 self._claims.wait_notice.note(page.key, run_of(page.holder), beat)
 
     async def _ask(self, request: Request, page: _HeldPage, dead: Token) -> None:
+        if not dead:
+            answer = await self._claims.look(page.key)
+            if answer.verdict is not Verdict.NEW:
+                self._heed(request, page, answer)
+                return
+        if request in self._pages and not page.claiming:
+            page.claiming = True
+            try:
+                await self._claim(request, page, dead)
+            finally:
+                page.claiming = False
+
+    async def _claim(self, request: Request, page: _HeldPage, dead: Token) -> None:
         outcome = await self._claims.attempt(page.key, dead)
         if isinstance(outcome, Claim):
             if request in self._pages:
@@ -149,6 +195,14 @@ class HeldPages:
             page.holder = outcome.holder
         else:
             self._decide(request, outcome.verdict)
+
+    def _heed(self, request: Request, page: _HeldPage, answer: Answer) -> None:
+        """Its page was looked up: done, or held."""
+        if answer.verdict is Verdict.HELD:
+            page.holder = answer.holder
+        elif request in self._pages:
+            self._claims.heed_look(page.key, answer)
+            self._decide(request, answer.verdict)
 
     def _decide(self, request: Request, outcome: Claim | Verdict) -> None:
         page = self._pages.pop(request, None)

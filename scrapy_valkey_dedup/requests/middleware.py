@@ -127,9 +127,11 @@ class RequestDedupMiddleware:
                 return
             raise
         self._rescheduling.open(self._claims)
+        admission = Admission.from_crawler(self._crawler)
+        admission.expect(self._session.round_trip)
         self._downloads = Downloads(
             claims=self._claims,
-            admission=Admission.from_crawler(self._crawler),
+            admission=admission,
             options=self._options,
             marks=self._marks,
             states=self._states,
@@ -214,12 +216,15 @@ class RequestDedupMiddleware:
         """Hands everything on, except for the requests that wait for something new."""
         with self._scraping.output_of(response) as passes:
             async for output in result:
-                if passes(output):
+                # Items are many: of them nothing more is asked.
+                if not isinstance(output, Request) or passes(output):
                     yield output
 
     def _hand_on_synchronously(self, response: Response, result: Iterable[Any]) -> Iterable[Any]:
         with self._scraping.output_of(response) as passes:
-            yield from filter(passes, result)
+            for output in result:
+                if not isinstance(output, Request) or passes(output):
+                    yield output
 
     def _take_synchronous_output(self) -> None:
         """Before Scrapy 2.16: lets a synchronous callback's output stay synchronous.

@@ -76,8 +76,8 @@ class Scraping:
     # -- the callback's output -------------------------------------------------------------------
 
     @contextmanager
-    def output_of(self, response: Response) -> Iterator[Callable[[Any], bool]]:
-        """Around a callback's output. Yields what tells whether an element of it is handed on.
+    def output_of(self, response: Response) -> Iterator[Callable[[Request], bool]]:
+        """Around a callback's output. Yields what tells whether a request of it is handed on.
 
         Not an iterator itself, so that it serves synchronous and asynchronous output alike.
         """
@@ -87,11 +87,7 @@ class Scraping:
             return
         output.times_begun += 1
         try:
-            yield (
-                lambda element: (
-                    not isinstance(element, Request) or self._passes(element, response, output)
-                )
-            )
+            yield lambda request: self._passes(request, response, output)
         except Exception:
             output.failed = True
             raise

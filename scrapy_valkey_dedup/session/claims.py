@@ -46,7 +46,7 @@ class Claims:
         """``wait`` and ``lease`` are the settings.
 
         With ``reset`` only what this run itself has stored is a duplicate. ``calls_at_once``: so
-        many questions for claims may be on their way to Valkey at once.
+        many questions for claims may be on their way to Valkey at once, and as many settlements.
         """
         self._ledger, self._stats, self._names = ledger, stats, names
         self._outage = outage
@@ -71,6 +71,7 @@ class Claims:
             names=names,
             outage=outage,
             spool=spool,
+            calls_at_once=calls_at_once,
         )
 
     @property

@@ -53,6 +53,8 @@ class Heartbeat:
         self._detector = FailureDetector(self.grace, self.lifetime)
         self._grace_began = -inf
         self._beaten: tuple[float, float] | None = None
+        self.round_trip = 0.0
+        """Seconds that Valkey took to answer the last beat."""
         self._chores = chores
         self._ledger: Ledger | None = None
         self._beats: Batcher[str, bytes | None] = Batcher(self._ask)
@@ -81,6 +83,7 @@ class Heartbeat:
         now = monotonic(), time()
         was_alive = self._is_alive
         before = await ledger.runs.write_heartbeat(self._number, self.lifetime, idle=self._idle)
+        self.round_trip = monotonic() - now[0]
         # None: it is the first, or the server's clock has stepped, or it has lost heartbeats. This
         # very number: an attempt whose reply was lost has found that, or has not. And a run that
         # was frozen for long may have slept through an outage.

@@ -18,6 +18,7 @@ from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.ending import deliver_settled, release_all, until_spider_closed
 from scrapy_valkey_dedup.session.event_loop import running_loop
+from scrapy_valkey_dedup.session.garbage import LOADED
 from scrapy_valkey_dedup.session.item_in_progress import ItemInProgress, ItemOutcome
 from scrapy_valkey_dedup.session.outage import Outage
 from scrapy_valkey_dedup.session.summary import summary
@@ -173,6 +174,11 @@ class Session:
 
     # -- other runs ------------------------------------------------------------------------------
 
+    @property
+    def round_trip(self) -> float:
+        """Seconds that Valkey took to answer the last heartbeat; 0 if it never has."""
+        return self._heartbeat.round_trip
+
     async def beat_of(self, run: str) -> bytes | None:
         """The last heartbeat of a run, None for a dead one: see :meth:`Heartbeat.of`."""
         return await self._heartbeat.of(run)
@@ -191,6 +197,8 @@ class Session:
     def engine_started(self) -> None:
         """All components have started: ``engine_stopped`` will come."""
         self._engine_started = True
+        if self._is_open:
+            LOADED.leave_out(self.run)
         if self._close_reason:
             self._close_spider(self._close_reason)
 
@@ -225,6 +233,7 @@ class Session:
         if self._opened is None or self._closed:
             return
         self._closed = True
+        LOADED.take_back(self.run)
         await asyncio.wait([self._opened])  # another component may fail while this one connects
         if not self._is_open:
             return

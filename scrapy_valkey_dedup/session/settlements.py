@@ -39,14 +39,21 @@ class Settlements:
         names: StatNames,
         outage: Outage,
         spool: Spool,
+        calls_at_once: int = 1,
     ) -> None:
+        """``calls_at_once``: so many deliveries may be on their way to Valkey at once.
+
+        Their order does not matter: a release gives back one claim, which it names by its number.
+        """
         self._ledger = ledger
         self._in_flight = in_flight
         self._known = known
         self._stats = stats
         self._names = names
         self._outage = outage
-        self._batcher: Batcher[tuple[ReleasedClaim, bool], None] = Batcher(self._deliver)
+        self._batcher: Batcher[tuple[ReleasedClaim, bool], None] = Batcher(
+            self._deliver, at_once=calls_at_once
+        )
         self._backlog = Backlog()
         self._spooler = Spooler(spool, ledger, stats, names)
         self._is_closed = False

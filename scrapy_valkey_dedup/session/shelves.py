@@ -17,7 +17,8 @@ from scrapy_valkey_dedup.stats import ITEMS, StatNames, Stats
 from scrapy_valkey_dedup.valkey.client import Client
 
 _CALLS_AT_ONCE = 4
-"""Of questions about pages: a download waits for the answer, and Valkey may be far away."""
+"""Of questions about pages: a download waits for the answer, and Valkey may be far away. Of their
+settlements, too: the other workers wait for the last pages of each."""
 
 
 class Shelves:

@@ -16,9 +16,6 @@ from tests.support.spiders.storages import STORAGES
 SLOW = {"delay": 0.03, "CONCURRENT_ITEMS": 4, "CONCURRENT_REQUESTS": 4}
 
 
-each_number = pytest.mark.parametrize("kills", [10, pytest.param(25, marks=pytest.mark.slow)])
-
-
 def kill_again_and_again(world: World, kills: int, **changes: object) -> tuple[int, set[str]]:
     """Kills crawls at random moments of their storing.
 
@@ -48,7 +45,7 @@ def assert_settled(world: World) -> None:
 
 
 @pytest.mark.long
-@each_number
+@pytest.mark.parametrize("kills", [10, pytest.param(25, marks=pytest.mark.slow)])
 def test_no_post_is_lost_by_kills(world: World, kills: int) -> None:
     """After many kills and one run to the end all posts are stored, twice only those in flight."""
     in_flight, posts = kill_again_and_again(world, kills)
@@ -61,12 +58,11 @@ def test_no_post_is_lost_by_kills(world: World, kills: int) -> None:
     assert_settled(world)
 
 
-@each_number
-def test_marking_first_loses_posts(world: World, kills: int) -> None:
+def test_marking_first_loses_posts(world: World) -> None:
     """The same kills against a pipeline that marks before it stores: posts are missing."""
     _, posts = kill_again_and_again(
         world,
-        kills,
+        10,
         ADDONS={},
         ITEM_PIPELINES={f"{STORAGES}.MarkFirst": 100, f"{STORAGES}.Store": 300},
         marked=world.namespace,

@@ -210,6 +210,7 @@ def test_a_server_never_comes_back(fragile: World, policy: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_twenty_seconds_without_an_answer(fragile: World) -> None:
     """SIGSTOP for 20 s, with all settings as they are by default: as above, under "pass"."""
     posts = range(700)

@@ -14,7 +14,7 @@ from tests.support.patience import wait_until
 from tests.support.servers.site import pages_of
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_eight_processes_store_each_post_once(world: World, rounds: int) -> None:
     """Eight processes scrape the same 2,000 posts in different orders: each is stored once."""
     posts = range(2000)

@@ -74,6 +74,7 @@ def all_say(crawls: list[Crawl], words: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fifty_spiders_start_at_once_and_meet_an_outage(fleet: World, standin: Serverless) -> None:
     """Fifty starts take at most 20 calls each; after 30 s of outage all fifty come back.
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import scrapy_valkey_dedup
-from tests.conftest import BY_MODE, ONCE
+from tests.support.once import FILES, ONCE_FILES, ONCE_TESTS, PARAMETERS
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -133,12 +133,15 @@ def test_the_rooms_are_drawn_alike() -> None:
 
 
 def test_the_lists_of_tests_name_what_there_is() -> None:
-    """What runs once, and what runs at each server, are files; none of the latter runs once."""
+    """What runs once, and what runs at each server, is there; no file of the latter runs once."""
     there = {path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     names = {path.stem.removeprefix("test_") for path in there}
-    once = {name for listed in ONCE.values() for name in listed.split()}
-    assert once <= names
-    assert {path.name for path in there} >= BY_MODE
+    once = {name for listed in FILES.values() for name in listed.split()}
+    assert once | set(PARAMETERS) <= names
+    texts = {path.name: (ROOT / "tests" / path).read_text("utf-8") for path in there}
+    for file, name in ONCE_TESTS:
+        assert f"def {name}(" in texts[file], f"{file} has no {name}"
+        assert file not in ONCE_FILES
     makefile = (ROOT / "Makefile").read_text()
     found = re.findall(r"^(OF_\w+) :=.*?\.py, \\\n(.*?)\)\)$", makefile, re.DOTALL | re.MULTILINE)
     lists = {

@@ -52,6 +52,7 @@ def test_threads_start_processes_at_the_same_time() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_session_leaves_no_temporary_files() -> None:
     """Not even one whose tests kill crawls and servers."""
     files = ("valkey/embedded/test_embedded_kills.py", "commands/test_command_verbs.py")

@@ -7,6 +7,7 @@ of 511 (``clocked.py`` says what is substituted, and why): years pass, and all l
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Iterator
 from itertools import count
 from math import inf
@@ -38,6 +39,9 @@ SECONDS_MS = 1000
 RETENTION = 1000.0  # seconds; the runs' retentions are multiples of it
 CLAIM_LIFETIME = 300.0
 CAPACITY = 3
+# Chance looks for faults of the scripts on the newest stack; another server shows that it runs them
+# alike, in fewer examples.
+MANY, FEW = (15, 10) if os.environ.get("VALKEY_SERVER") else (50, 30)
 
 
 def _key(number: int, path: int, partition: int) -> Key:
@@ -381,13 +385,13 @@ def examples(number: int) -> settings:
     )
 
 
-@pytest.mark.parametrize("number", [50, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [MANY, pytest.param(200, marks=pytest.mark.slow)])
 def test_the_ledger_is_its_model(machines: None, number: int) -> None:
     """What was stored is seen for its retention, what was not stored never is, whatever happens."""
     run_state_machine_as_test(LedgerMachine, settings=examples(number))
 
 
-@pytest.mark.parametrize("number", [30, pytest.param(180, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [FEW, pytest.param(120, marks=pytest.mark.slow)])
 def test_an_eviction_loses_no_post(machines: None, number: int) -> None:
     """When Valkey drops keys by itself, posts may be new again; none is seen unstored."""
     run_state_machine_as_test(EvictingMachine, settings=examples(number))

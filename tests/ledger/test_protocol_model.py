@@ -24,7 +24,9 @@ LEDGER = Path(__file__).parents[2] / "docs" / "ledger.md"
 LOOKS = {"W1", "W2", "W3", "W5"}
 LARGER = {
     "Valkey away for long, pause, a freeze", "cut off alone, pause", "no fault, two posts",
-    "outages and late attempts, pause",
+    "outages and late attempts, pause", "a freeze and a late attempt",
+    "Valkey away for half a claim's day", "Valkey away for long, pause, a run begins late",
+    "late and lost attempts, twice",
 }  # fmt: skip
 """Of the quick ones those that take seconds."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -88,6 +88,21 @@ async def test_a_killed_run_is_taken_over(runs: Runs) -> None:
     assert Event("B1", "is told TAKEN_OVER") in tape.events
 
 
+def lose_next(session: Any, method: str, lose: Callable[[], None]) -> asyncio.Event:
+    """Calls ``lose`` when the run next calls this method of its ledger; sets the event then."""
+    ledger, lost = session._posts._ledger, asyncio.Event()
+    call = getattr(ledger, method)
+
+    async def lose_and_call(*arguments: Any, **others: Any) -> Any:
+        if not lost.is_set():
+            lose()
+            lost.set()
+        return await call(*arguments, **others)
+
+    setattr(ledger, method, lose_and_call)
+    return lost
+
+
 @pytest.mark.parametrize("policy", ["pass", "pause"])
 @pytest.mark.parametrize("lost", ["swallow", "swallow_replies"])
 @pytest.mark.parametrize("when", ["question", "confirm", "release"])
@@ -97,12 +112,10 @@ async def test_an_outage(runs: Runs, policy: str, lost: str, when: str) -> None:
     tape = Tape(ONE_EACH, KEYS)
     ending = "fails" if when == "release" else "stored"
     async with two_runs(runs, tape, on_outage=policy, **QUICK) as (one, other, proxy):
-        if when == "question":
-            setattr(proxy, lost, True)
+        method = "claim_many" if when == "question" else "settle_many"
+        is_lost = lose_next(one, method, lambda: setattr(proxy, lost, True))
         asking = asyncio.ensure_future(tape.item(one, 0, 0, ending))
-        if when != "question":
-            await asking
-            setattr(proxy, lost, True)
+        await is_lost.wait()
         await until(lambda: one._outage)
         setattr(proxy, lost, False)
         await until(lambda: not one._outage)

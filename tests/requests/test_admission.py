@@ -18,7 +18,7 @@ from scrapy import Request
 
 from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
-from tests.support.patience import PATIENCE, in_loop
+from tests.support.patience import PATIENCE, in_loop, until
 
 
 @dataclass
@@ -404,6 +404,63 @@ async def test_workers_with_the_same_links_claim_different_ones() -> None:
         assert set(crowd.claimed[-20:]) == set(queued)
         orders.add(tuple(map(queued.index, crowd.claimed[-20:])))
     assert len(orders) > 1
+
+
+@in_loop
+async def test_a_fleet_that_starts_with_the_same_links_is_expected_far_away() -> None:
+    """The first links are gathered: by chance 6 of 36 are claimed, and the others looked up."""
+    firsts = set()
+    for _ in range(5):
+        crowd = Crowd(Downloader(16, domain_concurrency=4))
+        crowd.admission.expect(answer=0.1)
+        crowd.admission.download_took(0.1)
+        crowd.answered.clear()
+        queued = crowd.waiting.add(36)
+        crowd.engine_looks()
+        await crowd.settle()
+        assert crowd.claimed == crowd.looked_up == []
+        await until(lambda crowd=crowd: crowd.claimed)
+        await crowd.settle()
+        assert len(crowd.claimed) == 4 + 1 + 1
+        assert set(crowd.looked_up) == set(queued) - set(crowd.claimed)
+        firsts.add(frozenset(map(queued.index, crowd.claimed)))
+        crowd.answered.set()
+        await crowd.end_all()
+    assert len(firsts) > 1
+
+
+@in_loop
+async def test_with_a_valkey_nearby_nothing_is_left_to_chance() -> None:
+    """The first links are claimed in their order, at once, and nothing is looked up."""
+    crowd = Crowd(Downloader(16, domain_concurrency=4))
+    crowd.admission.expect(answer=0.001)
+    crowd.admission.download_took(0.1)
+    queued = crowd.waiting.add(40)
+    crowd.answered.clear()
+    crowd.engine_looks()
+    await crowd.settle()
+    assert crowd.claimed == queued[:5]
+    assert crowd.looked_up == []
+    crowd.answered.set()
+    await crowd.end_all()
+
+
+@in_loop
+async def test_as_many_are_claimed_ahead_as_were_granted() -> None:
+    """When the first 6 pages are granted, 3 more are claimed before one of them has ended."""
+    crowd = Crowd(Downloader(16, domain_concurrency=4))
+    measured(crowd, answer=0.1, download=0.1, downloads=1)
+    crowd.answered.clear()
+    crowd.waiting.add(40)
+    crowd.engine_looks()
+    await crowd.settle()
+    assert len(crowd.claimed) == 4 + 1 + 1
+    for request in list(crowd.claimed):
+        crowd.admission.claim_answered(request, granted=True)
+    await crowd.settle()
+    assert len(crowd.claimed) == 4 + 1 + 4
+    crowd.answered.set()
+    await crowd.end_all()
 
 
 @in_loop

@@ -39,7 +39,7 @@ from tests.support.spiders import fleet as fleet_process
 from tests.support.spiders.fleet import HERE
 from tests.support.spiders.jobs import Job
 
-PAGES = int(os.environ.get("FLEET_PAGES", "300"))
+PAGES = 300
 # Only for workers that are killed or frozen: on a busy machine any worker may lose its lease.
 SHORT = {"VALKEY_DEDUP_LEASE": 1}
 BEGIN = "posts are stored unchecked"

@@ -1,7 +1,7 @@
 """Whatever happens to a request happens as in plain Scrapy, and no claim is left behind.
 
 Each spider of :mod:`tests.support.spiders.scenarios` crawls its site with plain Scrapy and with the
-plugin in each of its modes; the crawls of one spider run side by side.
+plugin in each of its modes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,33 +63,47 @@ def runs(valkey: ValkeyServer, directory: Path) -> Iterator[Runs]:
     made.close()
 
 
-@dataclass
 class Story:
-    """A spider's crawls, first of plain Scrapy and of each mode, then once more."""
+    """A spider's crawls: of plain Scrapy, of each mode, and once more; each when it is asked for.
 
-    spider: type[Reader]
-    plain: Run
-    first: dict[str, Run]
-    second: dict[str, Run]
-    left: dict[str, Any]
+    So a test run crawls only in the modes whose tests it has.
+    """
+
+    def __init__(self, spider: type[Reader], runs: Runs) -> None:
+        self.spider, self._runs = spider, runs
+        self.plain = runs.start(spider, PLAIN).wait()
+        self._first: dict[str, Run] = {}
+        self._second: dict[str, Run] = {}
+        self._left: dict[str, Any] = {}
+
+    def first(self, mode: str) -> Run:
+        """The first crawl in a mode."""
+        if mode not in self._first:
+            run = self._first[mode] = self._runs.start(self.spider, mode).wait()
+            self._left[mode] = self._runs.left(run)
+        return self._first[mode]
+
+    def left(self, mode: str) -> Any:
+        """What the first crawl in a mode has left."""
+        self.first(mode)
+        return self._left[mode]
+
+    def second(self, mode: str) -> Run:
+        """Another crawl with the ledger of the first."""
+        if mode not in self._second:
+            run = self._runs.again(self.first(mode), self.spider, mode)
+            self._second[mode] = run.wait()
+        return self._second[mode]
 
 
 @pytest.fixture(scope="module", params=SPIDERS, ids=lambda spider: spider.name)
 def story(request: pytest.FixtureRequest, valkey: ValkeyServer, directory: Path) -> Iterator[Story]:
-    """All crawls of one spider."""
-    spider = request.param
-    if spider is scenarios.Images:
+    """The crawls of one spider."""
+    if request.param is scenarios.Images:
         pytest.importorskip("PIL")
     runs = Runs(valkey.url, directory)
     try:
-        plain = runs.start(spider, PLAIN)
-        first = {mode: runs.start(spider, mode) for mode in MODES}
-        plain.wait()
-        left = {mode: runs.left(run.wait()) for mode, run in first.items()}
-        second = {mode: runs.again(first[mode], spider, mode) for mode in ("job", "stored")}
-        for run in second.values():
-            run.wait()
-        yield Story(spider, plain, first, second, left)
+        yield Story(request.param, runs)
     finally:
         runs.close()
 
@@ -115,20 +128,20 @@ def assert_as_plain(run: Run, plain: Run) -> None:
 def test_all_is_as_in_plain_scrapy(story: Story, mode: str) -> None:
     """Posts, callbacks, errbacks, drops, errors, downloads and stats are those of plain Scrapy."""
     assert outcome(story.plain)["posts"]
-    assert_as_plain(story.first[mode], story.plain)
+    assert_as_plain(story.first(mode), story.plain)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_left_behind(story: Story, mode: str) -> None:
     """No claim and no heartbeat is left, and none had to be released at the very end."""
-    assert story.left[mode] == NOTHING
-    assert "neither confirmed nor released" not in story.first[mode].log
+    assert story.left(mode) == NOTHING
+    assert "neither confirmed nor released" not in story.first(mode).log
 
 
 @pytest.mark.parametrize("mode", ["job", "stored"])
 def test_each_claim_settles_once(story: Story, mode: str) -> None:
     """Every claim was confirmed or released."""
-    for run in (story.first[mode], story.second[mode]):
+    for run in (story.first(mode), story.second(mode)):
         number = {
             name: run.stats.get(f"dedup/requests/{name}", 0)
             for name in ("new", "confirmed", "released", "unconfirmed", "unchecked", "in_flight")
@@ -139,17 +152,17 @@ def test_each_claim_settles_once(story: Story, mode: str) -> None:
 
 def test_a_second_run_of_the_job_does_what_went_wrong(story: Story) -> None:
     """Another run of the job downloads the pages that failed, and no other."""
-    spider, run = story.spider, story.second["job"]
+    spider, run = story.spider, story.second("job")
     assert set(run.served) - spider.either == spider.again - spider.either
-    assert max((story.first["job"].posts + run.posts).values()) == 1
+    assert max((story.first("job").posts + run.posts).values()) == 1
 
 
 def test_a_later_run_skips_the_pages_of_stored_posts(story: Story) -> None:
     """In mode "stored" a later run downloads only pages that failed or had no posts."""
-    spider, run = story.spider, story.second["stored"]
+    spider, run = story.spider, story.second("stored")
     expected = spider.again | spider.unstored
     assert set(run.served) - spider.either == expected - spider.either
-    assert max((story.first["stored"].posts + run.posts).values()) == 1
+    assert max((story.first("stored").posts + run.posts).values()) == 1
 
 
 WITHOUT_REACTOR = [

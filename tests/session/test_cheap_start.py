@@ -123,16 +123,43 @@ async def test_a_start_takes_two_round_trips(
 ) -> None:
     """A run opens a ledger that is well in two round trips, on one connection.
 
-    The first shows whether it may write there, the second tries what it will do. Where there was
-    no ledger, another one begins it; and a server that does not know the scripts gets them.
+    The first shows whether it may write there, the second tries what it will do, and begins the
+    ledger where there was none. A server that does not know the scripts gets them in two more.
+    """
+    assert valkey.port
+    with FaultyProxy(valkey.port) as line:
+        line.delay = 0.02
+        new = f"{namespace}-new"
+        for name, most in ((namespace, 4), (namespace, 2), (new, 2), (new, 2)):
+            runs = Runs(f"valkey://127.0.0.1:{line.port}", name, tmp_path)
+            runs.raw.close()
+            line.connections = line.round_trips = 0
+            async with runs.open(with_requests, lease=60, wait=60):
+                assert line.connections == 1
+                assert line.round_trips <= most
+
+
+@in_loop
+async def test_an_end_takes_two_round_trips(
+    valkey: ValkeyServer, namespace: str, tmp_path: Path
+) -> None:
+    """One for what is settled, posts and pages at once, and one to leave, history included.
+
+    Each has two questions, on two connections. The first run of an hour counts posts, too.
     """
     assert valkey.port
     with FaultyProxy(valkey.port) as line:
         runs = Runs(f"valkey://127.0.0.1:{line.port}", namespace, tmp_path)
         runs.raw.close()
+        async with runs.open(with_requests, lease=60, wait=60):
+            pass
+        pages = list[Claims]()
         line.delay = 0.02
-        for most in (4, 2):  # the first of all brings the server its scripts, too
-            line.connections = line.round_trips = 0
-            async with runs.open(with_requests, lease=60, wait=60):
-                assert line.connections == 1
-                assert line.round_trips <= most
+        async with runs.open(
+            lambda run: pages.append(with_requests(run)), lease=60, wait=60
+        ) as run:
+            for claim in [await run.claim(KEYS[0]), await pages[0].attempt(KEYS[0])]:
+                assert isinstance(claim, Claim)
+                claim.confirm()
+            line.round_trips = 0
+        assert line.round_trips <= 2 * 2

@@ -264,7 +264,7 @@ def test_a_long_flush_goes_on_while_it_makes_progress(
                 await deliver(*news)
 
             settlements._ledger.settle_many = slowly
-            for claim in [await session.claim(key) for key in keys]:
+            for claim in await asyncio.gather(*map(session.claim, keys)):
                 claim.confirm()
             await session.flush()
             assert settlements.unconfirmed == 0

@@ -16,10 +16,13 @@ from scrapy.utils.job import job_dir
 
 from scrapy_valkey_dedup.requests.admission.download_limits import DownloadLimits
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
+from scrapy_valkey_dedup.requests.admission.gathering import Gathering
 from scrapy_valkey_dedup.requests.admission.lookups import Look, PageLookups
 from scrapy_valkey_dedup.requests.admission.waits import ClaimWait, DownloadWait, urgency
 
 _CHECK = 1.0  # seconds
+_FAR = 0.01
+"""Seconds that Valkey takes to answer: from here on it matters which of a fleet's workers asks."""
 
 
 class Queue(Protocol):
@@ -65,6 +68,7 @@ class Admission:
         """How many requests of a slot may claim their page, or have claimed it."""
         self._waiting: defaultdict[str, list[ClaimWait]] = defaultdict(list)
         self._lookups = PageLookups(self._begun_meanwhile, self.look_ahead)
+        self._gathering = Gathering(self._gathered)
         self._claimed: list[DownloadWait] = []
         self._not_downloading: set[Request] = set()
         """Requests in the downloader middlewares whose download has not begun."""
@@ -83,6 +87,17 @@ class Admission:
         # a component waits for, which must not wait here.
         queue = None if job_dir(settings) else EngineQueue(engine)
         return cls(engine.downloader, delay, queue=queue)
+
+    def expect(self, answer: float) -> None:
+        """Valkey takes about so many seconds to answer; nothing has been claimed so far.
+
+        If that is long, the run expects a fleet whose workers all begin with the same links: it
+        claims some by chance, and looks up the others. In order, one worker would get them all.
+        """
+        if answer >= _FAR:
+            self._limits.expect_answer(answer)
+            self._lookups.expect_a_fleet()
+            self._gathering.begin()
 
     # -- claiming a page -------------------------------------------------------------------------
 
@@ -117,16 +132,11 @@ class Admission:
         wait = self._claiming.get(request)
         if wait is not None and not wait.was_looked_up:
             self._lookups.count(free=granted)
+        if wait is not None and granted:
+            self._allow_claims(wait.slot)
 
     def _begun_meanwhile(self) -> float:
-        """How many downloads begin while Valkey answers."""
-        total, downloads = self._limits.total, 0
-        for slot in self._allowed:
-            downloads += self._limits.downloads(slot) or total
-            if total and downloads >= total:
-                downloads = total
-                break  # a broad crawl has very many slots
-        return self._limits.begun_meanwhile(downloads)
+        return self._limits.begun_meanwhile_in(self._waiting)
 
     def _task_ended(self, wait: ClaimWait, _: object) -> None:
         self._stop_waiting(wait.request)
@@ -142,6 +152,8 @@ class Admission:
         self.download_ended()
 
     def _allow_claims(self, slot: str) -> None:
+        if self._gathering.goes_on():
+            return
         waiting, limit = self._waiting[slot], self._limits.claims(slot)
         while waiting and self._allowed[slot] < limit + self._less_urgent_than(waiting[0]):
             wait = waiting.pop(self._lookups.choose(_most_urgent(waiting)))
@@ -151,6 +163,11 @@ class Admission:
             self._claiming[wait.request] = wait
             if not wait.allowed.done():
                 wait.allowed.set_result(None)
+
+    def _gathered(self) -> None:
+        for slot in list(self._waiting):
+            self._allow_claims(slot)
+        self._lookups.begin()
 
     def _less_urgent_than(self, wait: ClaimWait) -> int:
         """How many requests of the same slot will let this one be downloaded first."""

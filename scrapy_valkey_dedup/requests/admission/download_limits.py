@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil, inf
 from typing import Any
 
@@ -32,7 +33,7 @@ class DownloadLimits:
         """CONCURRENT_REQUESTS; 0 if there is no such limit."""
         self._answer_time = 0.0
         self._share_granted = 1.0
-        self._downloaded = 0
+        self._downloaded = self._granted = 0
         self._download_time: float | None = None  # not known yet
 
     def slot_of(self, request: Request) -> str:
@@ -44,12 +45,17 @@ class DownloadLimits:
         active: set[Request] = self._downloader.active
         return active
 
+    def expect_answer(self, seconds: float) -> None:
+        """How long Valkey will take to answer, before it has answered any claim."""
+        self._answer_time = seconds
+
     def answer_took(self, seconds: float) -> None:
         """How long Valkey took to answer a claim."""
         self._answer_time += _NEWEST * (seconds - self._answer_time)
 
     def claim_was(self, *, granted: bool) -> None:
         """Whether a claim was granted, or its page known or held."""
+        self._granted += granted
         self._share_granted += _NEWEST * (granted - self._share_granted)
 
     def download_took(self, seconds: float | None) -> None:
@@ -66,14 +72,24 @@ class DownloadLimits:
             return 0.0
         return min(downloads * self._answer_time / self._download_time, downloads * _MOST_AHEAD)
 
+    def begun_meanwhile_in(self, slots: Iterable[str]) -> float:
+        """The same for these slots together."""
+        total, downloads = self.total, 0
+        for slot in slots:
+            downloads += self.downloads(slot) or total
+            if total and downloads >= total:
+                downloads = total
+                break  # a broad crawl has very many slots
+        return self.begun_meanwhile(downloads)
+
     def ahead(self, downloads: int) -> int:
         """How many pages are claimed ahead of so many downloads.
 
         As many as are granted while Valkey answers, and one more. But at the beginning no more than
-        were downloaded: in a fleet that starts with few links, each worker gets some of them.
+        were granted before: in a fleet that starts with few links, each worker gets some of them.
         """
         asked = self.begun_meanwhile(downloads) / max(self._share_granted, _LEAST_GRANTED)
-        return 1 + min(ceil(asked), self._downloaded)
+        return 1 + min(ceil(asked), max(self._granted, self._downloaded))
 
     def claims(self, key: str) -> float:
         """How many requests of a slot may have claimed their pages at once."""

@@ -16,6 +16,9 @@ _LEAST_FREE, _ALL_FREE = 0.01, 0.9
 _MARGIN = 2
 """Times as many are looked up as will be needed, as the share changes: a lookup is cheap."""
 
+_FREE_IN_A_FLEET = 0.25
+"""The share at the beginning, if there may be a fleet whose workers begin with the same links."""
+
 Look: TypeAlias = Callable[[], Awaitable[Any]]
 """Looks a page up. Returns None if it may be free; anything else is for the request that waits."""
 
@@ -36,6 +39,7 @@ class PageLookups:
         self._needed = needed
         self._answered = answered
         self._share_free = 1.0
+        self._begun = True
         self._waiting: dict[asyncio.Future[Any], Look] = {}
         self._looking: dict[asyncio.Future[Any], asyncio.Future[Any]] = {}
         self._free: set[asyncio.Future[Any]] = set()
@@ -52,6 +56,15 @@ class PageLookups:
     def ahead(self) -> int:
         """How many requests may wait for claims, besides those that wait in any case."""
         return len(self._free) + self.room
+
+    def expect_a_fleet(self) -> None:
+        """Others may begin with the same links. Nothing is looked up before :meth:`begin`."""
+        self._share_free, self._begun = _FREE_IN_A_FLEET, False
+
+    def begin(self) -> None:
+        """The first pages have been chosen."""
+        self._begun = True
+        self._go_on()
 
     def add(self, wait: asyncio.Future[Any], look: Look) -> None:
         """A request waits. If its page is not free, the future ``wait`` gets what was found."""
@@ -85,7 +98,7 @@ class PageLookups:
         self._share_free = max(self._share_free, _LEAST_FREE)
 
     def _go_on(self) -> None:
-        while self._waiting and len(self._looking) < self.room:
+        while self._begun and self._waiting and len(self._looking) < self.room:
             wait = next(iter(self._waiting))
             look = self._waiting.pop(wait)
             looking = self._looking[wait] = asyncio.ensure_future(look())

@@ -39,4 +39,6 @@ class _Context(context.ForkServerContext):
 # A crawl starts in less than a tenth of a second, and shares nothing with its test. Of a program
 # there is one forkserver: who named another list of imports would take this one away.
 processes = _Context()
-processes.set_forkserver_preload(["tests.support.processes.preloaded"])
+processes.set_forkserver_preload(
+    ["tests.support.coverage.plugin", "tests.support.processes.preloaded"]  # measures first
+)

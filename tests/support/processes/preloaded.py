@@ -12,7 +12,7 @@ from scrapy.settings import default_settings
 
 from scrapy_valkey_dedup import commands
 from scrapy_valkey_dedup.ledger.scripts import all_scripts
-from tests.support.processes.measured import keep_measuring
+from tests.support.coverage.measure import Measurement
 
 PROGRAMS = [
     "processes.dedup_process", "processes.scrapy_command", "spiders.faults", "spiders.fleet",
@@ -45,6 +45,7 @@ def of_commands() -> Iterator[str]:
 SUPPORT = [f"tests.support.{name}" for name in PROGRAMS]
 for module in [*OTHERS, *of_commands(), *of_scrapy(), *SUPPORT]:
     import_module(module)
-keep_measuring()
 all_scripts()  # read from their files once
+if Measurement.current:
+    Measurement.current.tell_in_forks()
 gc.freeze()  # what is here stays: no process need look through it

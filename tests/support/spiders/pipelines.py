@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from scrapy import signals
 from scrapy.exceptions import CloseSpider, DropItem
 from scrapy.pipelines import ItemPipelineManager
+from twisted.internet.defer import succeed
 
 from scrapy_valkey_dedup import DedupItemProcessor, DedupPipeline
 from tests.support.spiders.component import Component, until_told
@@ -80,6 +82,37 @@ class Replacer:
 
     def process_item(self, item):
         return StoredPost(identifier(item), words=["replaced"])
+
+
+class WithSpider:
+    """A pipeline as old as the argument that it takes."""
+
+    def process_item(self, item, spider):
+        return replace(item, text=f"{item.text} of {spider.name}")
+
+
+class GivesFuture:
+    """A pipeline that returns what can be awaited, without being a coroutine function."""
+
+    def process_item(self, item):
+        made = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(made.set_result, replace(item, text=item.text + "!"))
+        return made
+
+
+class GivesDeferred:
+    """A pipeline that returns a Deferred, which is deprecated."""
+
+    def process_item(self, item):
+        return succeed(replace(item, text=item.text + "?"))
+
+
+class CountsTexts(Component):
+    """Counts the texts that it meets, as stats."""
+
+    def process_item(self, item):
+        self.crawler.stats.inc_value(f"text/{item.text}")
+        return item
 
 
 class OwnPipeline(DedupPipeline):
