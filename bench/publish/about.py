@@ -10,7 +10,7 @@ from bench.publish.words import number
 from bench.suite.measures import profile
 from bench.suite.peers import WORKS
 from bench.suite.results import Results
-from bench.suite.rows import PEERS, ROWS
+from bench.suite.rows import ON_DEMAND, PEERS, ROWS
 from bench.suite.ways import OURS, PLAIN
 
 
@@ -50,7 +50,7 @@ def shares(results: Results) -> str:
 def provenance(results: Results) -> str:
     """Where each row is from."""
     rows = []
-    for name in (PEERS, *ROWS):
+    for name in (PEERS, *ROWS, *ON_DEMAND):
         if (row := results.rows.get(name)) is None:
             continue
         run = row.run

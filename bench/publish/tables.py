@@ -128,25 +128,27 @@ def fleet(results: Results) -> str:
 
 def sizes(results: Results) -> str:
     """Bytes of Valkey memory a post."""
-    steps = steps_of(results, "ledger", ledger.BYTES)
+    found = {
+        (each.way, each.case, each.at): each.median
+        for row in (ledger.LARGE, ledger.ROW)  # where both have a size, the latter counts
+        for each in results.figures(row, ledger.BYTES)
+    }
+    steps = sorted({at for _, _, at in found})
     rows = []
-    for name in ways_of(results, "ledger", ledger.BYTES):
-        cases = dict.fromkeys(
-            each.case for each in results.figures("ledger", ledger.BYTES) if each.way == name
-        )
-        for case in cases:
+    for name in ways_of(results, ledger.ROW, ledger.BYTES):
+        for case in dict.fromkeys(case for way, case, _ in found if way == name):
             label = f"{bold(name)}, {case}" if name == OURS.name else name
-            cells = [number(results.median("ledger", ledger.BYTES, case, name, at)) for at in steps]
-            rows.append([label, *cells])
+            rows.append([label, *(number(found.get((name, case, at))) for at in steps)])
     return table(["bytes a post", *map(short, steps)], rows)
 
 
 def server_time(results: Results) -> str:
     """Microseconds of the server a post."""
-    steps = steps_of(results, "ledger", ledger.TIME)
+    row = ledger.row_of_times(results)
+    steps = steps_of(results, row, ledger.TIME)
     rows = []
     for case in (ledger.CLAIM, ledger.CONFIRM, ledger.KNOWN):
-        medians = [results.median("ledger", ledger.TIME, case, OURS.name, at) for at in steps]
+        medians = [results.median(row, ledger.TIME, case, OURS.name, at) for at in steps]
         times = medians[-1] / medians[0] if medians and medians[0] and medians[-1] else None
         rows.append([case, ratio(times), *map(number, medians)])
     return table(["us of the server a post", "growth", *map(short, steps)], rows)

@@ -16,16 +16,18 @@ import traceback
 from pathlib import Path
 
 from bench.suite.environments import ROOT
+from bench.suite.measures.ledger import LARGE
 from bench.suite.peers import Usable, find
 from bench.suite.provenance import provenance
 from bench.suite.results import FAILED, MEASURED, Results, Row
-from bench.suite.rows import PEERS, ROWS
+from bench.suite.rows import ON_DEMAND, PEERS, ROWS
 from bench.suite.sizes import FULL, QUICK, Sizes
 from bench.suite.targets import judge
 
 RESULTS = ROOT / "docs" / "benchmarks" / "results.json"
 QUICK_RESULTS = ROOT / "build" / "bench-quick.json"
 BUSY = 0.5
+MEASURES = ROWS | ON_DEMAND
 
 
 def options() -> argparse.Namespace:
@@ -37,12 +39,16 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), help="rows, with commas")
     parser.add_argument("--again", action="store_true", help="measure all rows anew")
     parser.add_argument("--rounds", type=int, help="no more than so many, for a rehearsal")
-    parser.add_argument("--hundred-million", action="store_true", help="ledgers of 10^8 posts, too")
+    parser.add_argument(
+        "--hundred-million", action="store_true", help=f"only a ledger of 10^8 posts: {LARGE}"
+    )
     parser.add_argument("--results", type=Path, help="another file")
     given = parser.parse_args()
+    if given.hundred_million:
+        given.only = [*(given.only or ()), LARGE]
     for name in given.only or ():
-        if name not in ROWS:
-            parser.error(f"--only {name}: there are {', '.join(ROWS)}")
+        if name not in MEASURES:
+            parser.error(f"--only {name}: there are {', '.join(MEASURES)}")
     return given
 
 
@@ -52,8 +58,6 @@ def main() -> int:
     sizes = QUICK if given.quick else FULL
     if given.rounds:
         sizes = sizes.with_rounds(given.rounds)
-    if given.hundred_million:
-        sizes = sizes.with_hundred_million()
     path = given.results or (QUICK_RESULTS if given.quick else RESULTS)
     results = Results.load(path)
     began = time.monotonic()
@@ -66,9 +70,9 @@ def main() -> int:
     results.rows[PEERS] = peers
     for text in peers.notes:
         print(f"cannot run: {text}")
-    for number, name in enumerate(ROWS, 1):
+    for number, name in enumerate(MEASURES, 1):
         if _is_due(name, results, run, given):
-            print(f"[{number}/{len(ROWS)}] {name}", flush=True)
+            print(f"[{number}/{len(MEASURES)}] {name}", flush=True)
             results.rows[name] = measured(name, sizes, usable)
             results.save(path)
     print(f"{_since(began):.0f} s in all; {path}")
@@ -78,6 +82,8 @@ def main() -> int:
 def _is_due(name: str, results: Results, run: dict[str, object], given: argparse.Namespace) -> bool:
     if given.only:
         return name in given.only
+    if name in ON_DEMAND:
+        return False
     row = results.rows.get(name)
     if given.again or given.quick or row is None or row.error:
         return True
@@ -91,7 +97,7 @@ def measured(name: str, sizes: Sizes, usable: list[Usable]) -> Row:
     row.run = provenance(f"python -m bench.suite --only {name}", sizes.name)
     began = time.monotonic()
     try:
-        for step in ROWS[name](row, sizes, usable):
+        for step in MEASURES[name](row, sizes, usable):
             print(f"  {_since(began):4.0f} s  {step}", flush=True)
     except Exception as error:  # noqa: BLE001 (whatever it is, the other rows go on)
         traceback.print_exc()

@@ -25,3 +25,5 @@ ROWS: dict[str, Measure] = {
     "profile": profile.measure,
     "costs": costs.measure,
 }
+ON_DEMAND: dict[str, Measure] = {ledger.LARGE: ledger.measure_large}
+"""What is measured only when asked for: it takes long. What was measured before stays."""

@@ -28,6 +28,8 @@ class Sizes:
     """The largest of them with two and three generations, and with the peers' layouts."""
     server: tuple[int, ...]
     """Numbers of posts at which the server's time is measured."""
+    large: tuple[int, ...]
+    """Numbers of posts of the ledger that is filled only on demand."""
     core_posts: int
     """Claimed and confirmed by each of the clients of a busy server."""
     process_posts: int
@@ -42,19 +44,16 @@ class Sizes:
         few, far = min(self.rounds, rounds), min(self.far_rounds, rounds)
         return replace(self, name=f"{self.name}, {rounds} round", rounds=few, far_rounds=far)
 
-    def with_hundred_million(self) -> Sizes:
-        """The ledger grows to 10^8 posts: about 850 MB, and half an hour more."""
-        memory, server = (*self.memory, 10**8), (*self.server, 10**8)
-        return replace(self, memory=memory, server=server, generations_to=10**7)
-
 
 FULL = Sizes(
     "full", rounds=5, posts=20_000, distances=(0, 1, 5, 20), far_rounds=3, fault_posts=200,
     racers=8, pages=1000, fleet_pages=(600, 1000, 6000), memory=(10**4, 10**5, 10**6, 10**7),
-    generations_to=10**6, server=(10**6, 10**7), core_posts=40_000, process_posts=10**6,
+    generations_to=10**6, server=(10**6, 10**7), large=(10**6, 10**7, 10**8),
+    core_posts=40_000, process_posts=10**6,
 )  # fmt: skip
 QUICK = Sizes(
     "quick", rounds=1, posts=800, distances=(0, 20), far_rounds=1, fault_posts=40, racers=2,
     pages=60, fleet_pages=(60,), memory=(10**4, 10**5), generations_to=10**5,
-    server=(10**4, 10**5), core_posts=2000, process_posts=10_000, all_faults=False, kills=1,
+    server=(10**4, 10**5), large=(10**4, 10**5, 10**6), core_posts=2000, process_posts=10_000,
+    all_faults=False, kills=1,
 )  # fmt: skip

@@ -99,7 +99,8 @@ def worst_page_ratio(results: Results) -> float | None:
 
 def most_bytes(results: Results) -> float | None:
     """The most bytes a post from a million on, in one generation and in three."""
-    found = [each.median for each in _ours(results.figures("ledger", ledger.BYTES))
+    found = [each.median for row in (ledger.ROW, ledger.LARGE)
+             for each in _ours(results.figures(row, ledger.BYTES))
              if each.at >= _from(results)]  # fmt: skip
     return max(found, default=None)
 
@@ -114,7 +115,8 @@ def server_growth(results: Results) -> float | None:
     """How many times as long the server takes at the largest size, for the deed that grows most."""
     found = []
     for case in (ledger.CLAIM, ledger.CONFIRM, ledger.KNOWN):
-        by_size = {each.at: each.median for each in results.figures("ledger", ledger.TIME, case)}
+        figures = results.figures(ledger.row_of_times(results), ledger.TIME, case)
+        by_size = {each.at: each.median for each in figures}
         if by_size:
             found.append(by_size[max(by_size)] / by_size[min(by_size)])
     return max(found, default=None)
@@ -218,7 +220,7 @@ TARGETS = (
         "server's time a post with the most posts, of that with the fewest",
         server_growth,
         1.5,
-        why="ledger.md#memory-and-speed",
+        why="ledger.md#time-and-the-number-of-posts",
     ),
     Target(
         "cores",

@@ -23,7 +23,7 @@ PARTS = {
     "claim": (
         "clock", "find", "claim", "generations", "refresh", "tokens", "contend", "record",
     ),
-    "confirm": ("clock", "confirm", "generations", "overflow"),
+    "confirm": ("confirm", "clock", "generations", "overflow"),
     "release": ("release", "tokens", "doubt"),
     "renew": ("tokens", "renew"),
     "look": ("find", "look"),

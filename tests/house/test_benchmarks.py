@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import pytest
 from bench.publish.blocks import filled, names
 from bench.publish.pages import CONTENTS, PAGES, SPEED, written
 from bench.publish.plots import DARK, LIGHT, PLOTS
+from bench.publish.tables import server_time
 from bench.suite import __main__ as suite
+from bench.suite.measures import ledger
 from bench.suite.results import Results, Row
-from bench.suite.rows import PEERS, ROWS
+from bench.suite.rows import ON_DEMAND, PEERS, ROWS
 from bench.suite.sizes import QUICK
-from bench.suite.targets import TARGETS, judge
+from bench.suite.targets import TARGETS, judge, server_growth
 from bench.suite.ways import OURS
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +57,7 @@ def test_every_plot_is_there_in_light_and_dark() -> None:
 
 def test_each_row_says_where_it_is_from() -> None:
     """Every row has its commit, date, command, machine and versions, and names no place."""
-    assert set(RESULTS.rows) == {PEERS, *ROWS}
+    assert set(RESULTS.rows) - set(ON_DEMAND) == {PEERS, *ROWS}
     for row in RESULTS.rows.values():
         assert re.fullmatch(r"[0-9a-f]{10}", row.run["commit"])
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", row.run["date"])
@@ -146,6 +148,50 @@ def test_a_row_that_fails_is_listed_and_the_rest_goes_on(
     out = capsys.readouterr().out
     assert "[1/2] first" in out
     assert "second" not in out, "what is measured stays"
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Results]:
+    """Runs the suite with some words; its two rows give the server's time at some sizes."""
+    path = tmp_path / "results.json"
+
+    def row_with(*times: float) -> Callable[..., Iterator[str]]:
+        def measure(row: Row, *_: Any) -> Iterator[str]:
+            for number, time in enumerate(times):
+                row.add(ledger.TIME, ledger.CLAIM, OURS.name, 10 ** (6 + number), time)
+            yield "done"
+
+        return measure
+
+    def run(*words: str) -> Results:
+        monkeypatch.setattr("sys.argv", ["suite", "--results", str(path), *words])
+        assert suite.main() == 0
+        return Results.load(path)
+
+    def origin(command: str, size: str) -> dict[str, Any]:
+        return {"command": command, "size": size, "commit": "1", "changed": False}
+
+    monkeypatch.setattr(suite, "provenance", origin)
+    monkeypatch.setattr(suite, "ROWS", {ledger.ROW: row_with(2, 3)})
+    monkeypatch.setattr(suite, "MEASURES", suite.ROWS | {ledger.LARGE: row_with(2, 3, 5)})
+    monkeypatch.setattr(suite, "find", lambda _: iter(()))
+    monkeypatch.setattr(suite, "judge", lambda _: [])
+    return run
+
+
+def test_a_large_ledger_is_measured_on_demand_and_stays(measured: Callable[..., Results]) -> None:
+    """Only --hundred-million measures it; later runs keep its row, its column and its origin."""
+    found = measured()
+    assert set(found.rows) == {PEERS, ledger.ROW}
+    assert server_growth(found) == 1.5
+    found = measured("--hundred-million")
+    assert server_growth(found) == 2.5
+    large = found.rows[ledger.LARGE]
+    assert large.run["command"] == f"python -m bench.suite --only {ledger.LARGE}"
+    found = measured("--again")
+    assert found.rows[ledger.LARGE] == large
+    assert server_growth(found) == 2.5
+    assert "| claim | 2.50 | 2 | 3 | 5 |" in server_time(found)
 
 
 def test_a_small_run_is_small() -> None:

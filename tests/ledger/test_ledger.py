@@ -422,7 +422,7 @@ async def test_forgetting_loses_no_other_post(
 async def test_forgetting_outlasts_an_eviction(
     open_ledger: OpenLedger, inside: Inside, *, again: bool
 ) -> None:
-    """A post below a bucket that was evicted is forgotten there, even if it was stored again."""
+    """A post below a bucket that was evicted stays seen until forgotten, stored again or not."""
     many = [crafted(7 * 10**18 + number * 10**6) for number in range(CAPACITY + 1)]
     last = many[-1]
     async with open_ledger() as ledger:
@@ -430,7 +430,7 @@ async def test_forgetting_outlasts_an_eviction(
         upper, lower = inside.buckets()
         assert (inside.raw.scard(upper), inside.raw.scard(lower)) == (CAPACITY, 1)
         inside.raw.delete(upper)
-        assert await ledger.seen_many([last]) == [False]
+        assert await ledger.seen_many([last, many[0]]) == [True, False]
         if again:
             await ledger.confirm_many([last])
         assert await ledger.forget_many([last]) == 1

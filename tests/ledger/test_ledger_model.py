@@ -340,7 +340,7 @@ class EvictingMachine(LedgerMachine):
     """The same on a server that is full and evicts: posts may be stored twice, none is lost."""
 
     def _it_is_not_there(self, post: Key) -> None:
-        """It may be in a bucket below one that was evicted, and be seen when that is full again."""
+        """It may be in a level that an evicted list had, and be seen when a list has it again."""
 
     lost_a_list = False
 

@@ -1,7 +1,8 @@
 """Posts a second of one core of a server, and of each core of a cluster with three primaries.
 
-Four client processes claim and confirm new posts. A server's rate is by its own processor time: on
-a machine with few cores the clients take most of them, and the clock would measure those.
+Four client processes claim and confirm new posts, all over TCP. A server's rate is by its own
+processor time: on a machine with few cores the clients take most of them, and the clock would
+measure those.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from bench.servers import ValkeyCluster, ValkeyServer
+from bench.servers import ValkeyCluster, ValkeyServer, free_port
 from bench.suite.load import FAR_APART
 from bench.suite.results import Row
 from bench.suite.sizes import Sizes
@@ -29,7 +30,7 @@ _CLIENTS = 4
 def measure(row: Row, sizes: Sizes, _: Any) -> Iterator[str]:
     """A server and a cluster, in turn."""
     with ExitStack() as stack:
-        server = stack.enter_context(ValkeyServer())
+        server = stack.enter_context(ValkeyServer(port=free_port()))
         cluster = stack.enter_context(ValkeyCluster(replicas=0, persistent=False))
         for number in range(sizes.far_rounds):
             first = number * _CLIENTS * FAR_APART

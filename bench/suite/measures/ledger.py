@@ -4,13 +4,13 @@ One ledger is filled step by step; at each size its memory is read, and batches 
 page) are asked about, claimed and confirmed, while the server counts the time of its scripts.
 Smaller ledgers have two and three generations. Beside them what others store for a post: a string
 key with an end, a member of a set, bits of scrapy-redis-bloomfilter's filter as its defaults make
-it.
+it. 10^8 posts are a row of their own, which takes long and is measured only when asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import valkey
@@ -19,12 +19,13 @@ from bench.dump import RETENTIONS
 from bench.ecpu import cost
 from bench.servers import ValkeyServer
 from bench.shared import connected, info, key
-from bench.suite.results import Row
+from bench.suite.results import Results, Row
 from bench.suite.sizes import Sizes
 from bench.suite.ways import BLOOM, OURS
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.valkey.client import Client
 
+ROW, LARGE = "ledger", "ledger-large"
 BYTES, TIME = "bytes a post", "us of the server a post"
 ONE, TWO, THREE = "1 generation", "2 generations", "3 generations"
 CLAIM, CONFIRM, KNOWN = "claim", "confirm", "known post"
@@ -38,11 +39,7 @@ def measure(row: Row, sizes: Sizes, _: Any) -> Iterator[str]:
     for number, case in enumerate((ONE, TWO, THREE), 1):
         to = max(sizes.memory) if number == 1 else sizes.generations_to
         wanted = sorted(size for size in {*sizes.memory, *sizes.server} if size <= to)
-        with ValkeyServer() as server:
-            filling = Filling(row, server.url, case, RETENTIONS[:number])
-            for size in wanted:
-                asyncio.run(filling.to(size, timed=number == 1 and size in sizes.server))
-                yield f"{case}: {size:,} posts"
+        yield from _filled(row, case, number, wanted, sizes.server)
     for name in (STRING_KEY, SET_OF_HEX):
         with ValkeyServer() as server:
             for size in (each for each in sizes.memory if each <= sizes.generations_to):
@@ -53,6 +50,27 @@ def measure(row: Row, sizes: Sizes, _: Any) -> Iterator[str]:
         client.setbit("filter", _BITS - 1, 1)
         for size in sizes.memory:
             row.add(BYTES, ONE, BLOOM.name, size, (_used(client) - before) / size)
+
+
+def measure_large(row: Row, sizes: Sizes, _: Any) -> Iterator[str]:
+    """One ledger up to the largest size, and its time at each size on the way, in one run."""
+    yield from _filled(row, ONE, 1, sizes.large, sizes.large)
+
+
+def _filled(
+    row: Row, case: str, generations: int, sizes: Sequence[int], timed: Sequence[int]
+) -> Iterator[str]:
+    with ValkeyServer() as server:
+        filling = Filling(row, server.url, case, RETENTIONS[:generations])
+        for size in sizes:
+            asyncio.run(filling.to(size, timed=generations == 1 and size in timed))
+            yield f"{case}: {size:,} posts"
+
+
+def row_of_times(results: Results) -> str:
+    """The row that compares the server's time at all sizes: the large one, if there is one."""
+    large = results.rows.get(LARGE)
+    return LARGE if large and not large.error else ROW
 
 
 class Filling:
@@ -81,10 +99,16 @@ class Filling:
                 await self._time(server, ledgers[0], size)
 
     async def _fill(self, ledgers: list[Ledger], size: int) -> None:
+        """Two at a time: one is made ready while the server has the other."""
         step = min(_BATCH, size // (10 * len(ledgers)))
-        for number, start in enumerate(range(self._done, size, step)):
-            some = [key(each) for each in range(start, min(start + step, size))]
-            await ledgers[number % len(ledgers)].confirm_many(some)
+        starts = iter(enumerate(range(self._done, size, step)))
+
+        async def fill() -> None:
+            for number, start in starts:
+                some = [key(each) for each in range(start, min(start + step, size))]
+                await ledgers[number % len(ledgers)].confirm_many(some)
+
+        await asyncio.gather(fill(), fill())
         self._done = size
 
     async def _time(self, server: Client, ledger: Ledger, size: int) -> None:

@@ -7,14 +7,20 @@
 --       the tokens of dead runs, concatenated; the token that asks; the posts.
 -- Reply, one for each post: 0 new, 1 seen, 2 new and taken over from a dead run, or the token that
 --       holds it. The rules C1 to C7 and Q1 to Q3 are in docs/ledger.md.
-local retention, lifetime, token = tonumber(ARGV[1]), ARGV[3], ARGV[7]
+local lifetime, token = ARGV[3], ARGV[7]
 local refresh, ignore, record = ARGV[4] == 'refresh', ARGV[4] == 'ignore', ARGV[5] ~= ''
 local FIRST_POST = 8
 local NEW, SEEN, TAKEN_OVER = 0, 1, 2
 
+local too_soon = {}
 local function ends_too_soon(generation)
-  local ends = tonumber(sub(list, generation, generation + END - 1))
-  return ends > 0 and (retention == 0 or ends < milliseconds(list) + retention)
+  local found = too_soon[generation]
+  if found == nil then
+    local ends, retention = tonumber(sub(list, generation, generation + END - 1)), tonumber(ARGV[1])
+    found = ends > 0 and (retention == 0 or ends < milliseconds(list) + retention)
+    too_soon[generation] = found
+  end
+  return found
 end
 
 -- ``contested``: the values of other runs' claims; ``old``: the buckets of posts that are to move.

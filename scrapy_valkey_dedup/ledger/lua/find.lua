@@ -1,20 +1,22 @@
 
--- Some generations on the list may have ended: the server has expired their buckets, so nothing is found in
--- them.
+-- What the keys of each generation's buckets begin with, and how many levels it has. Some generations on the
+-- list may have ended: the server has expired their buckets, so nothing is found in them.
 local list = call('GET', base) or ''
+local prefixes, depths = {}, {}
+for at = 1, #list, ENTRY do
+  prefixes[#prefixes + 1] = base .. ':' .. sub(list, at, at + END - 1) .. ':'
+  depths[#prefixes] = tonumber(sub(list, at + END, at + END))
+end
 
--- The bucket that holds the post, and the position of its generation in the list; or nil. A full bucket
--- continues one level down.
+-- The bucket that holds the post, and the position of its generation in the list; or nil. The deepest level
+-- comes first, because most posts are there.
 local function find(post)
   local member = sub(post, MEMBER)
-  for at = 1, #list, ENTRY do
-    local prefix = base .. ':' .. sub(list, at, at + END - 1) .. ':'
-    local bucket = prefix .. sub(post, 1, 2)
-    if call('SISMEMBER', bucket, member) == 1 then return bucket, at end
-    for level = 2, sub(list, at + END, at + END) do
-      if call('SCARD', bucket) < CAPACITY then break end
-      bucket = prefix .. sub(post, 1, level + 1)
-      if call('SISMEMBER', bucket, member) == 1 then return bucket, at end
+  for number = 1, #prefixes do
+    local prefix = prefixes[number]
+    for level = depths[number], 1, -1 do
+      local bucket = prefix .. sub(post, 1, level + 1)
+      if call('SISMEMBER', bucket, member) == 1 then return bucket, (number - 1) * ENTRY + 1 end
     end
   end
   return nil

@@ -50,7 +50,8 @@ local function generation_to_write(all, list, retention, step)
 end
 
 -- All buckets of a generation expire at the same moment, so a level never disappears above one that still
--- holds posts. Only the last level, which no real ledger reaches, grows beyond the capacity.
+-- holds posts (unless the server evicts it). Only the last level, which no real ledger reaches, grows beyond
+-- the capacity.
 local function add(all, generation, post)
   local prefix, member = base .. ':' .. generation.text .. ':', sub(post, MEMBER)
   for level = 1, LEVELS do

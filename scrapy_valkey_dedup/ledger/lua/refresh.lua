@@ -6,7 +6,7 @@ local all, written
 
 local function remember(post)
   all = all or generations(list)
-  written = written or generation_to_write(all, list, retention, tonumber(ARGV[2]))
+  written = written or generation_to_write(all, list, tonumber(ARGV[1]), tonumber(ARGV[2]))
   add(all, written, post)
 end
 
