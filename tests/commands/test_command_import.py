@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
@@ -24,7 +25,7 @@ import scrapy
 from scrapy import exporters
 from scrapy.settings import Settings
 
-from bench.servers import ValkeyServer, free_port
+from bench.servers import FaultyProxy, ValkeyServer, free_port
 from scrapy_valkey_dedup.commands.shared.project import project_of
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     IdentifiedBlock,
@@ -56,6 +57,14 @@ POST = ("--spider", "forum", "--item", "posts.items.Post")
 FIELDS = '{"*": {"fields": ["post_id"], "kind": "Post"}}'
 """As the crawls of the tests have it."""
 MANY = 100_000
+
+
+@contextmanager
+def slow_line(url: str) -> Iterator[str]:
+    """The server's address with a delay: an import of ``MANY`` takes seconds, on any machine."""
+    with FaultyProxy(int(url.rpartition(":")[2])) as proxy:
+        proxy.delay = 0.02
+        yield f"valkey://127.0.0.1:{proxy.port}"
 
 
 class Post(scrapy.Item):
@@ -352,11 +361,13 @@ def test_what_cannot_be_imported_is_one_line(here: Path) -> None:
 def test_killed_in_the_middle(here: Path, valkey: ValkeyServer, namespace: str) -> None:
     """The next import of the file goes on where a killed one was, and all is remembered."""
     (here / "posts.jl").write_text(posts(iter(range(MANY))))
-    command = Command("import", *POST, "posts.jl", "--json", directory=here)
     folder = here / ".scrapy" / "valkey-dedup" / "import"
-    wait_until(lambda: list(folder.glob("*.json")))
-    command.signal(signal.SIGKILL)
-    assert command.end().code == -signal.SIGKILL
+    with slow_line(valkey.url) as url:
+        at_proxy = ("-s", f"VALKEY_DEDUP_URL={url}")
+        command = Command(*at_proxy, "import", *POST, "posts.jl", "--json", directory=here)
+        wait_until(lambda: list(folder.glob("*.json")))
+        command.signal(signal.SIGKILL)
+        assert command.end().code == -signal.SIGKILL
     assert 0 < known(valkey.url, namespace, range(MANY)) < MANY
 
     ended = dedup("import", *POST, "posts.jl", "--json", directory=here)
@@ -446,14 +457,16 @@ def test_another_file_or_identity_begins_anew(here: Path, valkey: ValkeyServer) 
 def test_an_import_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
     """A server that does not answer for a moment is asked again, and nothing is left out."""
     with ValkeyServer(port=free_port(), persistent=True) as server:
-        here = project(tmp_path, VALKEY_DEDUP_URL=server.url, VALKEY_DEDUP_TIMEOUT=0.5)
+        here = project(tmp_path, VALKEY_DEDUP_TIMEOUT=1)
         (here / "posts.jl").write_text(posts(iter(range(MANY))))
-        command = Command("import", *POST, "posts.jl", "--json", directory=here)
-        wait_until(lambda: list((here / ".scrapy").rglob("import/*.json")))
-        server.kill()
-        wait_until(lambda: "asking again for 60 s" in command.err)
-        server.start()
-        ended = command.end()
+        with slow_line(server.url) as url:
+            at_proxy = ("-s", f"VALKEY_DEDUP_URL={url}")
+            command = Command(*at_proxy, "import", *POST, "posts.jl", "--json", directory=here)
+            wait_until(lambda: list((here / ".scrapy").rglob("import/*.json")))
+            server.kill()
+            wait_until(lambda: "asking again for 60 s" in command.err)
+            server.start()
+            ended = command.end()
         assert (ended.code, ended.json["remembered"]) == (0, MANY)
         assert known(server.url, "posts", range(MANY)) == MANY
 
