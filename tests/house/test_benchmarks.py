@@ -131,6 +131,7 @@ def test_a_row_that_fails_is_listed_and_the_rest_goes_on(
 
     path = tmp_path / "results.json"
     monkeypatch.setattr(suite, "ROWS", {"first": fails, "second": works})
+    monkeypatch.setattr(suite, "ON_DEMAND", {})
     monkeypatch.setattr(suite, "find", lambda _: iter(()))
     monkeypatch.setattr(suite, "judge", lambda _: [])
     monkeypatch.setattr(
@@ -173,7 +174,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
 
     monkeypatch.setattr(suite, "provenance", origin)
     monkeypatch.setattr(suite, "ROWS", {ledger.ROW: row_with(2, 3)})
-    monkeypatch.setattr(suite, "MEASURES", suite.ROWS | {ledger.LARGE: row_with(2, 3, 5)})
+    monkeypatch.setattr(suite, "ON_DEMAND", {ledger.LARGE: row_with(2, 3, 5)})
     monkeypatch.setattr(suite, "find", lambda _: iter(()))
     monkeypatch.setattr(suite, "judge", lambda _: [])
     return run
