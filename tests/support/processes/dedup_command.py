@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scrapy_valkey_dedup.identity.encoding import digest
+from tests.support.coverage.measure import FOLDER
 from tests.support.processes import dedup_process as command_process
 from tests.support.processes.forkserver import processes
 
@@ -119,7 +120,8 @@ def environment(**more: str) -> dict[str, str]:
 
 def words(*given: str) -> list[str]:
     """The command line."""
-    return [sys.executable, "-m", "scrapy", "dedup", *given]
+    module = "tests.support.coverage.command" if FOLDER in os.environ else "scrapy"
+    return [sys.executable, "-m", module, "dedup", *given]
 
 
 class Command:
