@@ -110,7 +110,8 @@ class HeldPages:
             while not asking[0].done():
                 pace = max(_GLANCE, self._round_took / _GLANCES, len(self._pages) / _RATE)
                 await asyncio.wait(asking[:1], timeout=pace)
-                if self._is_idle() and not asking[0].done():
+                asking[1:] = (task for task in asking[1:] if not task.done())
+                if self._is_idle() and not asking[0].done() and len(asking) <= _GLANCES:
                     asking.append(asyncio.ensure_future(self._glance()))
             self._round_took = clock() - began
             asking[0].result()

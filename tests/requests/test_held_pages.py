@@ -5,6 +5,7 @@ Sessions on a real server, without a crawl. The line to it is slow, or swallows 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from scrapy import Request
 
 from bench.servers import FaultyProxy, ValkeyServer
 from scrapy_valkey_dedup.model import Answer, Key, Verdict
-from scrapy_valkey_dedup.requests.held_pages import HeldPages
+from scrapy_valkey_dedup.requests.held_pages import _GLANCE, HeldPages
 from scrapy_valkey_dedup.session.claim import Claim
 from scrapy_valkey_dedup.session.claims import Claims
 from scrapy_valkey_dedup.session.session import Session
@@ -104,7 +105,7 @@ class Counted:
 async def test_only_an_idle_run_glances(
     valkey: ValkeyServer, namespace: str, tmp_path: Path
 ) -> None:
-    """While no answer comes, a run that is idle asks 4 times for a page, and a busy one once."""
+    """While no answer comes, a run that is idle glances 4 times at a page, and a busy one never."""
     assert valkey.port
     with FaultyProxy(valkey.port) as line:
         async with fleet_of_two(valkey, line, namespace, tmp_path) as (claims, waiter):
@@ -117,7 +118,9 @@ async def test_only_an_idle_run_glances(
             ]
             for held in runs:
                 held.add(claim.key, Request("https://a.test/"), answer.holder)
-            await until(lambda: counts[0].looks[claim.key] >= 4)
+            await until(lambda: counts[0].looks[claim.key] >= 1 + 4)
+            await asyncio.sleep(5 * _GLANCE)
+            assert counts[0].looks[claim.key] == 1 + 4
             assert counts[1].looks[claim.key] == 1
             for held in runs:
                 held.close()
