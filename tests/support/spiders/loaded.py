@@ -43,7 +43,6 @@ class Counting(scrapy.Spider):
     def from_crawler(cls, crawler: Crawler, *args: Any, **kwargs: Any) -> Counting:
         """Scrapy's constructor."""
         spider = super().from_crawler(crawler, *args, **kwargs)
-        spider.cycle = Cycle()
         crawler.signals.connect(spider.item_scraped, signals.item_scraped)
         return spider
 
@@ -55,7 +54,7 @@ class Counting(scrapy.Spider):
         """Scrapy's signal: the spider runs."""
         self.found["during"].append(gc.get_freeze_count() - self.before)
         self.found["garbage"].append([each() is not None for each in self.garbage])
-        self.garbage.append(weakref.ref(self.cycle))
+        self.garbage.append(weakref.ref(Cycle()))
 
 
 class Store:
