@@ -24,7 +24,7 @@ from tests.support.order import long_first
 from tests.support.servers.standin import a_server
 
 SCRAPY_VERSION = tuple(version_info[:2])
-_numbers = count()
+_numbers = count(10_000)
 
 # No example fails for being slow: on a busy machine any may be.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -83,7 +83,7 @@ def valkey() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def namespace() -> str:
-    """A namespace that no other test uses."""
+    """A namespace that no other test uses, and with which no other begins."""
     return f"test-{next(_numbers)}"
 
 

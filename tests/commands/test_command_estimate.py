@@ -41,7 +41,7 @@ from scrapy_valkey_dedup.stats import RunInfo
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.resp import command
 from tests.support.crawls.world import World
-from tests.support.ledgers import in_ledger
+from tests.support.ledgers import in_ledger, keys_of
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import dedup, project
 from tests.support.servers.standin import not_on_serverless
@@ -373,6 +373,6 @@ def test_a_user_who_may_only_read(here: Path, valkey: ValkeyServer, namespace: s
     (rules,) = re.findall(r"ACL SETUSER reader on >PASSWORD (.*?)\n```", page, re.DOTALL)
     valkey.ask("ACL", "SETUSER", f"reader-{namespace}", "on", ">secret", *rules.split())
     url = valkey.url.replace("://", f"://reader-{namespace}:secret@")
-    before = sorted(valkey.ask("KEYS", "*"))
+    before = keys_of(valkey, namespace)
     assert estimated(here, "--from-ledger", "--url", url)["counted"]["scripts"] > 0
-    assert sorted(valkey.ask("KEYS", "*")) == before
+    assert keys_of(valkey, namespace) == before

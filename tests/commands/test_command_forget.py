@@ -16,7 +16,7 @@ from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.ledger.permissions import RULES
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.valkey.urls import redacted
-from tests.support.ledgers import in_ledger
+from tests.support.ledgers import in_ledger, keys_of
 from tests.support.processes.dedup_command import (
     dedup,
     key_of_post,
@@ -177,9 +177,7 @@ def test_forget_a_namespace_or_a_part_of_it(
         in_ledger(valkey.url, each, write_history)
 
     def keys() -> Counter[str]:
-        # Those of other tests may expire meanwhile.
-        own = tuple(f"vd1:{{{name}" for name in (namespace, *others))
-        found = [key for key in valkey.ask("KEYS", "*") if key.startswith(own)]
+        found = [key for name in (namespace, *others[-2:]) for key in keys_of(valkey, name)]
         return Counter(key.split("}")[0] for key in found)
 
     before = keys()

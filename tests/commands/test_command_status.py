@@ -29,7 +29,7 @@ from scrapy_valkey_dedup.stats import RunInfo
 from scrapy_valkey_dedup.valkey.client import Client
 from scrapy_valkey_dedup.valkey.urls import redacted
 from tests.support.crawls.world import World
-from tests.support.ledgers import in_embedded_ledger, in_ledger
+from tests.support.ledgers import in_embedded_ledger, in_ledger, keys_of
 from tests.support.patience import PATIENCE
 from tests.support.processes.dedup_command import Ended, dedup, on_terminal, project
 from tests.support.servers.embedded import is_free
@@ -91,7 +91,7 @@ def test_status_tells_what_is_there(here: Path, valkey: ValkeyServer, namespace:
     fill(valkey.url, namespace)
     fill(valkey.url, f"{namespace}.b")
     spool(here, valkey.url, namespace, 12)
-    before = sorted(valkey.ask("KEYS", "*"))
+    before = keys_of(valkey, namespace)
     found = dedup("status", "--json", "--exact", directory=here)
     assert entries(found) == {"posts": POSTS, "pages": PAGES, "timelines": 0}
     told = found.json
@@ -106,7 +106,7 @@ def test_status_tells_what_is_there(here: Path, valkey: ValkeyServer, namespace:
     assert {namespace, f"{namespace}.b"} <= set(told["namespaces"])
     assert told["topology"] == "one server"
     assert told["memory"][0]["used"] > 0
-    assert sorted(valkey.ask("KEYS", "*")) == before
+    assert keys_of(valkey, namespace) == before
 
     piped = dedup("status", directory=here)
     assert piped.code == 0, piped.err
@@ -143,7 +143,7 @@ def test_status_of_an_empty_ledger(here: Path, valkey: ValkeyServer, namespace: 
     ended = dedup("status", "--json", directory=here)
     assert entries(ended) == {"posts": 0, "pages": 0, "timelines": 0}
     assert ended.json["empty"] is True
-    assert not [name for name in valkey.ask("KEYS", "*") if f"{{{namespace}" in name]
+    assert keys_of(valkey, namespace) == set()
     assert "no run has been here yet" in dedup("status", directory=here).out
 
 

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from bench.servers import ValkeyServer
 from scrapy_valkey_dedup.identity.encoding import digest
 from scrapy_valkey_dedup.ledger.keys import namespace_tag
 from scrapy_valkey_dedup.ledger.ledger import Ledger
@@ -68,6 +69,15 @@ def in_embedded_ledger(folder: Path, deed: Callable[[Ledger], Awaitable[Any]]) -
         return in_ledger(server.acquire(), "posts", deed, retention=None)
     finally:
         server.release()
+
+
+def keys_of(server: ValkeyServer, namespace: str) -> set[str]:
+    """The names of all keys of a namespace, and of those that begin with its name.
+
+    Those of other tests may expire at any time.
+    """
+    own = f"vd1:{{{namespace_tag(namespace)}"
+    return {name for name in server.ask("KEYS", "*") if name.startswith(own)}
 
 
 def ask_ledger(url: str, namespace: str, question: Callable[[Ledger, Client], Any]) -> Any:
