@@ -616,6 +616,7 @@ def demo(cwd: Path, *arguments: str):
     return done, [int(number) for number in last.groups()]
 
 
+@pytest.mark.slow
 def test_without_the_plugin_the_demo_fails(tmp_path: Path):
     """Three spiders without a common memory store posts several times, and the demo says so."""
     done, (seen, stored, twice, missing) = demo(tmp_path, "--no-dedup", "--posts=90", "--more=20")
@@ -627,7 +628,7 @@ def test_without_the_plugin_the_demo_fails(tmp_path: Path):
     assert SAVING.search(done.stdout)[2] == "0"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_demo_stores_each_post_once(tmp_path: Path):
     """Six crawls store each post that is shown once, and the READMEs say what they print."""
     done, (seen, stored, twice, missing) = demo(tmp_path)

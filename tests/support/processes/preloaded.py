@@ -16,11 +16,13 @@ from tests.support.coverage.measure import Measurement
 
 PROGRAMS = [
     "processes.dedup_process", "processes.scrapy_command", "spiders.faults", "spiders.fleet",
-    "spiders.items", "spiders.requests", "spiders.timelines", "spiders.whose_claim",
+    "spiders.items", "spiders.requests", "spiders.scenarios", "spiders.timelines",
+    "spiders.whose_claim",
 ]  # fmt: skip
 # pytest, because a process imports the program again by which the test was started.
 OTHERS = [
-    "itemloaders", "pytest", "queuelib", "rich.progress", "rich.table", "tldextract",
+    "concurrent.futures.thread", "encodings.charmap", "itemloaders", "pytest", "queuelib",
+    "resource", "rich.progress", "rich.table", "scrapy.pipelines.files", "tldextract",
     "twisted.conch.insults.insults", "twisted.conch.telnet", "twisted.internet.endpoints",
     "twisted.internet.stdio", "twisted.web.client", "valkey", "scrapy_valkey_dedup.addon",
     "scrapy_valkey_dedup.valkey.embedded", "scrapy_valkey_dedup.valkey.watcher", "bench.servers",
@@ -48,4 +50,4 @@ for module in [*OTHERS, *of_commands(), *of_scrapy(), *SUPPORT]:
 all_scripts()  # read from their files once
 if Measurement.current:
     Measurement.current.tell_in_forks()
-gc.freeze()  # what is here stays: no process need look through it
+gc.collect()  # not gc.freeze(): the plugin would count what is frozen, at each crawl's start

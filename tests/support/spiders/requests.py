@@ -136,6 +136,7 @@ def settings_of(job: Job) -> Settings:
     return Settings(
         {
             **QUIET,
+            "CONCURRENT_ITEMS": 10,  # Scrapy makes as many tasks for each response
             "ITEM_PIPELINES": {STORE: 300},
             "LOG_FILE": str(Path(job.directory) / "log"),
             **job.settings,
