@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 # Most tests wait for others most of the time, so more of them than there are processors run at once.
-WORKERS ?= 8
+WORKERS ?= 7
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 COVERAGE_FOLDER := $(CURDIR)/.coverage
