@@ -61,7 +61,7 @@ coverage:
 	$(MAKE) test COVERAGE=1
 
 # What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer. Only its
-# files are collected: eight workers would take as long to import all of them as for a test.
+# files are collected: each worker would take as long to import all of them as for a test.
 test-slow: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL) -m slow $(shell grep -rl --include='test_*.py' mark.slow tests)
 

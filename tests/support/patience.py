@@ -59,6 +59,13 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def make_all_patient() -> None:
+    """Every loop that this process makes by itself is a patient one."""
+    patient = asyncio.DefaultEventLoopPolicy()
+    patient._loop_factory = PatientLoop
+    asyncio.set_event_loop_policy(patient)
+
+
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """``asyncio.run`` with a patient loop."""
     if sys.version_info >= (3, 11):
@@ -66,9 +73,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
             runner.run(main())
         return
     policy = asyncio.get_event_loop_policy()
-    patient = asyncio.DefaultEventLoopPolicy()
-    patient._loop_factory = PatientLoop
-    asyncio.set_event_loop_policy(patient)
+    make_all_patient()
     try:
         asyncio.run(main())
     finally:
@@ -91,7 +96,7 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Returns what the condition returns as soon as it is true.
 
-    It is asked less often the longer it takes: eight workers who ask a server a hundred times a
+    It is asked less often the longer it takes: workers who all ask their servers a hundred times a
     second have no time for what they wait for.
     """
     deadline, pause = monotonic() + seconds, 0.005

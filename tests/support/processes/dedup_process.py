@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from scrapy import cmdline
 
+from tests.support.patience import make_all_patient
+
 
 def carry_out(given: list[str], directory: str, files: list[str], env: Mapping[str, str]) -> Any:
     """Runs the command with these files as standard input, output and error.
@@ -34,6 +36,7 @@ def carry_out(given: list[str], directory: str, files: list[str], env: Mapping[s
         io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "w", closefd=False)), "utf-8")
         for number in (1, 2)
     )
+    make_all_patient()
     _exit_after(["scrapy", "dedup", *given])
 
 
