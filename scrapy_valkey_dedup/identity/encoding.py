@@ -41,11 +41,11 @@ from itemadapter import ItemAdapter, is_item
 
 from scrapy_valkey_dedup.identity.item_classes import extra_fields
 from scrapy_valkey_dedup.identity.normalise import normal_form
+from scrapy_valkey_dedup.identity.subclasses import class_name, value_of_base
 from scrapy_valkey_dedup.identity.third_party import (
     PreciseTime,
     builtin_value,
     check_digits,
-    exact_time,
     in_utc,
 )
 from scrapy_valkey_dedup.model import KEY_BYTES, Key, UnkeyedError
@@ -124,16 +124,8 @@ def _encode_other(value: Any, depth: int) -> bytes:
     """The encoding of an instance of a subclass."""
     if isinstance(value, Enum):  # first: it may be a str or an int
         return encode(value.value, depth + 1)
-    if isinstance(value, datetime):  # before its base
-        exact = exact_time(value)
-        if isinstance(exact, datetime):
-            _refuse_more_than(datetime, lambda _: exact, value)
-        return encode(exact, depth)
-    for base, built_in in _BASES:
-        if isinstance(value, base):
-            _refuse_more_than(base, built_in, value)
-            return encode(built_in(value), depth)
-    return _encode_foreign(value, depth)
+    plain = value_of_base(value)
+    return _encode_foreign(value, depth) if plain is None else encode(plain, depth)
 
 
 def _encode_foreign(value: Any, depth: int) -> bytes:
@@ -146,24 +138,8 @@ def _encode_foreign(value: Any, depth: int) -> bytes:
         return _encode_mapping([*ItemAdapter(value).items(), *extra_fields(value)], depth)
     known = builtin_value(value)
     if known is None:
-        raise UnkeyedError(f"a {_name(type(value))} has no encoding")
+        raise UnkeyedError(f"a {class_name(type(value))} has no encoding")
     return encode(known, depth)
-
-
-def _name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _refuse_more_than(base: type, built_in: Callable[[Any], Any], value: Any) -> None:
-    """Refuses an instance of a subclass that itself says that it differs from the built-in value.
-
-    Of two posts that differ only in what the subclass adds, one would be lost.
-    """
-    cls = type(value)
-    if cls.__eq__ is base.__eq__ or value != value:  # noqa: PLR0124 (not a number: said elsewhere)
-        return
-    if not value == built_in(value):
-        raise UnkeyedError(f"a {_name(cls)} holds more than a {base.__name__}, and has no encoding")
 
 
 def _encode_int(value: int, _: int) -> bytes:
@@ -233,22 +209,3 @@ _EXACT: dict[type, Callable[[Any, int], bytes]] = {
     date: lambda value, _: _sized(b"d", value.isoformat().encode()),
     time: lambda value, _: _sized(b"d", value.isoformat("microseconds").encode()),
 }
-
-# How an instance of a subclass becomes the built-in value. Methods are called by the name of the
-# base: a subclass may have odd ones.
-_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (str, str.__str__),
-    (int, int.__index__),
-    (float, float.__float__),
-    (Decimal, Decimal),
-    (UUID, lambda value: UUID(UUID.__str__(value))),
-    (bytes, lambda value: bytes(memoryview(value))),
-    (bytearray, lambda value: bytearray(memoryview(value))),
-    (date, lambda value: datetime.combine(value, time.min).date()),
-    (time, lambda value: datetime.combine(date.min, value).timetz()),
-    (list, list.copy),
-    (tuple, lambda value: tuple.__getitem__(value, slice(None))),
-    (dict, dict.copy),
-    (set, set),
-    (frozenset, frozenset),
-)
