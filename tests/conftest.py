@@ -83,7 +83,7 @@ def valkey() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def namespace() -> str:
-    """A namespace that no other test uses, and with which no other begins."""
+    """A namespace that no other test uses, nor one that begins with its name."""
     return f"test-{next(_numbers)}"
 
 

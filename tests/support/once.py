@@ -14,7 +14,7 @@ FILES = {
     # The bytes of identities are compared on every stack, in golden, kinds and foreign.
     "pure Python, explored or by examples without end": "admission batching compiled dump_file"
     " identity identity_crawls keyset namespaces normalise protocol_model soak spool",
-    "equipment": "coverage faulty_proxy servers",
+    "equipment": "coverage faulty_proxy order_of_tests servers",
     "a service that runs Valkey, not Redis": "serverless serverless_crawls"
     " selftest_serverless serverless_fleet",
     # What a crawl makes of an outage: outage, outage_laws, cluster, sentinel. What the scripts
