@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scrapy import Request
 
+from scrapy_valkey_dedup.requests.admission import gathering
 from scrapy_valkey_dedup.requests.admission.admission import Admission
 from scrapy_valkey_dedup.requests.admission.engine_queue import EngineQueue
 from tests.support.patience import PATIENCE, in_loop, until
@@ -406,19 +407,29 @@ async def test_workers_with_the_same_links_claim_different_ones() -> None:
     assert len(orders) > 1
 
 
+def start_of_a_fleet() -> tuple[Crowd, list[Request]]:
+    """A crawl with 36 links to begin with, far away from Valkey."""
+    crowd = Crowd(Downloader(16, domain_concurrency=4))
+    crowd.admission.expect(answer=0.1)
+    crowd.admission.download_took(0.1)
+    crowd.answered.clear()
+    queued = crowd.waiting.add(36)
+    crowd.engine_looks()
+    return crowd, queued
+
+
 @in_loop
-async def test_a_fleet_that_starts_with_the_same_links_is_expected_far_away() -> None:
+async def test_a_fleet_that_starts_with_the_same_links_is_expected_far_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The first links are gathered: by chance 6 of 36 are claimed, and the others looked up."""
+    monkeypatch.setattr(gathering, "_MOMENT", PATIENCE)  # the test ends it
     firsts = set()
     for _ in range(5):
-        crowd = Crowd(Downloader(16, domain_concurrency=4))
-        crowd.admission.expect(answer=0.1)
-        crowd.admission.download_took(0.1)
-        crowd.answered.clear()
-        queued = crowd.waiting.add(36)
-        crowd.engine_looks()
+        crowd, queued = start_of_a_fleet()
         await crowd.settle()
         assert crowd.claimed == crowd.looked_up == []
+        crowd.admission._gathering._end()
         await until(lambda crowd=crowd: crowd.claimed)
         await crowd.settle()
         assert len(crowd.claimed) == 4 + 1 + 1
@@ -427,6 +438,15 @@ async def test_a_fleet_that_starts_with_the_same_links_is_expected_far_away() ->
         crowd.answered.set()
         await crowd.end_all()
     assert len(firsts) > 1
+
+
+@in_loop
+async def test_links_are_gathered_for_a_moment_only() -> None:
+    """Links are claimed though nothing else happens."""
+    crowd, _ = start_of_a_fleet()
+    await until(lambda: crowd.claimed)
+    crowd.answered.set()
+    await crowd.end_all()
 
 
 @in_loop
