@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +26,23 @@ from tests.support.servers.tls import LOOPBACK, SPEAKER, Authority, needs_tls
 
 
 def test_ports_are_given_once() -> None:
-    """Servers that are started together never meet on a port."""
-    assert len({free_port() for _ in range(500)}) == 500
+    """Servers that are started together never meet on a port, whichever processes start them."""
+    taking = """
+import os, sys
+from bench.servers import free_port
+free_port()
+os.fork()
+sys.stdout.write("".join(f"{free_port()}\\n" for _ in range(500)))
+sys.stdout.flush()
+sys.stdin.read()  # nothing: it waits for the end
+"""
+    mine = [free_port() for _ in range(500)]
+    with subprocess.Popen(
+        [sys.executable, "-c", taking], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as forked:
+        assert forked.stdout is not None
+        others = [int(forked.stdout.readline()) for _ in range(1000)]
+    assert len({*mine, *others}) == 1500
 
 
 def test_a_server_keeps_its_data_over_restarts() -> None:
