@@ -122,14 +122,17 @@ def test_a_failover_is_not_noticed(world: World, cluster: ValkeyCluster) -> None
 
 def test_a_slot_moves_during_a_crawl(world: World, cluster: ValkeyCluster) -> None:
     """Eight crawls, a slot that holds posts is migrated key by key: no outage, each post once."""
-    crawls = start_fleet(world, world.site(pages_of(POSTS, SIZE)), FLEET, of_each=3, **LARGE)
+    site = world.site(pages_of(POSTS, SIZE))
+    crawls = start_fleet(world, site, FLEET, of_each=3, **LARGE)
     slot = cluster.slot_of(f"vd1:{{{world.namespace}:{PARTITION_TAGS[7]}}}")
     source = cluster.primary_of(slot)
     wait_until(lambda: source.ask("CLUSTER", "COUNTKEYSINSLOT", slot) > 10)
     target = next(node for node in cluster.primaries if node is not source)
-    stops = []
+    stops: list[int] = []
 
     def step(moved: int) -> None:
+        if not stops:
+            site.free = len(site.pages) // 2
         stops.append(moved)
         sleep(0.05)
 
@@ -161,6 +164,7 @@ def test_a_failover_beyond_the_deadline_is_an_outage(world: World, cluster: Valk
     changes = {"VALKEY_DEDUP_TIMEOUT": 0.3, **LARGE}
     (crawl,) = start_fleet(world, world.site(pages_of(posts, SIZE)), ["pause"], **changes)
     cluster.kill(cluster.primary_of(f"vd1:{{{world.namespace}:{PARTITION_TAGS[7]}}}"))
+    world.serve_all()
     crawl.wait_for(BEGIN["pause"])
     stats = account_of(crawl, "pause")
     assert stats["dedup/valkey/outages"] >= 1

@@ -71,10 +71,11 @@ def test_a_restart_is_not_noticed(fragile: World) -> None:
 
 def test_two_seconds_of_delay_are_not_noticed(fragile: World, line: FaultyProxy) -> None:
     """Each question takes 2 s of the 5 s that it has: no outage, all once."""
-    site = fragile.site(pages_of(POSTS))
-    crawls = start_fleet(fragile, site, POLICIES, **SLOW | {"CONCURRENT_ITEMS": 20})
+    changes = SLOW | {"CONCURRENT_ITEMS": 20}
+    crawls = start_fleet(fragile, fragile.site(pages_of(POSTS)), POLICIES, **changes)
     line.delay = 1.0
     began, known = time.monotonic(), len(fragile.stored)
+    fragile.serve_all()
     # The first are of questions that were on their way before; those after them were delayed.
     wait_until(lambda: len(fragile.stored) > known + 150)
     assert time.monotonic() - began > 2
@@ -88,6 +89,7 @@ def test_random_resets_are_not_noticed(fragile: World, line: FaultyProxy) -> Non
     small = SLOW | {"CONCURRENT_ITEMS": 2, "delay": 0.01}  # batches, and so chunks
     crawls = start_fleet(fragile, fragile.site(pages_of(POSTS)), POLICIES, **small)
     line.reset_chance = 0.01
+    fragile.serve_all()
     for crawl in crawls:
         crawl.wait()
     line.reset_chance = 0
@@ -112,6 +114,7 @@ def test_killed_clients_are_not_noticed(fragile: World) -> None:
     crawls = start_fleet(fragile, fragile.site(pages_of(POSTS)), POLICIES, **SLOW)
     kill = lambda: fragile.server.ask("CLIENT", "KILL", "TYPE", "normal")  # noqa: E731
     with again_and_again(kill, lambda: 0.1) as killed:
+        fragile.serve_all()
         for crawl in crawls:
             crawl.wait()
     assert sum(killed) > 10
@@ -150,6 +153,7 @@ def test_a_server_is_away_for_a_while(fragile: World, fault: str, policy: str) -
     crawls = start_fleet(fragile, fragile.site(pages_of(POSTS)), [policy] * 2, **LONG)
     began = time.monotonic()
     hurt(fragile.server)
+    fragile.serve_all()
     for crawl in crawls:
         crawl.wait_for(BEGIN[policy])
     noticed = time.monotonic()
@@ -197,6 +201,7 @@ def test_a_server_never_comes_back(fragile: World, policy: str) -> None:
         **LONG,
     )
     fragile.server.kill()
+    fragile.serve_all()
     stats = [account_of(crawl, policy) for crawl in crawls]
     assert second_copies(fragile.stored) <= total(stats, "unchecked")
     assert sum(fragile.stored.values()) == total(stats, "confirmed") + total(stats, "spooled")
@@ -217,6 +222,7 @@ def test_twenty_seconds_without_an_answer(fragile: World) -> None:
     slow = SLOW | {"delay": 0.9}  # they take longer than the fault
     crawls = start_fleet(fragile, fragile.site(pages_of(posts)), ["pass"] * 2, **slow)
     fragile.server.freeze()
+    fragile.serve_all()
     time.sleep(20)
     assert all(crawl.process.is_alive() for crawl in crawls)
     fragile.server.thaw()

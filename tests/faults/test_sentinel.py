@@ -105,6 +105,7 @@ def test_a_failover_is_waited_for(world: World, sentinels: SentinelSet) -> None:
     primary = sentinels.primary
     bring_up_to_date(primary, sentinels.replicas)
     sentinels.kill(primary)
+    world.serve_all()
     world.url = sentinels.wait_failover(primary).url
     assert_unnoticed(world, crawls, policies)
     world.assert_settled()

@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from math import inf
 from typing import Any
 
 from valkey.exceptions import ValkeyError
@@ -52,14 +51,15 @@ def start_fleet(
     """Starts a crawl with each policy, each in another order.
 
     Each page is read by all, or by ``of_each`` of them. Returns when they have stored the first
-    hundred posts: they are in the middle. However slow the machine is, none can have come to its
-    end by then: half of the site is not served before.
+    hundred posts: they are in the middle. However late the test comes on, they are still: the rest
+    of the site is not served before ``world.serve_all()``, which comes after the fault.
     """
-    site.free = len(site.pages) / 2
     shares: list[list[int]] = [[] for _ in policies]
     for page in site.pages:
         for offset in range(of_each or len(policies)):
             shares[(page + offset) % len(policies)].append(page)
+    # No crawl comes to its end with this, even if all of it is served to the same one.
+    site.free = min(len(site.pages) // 2, *(len(share) - 1 for share in shares))
     crawls = [
         world.start(
             site,
@@ -75,7 +75,6 @@ def start_fleet(
     ]
     wait_until(lambda: all(site_is_read(crawl) for crawl in crawls))
     wait_until(lambda: sum(world.stored.values()) > 100)
-    site.free = inf
     return crawls
 
 
@@ -117,7 +116,11 @@ def second_copies(stored: Counter[str]) -> int:
 
 
 def assert_unnoticed(world: World, crawls: Sequence[Crawl], policies: Sequence[str]) -> None:
-    """No outage under any policy; each post of the site is stored once, confirmed, and settled."""
+    """No outage under any policy; each post of the site is stored once, confirmed, and settled.
+
+    What is left of the site is served from now on.
+    """
+    world.serve_all()
     posts = {post["post_id"] for page in world.sites[0].pages.values() for post in page}
     stats = [account_of(*both) for both in zip(crawls, policies, strict=True)]
     assert [found.get("dedup/valkey/outages", 0) for found in stats] == [0] * len(crawls)
@@ -192,6 +195,7 @@ def lose_writes(
     known = sum(world.stored.values())
     replica.freeze()
     primary.ask("CLIENT", "KILL", "TYPE", "slave")
+    world.serve_all()
     wait_until(lambda: sum(world.stored.values()) > known + 100)
     primary.kill()
     for crawl in crawls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ class World:
         """Serves pages for the length of the test."""
         self.sites.append(Site(pages))
         return self.sites[-1]
+
+    def serve_all(self) -> None:
+        """No page of any site waits any more."""
+        for site in self.sites:
+            site.free = inf
 
     def start(
         self,

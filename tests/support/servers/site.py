@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from math import inf
 from typing import Any
 
-from tests.support.patience import PATIENCE, wait_until
+from tests.support.patience import PATIENCE
 from tests.support.servers.http import Handler, HttpServer
 
 
@@ -18,16 +19,15 @@ class Site(HttpServer):
     def __init__(self, pages: dict[int, list[dict[str, Any]]]) -> None:
         self.pages = pages
         self.served: Counter[int] = Counter()
-        self.free: float = inf
-        """So many more requests are answered; the next ones wait until there are more."""
+        self._free: float = inf
+        self._freed = threading.Condition()
 
         class Pages(Handler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(handler) -> None:  # noqa: N802, N805 (http.server's name; self is the site)
                 number = int(handler.path.lstrip("/"))
-                self.free -= 1
-                wait_until(lambda: self.free >= 0, 10 * PATIENCE)
+                self._wait_for_leave()
                 self.served[number] += 1
                 body = json.dumps(self.pages[number]).encode()
                 handler.send_response(200)
@@ -37,6 +37,23 @@ class Site(HttpServer):
                 handler.wfile.write(body)
 
         super().__init__(Pages)
+
+    @property
+    def free(self) -> float:
+        """So many more requests are answered; the next ones wait until there are more."""
+        return self._free
+
+    @free.setter
+    def free(self, requests: float) -> None:
+        with self._freed:
+            self._free = requests
+            self._freed.notify_all()
+
+    def _wait_for_leave(self) -> None:
+        with self._freed:
+            if not self._freed.wait_for(lambda: self._free >= 1, 10 * PATIENCE):
+                raise TimeoutError("the test never let the rest of the site be served")
+            self._free -= 1
 
 
 def pages_of(posts: Iterable[int | str], size: int = 20) -> dict[int, list[dict[str, Any]]]:
