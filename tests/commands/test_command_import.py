@@ -526,7 +526,7 @@ def test_while_a_fleet_crawls(world: World) -> None:
     assert dedup(*given, directory=world.directory, stdin=before).code == 0
     site.free = 3  # all are at work when the import begins
     crawls = [world.start(site, CONCURRENT_REQUESTS=2) for _ in range(2)]
-    wait_until(lambda: site.free < 0)
+    wait_until(lambda: site.kept_waiting)
     with ThreadPoolExecutor(1) as pool:
         task = pool.submit(dedup, *given, directory=world.directory, stdin=lines)
         site.free = inf

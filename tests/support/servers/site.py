@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any
 
-from tests.support.patience import PATIENCE
 from tests.support.servers.http import Handler, HttpServer
 
 
@@ -21,6 +20,7 @@ class Site(HttpServer):
         self.served: Counter[int] = Counter()
         self._free: float = inf
         self._freed = threading.Condition()
+        self._waiting = 0
 
         class Pages(Handler):
             protocol_version = "HTTP/1.1"
@@ -49,10 +49,17 @@ class Site(HttpServer):
             self._free = requests
             self._freed.notify_all()
 
+    @property
+    def kept_waiting(self) -> float:
+        """How many requests wait until there are more."""
+        with self._freed:
+            return max(0, self._waiting - self._free)
+
     def _wait_for_leave(self) -> None:
         with self._freed:
-            if not self._freed.wait_for(lambda: self._free >= 1, 10 * PATIENCE):
-                raise TimeoutError("the test never let the rest of the site be served")
+            self._waiting += 1
+            self._freed.wait_for(lambda: self._free >= 1)
+            self._waiting -= 1
             self._free -= 1
 
 
