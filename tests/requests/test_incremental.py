@@ -157,7 +157,7 @@ def test_a_killed_run_remembers_what_it_has_stored(
         News, "stored", VALKEY_DEDUP_LEASE=1, DOWNLOAD_DELAY=0.01, RANDOMIZE_DOWNLOAD_DELAY=False
     )
     wait_until(lambda: pages() > len(POSTS) // 3)
-    run.kill()
+    site.kill(run)
     assert len(crawl(site, VALKEY_DEDUP_LEASE=1)) < len(LIST_PAGES | POST_PAGES) - len(POSTS) // 3
     assert set(site.stored) == set(POSTS)
     assert crawl(site) == LIST_PAGES
