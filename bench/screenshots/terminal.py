@@ -134,13 +134,20 @@ class Terminal:
         """What is to be seen."""
         return "\n".join(line.rstrip() for line in self.screen.display)
 
+    @property
+    def _is_drawing(self) -> bool:
+        """Whether a program that fills the other screen is in the middle of a picture."""
+        end = self.screen.columns, self.screen.lines - 1
+        return self.screen.is_other and (self.screen.cursor.x, self.screen.cursor.y) != end
+
     def wait_for(self, *texts: str, gone: str = "") -> str:
-        """Waits until all of it is to be seen, and this is not; returns all that is."""
+        """Waits for a picture in which all of it is to be seen, and this is not; returns it."""
         deadline = monotonic() + self._patience
         while True:
             self.read()
             found = self.text
-            if all(text in found for text in texts) and not (gone and gone in found):
+            is_shown = all(text in found for text in texts) and not (gone and gone in found)
+            if is_shown and not self._is_drawing:
                 return found
             assert self.process is not None
             ended = self.process.poll()
