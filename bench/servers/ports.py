@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def _lease() -> list[int]:
-    """A block of ports that no other process has, in any order, until this process ends.
+    """A block of ports that no other process has, in random order, until this process ends.
 
     A port that is only looked at is free for everybody who looks until its server has started. The
     lease is a UDP socket with the number of the first port: it ends with its process, however that

@@ -131,7 +131,7 @@ def test_a_slot_moves_during_a_crawl(world: World, cluster: ValkeyCluster) -> No
     stops: list[int] = []
 
     def step(moved: int) -> None:
-        if not stops:
+        if not stops:  # the crawls go on while it moves, and none can end
             site.free = len(site.pages) // 2
         stops.append(moved)
         sleep(0.05)

@@ -450,7 +450,7 @@ def test_after_a_killed_reading_all_is_read(site: Readings) -> None:
     site.show(held(timeline("named", names("named", 1000), delay=0.01), 15, go))
     killed = site.start(Timelines, timelines=["/named"], **QUICK)
     wait_until(lambda: site.web.served.total() >= 10)
-    site.kill(killed)
+    killed.kill()
     go.set()
     assert site.web.served.total() < 20
     assert read_named(site, **QUICK) == 40
@@ -468,7 +468,7 @@ def test_a_gap_that_a_killed_reading_left_is_closed(site: Readings) -> None:
     site.show(held(timeline("named", names("named", 800), delay=0.02), 8, go))
     killed = site.start(Timelines, timelines=["/named"], **QUICK)
     wait_until(lambda: site.web.served.total() >= 20 + 4)
-    site.kill(killed)
+    killed.kill()
     go.set()
     assert read_named(site, **QUICK) == 13
     assert set(site.stored) == set(names("named", 800))

@@ -94,9 +94,10 @@ class Readings:
         return self.start(spider, mode, **changes).wait()
 
     def kill(self, run: Run) -> None:
-        """SIGKILL, and notes the claims that are left."""
+        """SIGKILL, and notes the claims on posts that are left."""
         run.kill()
-        self._claims_of_killed |= claims(self._url, self._namespace)
+        left = claims(self._url, self._namespace)
+        self._claims_of_killed |= {key: held for key, held in left.items() if b"+pages" not in key}
 
     @property
     def stored(self) -> Counter[str]:
@@ -104,7 +105,7 @@ class Readings:
         return sum((run.posts for run in self.crawls), Counter())
 
     def assert_settled(self) -> None:
-        """No claim is left but of killed runs, and no heartbeat but theirs for a lease.
+        """No claim is left, but on posts of runs killed with ``kill``; heartbeats only for a lease.
 
         A page may be remembered although the kill lost what was to confirm its posts: no later run
         meets those.

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any
 
+from tests.support.patience import PATIENCE
 from tests.support.servers.http import Handler, HttpServer
 
 
@@ -58,9 +59,12 @@ class Site(HttpServer):
     def _wait_for_leave(self) -> None:
         with self._freed:
             self._waiting += 1
-            self._freed.wait_for(lambda: self._free >= 1)
-            self._waiting -= 1
-            self._free -= 1
+            try:
+                if not self._freed.wait_for(lambda: self._free >= 1, 10 * PATIENCE):
+                    raise TimeoutError("the test lets no more be served")
+                self._free -= 1
+            finally:
+                self._waiting -= 1
 
 
 def pages_of(posts: Iterable[int | str], size: int = 20) -> dict[int, list[dict[str, Any]]]:
