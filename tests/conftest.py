@@ -17,6 +17,15 @@ from hypothesis import HealthCheck, settings
 from scrapy import version_info
 
 from bench.servers import ValkeyServer
+
+# Before any of it is imported: helpers' assertions show values, too.
+pytest.register_assert_rewrite(
+    *(
+        f"tests.support.{room}"
+        for room in ("clocked", "crawls", "meanwhile", "outages", "processes", "servers")
+    )
+)
+
 from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
 from tests.support.once import ONCE_FILES, is_once
