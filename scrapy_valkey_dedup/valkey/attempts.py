@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
+from scrapy_valkey_dedup.model import DedupError
 from scrapy_valkey_dedup.valkey.connections import Outcome
 from scrapy_valkey_dedup.valkey.errors import classify, first_error, is_noscript
 from scrapy_valkey_dedup.valkey.replies import Reaction
@@ -39,6 +40,8 @@ class Attempts:
         self.runs_scripts = any(question.call is not None for question in questions)
         self.last_error: BaseException | None = None
         """Why something was asked again, the last time."""
+        self.revival_error: DedupError | None = None
+        """Why the server could not be started again, if it has not answered since."""
         self.is_throttled = False
         """It waits because the server throttles."""
         self.is_abandoned = False
@@ -51,6 +54,11 @@ class Attempts:
     def keys(self) -> list[str]:
         """A key of each question."""
         return [question.key for question in self._questions]
+
+    @property
+    def reason(self) -> BaseException | None:
+        """Why there is no answer yet: a refused connection does not tell why the server is dead."""
+        return self.revival_error or self.last_error
 
     def next(self, limit: int | None) -> list[Question]:
         """What to ask now: all that are pending, or the first of them."""
@@ -90,7 +98,8 @@ class Attempts:
                 is_retryable = True
         # Those that were not asked wait for the same reason.
         self.is_throttled = bool(throttled) or len(self.pending) > len(self._sent) - answered
-        heard = any(isinstance(outcome, list) for outcome in outcomes)
+        if heard := any(isinstance(outcome, list) for outcome in outcomes):
+            self.revival_error = None
         return AttemptResult(answered, throttled, heard, is_lost, is_retryable, fatal)
 
     def _with_source(self, number: int, sources: set[tuple[Hashable, str]]) -> Question:

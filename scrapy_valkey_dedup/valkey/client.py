@@ -160,7 +160,7 @@ class Client:
         if on_lost is not None:
             on_lost()
         deadline = f"within {self._timeout:g} s (VALKEY_DEDUP_TIMEOUT)"
-        raise deadline_error(attempts.last_error, self._place, deadline, self._doubt)
+        raise deadline_error(attempts.reason, self._place, deadline, self._doubt)
 
     async def _deadline(self, asking: asyncio.Future[None], attempts: Attempts) -> None:
         """Returns when it is answered, or when the deadline is over.
@@ -214,7 +214,7 @@ class Client:
             if not attempts.pending:
                 return
             if found.is_retryable:
-                attempts.last_error = await self._revival.attempt() or attempts.last_error
+                attempts.revival_error = await self._revival.attempt()
             if found.is_retryable or (found.throttled and not attempts.runs_scripts):
                 await asyncio.sleep(jittered(pause))
                 pause = min(2 * pause, _LONGEST_PAUSE if found.is_retryable else _LONGEST_IN_HASTE)
@@ -222,7 +222,7 @@ class Client:
             if within is not None and not 0 <= time() - asked < within:
                 raise LedgerUnavailableError(
                     f"Valkey at {self._place} gave no answer, and it is too late to ask again"
-                    f"{because_of(attempts.last_error)}"
+                    f"{because_of(attempts.reason)}"
                 )
 
     async def _wait_if_throttled(self, attempts: Attempts) -> None:
