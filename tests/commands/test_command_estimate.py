@@ -181,8 +181,14 @@ def test_calls_of_a_post(valkey: ValkeyServer, namespace: str, together: int) ->
 
 
 def used(server: ValkeyServer) -> int:
-    """Bytes that the server has in use."""
-    return int(server.ask("INFO", "memory")["used_memory"])
+    """Bytes that the server has in use, once only this asker is connected: buffers are no posts."""
+    with server.client() as client:
+        wait_for(
+            lambda: client.info("clients")["connected_clients"] == 1,
+            PATIENCE,
+            "the end of others' connections",
+        )
+        return int(client.info("memory")["used_memory"])
 
 
 def test_bytes_of_a_post(tmp_path: Path) -> None:
