@@ -203,7 +203,7 @@ async def test_a_delay_leaves_room_for_what_it_lets_through() -> None:
 async def test_no_more_downloads_than_the_user_allows(limit: int) -> None:
     """However many have claimed, downloads stay within CONCURRENT_REQUESTS, first come first."""
     crowd = Crowd(Downloader(limit, domain_concurrency=10))
-    sent = crowd.send(number=10)
+    sent = [request for slot in "abcdefghij" for request in crowd.send(slot)]
     await crowd.settle()
     assert crowd.claimed == sent
     assert crowd.downloading == sent[:limit]
@@ -213,6 +213,19 @@ async def test_no_more_downloads_than_the_user_allows(limit: int) -> None:
     assert crowd.downloading == sent[: limit + 1]
     await crowd.end_all()
     assert crowd.downloading == sent[:-1]
+
+
+@in_loop
+async def test_a_site_claims_no_more_than_all_sites_may_download() -> None:
+    """A slot's limit above CONCURRENT_REQUESTS is never reached: nothing is claimed for it."""
+    crowd = Crowd(Downloader(3, domain_concurrency=10))
+    sent = crowd.send(number=10)
+    await crowd.settle()
+    assert crowd.claimed == sent[:4]
+    await crowd.end(sent[0])
+    assert crowd.claimed == sent[:5]
+    await crowd.end_all()
+    assert crowd.claimed == sent
 
 
 @in_loop

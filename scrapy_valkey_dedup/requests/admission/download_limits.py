@@ -106,6 +106,8 @@ class DownloadLimits:
             delay = own.get("delay", self._delay)
         else:
             concurrency, delay = slot.concurrency, slot.delay
+        if self.total:  # a slot's own limit may be higher, and is never reached
+            concurrency = min(concurrency, self.total)
         if concurrency and delay:  # fewer are downloaded at once: one begins after each delay
             concurrency = min(concurrency, ceil((self._download_time or delay) / delay))
         return int(concurrency)
