@@ -45,7 +45,7 @@ provider "aws" {{
   secret_key                  = "none"
   skip_credentials_validation = true
   skip_metadata_api_check     = true
-  max_retries                 = 1
+  max_retries                 = 5
 
   endpoints {{
 {endpoints}
