@@ -41,10 +41,17 @@ def assert_nothing_left(server: ValkeyServer, namespace: str = "selftest") -> No
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[ValkeyServer]:
+def guarded_server() -> Iterator[ValkeyServer]:
     """A server for users who may do little."""
     with ValkeyServer(port=free_port()) as server:
         yield server
+
+
+@pytest.fixture
+def guarded(guarded_server: ValkeyServer) -> ValkeyServer:
+    """The same, empty: a user who may not delete leaves keys there."""
+    guarded_server.ask("FLUSHALL")
+    return guarded_server
 
 
 # -- where all works -------------------------------------------------------------------------------
