@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import queue
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import applied
 import examples
 import protection
 import scan
+from attached import attached
 from breakages import BREAKAGES, plans_must_notice
 from commands import MODULE, Failure, copied, init, run
 from noticed import OF_PLANS, must_all_be_noticed
@@ -52,9 +54,12 @@ def check(place: Path) -> None:
         run("terraform", "validate", "-no-color", place=module)
     # One `init` for all: a copy needs none.
     modules = [copy_of(module, place / f"module-{number}") for number in range(WORKERS)]
-    # Mostly waits, as the provider does before it asks AWS whether a cache is ready.
-    with ThreadPoolExecutor(1) as aside:
+    with ThreadPoolExecutor(1) as aside, ExitStack() as running:
+        # Mostly waits, as the provider does before it asks AWS whether a cache is ready. Here it
+        # is started by Terraform, as it is for everybody.
         applying = aside.submit(applied.check, copy_of(module, place / "applied"))
+        for copy in modules:
+            running.enter_context(attached(copy))
         with step("tests, plans over an applied state"):
             together([protection.check, tests], modules)
         with step(f"{len(BREAKAGES)} breakages, plans of both examples, checkov"):
@@ -105,6 +110,7 @@ def together(jobs: list[Callable[[Path], object]], modules: list[Path]) -> None:
 
 def main() -> int:
     """The exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what runs is ended first
     with tempfile.TemporaryDirectory() as place:
         try:
             check(Path(place))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 MODULE = Path(__file__).resolve().parent.parent
 _DEADLINE = 600  # seconds
+ATTACHED: dict[Path, str] = {}
+"""By folder: the address of the provider that its commands ask, in place of one that they start."""
 
 
 class Failure(Exception):  # noqa: N818 (the end of a check, not a fault of the program)
@@ -20,13 +22,13 @@ class CommandFailure(Failure):
     """A command failed, whatever it was to show."""
 
 
-def environment() -> dict[str, str]:
-    """The caller's, without what would make a result depend on whose machine it is."""
-    found = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "TF_VAR_", "TF_CLI_ARGS"))
-    }
+def environment(place: Path) -> dict[str, str]:
+    """The caller's, for a folder, without what makes a result depend on whose machine it is."""
+    of_others = ("AWS_", "TF_VAR_", "TF_CLI_ARGS", "TF_REATTACH_PROVIDERS")
+    found = {name: text for name, text in os.environ.items() if not name.startswith(of_others)}
+    for folder in (place, *place.parents):
+        if folder in ATTACHED:
+            found["TF_REATTACH_PROVIDERS"] = ATTACHED[folder]
     # Terraform warns of a file that is named and is not there.
     if not Path(found.get("TF_CLI_CONFIG_FILE", os.devnull)).exists():
         found["TF_CLI_CONFIG_FILE"] = os.devnull
@@ -38,7 +40,7 @@ def environment() -> dict[str, str]:
 def attempt(*command: str, place: Path) -> subprocess.CompletedProcess[str]:
     """Runs a command in a folder; what it printed is in ``stdout``, errors among it."""
     return subprocess.run(
-        command, cwd=place, env=environment(), text=True, check=False, timeout=_DEADLINE,
+        command, cwd=place, env=environment(place), text=True, check=False, timeout=_DEADLINE,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

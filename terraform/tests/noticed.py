@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from attached import attached
 from breakages import BREAKAGES, PLANS, Breakage, broken
 from commands import Failure, attempt, copied, init
 from providers import provider_folder
@@ -96,7 +97,8 @@ def main() -> int:
         try:
             module = copied(Path(place) / "module")
             init(module, provider_folder())
-            record(module)
+            with attached(module):
+                record(module)
         except Failure as failure:
             print(f"\nFAILED\n\n{failure}", flush=True)
             return 1
