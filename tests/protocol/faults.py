@@ -101,7 +101,7 @@ def kill(model: Model, state: State, run: int) -> Steps:
         if item.phase is not Phase.DONE:
             state = abandoned(model, state, number)
             state = excuse(state, model.post_of[number], checks.FAILED)
-            state = state.item(number, **Item(Phase.DONE)._asdict())
+            state = state.put(number, Item(Phase.DONE))
     yield "is killed", state.run(run, life=Life.KILLED, grace=False, outage=Outage.NONE)
 
 
@@ -149,7 +149,7 @@ def end_in_outage(model: Model, state: State, run: int) -> Steps:
         if item.phase is Phase.KEPT_STORED:
             token = Token(run, item.number)
             state = state.send(Message(Kind.CONFIRM, model.post_of[number], token))
-        state = state.item(number, **checks.done(known=True)._asdict())
+        state = state.put(number, checks.done(known=True))
     yield (
         "ends in an outage",
         state.run(run, life=Life.ENDED_IN_OUTAGE, outage=Outage.NONE, grace=False),

@@ -42,7 +42,15 @@ _OF_AN_ITEM: dict[Phase, tuple[str, ...]] = {
     Phase.KEPT_FREE: (),
     Phase.DONE: (),
 }
-_OF_A_RUN = ("R6", "R8", "S4", "W2 start", "W2 end", "O1 notices", "O2", "thaws")
+_OF_A_RUN: dict[Life, tuple[str, ...]] = {
+    Life.LATER: ("W2 start",),
+    Life.UP: ("R6", "R8", "S4", "W2 end", "O1 notices", "O2"),
+    Life.FROZEN: ("S4", "thaws"),
+    Life.FROZEN_LONG: ("S4", "thaws"),
+    Life.KILLED: ("S4",),
+    Life.ENDED: ("S4",),
+    Life.ENDED_IN_OUTAGE: ("S4",),
+}
 
 
 class Model:
@@ -59,6 +67,7 @@ class Model:
         self.allowed = allowed
         self.rule = {**rules.FUNCTIONS, **(changed or {})}
         assert set(self.rule) == set(rules.FUNCTIONS)
+        self._of_an_item, self._of_a_run = self._functions(_OF_AN_ITEM), self._functions(_OF_A_RUN)
         self.run_of = [run for run, _ in scope.items]
         self.post_of = [post for _, post in scope.items]
         numbers = range(len(scope.items))
@@ -78,6 +87,9 @@ class Model:
         self.polls = False
         """As real runs do, an item asks again though there is nothing new, and twins wait."""
         self._falls_back = "failover" in scope.faults
+
+    def _functions(self, names: dict[Any, tuple[str, ...]]) -> dict[Any, list[tuple[str, Any]]]:
+        return {key: [(name, self.rule[name]) for name in some] for key, some in names.items()}
 
     # -- Valkey ------------------------------------------------------------------------------------
 
@@ -139,13 +151,12 @@ class Model:
         for number, item in enumerate(state.items):
             run = self.run_of[number]
             if state.runs[run].life is Life.UP:
-                who = f"{_RUNS[run]}{number}"
-                for name in _OF_AN_ITEM[item.phase]:
-                    for what, new in self.rule[name](self, state, number):
-                        yield (name, who, what), new
-        for run in range(len(state.runs)):
-            for name in _OF_A_RUN:
-                for what, new in self.rule[name](self, state, run):
+                for name, rule in self._of_an_item[item.phase]:
+                    for what, new in rule(self, state, number):
+                        yield (name, f"{_RUNS[run]}{number}", what), new
+        for run, each in enumerate(state.runs):
+            for name, rule in self._of_a_run[each.life]:
+                for what, new in rule(self, state, run):
                     yield (name, _RUNS[run], what), new
         for what, new in world_rules.valkey_is_back(self, state):
             yield (TIME, "Valkey", what), new

@@ -79,7 +79,7 @@ def settle(model: Model, state: State, number: int, *, stored: bool, known: bool
     doubt = item.in_doubt and not stored
     new = {"phase": phase, "number": item.number, "first": item.first, "in_doubt": doubt}
     left = Item(**new, known=known, cut=item.cut)
-    state = state.item(number, **left._asdict())
+    state = state.put(number, left)
     if phase is Phase.CONFIRMING:
         return state.send(message(model, state, number, Kind.CONFIRM))
     if phase is Phase.RELEASING:
@@ -92,7 +92,7 @@ def drop(model: Model, state: State, number: int, *, known: bool) -> State:
     """Nothing is stored."""
     if model.rule["R5 doubt"](state.items[number]):
         return settle(model, state, number, stored=False, known=known)
-    return state.item(number, **checks.done(known)._asdict())
+    return state.put(number, checks.done(known))
 
 
 def excuse(state: State, post: int, bits: int) -> State:
@@ -166,7 +166,7 @@ def r4(model: Model, state: State, number: int) -> Steps:
     if item.reply in _NEW:
         kept = {"first": item.first, "in_doubt": item.in_doubt, "cut": item.cut}
         clean = Item(Phase.WORK, item.number, **kept)
-        yield "is told " + item.reply.name, state.item(number, **clean._asdict())
+        yield "is told " + item.reply.name, state.put(number, clean)
     elif item.reply is Reply.SEEN:
         checks.check_seen(model, state, number)
         yield "is told SEEN and dropped", drop(model, state, number, known=True)
@@ -176,7 +176,7 @@ def r4_work(model: Model, state: State, number: int) -> Steps:
     post = state.posts[model.post_of[number]]
     stored = state.post(model.post_of[number], stores=min(post.stores + 1, 2))
     if model.run_of[number] in model.scope.claimed:
-        yield "is stored", stored.item(number, **checks.done(known=True)._asdict())
+        yield "is stored", stored.put(number, checks.done(known=True))
         return
     yield "is stored", stored.item(number, phase=Phase.STORED)
     if model.scope.fails:
@@ -191,7 +191,7 @@ def r4_stored(model: Model, state: State, number: int) -> Steps:
 def r4_settled(model: Model, state: State, number: int) -> Steps:
     if state.items[number].reply is Reply.DONE:
         known = state.items[number].known
-        yield "is acknowledged", state.item(number, **checks.done(known)._asdict())
+        yield "is acknowledged", state.put(number, checks.done(known))
 
 
 def r5(item: Item) -> bool:

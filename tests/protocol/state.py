@@ -180,22 +180,27 @@ class State(NamedTuple):
     # Made of their parts, not with _replace: so it takes half the time, and this is what the
     # explorer does most.
 
+    def put(self, at: int, item: Item) -> State:
+        """The same with another item in the place of one."""
+        posts, runs, items, net, away, budget = self
+        return State(posts, runs, (*items[:at], item, *items[at + 1 :]), net, away, budget)
+
     def post(self, at: int, /, **changes: Any) -> State:
         """The same with one post changed."""
         posts, runs, items, net, away, budget = self
-        posts = (*posts[:at], posts[at]._replace(**changes), *posts[at + 1 :])
+        posts = (*posts[:at], changed(posts[at], changes), *posts[at + 1 :])
         return State(posts, runs, items, net, away, budget)
 
     def run(self, at: int, /, **changes: Any) -> State:
         """The same with one run changed."""
         posts, runs, items, net, away, budget = self
-        runs = (*runs[:at], runs[at]._replace(**changes), *runs[at + 1 :])
+        runs = (*runs[:at], changed(runs[at], changes), *runs[at + 1 :])
         return State(posts, runs, items, net, away, budget)
 
     def item(self, at: int, /, **changes: Any) -> State:
         """The same with one item changed."""
         posts, runs, items, net, away, budget = self
-        items = (*items[:at], items[at]._replace(**changes), *items[at + 1 :])
+        items = (*items[:at], changed(items[at], changes), *items[at + 1 :])
         return State(posts, runs, items, net, away, budget)
 
     def send(self, message: Message) -> State:
@@ -208,6 +213,17 @@ class State(NamedTuple):
         posts, runs, items, net, away, budget = self
         at = net.index(message)
         return State(posts, runs, items, (*net[:at], *net[at + 1 :]), away, budget)
+
+
+_AT = {kind: {name: at for at, name in enumerate(kind._fields)} for kind in (Post, Run, Item)}
+
+
+def changed(part: Any, changes: dict[str, Any]) -> Any:
+    """A post, run or item with other values: _replace, in half the time."""
+    values, at = [*part], _AT[type(part)]
+    for name, value in changes.items():
+        values[at[name]] = value
+    return tuple.__new__(type(part), values)
 
 
 AT_THE_POST = frozenset(

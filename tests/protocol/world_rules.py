@@ -124,10 +124,10 @@ def w2_grace(why: str) -> bool:
 
 def is_noted(state: State, number: int) -> bool:
     """Whether somebody waits for the next beat."""
-    return any(
-        item.told is not None and item.told.run == number and item.sight in _AFTER_A_BEAT
-        for item in state.items
-    )
+    for item in state.items:  # not any(): this is asked in nearly every state
+        if item.told is not None and item.told.run == number and item.sight in _AFTER_A_BEAT:
+            return True
+    return False
 
 
 def r6(model: Model, state: State, number: int) -> Steps:
@@ -157,7 +157,7 @@ def r8(model: Model, state: State, number: int) -> Steps:
     run = state.runs[number]
     if run.life is not Life.UP or run.outage or state.away:
         return
-    if all(state.items[item].phase is Phase.DONE for item in model.items_of[number]):
+    if checks.are_over(state, model.items_of[number]):
         state = model.rule["B3"](state, number)
         yield "ends", state.run(number, life=Life.ENDED, grace=False)
 
@@ -206,7 +206,7 @@ def o2(model: Model, state: State, number: int) -> Steps:
         )
         new, _, _ = model.execute(state, told)
         known = item.known or is_stored
-        yield "delivers what was kept", new.item(at, **checks.done(known)._asdict())
+        yield "delivers what was kept", new.put(at, checks.done(known))
     if not kept:
         grace = run.grace or model.rule["W2 grace"]("an outage")
         new = state.run(number, outage=Outage.NONE, fresh=True, grace=grace)
