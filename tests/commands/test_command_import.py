@@ -471,6 +471,7 @@ def test_an_import_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
         assert known(server.url, "posts", range(MANY)) == MANY
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_memory_is_constant(here: Path) -> None:
     """Three times as many posts take no more memory, but for chance."""

@@ -26,7 +26,7 @@ LARGER = {
     "Valkey away for long, pause, a freeze", "cut off alone, pause", "no fault, two posts",
     "outages and late attempts, pause", "a freeze and a late attempt",
     "Valkey away for half a claim's day", "Valkey away for long, pause, a run begins late",
-    "late and lost attempts, twice",
+    "late and lost attempts, twice", "a freeze", "late and lost attempts",
 }  # fmt: skip
 """Of the quick ones those that take seconds."""
 

@@ -181,7 +181,7 @@ class State(NamedTuple):
     # explorer does most.
 
     def put(self, at: int, item: Item) -> State:
-        """The same with another item in the place of one."""
+        """The same with one item replaced."""
         posts, runs, items, net, away, budget = self
         return State(posts, runs, (*items[:at], item, *items[at + 1 :]), net, away, budget)
 
