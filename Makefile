@@ -9,7 +9,7 @@ COMPILED := $(VENV)/.compiled
 unexport PYTHONDONTWRITEBYTECODE
 
 # Most tests wait for others most of the time, so more of them than there are processors run at once.
-WORKERS ?= 7
+WORKERS ?= 8
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 COVERAGE_FOLDER := $(CURDIR)/.coverage
