@@ -30,6 +30,7 @@ from tests.support.crawls.world import World
 from tests.support.ledgers import ledger_at
 from tests.support.once import ONCE_FILES, is_once
 from tests.support.order import long_first
+from tests.support.processes import forkserver
 from tests.support.servers.standin import a_server
 
 SCRAPY_VERSION = tuple(version_info[:2])
@@ -47,9 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
     where pytest keeps it, to be looked at.
     """
     if hasattr(config, "workerinput"):
+        forkserver.take_shared()
         return
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="svd-")
+    forkserver.share(with_children=bool(config.getoption("numprocesses", None)))
     # After multiprocessing has removed its own folder, which it does at the priority -100.
     Finalize(None, shutil.rmtree, (tempfile.tempdir, True), exitpriority=-1000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support.processes.forkserver import processes
+from tests.support.processes.forkserver import is_shared, processes
 
 TESTS = Path(__file__).parents[1]
 
@@ -35,6 +36,22 @@ def test_processes_find_everything_imported(tmp_path: Path) -> None:
     )
     assert modules.issuperset(preloaded)
     assert "twisted.internet.reactor" not in modules
+
+
+def _tell_parent(file: Path) -> None:
+    file.write_text(str(os.getppid()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_of_a_session_share_one_forkserver(tmp_path: Path) -> None:
+    """What is preloaded is imported once, not once in each worker of pytest."""
+    file = tmp_path / "parent"
+    process = processes.Process(target=_tell_parent, args=(file,))
+    process.start()
+    process.join()
+    status = Path("/proc", file.read_text(), "status").read_text()
+    (owner,) = re.findall(r"^PPid:\s+(\d+)$", status, re.MULTILINE)
+    assert int(owner) == (os.getppid() if is_shared() else os.getpid())
 
 
 def test_threads_start_processes_at_the_same_time() -> None:

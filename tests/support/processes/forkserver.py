@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from multiprocessing import context, popen_forkserver
+from multiprocessing import context, forkserver, popen_forkserver, resource_tracker
 from multiprocessing.connection import wait
 from threading import Lock
 from typing import Any
@@ -42,3 +42,31 @@ processes = _Context()
 processes.set_forkserver_preload(
     ["tests.support.coverage.plugin", "tests.support.processes.preloaded"]  # measures first
 )
+
+_SHARED = "TESTS_FORKSERVER"
+_server = forkserver._forkserver
+
+
+def share(*, with_children: bool) -> None:
+    """Whether processes that this one starts fork theirs from its forkserver, too.
+
+    Its imports take two seconds, and all workers of a session would need one at the same time. From
+    Python 3.14 on a forkserver is a secret of its process.
+    """
+    os.environ.pop(_SHARED, None)
+    if with_children and not hasattr(_server, "_forkserver_authkey"):
+        _server.ensure_running()
+        os.environ[_SHARED] = str(_server._forkserver_address)
+
+
+def is_shared() -> bool:
+    """Whether the process that has started this one shares its forkserver."""
+    return _SHARED in os.environ
+
+
+def take_shared() -> None:
+    """Forks from that one, if it is shared."""
+    if is_shared():
+        _server._forkserver_address = os.environ[_SHARED]
+        _server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)  # its owner ends it
+        _server.ensure_running = resource_tracker.ensure_running
