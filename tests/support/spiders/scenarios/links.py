@@ -19,15 +19,19 @@ from tests.support.spiders.requests import Reader
 
 
 class Links(Reader):
-    """Pages that link to each other, and to themselves."""
+    """Pages that link to each other, and to themselves.
+
+    Whichever page is answered first, each URL is spelled first as it is here: a page that spells it
+    otherwise comes after it.
+    """
 
     name = "links"
     starts = ("/", "/", "/1")
     pages: ClassVar = {
         "/": posts("0", links=["/1", "/2", "/3", "/"]),
         "/1": posts("1", links=["/", "/2"]),
-        "/2": posts(links=["/3#fragment", "/4?b=1&a=2", "/4?a=2&b=1"]),
-        "/3": posts("3", "3b"),
+        "/2": posts(links=["/4?b=1&a=2", "/4?a=2&b=1"]),
+        "/3": posts("3", "3b", links=["/3#fragment"]),
         "/4?b=1&a=2": posts("4", links=["/1"]),
     }
 
