@@ -8,6 +8,7 @@ one second in place of two, and ``terraform test`` four in place of twenty.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,16 +25,26 @@ def attached(module: Path) -> Iterator[None]:
     """Commands in the module's folder, or in one below, ask a provider that runs for so long.
 
     They must come one after the other, as each tells it the account and region that it asks for.
-    The folder must be initialised.
+    The folder must be initialised. For the main thread: who ends this program ends the provider.
     """
-    with subprocess.Popen(
+    log = module / "provider.log"
+    with log.open("w") as errors, subprocess.Popen(
         [_binary(module), "-debug"], env=environment(module) | _QUIET, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
     ) as provider:  # fmt: skip
+        before = signal.getsignal(signal.SIGTERM)
+
+        def end(*_: object) -> None:
+            provider.terminate()
+            signal.signal(signal.SIGTERM, before)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        signal.signal(signal.SIGTERM, end)
         try:
-            ATTACHED[module] = _address(provider.stdout or ())
+            ATTACHED[module] = _address(provider.stdout or (), log)
             yield
         finally:
+            signal.signal(signal.SIGTERM, before)
             ATTACHED.pop(module, None)
             provider.terminate()
 
@@ -47,9 +58,9 @@ def _binary(module: Path) -> Path:
     return found[0]
 
 
-def _address(printed: Iterable[str]) -> str:
+def _address(printed: Iterable[str], log: Path) -> str:
     for line in printed:
         _, told, address = line.strip().partition(_TOLD)
         if told:
             return address.strip("'")
-    raise Failure("the AWS provider ended before it was ready")
+    raise Failure(f"the AWS provider ended before it was ready:\n{log.read_text()}")

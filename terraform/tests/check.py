@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import queue
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -110,7 +109,6 @@ def together(jobs: list[Callable[[Path], object]], modules: list[Path]) -> None:
 
 def main() -> int:
     """The exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what runs is ended first
     with tempfile.TemporaryDirectory() as place:
         try:
             check(Path(place))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.support.patience import PATIENCE, wait_until
 
 SCRIPTS = Path(__file__).parents[2] / "terraform" / "tests"
 UNREACHABLE = "could not connect to registry.terraform.io"
@@ -101,3 +107,70 @@ def test_a_folder_in_the_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = provider(tmp_path / "tools" / "mirror", "5.100.0", providers._platform())
     assert folder in list(providers.candidates())
+
+
+READY = """
+echo "TF_REATTACH_PROVIDERS='{}'"
+trap "touch NAME; exit" TERM
+while :; do sleep 0.1; done
+"""
+"""A provider that leaves a file when it is ended."""
+
+
+def module_with(folder: Path, provider: str) -> Path:
+    """A module for which ``terraform init`` has chosen this provider, a shell script."""
+    chosen = folder / ".terraform/providers/registry/hashicorp/aws/5.100.0/linux_amd64"
+    chosen.mkdir(parents=True)
+    binary = chosen / "terraform-provider-aws_v5.100.0"
+    binary.write_text(f"#!/bin/sh\n{provider}\n".replace("NAME", str(folder / "ended")))
+    binary.chmod(0o755)
+    return folder
+
+
+def test_commands_ask_the_provider_that_runs(check: ModuleType, tmp_path: Path) -> None:
+    """So do those in a folder of the module, and no others; then it is ended."""
+    import attached
+    import commands
+
+    module = module_with(tmp_path / "module", READY)
+    before = signal.getsignal(signal.SIGTERM)
+    with attached.attached(module):
+        for place in (module, module / "examples" / "one"):
+            assert commands.environment(place)["TF_REATTACH_PROVIDERS"] == "{}"
+        assert "TF_REATTACH_PROVIDERS" not in commands.environment(tmp_path)
+        assert not (module / "ended").exists()
+    assert (module / "ended").exists()
+    assert "TF_REATTACH_PROVIDERS" not in commands.environment(module)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_provider_that_does_not_start(check: ModuleType, tmp_path: Path) -> None:
+    """What it said is told."""
+    import attached
+    import commands
+
+    module = module_with(tmp_path / "module", "echo no memory >&2; exit 1")
+    with pytest.raises(commands.Failure, match="no memory"), attached.attached(module):
+        pass
+
+
+def test_who_ends_the_program_ends_its_providers(tmp_path: Path) -> None:
+    """SIGTERM, as CI sends it: no provider stays, and the program ends by the signal."""
+    modules = [module_with(tmp_path / name, READY) for name in "ab"]
+    program = """
+import sys, time
+from pathlib import Path
+from attached import attached
+with attached(Path(sys.argv[1])), attached(Path(sys.argv[2])):
+    Path("all").touch()
+    time.sleep(1000)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, modules)], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+    ) as running:  # fmt: skip
+        wait_until((tmp_path / "all").exists)
+        running.terminate()
+        assert running.wait(PATIENCE) == -signal.SIGTERM
+    for module in modules:
+        wait_until((module / "ended").exists)

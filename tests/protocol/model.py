@@ -51,6 +51,7 @@ _OF_A_RUN: dict[Life, tuple[str, ...]] = {
     Life.ENDED: ("S4",),
     Life.ENDED_IN_OUTAGE: ("S4",),
 }
+"""Those that can fit: to ask for the others, too, takes time in each of a million states."""
 
 
 class Model:

@@ -48,7 +48,7 @@ _server = forkserver._forkserver
 
 
 def share(*, with_children: bool) -> None:
-    """Whether processes that this one starts fork theirs from its forkserver, too.
+    """Lets programs that this one starts fork from its forkserver, or each from one of its own.
 
     Its imports take two seconds, and all workers of a session would need one at the same time. From
     Python 3.14 on a forkserver is a secret of its process.
