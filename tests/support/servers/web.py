@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
+import random
 import struct
 import threading
 import zlib
@@ -45,6 +47,10 @@ class Reply:
 
 Route: TypeAlias = Reply | Sequence[Reply] | Callable[[Asked], Reply]
 """A reply; several, given in turn, the last forever; or a function that makes one."""
+
+LATE = float(os.environ.get("LATE_REPLIES", "0"))
+"""Seconds by which a reply is late at most, by chance. So a test that depends on which page is
+answered first fails sooner or later; on a busy machine it would, too."""
 
 RESET = Reply(reset=True)
 MISSING = Reply(b"not here", 404)
@@ -178,7 +184,7 @@ class Web:
         name = asked.path if asked.method == "GET" else f"{asked.method} {asked.path}"
         self.served[name] += 1
         reply = self._reply(asked, name)
-        await asyncio.sleep(reply.delay)
+        await asyncio.sleep(reply.delay + LATE * random.random())
         while reply.until is not None and not reply.until.is_set():
             await asyncio.sleep(0.002)
         if reply.reset:
