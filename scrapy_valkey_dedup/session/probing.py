@@ -9,6 +9,7 @@ from random import uniform
 from typing import Any
 
 from scrapy_valkey_dedup.model import DedupError
+from scrapy_valkey_dedup.tasks import retrieve
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Prober:
     async def _watching(self, work: Awaitable[Any]) -> None:
         """Awaits it, and looks now and then whether a pause must end."""
         task = asyncio.ensure_future(work)
+        task.add_done_callback(retrieve)
         try:
             while not task.done():
                 await asyncio.wait([task], timeout=_LOOK)

@@ -8,6 +8,7 @@ from time import time
 from typing import Any
 
 from scrapy_valkey_dedup.model import LedgerRefusedError, LedgerUnavailableError
+from scrapy_valkey_dedup.tasks import retrieve
 from scrapy_valkey_dedup.valkey.attempts import AttemptResult, Attempts
 from scrapy_valkey_dedup.valkey.connections import Outcome
 from scrapy_valkey_dedup.valkey.credentials import with_provider
@@ -148,6 +149,7 @@ class Client:
         # task that it cancelled has ended.
         attempts = Attempts(questions, self._route.node_of)
         asking = asyncio.ensure_future(self._until_answered(attempts, within, on_lost))
+        asking.add_done_callback(retrieve)
         try:
             await self._deadline(asking, attempts)
             if asking.done():

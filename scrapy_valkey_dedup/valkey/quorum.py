@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
+from scrapy_valkey_dedup.tasks import retrieve
+
 _Found = TypeVar("_Found")
 
 _MOMENT = 0.1  # seconds for the other answers after one has come
@@ -65,8 +67,7 @@ async def _end(tasks: set[asyncio.Task[Any]]) -> None:
             task.cancel()
         done, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN)
         for task in done:
-            if not task.cancelled():
-                task.exception()  # retrieved, so that asyncio does not log it
+            retrieve(task)
 
 
 async def unless_replaced(
@@ -108,8 +109,7 @@ class SingleFlight:
         """Joins the run that is on its way, or starts one; raises what it raises."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
-            # All callers may be cancelled: then its error would not be retrieved.
-            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._task.add_done_callback(retrieve)
         task = self._task
         await asyncio.wait([task])  # a caller that is cancelled here leaves it to the others
         task.result()

@@ -26,6 +26,7 @@ from scrapy import exporters
 from scrapy.settings import Settings
 
 from bench.servers import FaultyProxy, ValkeyServer, free_port
+from scrapy_valkey_dedup.commands.shared.imports.importing import Import
 from scrapy_valkey_dedup.commands.shared.project import project_of
 from scrapy_valkey_dedup.commands.shared.records.identification import (
     IdentifiedBlock,
@@ -33,8 +34,11 @@ from scrapy_valkey_dedup.commands.shared.records.identification import (
 )
 from scrapy_valkey_dedup.commands.shared.records.item_builder import ItemBuilder
 from scrapy_valkey_dedup.commands.shared.records.record import UnreadableRecord
-from scrapy_valkey_dedup.commands.shared.records.sources import source_for
+from scrapy_valkey_dedup.commands.shared.records.sources import Block, source_for
+from scrapy_valkey_dedup.commands.shared.usage import CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
+from scrapy_valkey_dedup.model import LedgerRefusedError
+from tests.support import patience
 from tests.support.crawls.world import World
 from tests.support.ledgers import in_ledger
 from tests.support.patience import wait_until
@@ -510,6 +514,35 @@ def test_while_a_crawl_goes_on(world: World) -> None:
     crawl.wait()
     assert world.stored == {str(number): 1 for number in (*range(50, 80), *range(120, 200))}
     world.assert_settled()
+
+
+class RefusedImport(Import):
+    """One whose ledger refuses to remember anything."""
+
+    async def remember(self, *_: object) -> None:
+        raise LedgerRefusedError("no permission")
+
+
+class BrokenSource:
+    """A source that cannot be read beyond its first block."""
+
+    name, total, unit, can_resume = "broken", None, "records", False
+
+    def blocks(self, start: int = 0, number: int = 1) -> Iterator[Block]:
+        yield Block(1, 1, 1, [])
+        raise CommandError("cannot be read")
+
+
+def test_an_error_beside_another_is_not_lost(open_ledger: Callable[..., Any]) -> None:
+    """The source fails while the server refuses the block before: asyncio has nothing to log."""
+
+    async def work() -> None:
+        async with open_ledger("run-a") as ledger:
+            refused = RefusedImport(ledger, identifier_for(Post), BrokenSource())
+            with pytest.raises(CommandError, match="cannot be read"):
+                await refused.run()
+
+    patience.run(work)
 
 
 def test_while_a_fleet_crawls(world: World) -> None:

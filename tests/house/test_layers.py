@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 NAME = "scrapy_valkey_dedup"
 PACKAGE = ROOT / NAME
 FLOORS = [  # from the bottom to the top: folders, and modules beside them
-    {"docs", "model", "parsing", "private", "stats"},
+    {"docs", "model", "parsing", "private", "stats", "tasks"},
     {"identity/", "valkey/"},
     {"ledger/", "settings/"},
     {"session/"},

@@ -27,6 +27,7 @@ from scrapy_valkey_dedup.session.in_flight import InFlightClaims
 from scrapy_valkey_dedup.session.keyset import RecentKeys
 from scrapy_valkey_dedup.session.outage import CLOSED, PASS, PAUSE, Outage
 from scrapy_valkey_dedup.session.outage_account import OutageAccount
+from scrapy_valkey_dedup.session.probing import Prober
 from scrapy_valkey_dedup.session.settlements import Settlements
 from scrapy_valkey_dedup.session.spool import Spool
 from scrapy_valkey_dedup.stats import ITEMS, REQUESTS, Stats
@@ -150,6 +151,25 @@ async def test_a_probe_that_is_broken_is_tried_again(caplog: pytest.LogCaptureFi
         away.outage._prober._probe, away.answers = healthy, True
         while away.outage:
             await asyncio.sleep(0.01)
+
+
+@in_loop
+async def test_no_error_of_a_probe_is_lost() -> None:
+    """Whenever it fails around the moment in which probing ends, asyncio has nothing to log."""
+    for turns in range(6):
+        began, fails = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def probe(began: asyncio.Event = began, fails: asyncio.Future[None] = fails) -> None:
+            began.set()
+            await fails
+
+        prober = Prober(probe, lambda: None)
+        prober.start(lambda: True)
+        await began.wait()
+        fails.set_exception(AWAY)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await prober.stop()
 
 
 @pytest.mark.parametrize(

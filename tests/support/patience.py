@@ -12,6 +12,7 @@ import functools
 import inspect
 import selectors
 import sys
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic, sleep
 from typing import Any
@@ -67,7 +68,35 @@ def make_all_patient() -> None:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """``asyncio.run`` with a patient loop."""
+    """``asyncio.run`` with a patient loop. No task's error may be lost.
+
+    asyncio logs it whenever the task is collected: in an operator's log, or in another test's.
+    """
+    tasks = weakref.WeakSet[asyncio.Task[Any]]()
+    lost: list[str] = []
+
+    def make(loop: asyncio.AbstractEventLoop, work: Any, **named: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(work, loop=loop, **named)
+        tasks.add(task)
+        return task
+
+    def told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "never retrieved" in context["message"]:
+            lost.append(str(context))
+        loop.default_exception_handler(context)
+
+    async def watched() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(make)
+        loop.set_exception_handler(told)
+        await main()
+
+    _run(watched)
+    lost += [repr(task) for task in tasks if task._log_traceback]
+    assert lost == []
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     if sys.version_info >= (3, 11):
         with asyncio.Runner(loop_factory=PatientLoop) as runner:
             runner.run(main())

@@ -244,6 +244,28 @@ async def test_a_cancelled_question_ends_at_once(own: ValkeyServer) -> None:
         assert await asyncio.gather(*(echo(server, n) for n in range(20, 40))) == [*range(20, 40)]
 
 
+class LosesCancellations(Client):
+    """As valkey-py may on Python 3.10: its questions go on, and fail."""
+
+    async def _until_answered(self, *_: object) -> None:
+        try:
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            raise LedgerUnavailableError("away") from None
+
+
+@in_loop
+async def test_no_error_of_a_cancelled_question_is_lost(own: ValkeyServer) -> None:
+    """If it fails when nobody waits for it any more, asyncio has nothing to log."""
+    client = LosesCancellations(own.url, own.url, {}, timeout=PATIENCE)
+    asking = asyncio.ensure_future(client.ask(command("PING")))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    await client.close()
+
+
 @in_loop
 async def test_connections_do_not_grow(own: ValkeyServer) -> None:
     """Eight at a time have at most a connection each, however many of them are cancelled."""

@@ -18,6 +18,7 @@ from scrapy_valkey_dedup.commands.shared.screen import Advance, Screen
 from scrapy_valkey_dedup.commands.shared.usage import FOUND, CommandError
 from scrapy_valkey_dedup.ledger.ledger import Ledger
 from scrapy_valkey_dedup.model import DedupError, Key, LedgerUnavailableError
+from scrapy_valkey_dedup.tasks import retrieve
 
 PATIENCE = 60.0
 """Seconds for which requests are repeated while the server does not answer."""
@@ -70,6 +71,7 @@ class Import:
                 if under_way is not None:
                     await asyncio.shield(under_way)
                 under_way = asyncio.create_task(self.remember(block, made, advance))
+                under_way.add_done_callback(retrieve)
                 await asyncio.sleep(0)  # lets the task send its first request
             if under_way is not None:
                 await asyncio.shield(under_way)
