@@ -1,4 +1,4 @@
-"""What is true of every task that is not simply awaited."""
+"""Tasks that may fail when nobody waits for them any more."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 def retrieve(task: asyncio.Future[Any]) -> None:
     """Takes the error of a task that has ended, if it has one; a callback for when it is done.
 
-    For a task whose waiter takes its error, but may be cancelled before: asyncio would log the
-    error as one that was never retrieved.
+    For a task whose waiter takes the error, but may be cancelled before: asyncio would log it as
+    one that was never retrieved, whenever Python collects the task.
     """
     if not task.cancelled():
         task.exception()
