@@ -110,8 +110,8 @@ def test_a_folder_in_the_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 READY = """
-echo "TF_REATTACH_PROVIDERS='{}'"
 trap "touch NAME; exit" TERM
+echo "TF_REATTACH_PROVIDERS='{}'"
 while :; do sleep 0.1; done
 """
 """A provider that leaves a file when it is ended."""
