@@ -56,7 +56,6 @@ class Client:
         """``place`` is the URL as messages may show it; ``timeout`` is in seconds.
 
         Each new connection asks ``credentials``, if given, for user and password.
-
         ``revive`` is called in a thread when a connection fails, before the next attempt: it may
         block, and start a server that has died. ``on_throttled`` is called with the number of
         commands that the server throttled, and its message.
@@ -210,9 +209,8 @@ class Client:
             if on_lost is not None and found.is_lost:
                 on_lost()
             if (error := found.fatal) is not None:
-                raise as_dedup_error(error, self._place) from (
-                    error if is_unexpected(error) else None
-                )
+                cause = error if is_unexpected(error) else None
+                raise as_dedup_error(error, self._place) from cause
             if not attempts.pending:
                 return
             if found.is_retryable:

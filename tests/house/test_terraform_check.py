@@ -158,12 +158,12 @@ def test_who_ends_the_program_ends_its_providers(tmp_path: Path) -> None:
     """SIGTERM, as CI sends it: no provider stays, and the program ends by the signal."""
     modules = [module_with(tmp_path / name, READY) for name in "ab"]
     program = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from attached import attached
 with attached(Path(sys.argv[1])), attached(Path(sys.argv[2])):
     Path("all").touch()
-    time.sleep(1000)
+    signal.pause()
 """
     with subprocess.Popen(
         [sys.executable, "-c", program, *map(str, modules)], cwd=tmp_path,
