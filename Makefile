@@ -48,7 +48,7 @@ demo: $(READY)
 
 # The tests of TLS take Debian's redis-server if it is installed, for no wheel has a server with TLS.
 # With COVERAGE=1 it prints which lines and branches of the package the tests leave out, too, and fails
-# if they are more than a few. From Python 3.12 on; it takes a tenth longer.
+# if they are more than a few. From Python 3.12 on; it takes a little longer.
 test: $(COMPILED)
 ifdef COVERAGE
 	rm -rf $(COVERAGE_FOLDER)

@@ -158,12 +158,13 @@ def test_who_ends_the_program_ends_its_providers(tmp_path: Path) -> None:
     """SIGTERM, as CI sends it: no provider stays, and the program ends by the signal."""
     modules = [module_with(tmp_path / name, READY) for name in "ab"]
     program = """
-import signal, sys
+import sys, time
 from pathlib import Path
 from attached import attached
 with attached(Path(sys.argv[1])), attached(Path(sys.argv[2])):
     Path("all").touch()
-    signal.pause()
+    while True:  # a signal that comes just before one sleep is heard at its end
+        time.sleep(0.1)
 """
     with subprocess.Popen(
         [sys.executable, "-c", program, *map(str, modules)], cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""Notes which lines and branches of the package run, in each process once: it costs a tenth.
+"""Notes which lines and branches of the package run, in each process once: that costs little.
 
 Slipcover marks each branch in the source's syntax tree with a line number of its own. Python calls
 back for each line (``sys.monitoring``, from 3.12 on), and never again for one that was noted. A
